@@ -1,0 +1,43 @@
+"""How this project answers a person's mistake: one sentence and an exit status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A mistake in what was asked (an option, a file, a word). Exit status 2.
+
+    The message says what is wrong, where (file, row, key) and what to do.
+    """
+
+    status = 2
+
+
+class Failure(UserError):
+    """Something that went wrong while doing what was rightly asked (a full disk, lost data). Exit status 1."""
+
+    status = 1
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that speaks to the terminal (rank 0, or not launched in parallel)."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+def exit_status(command: Callable[[], object]) -> int:
+    """Run ``command`` and return the exit status of the process, with a user's mistakes printed as one sentence."""
+    try:
+        command()
+    except UserError as error:
+        if is_first_process():
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.status
+    except BrokenPipeError:  # the reader of our output went away: `… | head`
+        sys.stderr.close()
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    return 0
