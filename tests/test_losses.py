@@ -1,0 +1,106 @@
+"""Losses against numbers worked out by hand, penalties against analytic gradients and finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from trainer.losses import LOSSES, gradient_penalty
+
+REAL, FAKE, WRONG = (torch.tensor(v, dtype=torch.float64) for v in ([2.0, -0.5], [-1.0, 0.25], [0.5, -3.0]))
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def test_matching_aware_by_hand() -> None:
+    loss = LOSSES["matching-aware"]
+    by_hand = softplus(-2) + softplus(0.5) + softplus(-1) + softplus(0.25)
+    assert loss.discriminator(REAL, FAKE).item() == pytest.approx(by_hand, abs=1e-12)
+    assert loss.mismatch(REAL, WRONG).tolist() == pytest.approx([softplus(0.5), softplus(-3)], abs=1e-12)
+    assert loss.generator(FAKE, REAL).item() == pytest.approx(softplus(1) + softplus(-0.25), abs=1e-12)
+
+
+def test_matching_aware_is_binary_cross_entropy_of_the_article() -> None:
+    """The article's form: sigmoid, then BCELoss, real -> 1, fake -> 0, wrong -> 0."""
+    bce = torch.nn.BCELoss(reduction="sum")
+    loss = LOSSES["matching-aware"]
+    one, zero = torch.ones_like(REAL), torch.zeros_like(REAL)
+    article = bce(REAL.sigmoid(), one) + bce(FAKE.sigmoid(), zero) + bce(WRONG.sigmoid(), zero)
+    ours = loss.discriminator(REAL, FAKE) + loss.mismatch(REAL, WRONG).sum()
+    torch.testing.assert_close(ours, article)
+
+
+def test_hinge_by_hand() -> None:
+    loss = LOSSES["hinge"]
+    assert loss.discriminator(REAL, FAKE).item() == 0 + 1.5 + 0 + 1.25
+    assert loss.mismatch(REAL, WRONG).tolist() == [1.5, 0]
+    assert loss.generator(FAKE, REAL).item() == 1 - 0.25
+
+
+def test_relativistic_by_hand() -> None:
+    loss = LOSSES["relativistic"]
+    assert loss.discriminator(REAL, FAKE).item() == pytest.approx(softplus(-3) + softplus(0.75), abs=1e-12)
+    assert loss.mismatch(REAL, WRONG).tolist() == pytest.approx([softplus(-1.5), softplus(-2.5)], abs=1e-12)
+    assert loss.generator(FAKE, REAL).item() == pytest.approx(softplus(3) + softplus(-0.75), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_signs(name: str) -> None:
+    """Better for D: real up, fake and wrong down. Better for G: fake up."""
+    loss = LOSSES[name]
+    real, fake, wrong = (torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    (loss.discriminator(real, fake) + loss.mismatch(real, wrong).sum()).backward()
+    assert (real.grad < 0).all() and (fake.grad > 0).all() and (wrong.grad > 0).all()  # type: ignore[operator]
+    fake.grad = None
+    loss.generator(fake, real.detach()).backward()
+    assert (fake.grad < 0).all()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_finite_far_out(name: str) -> None:
+    loss = LOSSES[name]
+    far = torch.tensor([1e4, -1e4])
+    for value in (loss.discriminator(far, -far), loss.generator(far, -far), loss.mismatch(far, -far).sum()):
+        assert value.isfinite()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_sums(name: str) -> None:
+    """Sums add up over any split of the batch; means would not."""
+    loss = LOSSES[name]
+    apart = loss.discriminator(REAL[:1], FAKE[:1]) + loss.discriminator(REAL[1:], FAKE[1:])
+    torch.testing.assert_close(loss.discriminator(REAL, FAKE), apart)
+
+
+def test_penalty_of_a_linear_critic_is_its_weight() -> None:
+    weight = torch.randn(3 * 4 * 4, dtype=torch.float64)
+    x = torch.randn(5, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    penalty = gradient_penalty(x.flatten(1) @ weight, x)
+    assert penalty.item() == pytest.approx(5 * weight.square().sum().item())
+
+
+def test_penalty_against_finite_differences_and_its_own_gradient() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Softplus(), torch.nn.Linear(5, 1)).double()
+    x = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
+    penalty = gradient_penalty(net(x).squeeze(1), x)
+    step = 1e-6
+    by_differences = 0.0
+    for row in range(2):
+        for column in range(6):
+            offset = torch.zeros_like(x)
+            offset[row, column] = step
+            slope = (net(x + offset).sum() - net(x - offset).sum()).item() / (2 * step)
+            by_differences += slope**2
+    assert penalty.item() == pytest.approx(by_differences, rel=1e-7)
+
+    weight = net[0].weight
+    (gradient,) = torch.autograd.grad(penalty, weight)
+    with torch.no_grad():
+        weight[0, 0] += step
+    after = gradient_penalty(net(x).squeeze(1), x).item()
+    assert gradient[0, 0].item() == pytest.approx((after - penalty.item()) / step, rel=1e-3)

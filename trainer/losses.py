@@ -1,0 +1,98 @@
+"""Losses as pure functions of logits.
+
+Sign: a discriminator's logit is positive for "real, and matching its label". Every function returns the *sum* over its samples, never a mean: the step divides by the count of the
+whole global batch, which masks make different from rank to rank.
+
+Shapes: real, fake, wrong are logits (B,), float32 or better; ``has_wrong`` is a 0/1 mask (B,).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """The two players' losses in one form.
+
+    Attributes:
+        discriminator: (real, fake) -> sum; parts one and two.
+        mismatch: (real, wrong) -> a value a sample (B,); part three, a picture under a label that is wrong for it.
+        generator: (fake, real) -> sum.
+        needs_real: whether the generator's loss looks at the real pictures' logits.
+    """
+
+    discriminator: PairLoss
+    mismatch: PairLoss
+    generator: PairLoss
+    needs_real: bool
+
+
+def matching_aware_d(real: Tensor, fake: Tensor) -> Tensor:
+    """-Σ log σ(real) - Σ log(1 - σ(fake)): parts one and two of GAN-CLS (Reed et al. 2016, algorithm 1)."""
+    return F.softplus(-real).sum() + F.softplus(fake).sum()
+
+
+def matching_aware_wrong(real: Tensor, wrong: Tensor) -> Tensor:
+    """-log(1 - σ(wrong)) a sample: part three of GAN-CLS."""
+    return F.softplus(wrong)
+
+
+def non_saturating_g(fake: Tensor, real: Tensor) -> Tensor:
+    """-Σ log σ(fake) (Goodfellow et al. 2014, section 3)."""
+    return F.softplus(-fake).sum()
+
+
+def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
+    """Σ max(0, 1 - real) + Σ max(0, 1 + fake) (Lim & Ye 2017, arXiv 1705.02894)."""
+    return F.relu(1 - real).sum() + F.relu(1 + fake).sum()
+
+
+def hinge_wrong(real: Tensor, wrong: Tensor) -> Tensor:
+    """max(0, 1 + wrong) a sample."""
+    return F.relu(1 + wrong)
+
+
+def hinge_g(fake: Tensor, real: Tensor) -> Tensor:
+    """-Σ fake."""
+    return -fake.sum()
+
+
+def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
+    """-Σ log σ(real - fake): each real picture against a generated one of its label (RpGAN; R3GAN, equation 2)."""
+    return F.softplus(fake - real).sum()
+
+
+def relativistic_wrong(real: Tensor, wrong: Tensor) -> Tensor:
+    """-log σ(real - wrong) a sample: a real picture's own label against a wrong one."""
+    return F.softplus(wrong - real)
+
+
+def relativistic_g(fake: Tensor, real: Tensor) -> Tensor:
+    """-Σ log σ(fake - real)."""
+    return F.softplus(real - fake).sum()
+
+
+LOSSES: dict[str, AdversarialLoss] = {
+    "matching-aware": AdversarialLoss(matching_aware_d, matching_aware_wrong, non_saturating_g, needs_real=False),
+    "hinge": AdversarialLoss(hinge_d, hinge_wrong, hinge_g, needs_real=False),
+    "relativistic": AdversarialLoss(relativistic_d, relativistic_wrong, relativistic_g, needs_real=True),
+}
+
+
+def gradient_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
+    """Σ ‖∂logit/∂picture‖²: R1 on real pictures, R2 on generated ones (Mescheder et al. 2018, arXiv 1801.04406, eq. 9).
+
+    Keeps its graph, so that the penalty itself can be differentiated.
+
+    Args:
+        logits: (M,), computed from ``pictures`` sample by sample.
+        pictures: (N, 3, S, S), requires grad.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return gradient.square().sum()

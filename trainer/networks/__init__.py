@@ -1,0 +1,72 @@
+"""Generator and discriminator families, by name.
+
+A family is a pair of plain torch modules that know nothing of files, ranks or trackers:
+``G(z, label, known) -> pictures`` and ``D(pictures, label, known, rows) -> logits``.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from trainer.networks.article import SIZE as ARTICLE_SIZE
+from trainer.networks.article import ArticleDiscriminator, ArticleGenerator
+from trainer.networks.discriminator import Discriminator
+from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
+
+FAMILIES = ("article", "residual")
+_TOP_CHANNELS = (16, 32, 48, 64, 96, 128, 192, 256)  # from the full size down; what two CPU cores can carry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What decides the shape of every weight.
+
+    Args:
+        family: one of `FAMILIES`.
+        size: picture side in pixels.
+        widths: entries of each label attribute; their sum is the label size L.
+        noise: length of z.
+        embedding: length of the label's embedding in the generator (families that embed it).
+        channels: of each level from the base to the full size; () chooses by size.
+    """
+
+    family: str
+    size: int
+    widths: tuple[int, ...]
+    noise: int
+    embedding: int
+    channels: tuple[int, ...] = ()
+
+
+def levels(size: int) -> int:
+    """How many sizes lie between the base (4 or 6 pixels) and ``size``, both counted; 0 if it is no 3·2ⁿ or 4·2ⁿ."""
+    for base in (4, 6):
+        doublings = (size // base).bit_length() - 1
+        if doublings >= 0 and base << doublings == size:
+            return doublings + 1
+    return 0
+
+
+def build(architecture: Architecture) -> tuple[nn.Module, Discriminator]:
+    """The generator and discriminator of an architecture, with fresh weights from torch's global generator.
+
+    Raises:
+        ValueError: the family does not do this size, or the channels do not fit it; the message says what would.
+    """
+    a = architecture
+    if a.family == "article":
+        if a.size != ARTICLE_SIZE:
+            raise ValueError(
+                f"the article's networks draw {ARTICLE_SIZE}x{ARTICLE_SIZE}, the pictures are {a.size}x{a.size}"
+            )
+        return ArticleGenerator(a.noise, a.widths), ArticleDiscriminator(a.widths)
+    if a.family == "residual":
+        count = levels(a.size)
+        if not count:
+            raise ValueError(f"residual networks draw sizes 3·2ⁿ and 4·2ⁿ (32, 48, 64, 96, 128, …), not {a.size}")
+        channels = a.channels or tuple(_TOP_CHANNELS[min(i, len(_TOP_CHANNELS) - 1)] for i in reversed(range(count)))
+        if len(channels) != count:
+            raise ValueError(f"{a.size}x{a.size} pictures have {count} levels, the channels name {len(channels)}")
+        generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels)
+        return generator, ResidualDiscriminator(a.size, a.widths, channels[::-1])
+    raise ValueError(f"unknown family {a.family!r}; there are {', '.join(FAMILIES)}")

@@ -1,0 +1,71 @@
+"""How a label enters a network.
+
+A label is a vector of L numbers in A attributes, with a mask that says which attributes are known. An
+unknown attribute contributes a learned null vector instead of its values, so that a picture without
+labels, or with some, teaches like any other, and its value bits cannot leak.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class LabelMask(nn.Module):
+    """Zeroes the entries of a label vector that belong to unknown attributes.
+
+    Args:
+        widths: entries of each attribute, in vector order; L = sum(widths), A = len(widths).
+    """
+
+    attribute_of: Tensor
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        attribute_of = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
+        self.register_buffer("attribute_of", attribute_of, persistent=False)
+
+    def forward(self, label: Tensor, known: Tensor) -> Tensor:
+        """label (B, L) float, known (B, A) float of 0 and 1 -> (B, L)."""
+        return label * known[:, self.attribute_of]
+
+
+class LabelEmbedding(nn.Module):
+    """e(y, known) = W (y · known) + V (1 - known): a value vector for each known attribute, a null one for each unknown.
+
+    Args:
+        widths: entries of each attribute.
+        size: length of the embedding.
+    """
+
+    def __init__(self, widths: tuple[int, ...], size: int) -> None:
+        super().__init__()
+        self.mask = LabelMask(widths)
+        self.value = nn.Linear(sum(widths), size, bias=False)
+        self.null = nn.Linear(len(widths), size, bias=False)
+        # A label of A attributes is a sum of A columns: this makes its embedding as loud as unit noise.
+        for linear in (self.value, self.null):
+            nn.init.normal_(linear.weight, 0.0, len(widths) ** -0.5)
+
+    def forward(self, label: Tensor, known: Tensor) -> Tensor:
+        """label (B, L), known (B, A) -> (B, size)."""
+        return self.value(self.mask(label, known)) + self.null(1 - known)
+
+
+class ProjectionHead(nn.Module):
+    """logit = ⟨e(y), h⟩ / √c + ψ(h) (Miyato & Koyama 2018, arXiv 1802.05637, equation 5).
+
+    ψ scores the picture by itself: without it a picture of no known attribute would score nothing.
+
+    Args:
+        widths: entries of each attribute.
+        channels: c, length of the picture's feature vector.
+    """
+
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.embedding = LabelEmbedding(widths, channels)
+        self.psi = nn.Linear(channels, 1)
+        self.scale = channels**-0.5
+
+    def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """h (B, c), label (B, L), known (B, A) -> logits (B,)."""
+        return (self.embedding(label, known) * h).sum(1) * self.scale + self.psi(h).squeeze(1)

@@ -1,0 +1,106 @@
+"""Residual networks of plain 3x3 convolutions without normalisation, for any size 3·2ⁿ or 4·2ⁿ.
+
+The layout of R3GAN (Huang et al. 2024, arXiv 2501.05441) with plain convolutions in place of grouped
+bottlenecks, which are several times slower on a CPU: a learned basis at 4x4 (or 6x6), residual blocks whose second
+convolution starts at zero (fix-up: Zhang et al. 2019, arXiv 1901.09321), 1x1 convolutions between sizes.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.networks.conditioning import LabelEmbedding, ProjectionHead
+from trainer.networks.discriminator import Discriminator
+
+_SLOPE = 0.2
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(act(x)))), the identity at the start.
+
+    Args:
+        channels: in and out.
+        depth: how many blocks the network stacks; the first convolution is scaled down by its root.
+    """
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.first.weight, 0.0, math.sqrt(2 / (depth * channels * 9)))
+        nn.init.zeros_(self.second.weight)
+        for convolution in (self.first, self.second):
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, s, s) -> the same shape."""
+        h = self.first(F.leaky_relu(x, _SLOPE))
+        return x + self.second(F.leaky_relu(h, _SLOPE))
+
+
+class ResidualGenerator(nn.Module):
+    """z, y -> picture: a learned basis weighed by (z, e(y)), then blocks and bilinear doublings.
+
+    Args:
+        size: picture side, base·2^(len(channels) - 1).
+        noise: length of z.
+        widths: entries of each label attribute.
+        embedding: length of the label's embedding e(y).
+        channels: of each level, from the base up to the full size.
+    """
+
+    def __init__(
+        self, size: int, noise: int, widths: tuple[int, ...], embedding: int, channels: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        base = size >> (len(channels) - 1)
+        self.embedding = LabelEmbedding(widths, embedding)
+        self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
+        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
+        self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
+        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in zip(channels, channels[1:], strict=False))
+        self.to_picture = nn.Conv2d(channels[-1], 3, 1)
+
+    def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1], not clamped."""
+        weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
+        x = self.blocks[0](self.basis * weights[:, :, None, None])
+        for widen, block in zip(self.widen, self.blocks[1:], strict=True):
+            x = F.interpolate(widen(x), scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(x)
+        return self.to_picture(x)
+
+
+class ResidualDiscriminator(Discriminator):
+    """picture, y -> logit: blocks and average poolings down to the base, a basis layer, a projection head.
+
+    Args:
+        size: picture side, base·2^(len(channels) - 1).
+        widths: entries of each label attribute.
+        channels: of each level, from the full size down to the base.
+    """
+
+    def __init__(self, size: int, widths: tuple[int, ...], channels: tuple[int, ...]) -> None:
+        super().__init__()
+        base = size >> (len(channels) - 1)
+        last = channels[-1]
+        self.from_picture = nn.Conv2d(3, channels[0], 1)
+        self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
+        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in zip(channels, channels[1:], strict=False))
+        self.basis = nn.Parameter(torch.empty(last, base, base))  # one weight a channel and cell: channels do not mix
+        nn.init.uniform_(self.basis, -1 / base, 1 / base)
+        self.head = ProjectionHead(widths, last)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x (N, 3, size, size) -> h (N, channels[-1])."""
+        x = self.blocks[0](self.from_picture(x))
+        for widen, block in zip(self.widen, self.blocks[1:], strict=True):
+            x = block(widen(F.avg_pool2d(x, 2)))
+        return (x * self.basis).sum((2, 3))
+
+    def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """h (M, channels[-1]), label (M, L), known (M, A) -> logits (M,)."""
+        return self.head(h, label, known)
