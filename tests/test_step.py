@@ -1,0 +1,204 @@
+"""The step against its definition: three parts, frozen players, exact accumulation, precision of penalty steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer.distributed import Distributed
+from trainer.losses import LOSSES
+from trainer.networks import Architecture, build
+from trainer.randomness import normal
+from trainer.step import GlobalCounts, Method, MicroBatch, Player, discriminator_step, generator_step
+
+WIDTHS, SIZE, NOISE, BATCH = (3, 1), 8, 5, 8
+
+
+def make_env(precision: str = "no") -> Distributed:
+    return Distributed(device="cpu", precision=precision, threads=1)
+
+
+def make_players(dtype: torch.dtype = torch.float64, lr: float = 0.0) -> tuple[Player, Player]:
+    torch.manual_seed(0)
+    architecture = Architecture(family="residual", size=SIZE, widths=WIDTHS, noise=NOISE, embedding=4, channels=(6, 4))
+    g, d = (module.to(dtype) for module in build(architecture))
+    for p in (*g.parameters(), *d.parameters()):  # the blocks' zeros would hide half of the network
+        nn.init.normal_(p, 0, 0.3)
+    return tuple(Player(m, m, torch.optim.Adam(m.parameters(), lr)) for m in (d, g))  # type: ignore[return-value]
+
+
+def make_batch(dtype: torch.dtype = torch.float64) -> MicroBatch:
+    generator = torch.Generator().manual_seed(1)
+    y = torch.zeros(BATCH, 4, dtype=dtype)
+    y[torch.arange(BATCH), torch.arange(BATCH) % 3] = 1
+    y[::2, 3] = 1
+    known = torch.ones(BATCH, 2, dtype=dtype)
+    known[1, 0] = known[5] = 0  # one partly labelled, one not at all
+    has_wrong = torch.ones(BATCH, dtype=dtype)
+    has_wrong[5] = 0
+    x = torch.randn(BATCH, 3, SIZE, SIZE, generator=generator, dtype=dtype)
+    return MicroBatch(x, y, known, y.roll(1, 0), known.roll(1, 0), has_wrong, torch.arange(100, 100 + BATCH))
+
+
+def split(batch: MicroBatch, parts: int) -> list[MicroBatch]:
+    return [MicroBatch(*part) for part in zip(*(field.chunk(parts) for field in batch), strict=True)]
+
+
+def make_method(loss: str, mismatch: str = "real", gamma: float = 0.5) -> Method:
+    return Method(LOSSES[loss], mismatch, 0.7, gamma, penalty_every=4, noise=NOISE, seed=3)
+
+
+COUNTS = GlobalCounts(batch=BATCH, wrong=BATCH - 1)
+
+
+def gradients(player: Player) -> list[Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in player.module.parameters()]
+
+
+@pytest.mark.parametrize("mismatch", ["real", "generated", "none"])
+@pytest.mark.parametrize("penalise", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise: bool) -> None:
+    """Against separate forwards of each part, written out."""
+    d, g = make_players()
+    x, y, k, wrong_y, wrong_k, has_wrong, position = batch = make_batch()
+    method = make_method(loss, mismatch)
+    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise, measure=True)
+    ours = gradients(d)
+
+    z = normal(3, "noise of D", position, NOISE, torch.float64)
+    x_hat = g.module(z, y, k).detach().requires_grad_()
+    x = x.clone().requires_grad_()
+    real, fake = d.module(x, y, k), d.module(x_hat, y, k)
+    total = method.loss.discriminator(real, fake) / BATCH
+    if mismatch == "real":
+        wrong = d.module(x, wrong_y, wrong_k)
+    elif mismatch == "generated":
+        wrong = d.module(g.module(z, wrong_y, wrong_k).detach(), y, k)
+    if mismatch != "none":
+        total = total + 0.7 * (method.loss.mismatch(real, wrong) * has_wrong).sum() / (BATCH - 1)
+    if penalise:
+        slopes = torch.autograd.grad(real.sum() + fake.sum(), (x, x_hat), create_graph=True)
+        total = total + 4 * 0.5 / 2 * sum(s.square().sum() for s in slopes) / BATCH
+    d.optimizer.zero_grad()
+    total.backward()
+
+    for own, defined in zip(ours, gradients(d), strict=True):
+        torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
+    assert scalars["loss/d"].item() == pytest.approx(total.item(), rel=1e-10)
+    norm = torch.stack([o.square().sum() for o in ours]).sum().sqrt()
+    assert scalars["grad/d"].item() == pytest.approx(norm.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_generator_step_is_its_definition(loss: str) -> None:
+    d, g = make_players()
+    x, y, k, _, _, _, position = batch = make_batch()
+    method = make_method(loss)
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env(), measure=True)
+    ours = gradients(g)
+    z = normal(3, "noise of G", position, NOISE, torch.float64)
+    total = method.loss.generator(d.module(g.module(z, y, k), y, k), d.module(x, y, k).detach()) / BATCH
+    g.optimizer.zero_grad()
+    total.backward()
+    for own, defined in zip(ours, gradients(g), strict=True):
+        torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
+    assert scalars["loss/g"].item() == pytest.approx(total.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("mismatch", ["real", "generated"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_accumulation_equals_the_large_batch(loss: str, mismatch: str) -> None:
+    whole, parts = [], []
+    for micro_batches, collected in (([make_batch()], whole), (split(make_batch(), 4), parts)):
+        d, g = make_players(lr=1e-2)
+        method, env = make_method(loss, mismatch), make_env()
+        scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True, measure=True)
+        scalars |= generator_step(d, g, micro_batches, COUNTS, method, env, measure=True)
+        collected.extend([*gradients(d), *gradients(g), *d.module.parameters(), *g.module.parameters()])
+        collected.extend(scalars[name] for name in sorted(scalars))
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_each_step_moves_its_own_player_only() -> None:
+    d, g = make_players(lr=1e-2)
+    before_d, before_g = ([p.clone() for p in player.module.parameters()] for player in (d, g))
+
+    def moved(player: Player, before: Sequence[Tensor]) -> bool:
+        return any(not torch.equal(a, b) for a, b in zip(player.module.parameters(), before, strict=True))
+
+    discriminator_step(d, g, [make_batch()], COUNTS, make_method("hinge"), make_env(), penalise=False, measure=False)
+    assert moved(d, before_d) and not moved(g, before_g)
+    assert all(p.grad is None for p in g.module.parameters()), "trap: the generator's graph in the D step"
+    before_d = [p.clone() for p in d.module.parameters()]
+    d.optimizer.zero_grad()
+    generator_step(d, g, [make_batch()], COUNTS, make_method("hinge"), make_env(), measure=False)
+    assert moved(g, before_g) and not moved(d, before_d)
+    assert all(p.grad is None for p in d.module.parameters()), "D is frozen: its weights get no gradient"
+    assert all(p.requires_grad for p in d.module.parameters())
+
+
+def test_the_steps_draw_different_noise_of_their_own_positions() -> None:
+    seen: list[Tensor] = []
+    d, g = make_players()
+    g.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    batch = make_batch()
+    for position in (batch.position, batch.position, batch.position + 8):
+        moved = batch._replace(position=position)
+        discriminator_step(d, g, [moved], COUNTS, make_method("hinge"), make_env(), penalise=False, measure=False)
+        generator_step(d, g, [moved], COUNTS, make_method("hinge"), make_env(), measure=False)
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[4])
+    assert len(seen[0].unique()) == seen[0].numel()
+
+
+def dtypes_inside(d: Player, penalise: bool) -> set[torch.dtype]:
+    """What the discriminator's convolutions compute in, forward, during its step."""
+    inside: set[torch.dtype] = set()
+    hooks = [
+        m.register_forward_hook(lambda _m, _args, out: inside.add(out.dtype))
+        for m in d.module.modules()
+        if isinstance(m, nn.Conv2d)
+    ]
+    _, g = make_players(torch.float32)
+    batch = make_batch(torch.float32)
+    env = make_env("bf16")
+    discriminator_step(d, g, [batch], COUNTS, make_method("relativistic"), env, penalise=penalise, measure=False)
+    for hook in hooks:
+        hook.remove()
+    return inside
+
+
+def test_trap_penalty_steps_run_in_full_precision_inside_the_forward() -> None:
+    d, _ = make_players(torch.float32)
+    assert dtypes_inside(d, penalise=False) == {torch.bfloat16}
+    assert dtypes_inside(d, penalise=True) == {torch.float32}
+
+
+def test_without_any_wrong_label_part_three_is_zero() -> None:
+    d, g = make_players()
+    batch = make_batch()._replace(has_wrong=torch.zeros(BATCH, dtype=torch.float64))
+    counts = replace(COUNTS, wrong=0)
+    args = (d, g, [batch], counts)
+    env = make_env()
+    with_part = discriminator_step(*args, make_method("hinge"), env, penalise=False, measure=False)
+    without = discriminator_step(*args, make_method("hinge", "none"), env, penalise=False, measure=False)
+    assert with_part["loss/d"].item() == pytest.approx(without["loss/d"].item(), rel=1e-12)
+
+
+def test_normal_noise_is_standard_normal_and_keyed() -> None:
+    z = normal(0, "test", torch.arange(4_000), 33)
+    assert z.shape == (4_000, 33) and z.dtype == torch.float32
+    assert abs(z.mean().item()) < 0.01
+    assert abs(z.std().item() - 1) < 0.01
+    assert abs((z**4).mean().item() - 3) < 0.1
+    correlation = torch.corrcoef(z.T) - torch.eye(33)
+    assert correlation.abs().max() < 0.08
+    assert torch.equal(z[7:9], normal(0, "test", torch.tensor([7, 8]), 33))
+    assert not torch.equal(z, normal(1, "test", torch.arange(4_000), 33))

@@ -1,0 +1,240 @@
+"""The one room that knows Accelerate: device, world, wrapping, precision, and what the processes agree on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from shards.errors import UserError
+
+T = TypeVar("T")
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Without one of these, bf16 convolutions on a CPU are emulated, 4 to 20 times slower than fp32.
+_CPU_BF16 = {"avx512_bf16", "amx_bf16"}
+
+
+class Distributed:
+    """This process's place among the processes of the job.
+
+    Accelerate finds device and world, starts the process group and wraps modules. Precision is kept out of it: a module
+    prepared under mixed precision re-enters autocast inside its forward, where a penalty step could not turn it off.
+
+    Args:
+        device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "mps".
+        precision: "auto", "no", "bf16" or "fp16".
+        threads: CPU threads of this process; 0 shares the machine's cores among its processes.
+        timeout: seconds after which a process that waits for a lost one gives up.
+
+    Raises:
+        UserError: the launcher and Accelerate disagree on the number of processes, or the device is not to be had.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, timeout: float = 300) -> None:
+        _check_device(device)
+        _share_devices()
+        self.accelerator = Accelerator(
+            cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()),
+            mixed_precision="no",
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
+                # Every rank keeps its own BatchNorm statistics; they are averaged when saved.
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+            ],
+        )
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.world: int = self.accelerator.num_processes
+        self._check_world()
+        self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        self.threads = threads or max(1, cores() // self.local_world)
+        torch.set_num_threads(self.threads)  # the launcher pins one thread a process where nobody asked for it
+        self.precision = resolve_precision(precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self._flag: tuple[Tensor, Any] | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes and speaks for all."""
+        return self.rank == 0
+
+    def _check_world(self) -> None:
+        asked = int(os.environ.get("WORLD_SIZE", "1"))
+        if asked != self.world:
+            raise UserError(
+                f"the launcher started {asked} processes but Accelerate sees {self.world}: each would train alone; "
+                "on a CPU launch with ACCELERATE_USE_CPU=true and --multi_gpu --num_processes N"
+            )
+        asked_of_accelerate = int(os.environ.get("ACCELERATE_NUM_PROCESSES", "0"))
+        if asked_of_accelerate > self.world:
+            raise UserError(f"{asked_of_accelerate} processes were asked for, {self.world} is running")
+
+    def describe(self) -> str:
+        """One line for the start of a log."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        world = f"{self.world} process" + ("es" if self.world > 1 else "")
+        return f"{name}, {world}, {self.threads} threads each, precision {self.precision}"
+
+    # -------------------------------------------------------- modules and gradients
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module with gradients averaged over the processes (itself, if there is one process)."""
+        return self.accelerator.prepare_model(module) if self.world > 1 else module
+
+    def synchronised_at_last(self, wrapped: nn.Module, micro_batches: Sequence[T]) -> Iterator[T]:
+        """The micro-batches, with the all-reduce of ``wrapped``'s gradients held back until the last one's backward."""
+        for number, micro_batch in enumerate(micro_batches, 1):
+            silent = number < len(micro_batches) and self.world > 1
+            with self.accelerator.no_sync(wrapped) if silent else contextlib.nullcontext():
+                yield micro_batch
+
+    def autocast(self, enabled: bool = True) -> torch.autocast:
+        """The run's mixed precision, opened around forwards; ``enabled=False`` computes in full precision."""
+        dtype = _AUTOCAST.get(self.precision)
+        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=enabled and dtype is not None)
+
+    def backward(self, loss: Tensor) -> None:
+        """Backward through the loss scaler (which only fp16 uses)."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Step the optimizer through the loss scaler, which skips an overflowed one."""
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def gradient_norm(self, module: nn.Module, optimizer: Optimizer) -> Tensor:
+        """Euclidean norm of all gradients of a module, a scalar on the device."""
+        self.scaler.unscale_(optimizer)
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    # -------------------------------------------------------- agreement
+
+    def add(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return self.accelerator.reduce(values, "sum") if self.world > 1 else values  # type: ignore[return-value]
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.accelerator.wait_for_everyone()
+
+    def tell(self, value: T) -> T:
+        """Rank 0's value, on every process."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def first(self, action: Callable[[], T]) -> T | None:
+        """Do something on rank 0 only; its mistakes and failures are raised on every process.
+
+        Returns:
+            What ``action`` returned, on rank 0; None elsewhere (`tell` spreads it).
+        """
+        result: T | None = None
+        mistake: UserError | None = None
+        if self.is_first:
+            try:
+                result = action()
+            except UserError as error:
+                mistake = error
+        if (mistake := self.tell(mistake)) is not None:
+            raise mistake
+        return result
+
+    def totals(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
+        """The scalars added up over all processes, as numbers. This waits for the device: for log steps only."""
+        names = sorted(scalars)
+        summed = self.add(torch.stack([scalars[name] for name in names]))
+        return dict(zip(names, summed.tolist(), strict=True))
+
+    def say(self, sentence: str) -> None:
+        """Print, on rank 0."""
+        if self.is_first:
+            print(sentence, flush=True)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process raised its flag *at the previous call*: the same answer on all, and nothing waits for it."""
+        if self.world == 1:
+            return flag
+        before = self._flag
+        mine = torch.tensor(int(flag), device=self.device)
+        self._flag = (mine, dist.all_reduce(mine, async_op=True))
+        if before is None:
+            return False
+        before[1].wait()
+        return bool(before[0].item())
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Make every process's floating-point buffers (BatchNorm's statistics) the mean over the processes."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.add(buffer) / self.world)
+
+    def close(self) -> None:
+        """Leave the process group."""
+        if dist.is_initialized():
+            if self._flag is not None:
+                self._flag[1].wait()
+            dist.destroy_process_group()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_precision(asked: str, device: torch.device) -> str:
+    """What "auto" means here: what the launcher was told, else what the hardware does fast.
+
+    Raises:
+        UserError: the device cannot compute in the precision that was asked for.
+    """
+    if asked == "fp16" and device.type != "cuda":
+        raise UserError("--mixed-precision: fp16 needs a CUDA GPU; use bf16, no or auto")
+    if asked != "auto":
+        return asked
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # the launcher always exports one; "no" means unset
+    if launched in _AUTOCAST and not (launched == "fp16" and device.type != "cuda"):
+        return launched
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    return "bf16" if device.type == "cpu" and _CPU_BF16 & _cpu_flags() else "no"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA GPU; use --device cpu, or install a CUDA build of torch")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: torch sees no Apple GPU; use --device cpu")
+
+
+def _share_devices() -> None:
+    """Say so before CUDA does, if a machine has fewer GPUs than processes."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if count and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true" and local >= count:
+        raise UserError(
+            f"process {local} of this machine has no GPU: there are {count}; start at most {count} processes"
+        )

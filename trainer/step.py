@@ -1,0 +1,160 @@
+"""The method on one screen: one update of the discriminator, one update of the generator.
+
+Symbols of the papers: x real pictures, y their labels (with the mask k of what is known), ŷ labels that are wrong for x,
+z noise, x̂ = G(z, y). Both functions take the micro-batches of this process's share of the global batch, add up their
+gradients and step once. Losses are sums; dividing them by the counts of the *global* batch makes the update independent of
+how many processes and micro-batches carried it (DDP averages over the world, hence ``· world``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainer.distributed import Distributed
+from trainer.losses import AdversarialLoss, gradient_penalty
+from trainer.randomness import normal
+
+Scalars = dict[str, Tensor]
+
+
+class MicroBatch(NamedTuple):
+    """One micro-batch on the device."""
+
+    x: Tensor  # (b, 3, S, S) in [-1, 1]
+    y: Tensor  # (b, L) label vectors
+    known: Tensor  # (b, A) 0/1: which attributes of y are known
+    wrong_y: Tensor  # (b, L) labels that contradict x's own
+    wrong_known: Tensor  # (b, A)
+    has_wrong: Tensor  # (b,) 0/1: whether a contradicting label was found
+    position: Tensor  # (b,) int64, place in the endless stream: what all draws are keyed by
+
+
+@dataclass(frozen=True)
+class GlobalCounts:
+    """How many samples each part of the loss has in the whole global batch, over all processes."""
+
+    batch: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is trained and how: the loss and its weights."""
+
+    loss: AdversarialLoss
+    mismatch: str = "real"  # part three scores a "real" picture, one "generated" from the wrong label, or "none"
+    mismatch_weight: float = 1.0
+    gamma: float = 0.0  # weight of R1 + R2
+    penalty_every: int = 16  # steps; the penalty counts this many times when it is due
+    noise: int = 100  # length of z
+    seed: int = 0
+
+
+@dataclass
+class Player:
+    """A network with its optimizer: ``wrapped`` synchronises gradients over the processes, ``module`` is the plain one."""
+
+    wrapped: nn.Module
+    module: nn.Module
+    optimizer: Optimizer
+
+
+def discriminator_step(
+    d: Player,
+    g: Player,
+    micro_batches: Sequence[MicroBatch],
+    counts: GlobalCounts,
+    method: Method,
+    env: Distributed,
+    *,
+    penalise: bool,
+    measure: bool,
+) -> Scalars:
+    """Make D tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ).
+
+    Args:
+        penalise: add the lazy gradient penalty; such a step runs in full precision.
+        measure: also work out the gradient's norm.
+
+    Returns:
+        Detached scalars on the device: this process's share of each, to be added over all processes.
+    """
+    d.optimizer.zero_grad(set_to_none=True)
+    scalars: Scalars = {}
+    for x, y, k, wrong_y, wrong_k, has_wrong, position in env.synchronised_at_last(d.wrapped, micro_batches):
+        z = normal(method.seed, "noise of D", position, method.noise, x.dtype)
+        with torch.no_grad(), env.autocast():  # no graph of G: D's update needs none
+            x_hat = g.module(z, y, k).to(x.dtype)
+            mismatched = method.mismatch == "generated"
+            x_wrong = g.module(z, wrong_y, wrong_k).to(x.dtype) if mismatched else x[:0]
+
+        # One concatenated pass: DDP reduces the gradients of a single forward and backward.
+        pictures = torch.cat([x, x_hat, x_wrong]).requires_grad_(penalise)
+        labels, known, rows = [y, y], [k, k], None
+        if mismatched:  # (picture of ŷ, y), as the article's code has it
+            labels, known = [y, y, y], [k, k, k]
+        elif method.mismatch == "real":  # (x, ŷ), as its text has it: x's features serve twice
+            labels, known = [y, y, wrong_y], [k, k, wrong_k]
+            rows = torch.arange(3 * len(x), device=x.device) % (2 * len(x))
+        with env.autocast(enabled=not penalise):
+            logits = d.wrapped(pictures, torch.cat(labels), torch.cat(known), rows)
+        real, fake, wrong = logits.to(x.dtype).split([len(x), len(x), len(logits) - 2 * len(x)])
+
+        loss = method.loss.discriminator(real, fake) / counts.batch
+        if len(wrong) and counts.wrong:
+            part_three = (method.loss.mismatch(real, wrong) * has_wrong).sum() / counts.wrong
+            loss = loss + method.mismatch_weight * part_three
+            _add(scalars, "loss/mismatch", part_three)
+        if penalise:
+            penalty = gradient_penalty(torch.cat([real, fake]), pictures) / counts.batch
+            loss = loss + method.penalty_every * method.gamma / 2 * penalty
+            _add(scalars, "loss/penalty", penalty)
+        env.backward(loss * env.world)
+        _add(scalars, "loss/d", loss)
+        _add(scalars, "logit/real", real.sum() / counts.batch)
+        _add(scalars, "logit/fake", fake.sum() / counts.batch)
+    if measure:
+        scalars["grad/d"] = env.gradient_norm(d.module, d.optimizer) / env.world  # a share of it
+    env.step(d.optimizer)
+    return scalars
+
+
+def generator_step(
+    d: Player,
+    g: Player,
+    micro_batches: Sequence[MicroBatch],
+    counts: GlobalCounts,
+    method: Method,
+    env: Distributed,
+    *,
+    measure: bool,
+) -> Scalars:
+    """Make G draw x̂ = G(z, y) that D takes for real and matching y. D is frozen: only G's gradients are computed."""
+    g.optimizer.zero_grad(set_to_none=True)
+    d.module.requires_grad_(False)
+    scalars: Scalars = {}
+    for x, y, k, _, _, _, position in env.synchronised_at_last(g.wrapped, micro_batches):
+        z = normal(method.seed, "noise of G", position, method.noise, x.dtype)
+        with env.autocast():
+            fake = d.module(g.wrapped(z, y, k).to(x.dtype), y, k).to(x.dtype)
+            with torch.no_grad():
+                real = d.module(x, y, k).to(x.dtype) if method.loss.needs_real else fake
+        loss = method.loss.generator(fake, real) / counts.batch
+        env.backward(loss * env.world)
+        _add(scalars, "loss/g", loss)
+    d.module.requires_grad_(True)
+    if measure:
+        scalars["grad/g"] = env.gradient_norm(g.module, g.optimizer) / env.world
+    env.step(g.optimizer)
+    return scalars
+
+
+def _add(scalars: Scalars, name: str, value: Tensor) -> None:
+    """Add up over micro-batches, on the device: nothing here waits for it."""
+    scalars[name] = scalars[name] + value.detach() if name in scalars else value.detach()
