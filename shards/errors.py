@@ -14,6 +14,7 @@ class UserError(Exception):
     """
 
     status = 2
+    told = False  # whether another process of the job has printed it
 
 
 class Failure(UserError):
@@ -32,7 +33,8 @@ def exit_status(command: Callable[[], object]) -> int:
     try:
         command()
     except UserError as error:
-        if is_first_process():
+        # All processes make the same mistake of asking, but each can fail alone.
+        if not error.told and (is_first_process() or isinstance(error, Failure)):
             print(f"error: {error}", file=sys.stderr, flush=True)
         return error.status
     except BrokenPipeError:  # the reader of our output went away: `… | head`

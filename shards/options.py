@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fire
+from fire.decorators import SetParseFn
 
 from shards.errors import UserError
 
@@ -61,7 +62,7 @@ def option(
 
 
 def argument(doc: str) -> Any:
-    """A dataclass field that is a required positional argument; of type ``tuple[str, ...]`` it takes all that follow."""
+    """A dataclass field that is a required positional argument; a ``tuple[str, ...]`` takes all that follow."""
     return dataclasses.field(metadata={"doc": doc, "positional": True})
 
 
@@ -228,7 +229,7 @@ def read(cls: type, argv: Sequence[str], *, also: Iterable[str] = ()) -> dict[st
     receive.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=_ABSENT) for n in names]
     )
-    fire.Fire(fire.decorators.SetParseFn(str)(receive), command=words)
+    fire.Fire(SetParseFn(str)(receive), command=words)
     _take_positional(face, positional, taken)
     return taken
 

@@ -79,7 +79,7 @@ def contradicts(
         bool (B,).
     """
     differ = np.logical_or.reduceat(label != other, starts, axis=1)
-    return (differ & known & other_known).any(axis=1)
+    return np.any(differ & known & other_known, axis=1)
 
 
 def partner_at(

@@ -85,7 +85,8 @@ def test_penalty_of_a_linear_critic_is_its_weight() -> None:
 
 def test_penalty_against_finite_differences_and_its_own_gradient() -> None:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Softplus(), torch.nn.Linear(5, 1)).double()
+    first = torch.nn.Linear(6, 5)
+    net = torch.nn.Sequential(first, torch.nn.Softplus(), torch.nn.Linear(5, 1)).double()
     x = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
     penalty = gradient_penalty(net(x).squeeze(1), x)
     step = 1e-6
@@ -98,7 +99,7 @@ def test_penalty_against_finite_differences_and_its_own_gradient() -> None:
             by_differences += slope**2
     assert penalty.item() == pytest.approx(by_differences, rel=1e-7)
 
-    weight = net[0].weight
+    weight = first.weight
     (gradient,) = torch.autograd.grad(penalty, weight)
     with torch.no_grad():
         weight[0, 0] += step

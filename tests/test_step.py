@@ -75,11 +75,9 @@ def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise
     x = x.clone().requires_grad_()
     real, fake = d.module(x, y, k), d.module(x_hat, y, k)
     total = method.loss.discriminator(real, fake) / BATCH
-    if mismatch == "real":
-        wrong = d.module(x, wrong_y, wrong_k)
-    elif mismatch == "generated":
-        wrong = d.module(g.module(z, wrong_y, wrong_k).detach(), y, k)
     if mismatch != "none":
+        of_wrong = g.module(z, wrong_y, wrong_k).detach()
+        wrong = d.module(x, wrong_y, wrong_k) if mismatch == "real" else d.module(of_wrong, y, k)
         total = total + 0.7 * (method.loss.mismatch(real, wrong) * has_wrong).sum() / (BATCH - 1)
     if penalise:
         slopes = torch.autograd.grad(real.sum() + fake.sum(), (x, x_hat), create_graph=True)

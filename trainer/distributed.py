@@ -6,9 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
@@ -23,6 +25,10 @@ T = TypeVar("T")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Without one of these, bf16 convolutions on a CPU are emulated, 4 to 20 times slower than fp32.
 _CPU_BF16 = {"avx512_bf16", "amx_bf16"}
+_HOW = (
+    "on GPUs launch with --multi_gpu --num_processes N, "
+    "on a CPU with ACCELERATE_USE_CPU=true before it and the same flags"
+)
 
 
 class Distributed:
@@ -44,15 +50,7 @@ class Distributed:
     def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, timeout: float = 300) -> None:
         _check_device(device)
         _share_devices()
-        self.accelerator = Accelerator(
-            cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()),
-            mixed_precision="no",
-            kwargs_handlers=[
-                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
-                # Every rank keeps its own BatchNorm statistics; they are averaged when saved.
-                DistributedDataParallelKwargs(broadcast_buffers=False),
-            ],
-        )
+        self.accelerator = _start(device == "cpu" or (device == "auto" and not torch.cuda.is_available()), timeout)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
@@ -73,18 +71,22 @@ class Distributed:
         asked = int(os.environ.get("WORLD_SIZE", "1"))
         if asked != self.world:
             raise UserError(
-                f"the launcher started {asked} processes but Accelerate sees {self.world}: each would train alone; "
-                "on a CPU launch with ACCELERATE_USE_CPU=true and --multi_gpu --num_processes N"
+                f"the launcher started {asked} processes but Accelerate sees {self.world}, each training alone; {_HOW}"
             )
-        asked_of_accelerate = int(os.environ.get("ACCELERATE_NUM_PROCESSES", "0"))
-        if asked_of_accelerate > self.world:
-            raise UserError(f"{asked_of_accelerate} processes were asked for, {self.world} is running")
+        wanted = _wanted_of_launcher()
+        if wanted is not None and wanted != self.world:
+            raise UserError(f"`accelerate launch` was asked for {wanted} processes and started {self.world}; {_HOW}")
 
     def describe(self) -> str:
         """One line for the start of a log."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
         world = f"{self.world} process" + ("es" if self.world > 1 else "")
-        return f"{name}, {world}, {self.threads} threads each, precision {self.precision}"
+        threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
+        line = f"{name}, {world} of {threads}, precision {self.precision}"
+        idle = torch.cuda.device_count() - self.local_world if self.device.type == "cuda" else 0
+        if idle > 0:
+            line += f"; {idle} more GPUs of this machine stay idle (--multi_gpu --num_processes uses them)"
+        return line
 
     # -------------------------------------------------------- modules and gradients
 
@@ -151,6 +153,7 @@ class Distributed:
             except UserError as error:
                 mistake = error
         if (mistake := self.tell(mistake)) is not None:
+            mistake.told = not self.is_first
             raise mistake
         return result
 
@@ -166,7 +169,7 @@ class Distributed:
             print(sentence, flush=True)
 
     def any(self, flag: bool) -> bool:
-        """Whether any process raised its flag *at the previous call*: the same answer on all, and nothing waits for it."""
+        """Whether any process raised its flag *at the previous call*: one answer on all, and nobody waits."""
         if self.world == 1:
             return flag
         before = self._flag
@@ -190,6 +193,38 @@ class Distributed:
             if self._flag is not None:
                 self._flag[1].wait()
             dist.destroy_process_group()
+
+
+def _start(cpu: bool, timeout: float) -> Accelerator:
+    """Let Accelerate join the job's processes."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1 and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            f"srun started {tasks} tasks that know nothing of each other; start them through launch/slurm/task.sh"
+        )
+    handlers = [
+        InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
+        # Every rank keeps its own BatchNorm statistics; they are averaged when saved.
+        DistributedDataParallelKwargs(broadcast_buffers=False),
+    ]
+    try:
+        return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
+    except ValueError as error:  # half of a launcher's variables are there
+        raise UserError(f"the processes of this job cannot find each other: {error}") from None
+
+
+def _wanted_of_launcher() -> int | None:
+    """The --num_processes on the launcher's own command line: with --cpu, or alone, it silently starts one process."""
+    if "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        return None
+    try:
+        words = " ".join(psutil.Process(os.getppid()).cmdline()).replace("=", " ").split()
+    except psutil.Error:
+        return None
+    for option, value in pairwise(words):
+        if option.replace("-", "_") == "__num_processes" and value.isdigit():
+            return int(value)
+    return None
 
 
 def cores() -> int:

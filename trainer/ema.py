@@ -14,7 +14,8 @@ def decay(images_seen: int, batch: int, half_life: float, ramp: float) -> float:
     Args:
         images_seen: before this step.
         half_life: images after which old weights count half.
-        ramp: the half-life is at most this share of the images seen, so that the bad start is soon forgotten; 0: no ramp.
+        ramp: the half-life is at most this share of the images seen, so that the bad start is soon
+            forgotten; 0: no ramp.
 
     Returns:
         A factor in [0, 1).
@@ -40,6 +41,8 @@ class ExponentialMovingAverage:
     def update(self, generator: nn.Module, images_seen: int, batch: int) -> None:
         """Move towards ``generator`` by what ``batch`` images after ``images_seen`` are worth; buffers are copied."""
         weight = 1 - decay(images_seen, batch, self.half_life, self.ramp)
-        torch._foreach_lerp_(list(self.module.parameters()), list(generator.parameters()), weight)
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+            list(self.module.parameters()), list(generator.parameters()), weight
+        )
         for own, theirs in zip(self.module.buffers(), generator.buffers(), strict=True):
             own.copy_(theirs)

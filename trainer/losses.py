@@ -1,7 +1,8 @@
 """Losses as pure functions of logits.
 
-Sign: a discriminator's logit is positive for "real, and matching its label". Every function returns the *sum* over its samples, never a mean: the step divides by the count of the
-whole global batch, which masks make different from rank to rank.
+Sign: a discriminator's logit is positive for "real, and matching its label". Every function returns the *sum* over
+its samples, never a mean: the step divides by the count of the whole global batch, which masks make different from
+rank to rank.
 
 Shapes: real, fake, wrong are logits (B,), float32 or better; ``has_wrong`` is a 0/1 mask (B,).
 """

@@ -1,9 +1,9 @@
 """The method on one screen: one update of the discriminator, one update of the generator.
 
-Symbols of the papers: x real pictures, y their labels (with the mask k of what is known), ŷ labels that are wrong for x,
-z noise, x̂ = G(z, y). Both functions take the micro-batches of this process's share of the global batch, add up their
-gradients and step once. Losses are sums; dividing them by the counts of the *global* batch makes the update independent of
-how many processes and micro-batches carried it (DDP averages over the world, hence ``· world``).
+Symbols of the papers: x real pictures, y their labels (with the mask k of what is known), ŷ labels that are wrong for
+x, z noise, x̂ = G(z, y). Both functions take the micro-batches of this process's share of the global batch, add up
+their gradients and step once. Losses are sums; dividing them by the counts of the *global* batch makes the update
+independent of how many processes and micro-batches carried it (DDP averages over the world, hence ``· world``).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Method:
 
 @dataclass
 class Player:
-    """A network with its optimizer: ``wrapped`` synchronises gradients over the processes, ``module`` is the plain one."""
+    """A network with its optimizer; ``wrapped`` reduces gradients over the processes, ``module`` is the plain one."""
 
     wrapped: nn.Module
     module: nn.Module

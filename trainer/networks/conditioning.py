@@ -29,7 +29,7 @@ class LabelMask(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """e(y, known) = W (y · known) + V (1 - known): a value vector for each known attribute, a null one for each unknown.
+    """e(y, known) = W (y · known) + V (1 - known): a value vector a known attribute, a null vector an unknown one.
 
     Args:
         widths: entries of each attribute.

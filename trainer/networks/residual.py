@@ -6,6 +6,7 @@ convolution starts at zero (fix-up: Zhang et al. 2019, arXiv 1901.09321), 1x1 co
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class ResidualGenerator(nn.Module):
         self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
         self.basis = nn.Parameter(torch.randn(channels[0], base, base))
         self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
-        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in zip(channels, channels[1:], strict=False))
+        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
         self.to_picture = nn.Conv2d(channels[-1], 3, 1)
 
     def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class ResidualDiscriminator(Discriminator):
         last = channels[-1]
         self.from_picture = nn.Conv2d(3, channels[0], 1)
         self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
-        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in zip(channels, channels[1:], strict=False))
+        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
         self.basis = nn.Parameter(torch.empty(last, base, base))  # one weight a channel and cell: channels do not mix
         nn.init.uniform_(self.basis, -1 / base, 1 / base)
         self.head = ProjectionHead(widths, last)

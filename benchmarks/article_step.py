@@ -1,0 +1,235 @@
+"""Our training step against the article's training loop as published, on the article's networks.
+
+    python benchmarks/article_step.py [--pairs 5] [--seconds 300] [--json FILE]
+
+Both sides run in one process by turns, on the same pictures: a machine that slows down does so to both. The last line
+is the median over the pairs of their seconds divided by ours. The method differs in one point unless --mismatch
+generated is given: the preset scores real pictures under wrong labels in part three, as the article's text has it, and
+the published loop scores pictures drawn for other labels, as its code has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import shards
+from shards import options
+from shards.errors import exit_status
+from shards.options import option
+from shards.stream import Batch
+from trainer import config
+from trainer.distributed import Distributed
+from trainer.state import TrainingState, architecture_of
+
+SIZE, NOISE, WIDTHS = 96, 100, (12, 20)  # hair and eyes as in the article's 32-entry labels
+LABEL = sum(WIDTHS)
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Measure our step on the article's networks against the article's loop as published."""
+
+    pairs: int = option(5, "turns of the two sides", minimum=1)
+    seconds: float = option(300, "start no turn after this many", above=0)
+    batch: int = option(16, "images a step", minimum=1)
+    mismatch: str = option("real", "our part three", choices=("real", "generated"))
+    mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
+    json: Path | None = option(None, "write the figures to this file too")
+
+
+# ---------------------------------------------------------------- the published side
+
+
+class PublishedGenerator(nn.Module):
+    """z, y -> picture, as published."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(NOISE + LABEL, 15 * 192 * 192)
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(15),
+            nn.ReLU(True),
+            nn.Conv2d(15, 50, 3, padding=1),
+            nn.BatchNorm2d(50),
+            nn.ReLU(True),
+            nn.Conv2d(50, 25, 3, padding=1),
+            nn.BatchNorm2d(25),
+            nn.ReLU(True),
+            nn.Conv2d(25, 3, 2, stride=2),
+            nn.Tanh(),
+        )
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.layers(self.linear(torch.cat([z, y], 1)).view(-1, 15, 192, 192))
+
+
+class PublishedDiscriminator(nn.Module):
+    """picture, y -> probability, as published: a sigmoid at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plane = nn.Linear(LABEL, SIZE * SIZE)
+        self.trunk = nn.Sequential(
+            nn.Conv2d(4, 32, 5, padding=2),
+            nn.LeakyReLU(0.2, True),
+            nn.AvgPool2d(2, stride=2),
+            nn.Conv2d(32, 64, 5, padding=2),
+            nn.LeakyReLU(0.2, True),
+            nn.AvgPool2d(2, stride=3),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(64 * 16 * 16, 1024), nn.LeakyReLU(0.2, True), nn.Linear(1024, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        plane = self.plane(y).view(-1, 1, SIZE, SIZE)
+        return self.head(self.trunk(torch.cat([x, plane], 1)).flatten(1)).squeeze(1)
+
+
+def published_step(x: Tensor, y: Tensor) -> Callable[[], None]:
+    """The loop's body as published: no detach in D's step, every pass by itself, float32, plain Adam.
+
+    Args:
+        x: real pictures (B, 3, 96, 96) in [-1, 1].
+        y: their labels (B, 32).
+    """
+    device, batch = x.device, len(x)
+    g, d = PublishedGenerator().to(device), PublishedDiscriminator().to(device)
+    g_optimizer = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    d_optimizer = torch.optim.Adam(d.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    criterion = nn.BCELoss()
+    ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
+
+    def step() -> None:
+        loss_real = criterion(d(x, y), ones)
+        fake = g(torch.randn(batch, NOISE, device=device), y)
+        loss_fake = criterion(d(fake, y), zeros)
+        random_y = random_labels(batch).to(device)
+        wrong = g(torch.randn(batch, NOISE, device=device), random_y)
+        loss_wrong = criterion(d(wrong, y), zeros)
+        d_optimizer.zero_grad()
+        (loss_real + loss_fake + loss_wrong).backward()
+        d_optimizer.step()
+
+        fake = g(torch.randn(batch, NOISE, device=device), y)
+        g_loss = criterion(d(fake, y), ones)
+        g_optimizer.zero_grad()
+        g_loss.backward()
+        g_optimizer.step()
+
+    return step
+
+
+# ---------------------------------------------------------------- our side
+
+
+def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tensor) -> Callable[[], None]:
+    """One step of the trainer at preset article96, averaged weights included.
+
+    Args:
+        images: uint8 (B, 3, 96, 96), as the stream gives them.
+        y: their labels (B, 32).
+    """
+    chosen = config.load(["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch])
+    state = TrainingState(chosen, architecture_of(chosen, SIZE, WIDTHS), env)
+    known = torch.ones(asked.batch, len(WIDTHS))
+    wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
+    numbers = itertools.count()
+
+    def step() -> None:
+        position = torch.arange(asked.batch) + asked.batch * next(numbers)
+        has_wrong = torch.ones(asked.batch)
+        state.step(Batch(images, y, known, wrong_y, known, has_wrong, position, asked.batch), measure=False)
+
+    return step
+
+
+# ---------------------------------------------------------------- the measurement
+
+
+def random_labels(batch: int) -> Tensor:
+    """(B, 32): one entry of each attribute set."""
+    parts = [nn.functional.one_hot(torch.randint(width, (batch,)), width) for width in WIDTHS]
+    return torch.cat(parts, 1).float()
+
+
+def seconds_of(step: Callable[[], None], device: torch.device) -> float:
+    """How long one step takes, to its real end on the device."""
+    _wait(device)
+    began = time.perf_counter()
+    step()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(asked: BenchmarkOptions) -> dict[str, object]:
+    """Run both sides by turns.
+
+    Returns:
+        The figures, ready for JSON.
+    """
+    env = Distributed(precision=asked.mixed_precision)
+    torch.manual_seed(0)
+    images = torch.randint(256, (asked.batch, 3, SIZE, SIZE), dtype=torch.uint8)
+    y = random_labels(asked.batch)
+    x = (images.float() / 127.5 - 1).to(env.device)
+    sides = {"ours": our_step(asked, env, images, y), "theirs": published_step(x, y.to(env.device))}
+    print(f"article96, batch {asked.batch}, on {env.describe()}; warming up", flush=True)
+    for step in sides.values():
+        step()
+
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    began = time.monotonic()
+    for pair in range(asked.pairs):
+        if pair and time.monotonic() - began > asked.seconds:
+            break
+        for name, step in sides.items():
+            taken[name].append(seconds_of(step, env.device))
+        print(f"  {pair + 1}: ours {taken['ours'][-1]:.2f} s, theirs {taken['theirs'][-1]:.2f} s", flush=True)
+    speed = {name: asked.batch / statistics.median(values) for name, values in taken.items()}
+    ratio = statistics.median(b / a for a, b in zip(taken["ours"], taken["theirs"], strict=True))
+    return {
+        "benchmark": "article_step",
+        "ratio": ratio,
+        "images_per_second": speed,
+        "seconds": taken,
+        "batch": asked.batch,
+        "mismatch": asked.mismatch,
+        "machine": env.describe(),
+        "torch": torch.__version__,
+        "version": shards.__version__,
+        "commit": shards.revision(),
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure, print, and write the figures where asked."""
+    asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
+    figures = measure(asked)
+    for name, speed in figures["images_per_second"].items():  # type: ignore[attr-defined]
+        print(f"{name}: {speed:.2f} images/s (median of {len(figures['seconds'][name])})")  # type: ignore[index]
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(f"ratio: {figures['ratio']:.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,0 +1,96 @@
+"""What the loop costs around the step: stream, metrics and trackers, against the same steps on one batch lying ready.
+
+Both sides run in this process in turns, on preset faces32 or another. The last line, `ratio: X`, is the loop's
+images/s over the bare step's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from shards.index import Dataset
+from shards.pack import Pack, pack
+from shards.shapes import write_folder
+from shards.stream import Stream, batches
+from trainer import config as configuration
+from trainer.distributed import Distributed
+from trainer.loop import iterate
+from trainer.rundir import RunDirectory
+from trainer.seen import Seen
+from trainer.state import TrainingState, architecture_of
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="faces32")
+    parser.add_argument("--shards", type=Path, help="data set; drawn shapes of --size if not given")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=64, help="a turn; multiples of the penalty's cadence are fair")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
+        data = asked.shards or Path(folder) / "data"
+        if asked.shards is None:
+            write_folder(Path(folder) / "source", 2_000, asked.size)
+            pack(Pack(src=Path(folder) / "source", out=data, size=asked.size, workers=1))
+        config = configuration.load(
+            ["--preset", asked.preset, "--wandb-mode", "offline", "--total-images", "1000000000"]
+        )
+        # Grids and checkpoints are not the loop's cost but what a person asks for: they are left out.
+        config = replace(config, shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
+        env = Distributed("cpu", config.mixed_precision)
+        dataset = Dataset.open(data)
+        state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
+        run = RunDirectory(config.run_directory)
+        exits.enter_context(run.lock())
+        seen = exits.enter_context(Seen(run, config, dataset, state))
+        incoming = batches(Stream(dataset, config.batch, config.seed), 0, workers=1)
+        ready = next(incoming)
+
+        def bare() -> None:
+            for _ in range(asked.steps):
+                state.step(ready, measure=False)
+
+        def loop() -> None:
+            iterate(config, env, state, islice(incoming, asked.steps), run, seen)
+
+        times: dict[str, list[float]] = {"bare": [], "loop": []}
+        bare()  # warm up
+        loop()
+        for number in range(asked.pairs):
+            turns = [("bare", bare), ("loop", loop)]
+            for name, turn in turns if number % 2 else turns[::-1]:
+                start = time.perf_counter()
+                turn()
+                times[name].append(time.perf_counter() - start)
+
+    images = asked.steps * config.batch
+    ratios = [b / t for b, t in zip(times["bare"], times["loop"], strict=True)]
+    result = {
+        "bare_images_per_second": images / statistics.median(times["bare"]),
+        "loop_images_per_second": images / statistics.median(times["loop"]),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+    for name in ("bare", "loop"):
+        print(
+            f"{name}: median {result[f'{name}_images_per_second']:.1f} images/s over {asked.pairs} turns of {images} images"
+        )
+    if asked.json:
+        asked.json.write_text(json.dumps(result, indent=1))
+    print(f"ratio: {result['ratio']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Starting the trainer on clusters: job scripts, submission, requeueing. Knows the trainer's options, never torch."""

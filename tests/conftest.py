@@ -1,0 +1,55 @@
+"""What every test stands on: no account, no network, no launcher's leftovers, child processes find the checkout."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LONG_TIMEOUT = 900  # seconds, for tests marked `long`
+
+# A launcher's, a tracker's or a scheduler's settings around the test run must not steer the runs inside the tests.
+FOREIGN_PREFIXES = ("WANDB_", "ACCELERATE_", "SLURM_", "TORCHELASTIC_", "TRACKIO_")
+FOREIGN_NAMES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+FOREIGN_NAMES |= {"REQUEUE_FILE", "OMP_NUM_THREADS"}
+
+# Examples are drawn from the test's name, so that a failure is the same everywhere; a loaded machine is no failure.
+hypothesis.settings.register_profile(
+    "project", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give long tests their longer timeout, unless they name one of their own."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_environment() -> Iterator[None]:
+    """The environment of this process, and so of all its children: offline, in a scratch folder, from this checkout."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="cgan-tests-") as scratch:
+        for name in list(os.environ):
+            if name.startswith(FOREIGN_PREFIXES) or name in FOREIGN_NAMES:
+                patch.delenv(name)
+        for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "TRACKIO_DIR", "HF_HOME"):
+            folder = Path(scratch, name.lower())
+            folder.mkdir()
+            patch.setenv(name, str(folder))
+        patch.setenv("NETRC", str(Path(scratch, "no-netrc")))  # a personal W&B key lies in ~/.netrc
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+        yield
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT

@@ -1,0 +1,100 @@
+"""Options: preset < YAML < flags, checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shards.errors import UserError
+from trainer import config
+from trainer.config import Config
+from trainer.presets import PRESETS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_parses(preset: str) -> None:
+    made = config.load(["--preset", preset])
+    assert made.preset == preset
+    assert made.run_directory == Path("runs") / preset
+    assert config.from_dict(made.to_dict(), "config.yaml") == made
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("preset: smoke\nbatch: 8\nlr-g: 1e-4\nbetas: [0.1, 0.9]\nlog_with: [tensorboard]\n")
+    made = config.load(["--config", str(file), "--batch", "4"])
+    assert made.batch == 4
+    assert made.lr_g == 1e-4, "PyYAML reads 1e-4 as a string"
+    assert made.betas == (0.1, 0.9)
+    assert made.log_with == ("tensorboard",)
+    assert made.noise_size == PRESETS["smoke"]["noise_size"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bach: 3", "unknown option --bach"),
+        ("batch: many", "--batch"),
+        ("batch: yes", "not a whole number"),
+        ("- batch", "expected lines like"),
+        ("batch: [", "no readable YAML"),
+        ("!!python/object/apply:os.system ['true']", "no readable YAML"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        config.load(["--config", str(file)])
+    assert expected in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--prest", "smoke"], "did you mean --preset?"),
+        (["--preset", "face32"], "did you mean 'faces32'?"),
+        (["--gamma", "0"], "--gamma 0: the relativistic loss diverges"),
+        (["--family", "article", "--channels", "3,4"], "fixed channels"),
+        (["--dtype", "float64", "--mixed-precision", "bf16"], "no mixed precision"),
+        (["--betas", "0,1"], "--betas: 1.0 is above"),
+        (["--total-images", "0"], "--total-images: 0 is below 1"),
+        (["--seed", "-1"], "--seed: -1 is below 0"),
+    ],
+)
+def test_a_bad_combination_is_one_sentence(words: list[str], expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load(words)
+    assert expected in str(caught.value)
+
+
+def test_a_config_made_in_python_is_checked_too() -> None:
+    with pytest.raises(UserError, match="--batch"):
+        Config(batch=0)
+
+
+def test_the_options_that_stay() -> None:
+    """Scripts of other people hold these names."""
+    promised = (
+        "shards preset run total_images batch seed workers mixed_precision threads checkpoint_every grid_every "
+        "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from"
+    )
+    shown = config.usage("train")
+    for name in promised.split():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert hasattr(Config, name)
+    assert all(f"  {preset}" in shown for preset in PRESETS)
+
+
+def test_dashes_and_underscores_are_alike() -> None:
+    assert config.load(["--total_images", "5"]) == config.load(["--total-images=5"])
+
+
+def test_what_may_change_on_resume() -> None:
+    old = config.load(["--preset", "smoke"]).to_dict()
+    assert config.compare(old, config.load(["--preset", "smoke", "--total-images", "9", "--workers", "3"])) == []
+    differences = config.compare(old, config.load(["--preset", "smoke", "--batch", "2", "--loss", "hinge"]))
+    assert [line.split(":")[0].strip() for line in differences] == ["batch", "loss"]

@@ -1,0 +1,156 @@
+"""The same command again goes on: bit for bit as if it had never stopped, whatever stopped it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launching import TINY, assert_same_run, checkpoints, make_dataset, metrics, start, tensors, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("resume")).path
+
+
+def run_words(data: Path, run: Path, images: int = 512, every: int = 128) -> list[object]:
+    return [*TINY, "--shards", data, "--run", run, "--total-images", images, "--checkpoint-every", every]
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    train(*run_words(data, run))
+    return run
+
+
+def wait_for(run: Path, count: int) -> None:
+    """Until the run has so many checkpoints."""
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        if (run / "checkpoints").is_dir() and len(checkpoints(run)) >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {count} checkpoints in {run}")
+
+
+def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for images in (128, 272, 512):  # 272 is no multiple of any cadence
+        train(*run_words(data, run, images))
+    # The end of a run is always logged, and 272 was one here.
+    assert metrics(unbroken) == [row for row in metrics(run) if row["images_seen"] != 272]
+    ours, theirs = tensors(run), tensors(unbroken)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*run_words(data, run))
+    wait_for(run, 2)
+    process.kill()
+    process.communicate()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"images_seen": 500, "loss/d": 1')  # a line that the kill tore
+    done = train(*run_words(data, run))
+    assert "going on at" in done.stdout
+    assert_same_run(run, unbroken)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_saves_and_says_how_to_go_on(data: Path, unbroken: Path, tmp_path: Path, name: str) -> None:
+    run, marker = tmp_path / "run", tmp_path / "requeue"
+    process = start(*run_words(data, run), REQUEUE_FILE=str(marker))
+    wait_for(run, 1)
+    os.kill(process.pid, getattr(signal, name))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert f"stopped ({name}) and saved at" in output
+    assert "the same command goes on" in output
+    assert marker.exists()
+    train(*run_words(data, run))
+    ours, theirs = tensors(run), tensors(unbroken)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_trap_a_launcher_that_is_signalled_alone_leaves_no_orphan(data: Path, tmp_path: Path) -> None:
+    """`kill LAUNCHER` kills the launcher only; the trainer notices, saves and leaves."""
+    run = tmp_path / "run"
+    process = start(*run_words(data, run, images=200_000), processes=1)
+    wait_for(run, 1)
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+    end = time.monotonic() + 30
+    while (run / "lock.json").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not (run / "lock.json").exists(), "the trainer went on without its launcher"
+    assert process.stdout is not None
+    assert "stopped (the launcher is gone) and saved" in process.stdout.read()
+    state = json.loads((run / "checkpoints" / checkpoints(run)[-1] / "state.json").read_text())
+    assert state["images_seen"] % 16 == 0
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(*run_words(data, run))
+    newest = run / "checkpoints" / checkpoints(run)[-1] / "ema.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1
+    newest.write_bytes(content)
+    done = train(*run_words(data, run))
+    assert "ema.safetensors does not match its hash" in done.stderr
+    assert "going on at 384" in done.stdout
+    assert_same_run(run, unbroken)
+
+
+def test_a_finished_run_says_so(data: Path, unbroken: Path) -> None:
+    before = checkpoints(unbroken)
+    done = train(*run_words(data, unbroken))
+    assert "has seen its 512 images; --total-images" in done.stdout
+    assert checkpoints(unbroken) == before
+
+
+def test_other_options_are_refused_with_what_differs(data: Path, unbroken: Path) -> None:
+    done = train(*run_words(data, unbroken), "--lr-g", "0.5", "--batch", "32", expect=2)
+    assert "lr-g: 0.002 there, 0.5 now" in done.stderr
+    assert "batch: 16 there, 32 now" in done.stderr
+    assert "another --run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_data_set_is_refused(unbroken: Path, tmp_path: Path) -> None:
+    other = make_dataset(tmp_path, count=63)
+    done = train(*run_words(other.path, unbroken), expect=2)
+    assert "is not the data set" in done.stderr
+
+
+def test_a_second_copy_is_refused(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = start(*run_words(data, run, images=200_000))
+    try:
+        wait_for(run, 1)
+        second = train(*run_words(data, run, images=200_000), expect=2)
+        assert f"is being written by process {first.pid}" in second.stderr
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = train(*run_words(data, run, images=16), "--init-from", unbroken, "--lr-g", "1e-9", "--lr-d", "1e-9")
+    assert f"weights from {unbroken}" in done.stdout
+    ours, theirs = tensors(run), tensors(unbroken)
+    assert all(np.allclose(ours[k], theirs[k], atol=1e-6) for k in theirs if k.startswith("generator/"))
+
+
+def test_pruning_keeps_the_newest(data: Path, unbroken: Path) -> None:
+    assert checkpoints(unbroken) == [f"{n:012d}" for n in (256, 384, 512)]

@@ -1,0 +1,76 @@
+"""One writer a run directory, taken over from the dead and never from the living."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shards.errors import UserError
+from trainer import run_lock
+from trainer.run_lock import RunLock
+
+
+def write_lock(run: Path, silent: float = 0.0, **fields: object) -> None:
+    (run / "lock.json").write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": None, "job": None} | fields))
+    then = time.time() - silent
+    os.utime(run / "lock.json", (then, then))
+
+
+def test_held_and_freed(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+        with pytest.raises(UserError, match=f"is being written by process {os.getpid()}"), RunLock(tmp_path):
+            pass
+    assert not (tmp_path / "lock.json").exists()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_taken_over_from_a_dead_process(tmp_path: Path) -> None:
+    code = "import os, sys, pathlib, trainer.run_lock as r; r.RunLock(pathlib.Path(sys.argv[1])).__enter__(); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert (tmp_path / "lock.json").exists()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_a_number_that_another_process_has_now_is_no_holder(tmp_path: Path) -> None:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("process start times are read from /proc")
+    import socket
+
+    write_lock(tmp_path, host=socket.gethostname(), pid=os.getpid(), started="1")
+    with RunLock(tmp_path):
+        pass
+
+
+def test_another_host_counts_as_alive_until_it_is_silent(tmp_path: Path) -> None:
+    write_lock(tmp_path, silent=run_lock.SILENCE - 20)
+    with pytest.raises(UserError, match="on elsewhere"), RunLock(tmp_path):
+        pass
+    write_lock(tmp_path, silent=run_lock.SILENCE + 20)
+    with RunLock(tmp_path):
+        pass
+
+
+def test_the_same_job_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lock(tmp_path, job="77")
+    monkeypatch.setenv("SLURM_JOB_ID", "78")
+    with pytest.raises(UserError), RunLock(tmp_path):
+        pass
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    with RunLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_torn_lock_is_no_holder(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lock.json").write_text(content)
+    with RunLock(tmp_path):
+        pass

@@ -1,0 +1,1 @@
+"""Training, sampling and evaluation of conditional GANs on packed data sets."""

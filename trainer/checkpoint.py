@@ -1,0 +1,193 @@
+"""Everything a run needs to go on, saved atomically and without pickle.
+
+``RUN/checkpoints/000000012800/`` holds safetensors of the weights, their average and the optimizers' moments,
+and ``state.json`` with the clock, the options, the label schema and a hash of every file. A directory is written
+under another name, synced and renamed, so that one with a final name is whole; hashes find what went bad later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from shards.errors import Failure, UserError
+from shards.files import move_directory, sha256, write_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint whose hashes have been held against its files."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def images_seen(self) -> int:
+        """The clock when it was saved."""
+        return self.state["images_seen"]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one file, on the CPU."""
+        return load_file(self.path / f"{name}.safetensors")
+
+
+def save(run: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]], keep: int) -> Path:
+    """Write a checkpoint, then remove all but the newest ``keep``.
+
+    Args:
+        state: plain values with ``images_seen``.
+        files: file name -> tensors by name.
+
+    Raises:
+        Failure: the disk is full or not writable; older checkpoints are untouched.
+    """
+    final = directory(run, int(state["images_seen"]))
+    building = final.with_name(f".{final.name}.partial")
+    with contextlib.suppress(UserError):
+        return read(final).path  # the same clock: it holds the same
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        hashes = {}
+        for name, tensors in files.items():
+            path = building / f"{name}.safetensors"
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+            _sync(path)
+            hashes[path.name] = sha256(path)
+        write_json(building / "state.json", {"format_version": FORMAT_VERSION, **state, "sha256": hashes})
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one, or there is none
+        move_directory(building, final)
+    except (OSError, SafetensorError, Failure) as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise Failure(f"no checkpoint could be saved in {final.parent} ({error}); earlier ones are untouched") from None
+    prune(run, keep)
+    return final
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` checkpoints, and what an interrupted save left behind."""
+    for old in _directories(run)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    for partial in (run / "checkpoints").glob(".*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def newest(run: Path) -> tuple[Saved | None, list[str]]:
+    """The newest whole checkpoint, and a sentence about each newer one that is damaged."""
+    complaints: list[str] = []
+    for path in reversed(_directories(run)):
+        try:
+            return read(path), complaints
+        except UserError as error:
+            complaints.append(str(error))
+    return None, complaints
+
+
+def read(path: Path) -> Saved:
+    """Open a checkpoint and hold its files against their hashes.
+
+    Raises:
+        UserError: it is no checkpoint, damaged, or of a later format.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text())
+        version = state["format_version"]
+        if version > FORMAT_VERSION:
+            raise UserError(
+                f"{path} has checkpoint format {version}, this version reads up to {FORMAT_VERSION}; upgrade"
+            )
+        for name, expected in state["sha256"].items():
+            if sha256(path / name) != expected:
+                raise UserError(f"checkpoint {path} is damaged: {name} does not match its hash")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {error}") from None
+    return Saved(path, state)
+
+
+def directory(run: Path, images_seen: int) -> Path:
+    """Where the checkpoint of that moment lies."""
+    return run / "checkpoints" / f"{images_seen:012d}"
+
+
+def _directories(run: Path) -> list[Path]:
+    return sorted(p for p in (run / "checkpoints").glob("[0-9]*") if p.is_dir() and p.name.isdigit())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+# ---------------------------------------------------------------- modules and optimizers as named tensors
+
+
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name."""
+    return dict(module.state_dict())
+
+
+def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a module; names and shapes must be the same."""
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as ``parameter name/entry``."""
+    return {
+        f"{name}/{entry}": torch.as_tensor(value)
+        for name, parameter in module.named_parameters()
+        for entry, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(module: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put the saved state back, each moment in its parameter's own memory format.
+
+    A contiguous moment beside a channels_last weight would make a fused optimizer silently wrong.
+    """
+    parameters = dict(module.named_parameters())
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition("/")
+        parameter = parameters[name]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        else:  # Adam's step counter
+            value = value.to(parameter.device)
+        optimizer.state[parameter][entry] = value
+
+
+def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Copy those tensors that fit by name and shape, for a new run from old weights.
+
+    Returns:
+        Names of the module's own tensors that stay fresh (another vocabulary, another size).
+    """
+    own = module.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    module.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+@contextlib.contextmanager
+def explained(run: Path):
+    """Turn a mismatch between saved tensors and networks into a sentence."""
+    try:
+        yield
+    except (RuntimeError, KeyError) as error:
+        raise UserError(
+            f"the weights in {run} do not fit these networks: {str(error).splitlines()[-1].strip()}"
+        ) from None

@@ -1,0 +1,198 @@
+"""Everything that can be chosen about a run, in one frozen dataclass.
+
+A run's configuration is a preset, overlaid by a YAML file, overlaid by the command line. It is checked when
+it is made, printed, and saved beside the weights; the same command finds it there and goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shards import options
+from shards.errors import UserError
+from shards.options import option
+from trainer.presets import PRESETS
+
+# What may change when a run goes on: how long, how often, by whom it is carried. Anything else is another run.
+MAY_CHANGE = frozenset(
+    "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
+    "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run".split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Train a conditional GAN on a packed data set; the same command again goes on where it stopped."""
+
+    # data and place
+    shards: Path | None = option(None, "data set directory made by `python -m shards pack`")
+    run: Path | None = option(None, "directory of the run; the default is runs/PRESET")
+    preset: str | None = option(None, "named set of options to start from", choices=tuple(PRESETS))
+    init_from: Path | None = option(None, "start a new run from this run's newest weights")
+    # how long, how often (all in images seen)
+    total_images: int = option(200_000, "images to train on in all", minimum=1)
+    batch: int = option(64, "images a step, over all processes together", minimum=1)
+    accumulate: int = option(1, "micro-batches that each process's share of the batch is cut into", minimum=1)
+    log_every: int = option(2_000, "images between two lines of metrics", minimum=1)
+    grid_every: int = option(20_000, "images between two picture grids", minimum=1)
+    checkpoint_every: int = option(20_000, "images between two checkpoints", minimum=1)
+    keep: int = option(3, "checkpoints to keep, the newest ones", minimum=1)
+    seed: int = option(0, "decides sample order, weights and noise", minimum=0, maximum=2**63 - 1)
+    # networks
+    family: str = option("residual", "networks", choices=("residual", "article"))
+    noise_size: int = option(64, "length of the noise vector", minimum=1)
+    label_size: int = option(64, "length of the label's embedding in the generator (residual)", minimum=1)
+    channels: tuple[int, ...] = option(
+        (), "channels of each level, from 4x4 or 6x6 up; chosen by size if not given", minimum=1
+    )
+    # method
+    loss: str = option("relativistic", "adversarial loss", choices=("matching-aware", "hinge", "relativistic"))
+    mismatch: str = option(
+        "real", "what the discriminator sees under a wrong label", choices=("real", "generated", "none")
+    )
+    mismatch_weight: float = option(0.5, "weight of that part of its loss", minimum=0)
+    gamma: float = option(0.2, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)
+    penalty_every: int = option(16, "steps between two penalties, each counting as many times", minimum=1)
+    # optimization
+    lr_g: float = option(2e-3, "generator's learning rate (Adam)", above=0)
+    lr_d: float = option(2e-3, "discriminator's learning rate (Adam)", above=0)
+    betas: tuple[float, float] = option((0.0, 0.95), "Adam's betas", minimum=0, maximum=0.999999)
+    ema_half_life: float = option(
+        20_000, "images after which old weights count half in the averaged generator", minimum=0
+    )
+    ema_ramp: float = option(0.1, "cap on that half-life, as a share of the images seen so far; 0: no cap", minimum=0)
+    # machine
+    mixed_precision: str = option("auto", "auto: what the hardware does fast", choices=("auto", "no", "bf16", "fp16"))
+    dtype: str = option("float32", "of weights and arithmetic; float64 is for proofs", choices=("float32", "float64"))
+    device: str = option(
+        "auto", "auto: a CUDA GPU if there is one, else the CPU", choices=("auto", "cpu", "cuda", "mps")
+    )
+    workers: int | None = option(
+        None, "data-loading processes of each process; chosen by the machine if not given", minimum=0
+    )
+    threads: int = option(0, "CPU threads of each process; 0: the machine's cores shared out", minimum=0)
+    timeout: float = option(300, "seconds before a process that waits for a lost one gives up", above=0)
+    # seen
+    log_with: tuple[str, ...] = option(
+        ("wandb",), "trackers: wandb, tensorboard, trackio, …; none for metrics.jsonl only"
+    )
+    wandb_project: str | None = option(
+        None, "Weights & Biases project; the default is WANDB_PROJECT, then cgan-trainer"
+    )
+    wandb_entity: str | None = option(None, "Weights & Biases team or user")
+    wandb_group: str | None = option(None, "Weights & Biases group")
+    wandb_mode: str | None = option(
+        None, "auto: online when a key is there", choices=("auto", "online", "offline", "disabled")
+    )
+    dry_run: bool = option(False, "print the resolved options and what would be trained, then stop")
+
+    def __post_init__(self) -> None:
+        """Hold every value against its bounds.
+
+        Raises:
+            UserError: a value, or a combination of them, makes no sense.
+        """
+        options.validate(self)
+        if self.family == "article" and self.channels:
+            raise UserError(
+                "--channels: the article's networks have fixed channels; leave it out, or use --family residual"
+            )
+        if self.loss == "relativistic" and self.gamma == 0:
+            raise UserError(
+                "--gamma 0: the relativistic loss diverges without its gradient penalties; use a --gamma above 0"
+            )
+
+        if self.dtype == "float64" and self.mixed_precision not in ("auto", "no"):
+            raise UserError("--dtype float64 has no mixed precision; leave --mixed-precision out")
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the run lives."""
+        return self.run or Path("runs") / (self.preset or "run")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as saved in config.yaml and the checkpoints."""
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+
+def from_dict(values: Mapping[str, Any], where: str) -> Config:
+    """A configuration from plain values.
+
+    Args:
+        where: what file they come from, for the error's sentence.
+
+    Raises:
+        UserError: an unknown option or a value that does not fit.
+    """
+    return Config(**_coerce_all(values, where))
+
+
+def load(argv: Sequence[str]) -> Config:
+    """The configuration that a command line asks for: preset < --config FILE.yaml < flags.
+
+    Raises:
+        UserError: anything on the way does not fit.
+    """
+    flags = options.read(Config, argv, also=("config",))
+    file = flags.pop("config", None)
+    chosen = _coerce_all(_read_yaml(Path(file)), file) if file else {}
+    chosen |= _coerce_all(flags, "")
+    preset = options.coerce(Config, "preset", chosen.get("preset"))
+    base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
+    return Config(**(base | chosen))
+
+
+def usage(command: str) -> str:
+    """The help text, with the presets."""
+    presets = "\n".join(f"  {name:<12}{values['doc']}" for name, values in PRESETS.items())
+    text = options.usage(
+        Config, command, {"config": "YAML file of these options; flags win over it, it wins over the preset"}
+    )
+    return f"{text}\n\npresets:\n{presets}"
+
+
+def compare(saved: Mapping[str, Any], asked: Config) -> list[str]:
+    """What differs between a run's saved options and the ones asked for, one line each, of those that may not."""
+    now = asked.to_dict()
+    return [
+        f"  {name.replace('_', '-')}: {saved.get(name)} there, {now[name]} now"
+        for name in now
+        if name not in MAY_CHANGE and name != "preset" and saved.get(name) != now[name]
+    ]
+
+
+def _coerce_all(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    known = list(options.interface(Config).fields)
+    result = {}
+    for written, value in values.items():
+        name = str(written).replace("-", "_")
+        if name == "doc":
+            continue
+        if name not in known:
+            raise UserError(options.unknown(name, known, where))
+        result[name] = options.coerce(Config, name, value, where)
+    return result
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is no readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values or {}, dict):
+        raise UserError(f"--config {path}: expected lines like `batch: 64`")
+    return values or {}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,85 @@
+"""From a generator and labels to pictures, and the choice of labels that a run shows of itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shards import keyed
+from shards.order import permute
+from shards.schema import Schema
+
+_CHUNK = 128  # pictures drawn at once
+
+
+class Labels(NamedTuple):
+    """Rows of label vectors with their masks."""
+
+    label: np.ndarray  # float32 (n, L), zero where unknown
+    known: np.ndarray  # bool (n, A)
+
+
+@torch.no_grad()
+def pictures(generator: nn.Module, z: Tensor, labels: Labels) -> np.ndarray:
+    """Draw one picture a row.
+
+    Args:
+        generator: in eval mode.
+        z: (n, noise) on the generator's device.
+        labels: n rows.
+
+    Returns:
+        uint8 (n, 3, S, S).
+    """
+    device, dtype = z.device, next(generator.parameters()).dtype
+    label = torch.from_numpy(np.ascontiguousarray(labels.label, np.float32)).to(device, dtype)
+    known = torch.from_numpy(np.ascontiguousarray(labels.known, np.float32)).to(device, dtype)
+    drawn = []
+    for rows in torch.arange(len(z), device=device).split(_CHUNK):
+        x = generator(z[rows].to(dtype), label[rows], known[rows])
+        drawn.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
+    return torch.cat(drawn).contiguous().numpy()
+
+
+def sample_labels(labels: np.ndarray, known: np.ndarray, count: int, seed: int, purpose: str) -> Labels:
+    """Labels as the data has them: ``count`` rows drawn by key, each at most once in every len(labels)."""
+    index = np.arange(count, dtype=np.int64)
+    epoch, index = np.divmod(index, len(labels))
+    rows = permute(keyed.bits(keyed.key(seed, purpose), epoch), len(labels), index)
+    return Labels(np.asarray(labels[rows], np.float32), np.asarray(known[rows], bool))
+
+
+def showcase(schema: Schema, drawn: Labels, rows: int, columns: int) -> tuple[Labels, list[str]]:
+    """Labels for a grid that shows what a label does: each row asks for one thing, the rest is as in the data.
+
+    The rows are the values of the exclusive attribute with the most of them; without one, each row is one label of
+    the data.
+
+    Args:
+        drawn: at least rows·columns labels of the data.
+
+    Returns:
+        The labels, row by row, and the rows' titles.
+    """
+    label, known = drawn.label[: rows * columns].copy(), drawn.known[: rows * columns].copy()
+    exclusive = [i for i, a in enumerate(schema.attributes) if a.kind == "exclusive"]
+    if exclusive:
+        chosen = max(exclusive, key=lambda i: (schema.attributes[i].width, -i))
+        start, attribute = int(schema.starts[chosen]), schema.attributes[chosen]
+        titles = list(attribute.values[:rows])
+        for row, _ in enumerate(titles):
+            cells = slice(row * columns, (row + 1) * columns)
+            label[cells, start : start + attribute.width] = 0
+            label[cells, start + row] = 1
+            known[cells, chosen] = True
+    else:
+        titles = []
+        for row in range(rows):
+            cells = slice(row * columns, (row + 1) * columns)
+            label[cells], known[cells] = label[row * columns], known[row * columns]
+            titles.append(", ".join(schema.words(label[row * columns], known[row * columns])) or "(no label)")
+    end = len(titles) * columns
+    return Labels(label[:end], known[:end]), titles

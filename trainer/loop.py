@@ -1,0 +1,197 @@
+"""Build the parts, iterate, fire what is due.
+
+The clock is the number of images seen. Something with a cadence is due when a step carries the clock across a
+multiple of it, so a resumed run does the same things at the same moments as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+import shards
+from shards.errors import Failure, UserError
+from shards.index import Dataset
+from shards.stream import Batch, Stream, batches, check_division
+from trainer import checkpoint, signals
+from trainer.config import Config
+from trainer.distributed import Distributed, cores
+from trainer.rundir import RunDirectory
+from trainer.seen import Seen
+from trainer.state import TrainingState, architecture_of, checkpoint_of
+
+
+def train(config: Config) -> None:
+    """Train as configured, on this process's share; the same call on every process of the job.
+
+    Raises:
+        UserError: something that was asked for cannot be done.
+        Failure: the run had to stop early (non-finite losses, a full disk).
+    """
+    precision = "no" if config.dtype == "float64" else config.mixed_precision
+    env = Distributed(config.device, precision, config.threads, config.timeout)
+    with contextlib.ExitStack() as exits:
+        exits.callback(env.close)
+        config = replace(config, mixed_precision=env.precision)
+        check_division(config.batch, env.world, config.accumulate)
+        dataset = _open_dataset(config, env)
+        state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
+        if config.dry_run:
+            return _describe(config, dataset, state, env)
+
+        run = RunDirectory(config.run_directory)
+        saved = env.tell(env.first(lambda: _enter_run(run, config, dataset, exits)))
+        if saved is not None:
+            state.load(saved)
+        elif config.init_from is not None:
+            _start_from(state, config.init_from, env)
+        if state.images_seen >= config.total_images:
+            return env.say(
+                f"{run.path} has seen its {config.total_images:,} images; "
+                f"--total-images {2 * config.total_images} goes on, --run NAME starts another"
+            )
+        env.say(
+            f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
+            f"on {env.describe()}"
+        )
+        seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
+        stream = Stream(dataset, config.batch, config.seed, env.rank, env.world)
+        start = state.images_seen // config.batch
+        incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
+        iterate(config, env, state, incoming, run, seen)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """What fires after a step from ``before`` to ``after`` images seen."""
+
+    before: int
+    after: int
+    end: int
+
+    def __call__(self, cadence: int) -> bool:
+        return self.after // cadence > self.before // cadence or self.after >= self.end
+
+
+def iterate(
+    config: Config,
+    env: Distributed,
+    state: TrainingState,
+    incoming: Iterator[Batch],
+    run: RunDirectory,
+    seen: Seen | None,
+) -> None:
+    """Step through batches until the run has seen its images or is asked to stop, and fire what is due."""
+    last_save = state.images_seen
+    for batch in incoming:
+        due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
+        measure = due(config.log_every)
+        scalars = state.step(batch, measure=measure)
+        if measure:
+            values = env.totals(scalars)
+            values["data/wrong_share"] = batch.wrong_count / config.batch
+            _require_finite(values, state.images_seen, last_save)
+            if seen is not None:
+                seen.log(state.images_seen, values)
+        if seen is not None:
+            seen.advance(config.batch)
+            if due(config.grid_every):
+                seen.grid(state)
+        stopping = env.any(signals.request() is not None)
+        if stopping or due(config.checkpoint_every):
+            _save(env, state, run, config.keep, last_save)
+            last_save = state.images_seen
+        if stopping and state.images_seen < config.total_images:
+            return _leave(env, run, state)
+        if state.images_seen >= config.total_images:
+            break
+    env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
+
+
+def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, last_save: int) -> None:
+    if not state.is_finite():
+        raise _broken("weights", state.images_seen, last_save)
+    state.average_buffers()
+    values = {**state.values(), **run.identity}
+    env.first(lambda: checkpoint.save(run.path, values, state.files(), keep))
+
+
+def _leave(env: Distributed, run: RunDirectory, state: TrainingState) -> None:
+    """Say how to go on; under a scheduler, leave the marker that asks for the job to be queued again."""
+    reason = env.tell(signals.request()) or "another process was asked to stop"
+    marker = os.environ.get("REQUEUE_FILE")
+    if marker and env.is_first:
+        Path(marker).touch()
+    env.say(
+        f"stopped ({reason}) and saved at {state.images_seen:,} images in {run.path}; "
+        "the same command goes on from there"
+    )
+
+
+def _require_finite(values: dict[str, float], images_seen: int, last_save: int) -> None:
+    """Stop all processes together (they hold the same values) before broken weights overwrite good ones."""
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise _broken(", ".join(broken), images_seen, last_save)
+
+
+def _broken(what: str, images_seen: int, last_save: int) -> Failure:
+    intact = f"the checkpoint of {last_save:,} images is intact" if last_save else "nothing was saved"
+    return Failure(
+        f"{what} became non-finite by {images_seen:,} images; {intact}: "
+        "lower --lr-g and --lr-d or raise --gamma, under another --run"
+    )
+
+
+def _open_dataset(config: Config, env: Distributed) -> Dataset:
+    if config.shards is not None:
+        return Dataset.open(config.shards)
+    if config.preset != "smoke":
+        raise UserError("--shards is missing: give a data set directory made by `python -m shards pack`")
+    from shards.shapes import smoke_dataset
+
+    where = config.run_directory / "data"
+    env.first(lambda: smoke_dataset(where))
+    return Dataset.open(where)
+
+
+def _enter_run(
+    run: RunDirectory, config: Config, dataset: Dataset, exits: contextlib.ExitStack
+) -> checkpoint.Saved | None:
+    exits.enter_context(run.lock())
+    saved = run.resume(config, dataset)
+    run.write_identity(config, dataset)
+    return saved
+
+
+def _start_from(state: TrainingState, source: Path, env: Distributed) -> None:
+    fresh = state.start_from(checkpoint_of(source))
+    env.say(f"weights from {source}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
+
+
+def _workers(config: Config, env: Distributed) -> int:
+    if config.workers is not None:
+        return config.workers
+    return 1 if env.device.type == "cpu" else max(1, min(8, cores() // env.local_world))
+
+
+def _describe(config: Config, dataset: Dataset, state: TrainingState, env: Distributed) -> None:
+    """What would be trained, for --dry-run."""
+
+    def size(module: torch.nn.Module) -> str:
+        return f"{sum(p.numel() for p in module.parameters()):,} parameters"
+
+    lines = [f"  {name.replace('_', '-')}: {value}" for name, value in config.to_dict().items()]
+    env.say("\n".join(["options:", *lines]))
+    env.say(
+        f"data: {len(dataset):,} pictures of {dataset.size}x{dataset.size}, "
+        f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes"
+    )
+    env.say(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
+    env.say(f"machine: {env.describe()}\nversion: {shards.__version__}; nothing was written")

@@ -1,0 +1,53 @@
+"""The entry: `accelerate launch trainer/main.py --shards DATA --preset NAME --run RUN`; plain `python` works too."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from shards.errors import exit_status, is_first_process
+from trainer import signals
+
+COMMAND = "accelerate launch trainer/main.py"
+
+
+def train(argv: Sequence[str]) -> None:
+    """Train as the command line says.
+
+    Raises:
+        UserError: it does not fit; nothing has run then.
+    """
+    # Config knows no torch: a wrong option is answered at once, not after seconds of imports.
+    from trainer import config
+
+    if "--version" in argv:
+        from shards import __version__
+
+        print(__version__)
+        return
+    if {"-h", "--help"} & set(argv):
+        if is_first_process():
+            print(config.usage(COMMAND))
+        return
+    options = config.load(argv)
+    signals.install()
+
+    from trainer import loop
+
+    loop.train(options)
+
+
+def main() -> None:
+    """The process's entry: exits with status 0, 1 (a failure) or 2 (a mistake in what was asked)."""
+    if sys.platform == "win32":
+        sys.exit("error: native Windows is not supported; run this inside WSL2")
+    sys.exit(exit_status(lambda: train(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    main()

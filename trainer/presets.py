@@ -1,0 +1,64 @@
+"""Named sets of options, as data. Each says what it is for; figures beside a preset were measured as stated there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# The article's optimizer settings.
+_ARTICLE_ADAM: dict[str, Any] = {"lr_g": 2e-4, "lr_d": 2e-4, "betas": (0.5, 0.999)}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Seconds on any machine; without --shards it draws its own pictures.
+    #   accelerate launch --config_file accelerate_config.yaml trainer/main.py --preset smoke
+    "smoke": {
+        "doc": "seconds: tiny networks on small drawn shapes, to see that everything works",
+        "total_images": 1_024,
+        "batch": 16,
+        "channels": (16, 8, 8),
+        "threads": 1,  # two would wait for each other more than compute
+        "noise_size": 16,
+        "label_size": 16,
+        "log_every": 128,
+        "grid_every": 512,
+        "checkpoint_every": 512,
+        "ema_half_life": 500,
+    },
+    # Labelled 32x32 faces within minutes of two CPU cores.
+    #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
+    "faces32": {
+        "doc": "32x32 faces within minutes on two CPU cores",
+        "total_images": 60_000,
+        "batch": 32,
+        "log_every": 1_000,
+        "grid_every": 10_000,
+        "checkpoint_every": 10_000,
+        "ema_half_life": 10_000,
+    },
+    #   accelerate launch trainer/main.py --preset faces64 --shards data/faces64
+    "faces64": {
+        "doc": "64x64 faces within an hour on two CPU cores",
+        "total_images": 200_000,
+        "batch": 32,
+        "log_every": 1_000,
+        "grid_every": 10_000,
+        "checkpoint_every": 10_000,
+        "ema_half_life": 10_000,
+    },
+    # The article's networks and loss, to the layer, at 96x96: the reproduction baseline.
+    #   accelerate launch trainer/main.py --preset article96 --shards data/faces96
+    "article96": {
+        "doc": "the article's networks and three-part loss at 96x96: the baseline",
+        "family": "article",
+        "loss": "matching-aware",
+        "mismatch": "real",
+        "mismatch_weight": 1.0,
+        "gamma": 0.0,
+        "noise_size": 100,
+        "batch": 16,
+        "total_images": 500_000,
+        "log_every": 500,
+        "grid_every": 10_000,
+        "checkpoint_every": 20_000,
+        **_ARTICLE_ADAM,
+    },
+}

@@ -1,0 +1,113 @@
+"""One writer a run directory.
+
+A lock file with host, process id, job id and a heartbeat. It is taken over from a process of this machine that is no
+more, from the same job (requeued), and from one that has been silent for two minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from shards.errors import UserError
+from shards.files import write_bytes
+
+SILENCE = 120.0  # seconds without a heartbeat after which a holder counts as dead
+_BEAT = 10.0
+
+
+class RunLock:
+    """Holds ``RUN/lock.json`` while the context is open.
+
+    Raises:
+        UserError: on entering, if another live process holds it.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / "lock.json"
+        self._stop = threading.Event()
+        self._me = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _start_time(os.getpid()),
+            "job": os.environ.get("SLURM_JOB_ID"),
+        }
+
+    def __enter__(self) -> RunLock:
+        guard = self.path.with_suffix(".taking")
+        with _exclusive(guard):
+            holder = self._holder()
+            if holder is not None:
+                raise UserError(
+                    f"{self.path.parent} is being written by process {holder['pid']} on {holder['host']}; "
+                    "wait for it, stop it, or give another --run"
+                )
+            self._beat()
+        threading.Thread(target=self._keep_beating, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def _holder(self) -> dict[str, Any] | None:
+        """Who else holds the lock and is alive."""
+        try:
+            holder = json.loads(self.path.read_text())
+            silent = time.time() - self.path.stat().st_mtime
+        except (OSError, ValueError):
+            return None
+        if not isinstance(holder, dict) or not {"host", "pid"} <= holder.keys():
+            return None
+        if holder.get("job") and holder["job"] == self._me["job"] and holder["pid"] != self._me["pid"]:
+            return None
+        if holder["host"] == self._me["host"]:
+            alive = _start_time(int(holder["pid"])) == holder.get("started") and _exists(int(holder["pid"]))
+            return holder if alive else None
+        return None if silent > SILENCE else holder
+
+    def _beat(self) -> None:
+        write_bytes(self.path, json.dumps(self._me).encode())
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(_BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _start_time(pid: int) -> str | None:
+    """What tells a process from a later one of the same number (Linux; elsewhere None, and the number must do)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path):
+    """Hold an advisory lock on a small file, so that two processes never both see the run as free."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

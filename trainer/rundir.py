@@ -1,0 +1,113 @@
+"""A run's directory: its options, vocabulary and labels, its lock, and whether what is asked for is still that run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.numpy import load_file, save
+
+import shards
+from shards.errors import UserError
+from shards.files import write_bytes
+from shards.index import Dataset
+from shards.schema import Schema
+from trainer import checkpoint
+from trainer.config import Config, compare
+from trainer.draw import Labels, sample_labels
+from trainer.run_lock import RunLock
+
+_LABELS = 4096  # rows of the data's labels that a run keeps, to draw from when nobody names an attribute
+
+
+class RunDirectory:
+    """``runs/NAME/``: config.yaml, metrics.jsonl, samples/, checkpoints/, report.html, and the trackers' files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.samples = path / "samples"
+        self.metrics = path / "metrics.jsonl"
+        self.identity: dict[str, Any] = {}
+
+    def lock(self) -> RunLock:
+        """Be the run's only writer.
+
+        Raises:
+            UserError: on entering, if another process is.
+        """
+        try:
+            self.samples.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--run {self.path} cannot be written: {error.strerror}") from None
+        return RunLock(self.path)
+
+    def resume(self, config: Config, dataset: Dataset) -> checkpoint.Saved | None:
+        """The checkpoint to go on from, if there is one and this is the same run.
+
+        Raises:
+            UserError: options or data differ from the run's own, or all of its checkpoints are damaged.
+        """
+        saved, complaints = checkpoint.newest(self.path)
+        for complaint in complaints:
+            print(f"warning: {complaint}; using the one before it", file=sys.stderr, flush=True)
+        if saved is None:
+            if complaints:
+                raise UserError(f"no whole checkpoint is left in {self.path}; start anew under another --run")
+            return None
+        if differences := compare(saved.state["config"], config):
+            lines = "\n".join(differences)
+            raise UserError(
+                f"{self.path} was started with other options:\n{lines}\n"
+                f"give the same ones to go on, or another --run (--init-from {self.path} starts it from these weights)"
+            )
+        if saved.state["data"] != dataset.fingerprint:
+            raise UserError(
+                f"{config.shards} is not the data set that {self.path} was trained on; give that one, or another --run"
+            )
+        return saved
+
+    def write_identity(self, config: Config, dataset: Dataset) -> None:
+        """Note what this run is: options, vocabulary, a sample of the data's labels."""
+        self.identity = {
+            "data": dataset.fingerprint,
+            "schema": dataset.schema.to_json(),
+            "version": shards.__version__,
+            "commit": shards.revision(),
+            "torch": torch.__version__,
+        }
+        write_bytes(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        write_bytes(self.path / "schema.json", json.dumps(self.identity["schema"], indent=1).encode())
+        count = min(_LABELS, len(dataset))
+        drawn = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
+        tensors = {"label": drawn.label, "known": drawn.known.astype(np.uint8)}
+        write_bytes(self.path / "labels.safetensors", save(tensors))
+
+
+def read_vocabulary(run: Path) -> tuple[Schema, Labels]:
+    """A run's label schema and the labels it kept.
+
+    Raises:
+        UserError: the run's files are missing or damaged.
+    """
+    with explained(run):
+        schema = Schema.from_json(json.loads((run / "schema.json").read_text()))
+        kept = load_file(run / "labels.safetensors")
+        return schema, Labels(kept["label"], kept["known"].astype(bool))
+
+
+@contextlib.contextmanager
+def explained(run: Path):
+    """Answer an unreadable file of a run by a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # safetensors and json raise kinds of their own
+        raise UserError(f"{run} is not a whole run: {error}") from None

@@ -1,0 +1,150 @@
+"""Pictures by words: `python -m trainer sample runs/first "blue long hair and yellow eyes"`.
+
+In a notebook: ``sampler = trainer.sample.load("runs/first"); sampler.draw("blue hair", count=4)``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from shards import options, phrase
+from shards.errors import UserError
+from shards.files import write_bytes
+from shards.options import argument, option
+from shards.schema import Schema
+from trainer import draw, grids
+from trainer.checkpoint import Saved
+from trainer.draw import Labels
+from trainer.randomness import normal
+from trainer.rundir import read_vocabulary
+from trainer.state import checkpoint_of, load_generator
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Draw pictures by words from a trained run; what is not named is drawn as the data has it."""
+
+    run: Path = argument("directory of a run")
+    phrases: tuple[str, ...] = argument('what to draw, like "blue long hair and yellow eyes"; several make rows')
+    count: int = option(16, "pictures a phrase", minimum=1, maximum=1_000_000)
+    seed: int = option(0, "decides the noise and what is not named", minimum=0)
+    out: Path | None = option(
+        None, "a .png file (a grid) or a folder/ (single pictures and a tags.csv); RUN/sample.png if not given"
+    )
+    checkpoint: str | None = option(None, "images seen of the checkpoint to draw from; the newest if not given")
+    columns: int = option(8, "pictures a row of a one-phrase grid", minimum=1)
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+
+    def __post_init__(self) -> None:
+        """Hold the values against their bounds."""
+        options.validate(self)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A trained generator with its vocabulary."""
+
+    generator: nn.Module
+    schema: Schema
+    labels: Labels  # as the data has them
+    noise: int
+    device: torch.device
+    saved: Saved
+
+    def labels_for(self, words: str, count: int, seed: int = 0) -> Labels:
+        """``count`` labels that say ``words``; attributes that are not named are drawn from the data, together.
+
+        Raises:
+            UserError: a word that the run does not know, or that fits in several ways.
+        """
+        label, named = phrase.vector(phrase.parse(words, self.schema), self.schema)
+        drawn = draw.sample_labels(self.labels.label, self.labels.known, count, seed, "labels to sample")
+        entry_named = np.repeat(named, self.schema.widths)
+        return Labels(np.where(entry_named, label, drawn.label).astype(np.float32), drawn.known | named)
+
+    def draw(self, words: str, count: int = 16, seed: int = 0) -> np.ndarray:
+        """Pictures of ``words``.
+
+        Returns:
+            uint8 (count, 3, S, S).
+
+        Raises:
+            UserError: see `labels_for`.
+        """
+        return self.draw_labels(self.labels_for(words, count, seed), seed)
+
+    def draw_labels(self, labels: Labels, seed: int = 0) -> np.ndarray:
+        """One picture a label; number n of a seed has the same noise under any label."""
+        positions = torch.arange(len(labels.label), device=self.device)
+        z = normal(seed, "noise to sample", positions, self.noise)
+        return draw.pictures(self.generator, z, labels)
+
+
+def load(run: str | Path, checkpoint: str | None = None, device: str = "auto") -> Sampler:
+    """The averaged generator of a run's newest checkpoint (or the one of ``checkpoint`` images seen), ready to draw.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or it is damaged.
+    """
+    run = Path(run)
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    saved = checkpoint_of(run, checkpoint)
+    schema, labels = read_vocabulary(run)
+    generator, architecture = load_generator(saved, where)
+    return Sampler(generator, schema, labels, architecture.noise, where, saved)
+
+
+def main(argv: Sequence[str]) -> None:
+    """`python -m trainer sample`.
+
+    Raises:
+        UserError: what was asked for cannot be drawn; nothing has been written.
+    """
+    asked = options.parse(SampleOptions, argv, command="python -m trainer sample")
+    sampler = load(asked.run, asked.checkpoint, asked.device)
+    rows = [sampler.labels_for(words, asked.count, asked.seed) for words in asked.phrases]
+    out = asked.out or asked.run / "sample.png"
+    if out.suffix.lower() == ".png":
+        _write_grid(sampler, asked, rows, out)
+    elif out.suffix and not out.is_dir() and not str(asked.out).endswith("/"):
+        raise UserError(f"--out {out}: a grid is a .png file, single pictures go to a folder/")
+    else:
+        _write_folder(sampler, asked, rows, out)
+
+
+def _write_grid(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], out: Path) -> None:
+    pictures = np.concatenate([sampler.draw_labels(labels, asked.seed) for labels in rows])
+    one = len(rows) == 1
+    columns = min(asked.columns, asked.count) if one else asked.count
+    titles = [] if one else list(asked.phrases)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    grids.save(grids.grid(pictures, columns, row_titles=titles), out, captions=list(asked.phrases))
+    print(f"{len(pictures)} pictures from {sampler.saved.images_seen:,} images seen: {out}")
+
+
+def _write_folder(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out} already holds something; give an empty or a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["id", "tags"])
+    number = 0
+    for labels in rows:
+        for picture, label, known in zip(sampler.draw_labels(labels, asked.seed), *labels, strict=True):
+            encoded = io.BytesIO()
+            Image.fromarray(picture.transpose(1, 2, 0)).save(encoded, "PNG")
+            write_bytes(out / f"{number:06d}.png", encoded.getvalue())
+            writer.writerow([f"{number:06d}", ", ".join(sampler.schema.words(label, known))])
+            number += 1
+    write_bytes(out / "tags.csv", table.getvalue().encode())
+    print(f"{number} pictures and tags.csv from {sampler.saved.images_seen:,} images seen: {out}")

@@ -1,0 +1,209 @@
+"""Everything of a run that changes: both players, the average, the scaler, the clock; built, stepped, saved, loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shards import keyed
+from shards.errors import UserError
+from shards.stream import Batch
+from trainer import checkpoint
+from trainer.config import Config
+from trainer.distributed import Distributed
+from trainer.ema import ExponentialMovingAverage
+from trainer.losses import LOSSES
+from trainer.networks import Architecture, build
+from trainer.step import GlobalCounts, Method, MicroBatch, Player, Scalars, discriminator_step, generator_step
+
+
+class TrainingState:
+    """The players and their clock.
+
+    Args:
+        config: what to train.
+        architecture: the networks' shapes.
+        env: device, world and precision.
+    """
+
+    def __init__(self, config: Config, architecture: Architecture, env: Distributed) -> None:
+        self.config, self.architecture, self.env = config, architecture, env
+        self.dtype = getattr(torch, config.dtype)
+        self.images_seen = 0
+        self.method = Method(
+            loss=LOSSES[config.loss],
+            mismatch=config.mismatch if config.mismatch_weight else "none",
+            mismatch_weight=config.mismatch_weight,
+            gamma=config.gamma,
+            penalty_every=config.penalty_every,
+            noise=config.noise_size,
+            seed=config.seed,
+        )
+        g, d = fresh_networks(architecture, config.seed)
+        self.ema = ExponentialMovingAverage(self._place(g), config.ema_half_life, config.ema_ramp)
+        self.g = self._player(g, config.lr_g)
+        self.d = self._player(d, config.lr_d)
+
+    def _place(self, module: nn.Module) -> nn.Module:
+        return module.to(self.env.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _player(self, module: nn.Module, lr: float) -> Player:
+        module = self._place(module)
+        fused = self.env.device.type in ("cuda", "cpu")
+        optimizer = torch.optim.Adam(module.parameters(), lr, betas=self.config.betas, fused=fused)
+        return Player(self.env.wrap(module), module, optimizer)
+
+    # -------------------------------------------------------- going on
+
+    def step(self, batch: Batch, *, measure: bool) -> Scalars:
+        """Train on one global batch, of which ``batch`` is this process's share.
+
+        Returns:
+            Detached scalars on the device: this process's share of each.
+        """
+        counts = GlobalCounts(batch=self.config.batch, wrong=batch.wrong_count)
+        micro_batches = self._micro_batches(batch)
+        step = self.images_seen // self.config.batch
+        penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
+        players = (self.d, self.g, micro_batches, counts, self.method, self.env)
+        scalars = discriminator_step(*players, penalise=penalise, measure=measure)
+        scalars |= generator_step(*players, measure=measure)
+        self.ema.update(self.g.module, self.images_seen, self.config.batch)
+        self.images_seen += self.config.batch
+        return scalars
+
+    def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
+        images = batch.images.to(self.env.device, non_blocking=True)  # uint8 crosses, a quarter of the floats' bytes
+        x = (images.to(self.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        vectors = (batch.label, batch.known, batch.wrong_label, batch.wrong_known, batch.has_wrong)
+        moved = [v.to(self.env.device, self.dtype, non_blocking=True) for v in vectors]
+        position = batch.position.to(self.env.device, non_blocking=True)
+        parts = [v.chunk(self.config.accumulate) for v in (x, *moved, position)]
+        return [MicroBatch(*part) for part in zip(*parts, strict=True)]
+
+    # -------------------------------------------------------- saving and loading
+
+    def average_buffers(self) -> None:
+        """Let the processes agree on BatchNorm's statistics, before rank 0 saves its own; all processes call this."""
+        for module in (self.g.module, self.d.module, self.ema.module):
+            self.env.average_buffers(module)
+
+    def is_finite(self) -> bool:
+        """Whether all weights are finite. This waits for the device."""
+        weights = [p for player in (self.g, self.d) for p in player.module.parameters()]
+        return bool(torch.stack([w.isfinite().all() for w in weights]).all())
+
+    def files(self) -> dict[str, dict[str, Tensor]]:
+        """All tensors, by checkpoint file."""
+        return {
+            "ema": checkpoint.module_tensors(self.ema.module),
+            "generator": checkpoint.module_tensors(self.g.module),
+            "discriminator": checkpoint.module_tensors(self.d.module),
+            "optimizer_g": checkpoint.optimizer_tensors(self.g.module, self.g.optimizer),
+            "optimizer_d": checkpoint.optimizer_tensors(self.d.module, self.d.optimizer),
+        }
+
+    def values(self) -> dict[str, Any]:
+        """All that is not a tensor."""
+        return {
+            "images_seen": self.images_seen,
+            "architecture": dataclasses.asdict(self.architecture),
+            "config": self.config.to_dict(),
+            "precision": self.env.precision,
+            "processes": self.env.world,
+            "threads": self.env.threads,
+            "scaler": self.env.scaler.state_dict(),
+        }
+
+    def load(self, saved: checkpoint.Saved) -> None:
+        """Become what was saved.
+
+        Raises:
+            UserError: the tensors do not fit these networks.
+        """
+        with checkpoint.explained(saved.path):
+            checkpoint.load_module(self.ema.module, saved.tensors("ema"))
+            for player, network, moments in (
+                (self.g, "generator", "optimizer_g"),
+                (self.d, "discriminator", "optimizer_d"),
+            ):
+                checkpoint.load_module(player.module, saved.tensors(network))
+                checkpoint.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
+        if saved.state["scaler"]:
+            self.env.scaler.load_state_dict(saved.state["scaler"])
+        self.images_seen = saved.images_seen
+
+    def start_from(self, saved: checkpoint.Saved) -> list[str]:
+        """Take over the weights of another run, where they fit.
+
+        Returns:
+            Names of tensors that stay fresh.
+        """
+        fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
+        checkpoint.transfer(self.ema.module, saved.tensors("ema"))
+        return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
+
+
+def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Networks with the initial weights of a seed, the same on every process.
+
+    Raises:
+        UserError: the family cannot draw this size.
+    """
+    torch.manual_seed(keyed.key(seed, "initial weights"))
+    try:
+        return build(architecture)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Architecture:
+    """The networks' shapes for a data set of pictures ``size`` x ``size`` with attributes of ``widths`` entries."""
+    return Architecture(
+        family=config.family,
+        size=size,
+        widths=widths,
+        noise=config.noise_size,
+        embedding=config.label_size,
+        channels=config.channels,
+    )
+
+
+def load_generator(saved: checkpoint.Saved, device: torch.device) -> tuple[nn.Module, Architecture]:
+    """The averaged generator of a checkpoint, ready to draw (eval mode, float32).
+
+    Raises:
+        UserError: the checkpoint's parts do not fit each other.
+    """
+    fields: dict[str, Any] = saved.state["architecture"]
+    fields = fields | {name: tuple(fields[name]) for name in ("widths", "channels")}  # JSON has lists only
+    architecture = Architecture(**fields)
+    generator, _ = fresh_networks(architecture, 0)
+    with checkpoint.explained(saved.path):
+        checkpoint.load_module(generator, saved.tensors("ema"))
+    generator = generator.to(device, torch.float32).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return generator.requires_grad_(False).eval(), architecture
+
+
+def checkpoint_of(run: Path, which: str | None = None) -> checkpoint.Saved:
+    """A run's newest whole checkpoint, or the one of ``which`` images seen.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{run} is no run: it has no checkpoints folder; train one with --run {run}")
+    if which is not None:
+        if not which.isdigit() or not checkpoint.directory(run, int(which)).is_dir():
+            names = [p.name.lstrip("0") or "0" for p in sorted((run / "checkpoints").glob("[0-9]*"))]
+            raise UserError(f"{run} has no checkpoint {which}; there are {', '.join(names) or 'none'}")
+        return checkpoint.read(checkpoint.directory(run, int(which)))
+    saved, complaints = checkpoint.newest(run)
+    if saved is None:
+        raise UserError(complaints[0] if complaints else f"{run} has no checkpoint yet; train it for longer")
+    return saved
