@@ -84,9 +84,8 @@ def main() -> None:
         "ratios": ratios,
     }
     for name in ("bare", "loop"):
-        print(
-            f"{name}: median {result[f'{name}_images_per_second']:.1f} images/s over {asked.pairs} turns of {images} images"
-        )
+        speed = result[f"{name}_images_per_second"]
+        print(f"{name}: median {speed:.1f} images/s over {asked.pairs} turns of {images} images")
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1))
     print(f"ratio: {result['ratio']:.3f}")

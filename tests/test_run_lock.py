@@ -33,7 +33,10 @@ def test_held_and_freed(tmp_path: Path) -> None:
 
 
 def test_taken_over_from_a_dead_process(tmp_path: Path) -> None:
-    code = "import os, sys, pathlib, trainer.run_lock as r; r.RunLock(pathlib.Path(sys.argv[1])).__enter__(); os._exit(9)"
+    code = "import os, pathlib, sys
+from trainer.run_lock import RunLock
+RunLock(pathlib.Path(sys.argv[1])).__enter__()
+os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert (tmp_path / "lock.json").exists()
     with RunLock(tmp_path):
