@@ -33,10 +33,12 @@ def test_held_and_freed(tmp_path: Path) -> None:
 
 
 def test_taken_over_from_a_dead_process(tmp_path: Path) -> None:
-    code = "import os, pathlib, sys
+    code = """
+import os, pathlib, sys
 from trainer.run_lock import RunLock
 RunLock(pathlib.Path(sys.argv[1])).__enter__()
-os._exit(9)"
+os._exit(9)
+"""
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert (tmp_path / "lock.json").exists()
     with RunLock(tmp_path):

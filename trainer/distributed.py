@@ -51,7 +51,7 @@ class Distributed:
         _check_device(device)
         _share_devices()
         self.accelerator = _start(device == "cpu" or (device == "auto" and not torch.cuda.is_available()), timeout)
-        self.device: torch.device = self.accelerator.device
+        self.device = torch.device(self.accelerator.device)
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self._check_world()
