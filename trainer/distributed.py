@@ -55,7 +55,7 @@ class Distributed:
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self._check_world()
-        self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world)
         self.threads = threads or max(1, cores() // self.local_world)
         torch.set_num_threads(self.threads)  # the launcher pins one thread a process where nobody asked for it
         self.precision = resolve_precision(precision, self.device)
