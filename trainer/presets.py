@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {
         "doc": "32x32 faces within minutes on two CPU cores",
-        "total_images": 60_000,
+        "total_images": 50_000,
         "batch": 32,
         "log_every": 1_000,
         "grid_every": 10_000,
