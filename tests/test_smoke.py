@@ -13,7 +13,9 @@ import pytest
 from launching import ROOT, TINY, checkpoints, make_dataset, train
 from PIL import Image
 
+import trainer.main
 import trainer.sample
+import trainer.signals
 from shards.errors import UserError
 
 
@@ -128,9 +130,10 @@ def test_sampling_is_keyed(smoke: Path) -> None:
     ],
 )
 def test_mistakes_at_sampling_are_one_sentence(smoke: Path, words: list[str], expected: str) -> None:
-    done = python("-m", "trainer", "sample", smoke, *words, expect=2)
-    assert expected in done.stderr
-    assert done.stderr.count("\n") == 1
+    with pytest.raises(UserError) as caught:
+        trainer.sample.main([str(smoke), *words])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_sampling_from_no_run(tmp_path: Path) -> None:
@@ -164,12 +167,22 @@ def test_the_entry_runs_from_anywhere_uninstalled(tmp_path: Path) -> None:
         (["--preset", "smoke", "--batch", "10", "--accumulate", "4"], "use 8 or 12"),
     ],
 )
-def test_mistakes_at_training_are_one_sentence(tmp_path: Path, words: list[str], expected: str) -> None:
+def test_mistakes_at_training_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str
+) -> None:
+    monkeypatch.setattr(trainer.signals, "install", lambda: None)  # this process keeps its own handlers
     run = tmp_path / "run"
-    done = train(*words, "--run", run, expect=2)
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(UserError) as caught:
+        trainer.main.train([*words, "--run", str(run), "--device", "cpu"])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not (run / "checkpoints").exists()
+
+
+def test_a_mistake_ends_with_status_2_and_no_traceback(tmp_path: Path) -> None:
+    done = train("--preset", "smoke", "--bach", 3, "--run", tmp_path / "run", expect=2)
+    assert done.stderr == "error: unknown option --bach (command line); did you mean --batch?\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
