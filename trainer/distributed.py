@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from shards.errors import UserError
+from trainer import memory
 
 T = TypeVar("T")
 
@@ -57,6 +58,8 @@ class Distributed:
         self._check_world()
         self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world)
         self.threads = threads or max(1, cores() // self.local_world)
+        if self.device.type == "cpu":
+            memory.keep_freed()
         torch.set_num_threads(self.threads)  # the launcher pins one thread a process where nobody asked for it
         self.precision = resolve_precision(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")

@@ -28,13 +28,13 @@ class ArticleGenerator(nn.Module):
         self.linear = nn.Linear(noise + sum(widths), 15 * _BASE * _BASE)
         self.layers = nn.Sequential(
             nn.BatchNorm2d(15),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(15, 50, 3, padding=1),
             nn.BatchNorm2d(50),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(50, 25, 3, padding=1),
             nn.BatchNorm2d(25),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(25, 3, 2, stride=2),
             nn.Tanh(),
         )
@@ -59,14 +59,14 @@ class ArticleDiscriminator(Discriminator):
         self.plane = nn.Linear(sum(widths), SIZE * SIZE)
         self.layers = nn.Sequential(
             nn.Conv2d(4, 32, 5, padding=2),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.AvgPool2d(2),
             nn.Conv2d(32, 64, 5, padding=2),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.AvgPool2d(2, stride=3),
             nn.Flatten(),
             nn.Linear(64 * 16 * 16, 1024),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Linear(1024, 1),
         )
 
