@@ -2,11 +2,11 @@
 
     python benchmarks/article_step.py [--pairs 5] [--seconds 300] [--json FILE]
 
-Both sides run in turns on the same pictures, so that a machine that slows down does so to both; each in a process of its
-own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. The last line is the median over
-the pairs of their seconds divided by ours. The method differs in one point unless --mismatch
-generated is given: the preset scores real pictures under wrong labels in part three, as the article's text has it, and
-the published loop scores pictures drawn for other labels, as its code has it.
+Both sides run in turns on the same pictures, so that a machine that slows down does so to both; each in a process of
+its own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. The last line is the
+median over the pairs of their seconds divided by ours. The method differs in one point unless --mismatch generated is
+given: the preset scores real pictures under wrong labels in part three, as the article's text has it, and the published
+loop scores pictures drawn for other labels, as its code has it.
 """
 
 from __future__ import annotations
