@@ -191,6 +191,8 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert "batch: 16" in done.stdout
     assert "64 pictures of 16x16" in done.stdout
     assert not (tmp_path / "run").exists()
+    train("--preset", "smoke", "--run", tmp_path / "run", "--dry-run")  # draws its own pictures
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_diverges_stops_with_its_state_intact(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Config:
     mismatch: str = option(
         "real", "what the discriminator sees under a wrong label", choices=("real", "generated", "none")
     )
-    mismatch_weight: float = option(0.5, "weight of that part of its loss", minimum=0)
+    mismatch_weight: float = option(1.0, "weight of that part of its loss", minimum=0)
     gamma: float = option(0.2, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)
     penalty_every: int = option(16, "steps between two penalties, each counting as many times", minimum=1)
     # optimization

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def train(config: Config) -> None:
         exits.callback(env.close)
         config = replace(config, mixed_precision=env.precision)
         check_division(config.batch, env.world, config.accumulate)
-        dataset = _open_dataset(config, env)
+        dataset = _open_dataset(config, env, exits)
         state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
         if config.dry_run:
             return _describe(config, dataset, state, env)
@@ -149,7 +150,7 @@ def _broken(what: str, images_seen: int, last_save: int) -> Failure:
     )
 
 
-def _open_dataset(config: Config, env: Distributed) -> Dataset:
+def _open_dataset(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Dataset:
     if config.shards is not None:
         return Dataset.open(config.shards)
     if config.preset != "smoke":
@@ -157,6 +158,8 @@ def _open_dataset(config: Config, env: Distributed) -> Dataset:
     from shards.shapes import smoke_dataset
 
     where = config.run_directory / "data"
+    if config.dry_run:  # which writes nothing that stays
+        where = env.tell(Path(exits.enter_context(tempfile.TemporaryDirectory())) / "data")
     env.first(lambda: smoke_dataset(where))
     return Dataset.open(where)
 

@@ -51,7 +51,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "family": "article",
         "loss": "matching-aware",
         "mismatch": "real",
-        "mismatch_weight": 1.0,
         "gamma": 0.0,
         "noise_size": 100,
         "batch": 16,

@@ -1,0 +1,41 @@
+"""The demo as it is: the generator of `make demo` draws the hair colour that its label says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from judging import Judge
+from launching import ROOT
+
+import trainer.sample
+from shards.index import Dataset
+from trainer.draw import sample_labels
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-m", "trainer", "demo", "--folder", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "run" / "hair-colours.png").exists()
+
+    dataset = Dataset.open(folder / "data")
+    judge = Judge(dataset)
+    real = judge.accuracy_on_real()
+    assert real["hair"] > 0.98, "a judge that cannot see hair colour cannot judge"
+
+    sampler = trainer.sample.load(folder / "run")
+    asked = sample_labels(dataset.labels, dataset.known, 500, 1, "what the judge asks for")
+    drawn = torch.from_numpy(sampler.draw_labels(asked, seed=1))
+    shown = judge.accuracy(drawn, torch.from_numpy(asked.label))
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    print(f"right on real pictures {real}, on drawn ones {shown}, {rows[-1]['images_seen']} images seen")
+    assert shown["hair"] >= 0.95
+    assert len(torch.unique(drawn[:100].flatten(1), dim=0)) == 100, "one picture for everything is no generator"
