@@ -31,3 +31,9 @@ def revision() -> str | None:
     except (OSError, UnicodeDecodeError):
         pass
     return None
+
+
+def version_line() -> str:
+    """What --version prints: the version, and the commit where there is one."""
+    commit = revision()
+    return f"cgan-trainer {__version__}" + (f" ({commit})" if commit else "")

@@ -35,7 +35,8 @@ def exit_status(command: Callable[[], object]) -> int:
     except UserError as error:
         # All processes make the same mistake of asking, but each can fail alone.
         if not error.told and (is_first_process() or isinstance(error, Failure)):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            who = "" if is_first_process() else f"process {os.environ.get('RANK', '?')}: "
+            print(f"error: {who}{error}", file=sys.stderr, flush=True)
         return error.status
     except BrokenPipeError:  # the reader of our output went away: `… | head`
         sys.stderr.close()

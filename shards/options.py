@@ -18,11 +18,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import importlib
 import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -352,14 +353,12 @@ def _default(value: Any) -> str:
     return f" [{text}]"
 
 
-def dispatch(
-    commands: Mapping[str, tuple[str, Callable[[Sequence[str]], object]]],
-    argv: Sequence[str],
-    *,
-    program: str,
-    version: str,
-) -> None:
-    """Run the subcommand that ``argv`` names: ``{name: (one-line help, function of the remaining words)}``.
+def dispatch(commands: Mapping[str, tuple[str, str]], argv: Sequence[str], *, program: str, version: str) -> None:
+    """Run the subcommand that ``argv`` names.
+
+    Args:
+        commands: name -> (one-line help, "module:function of the remaining words"); imported when called, so that
+            one command does not wait for what another one needs.
 
     Raises:
         UserError: no such command.
@@ -376,4 +375,5 @@ def dispatch(
         near = difflib.get_close_matches(argv[0], commands, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(commands)}"
         raise UserError(f"unknown command {argv[0]!r}; {hint}")
-    commands[argv[0]][1](argv[1:])
+    module, function = commands[argv[0]][1].split(":")
+    getattr(importlib.import_module(module), function)(argv[1:])

@@ -108,12 +108,17 @@ def read(folder: Path, kind: str = "auto") -> Source:
         raise UserError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; SRC is a folder of pictures"
         )
-    pictures = list(_pictures(folder))
+    closed: list[OSError] = []
+    pictures = list(_pictures(folder, closed.append))
     if not pictures:
         raise UserError(
             f"{folder}: no pictures in it (looked for {', '.join(sorted(EXTENSIONS))}, in all folders below)"
+            + (f"; {closed[0].filename} cannot be read" if closed else "")
         )
-    return READERS[_detect(folder, pictures) if kind == "auto" else kind](folder, pictures)
+    source = READERS[_detect(folder, pictures) if kind == "auto" else kind](folder, pictures)
+    for error in closed:
+        source.problems.add("folders that cannot be read", str(error.filename))
+    return source
 
 
 def _detect(folder: Path, pictures: list[PictureFile]) -> str:
@@ -130,10 +135,10 @@ def _detect(folder: Path, pictures: list[PictureFile]) -> str:
     )
 
 
-def _pictures(folder: Path) -> Iterator[PictureFile]:
-    """All pictures below a folder, by name; links are followed, loops are not."""
+def _pictures(folder: Path, closed: Callable[[OSError], None]) -> Iterator[PictureFile]:
+    """All pictures below a folder, by name, through links but not in loops; ``closed`` hears of unreadable folders."""
     seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=closed, followlinks=True):
         status = os.stat(root)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()

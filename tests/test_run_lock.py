@@ -67,11 +67,30 @@ def test_another_host_counts_as_alive_until_it_is_silent(tmp_path: Path) -> None
 def test_the_same_job_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_lock(tmp_path, job="77")
     monkeypatch.setenv("SLURM_JOB_ID", "78")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with pytest.raises(UserError), RunLock(tmp_path):
         pass
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     with RunLock(tmp_path):
         pass
+
+
+def test_two_steps_of_one_job_do_not_share_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    write_lock(tmp_path, job="77")
+    with pytest.raises(UserError, match="on elsewhere"), RunLock(tmp_path):
+        pass
+    (tmp_path / "lock.json").unlink()
+    with RunLock(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()}"), RunLock(tmp_path):
+        pass
+
+
+def test_a_holder_that_was_taken_over_notices_and_leaves_the_others_lock(tmp_path: Path) -> None:
+    with RunLock(tmp_path) as lock:
+        assert lock.held()
+        write_lock(tmp_path)
+        assert not lock.held()
+    assert json.loads((tmp_path / "lock.json").read_text())["host"] == "elsewhere"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])

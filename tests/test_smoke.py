@@ -42,8 +42,9 @@ def test_the_run_directory_is_whole(smoke: Path) -> None:
     assert checkpoints(smoke) == ["000000000512", "000000001024"]
     rows = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_seen"] for row in rows] == list(range(128, 1025, 128))
-    promised = {"loss/d", "loss/g", "loss/mismatch", "grad/d", "grad/g", "speed/images_per_second"}
-    assert all(promised <= row.keys() for row in rows)
+    promised = {"images_seen", "loss/d", "loss/g", "loss/mismatch", "grad/d", "grad/g", "logit/real", "logit/fake"}
+    promised |= {"data/wrong_share", "speed/images_per_second"}
+    assert all(row.keys() - {"loss/penalty"} == promised for row in rows), "dashboards hold on to these keys"
     assert sorted(p.name for p in (smoke / "samples").iterdir()) == ["000000000512.png", "000000001024.png"]
     assert "<html" in (smoke / "report.html").read_text()
     assert not (smoke / "lock.json").exists()
@@ -125,6 +126,10 @@ def test_sampling_is_keyed(smoke: Path) -> None:
         (["red ink blue ink"], "ink"),
         (["red ink", "--count", "0"], "--count: 0 is below 1"),
         (["red ink", "--out", "x.jpg"], "a grid is a .png file"),
+        (["red ink", "--out", "/dev/null/x.png"], "could not be written"),
+        (["red ink", "--out", "/dev/null/x/"], "could not be written"),
+        (["red ink", "--device", "mps"], "no Apple GPU"),
+        (["red ink", "--checkpoint", "²"], "has no checkpoint ²"),
         (["red ink", "--checkpoint", "7"], "has no checkpoint 7; there are 512, 1024"),
         ([], "PHRASES is missing"),
     ],
@@ -193,6 +198,23 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     train("--preset", "smoke", "--run", tmp_path / "run", "--dry-run")  # draws its own pictures
     assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_recorded_ends_the_run_saved(tmp_path: Path) -> None:
+    """A grid or a report that cannot be written is a warning; metrics that cannot are a reason to stop, not to lose."""
+    data = make_dataset(tmp_path / "d").path
+    run = tmp_path / "run"
+    words = [*TINY, "--shards", data, "--run", run, "--grid-every", 32, "--checkpoint-every", 32]
+    (run / "samples" / "000000000032.png").mkdir(parents=True)
+    done = train(*words, "--total-images", 64)
+    assert "warning:" in done.stdout
+    assert checkpoints(run) == ["000000000032", "000000000064"]
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+    done = train(*words, "--total-images", 96, expect=1)
+    assert "metrics.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert checkpoints(run)[-1] == "000000000064"
 
 
 def test_a_run_that_diverges_stops_with_its_state_intact(tmp_path: Path) -> None:

@@ -1,7 +1,25 @@
 """`python -m trainer COMMAND`."""
 
+from __future__ import annotations
+
 import sys
 
-from trainer.cgan import TRAINER, run
+from shards import version_line
+from shards.errors import exit_status
+from shards.options import dispatch
 
-sys.exit(run(TRAINER, sys.argv[1:], "python -m trainer"))
+COMMANDS = {
+    "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
+    "sample": ("draw pictures by words from a trained run", "trainer.sample:main"),
+    "report": ("write a run's report.html anew", "trainer.report:main"),
+    "demo": ("faces, pack, train, sample: the whole way on a small example", "trainer.demo:main"),
+}
+
+
+def main() -> int:
+    """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
+    return exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
 
-from shards import __version__
+from shards import __main__ as shards
+from shards import version_line
 from shards.errors import exit_status
 from shards.options import dispatch
+from trainer import __main__ as trainer
 
-# name -> (help, module, function of the remaining words); modules are imported when called
-TRAINER = {
-    "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main", "train"),
-    "sample": ("draw pictures by words from a trained run", "trainer.sample", "main"),
-    "report": ("write a run's report.html anew", "trainer.report", "main"),
-    "demo": ("faces, pack, train, sample: the whole way on a small example", "trainer.demo", "main"),
-}
-SHARDS = {
-    "faces": ("draw labelled cartoon faces to train on", "shards.faces", "main"),
-    "pack": ("pack a folder of tagged pictures into a data set", "shards.pack", "main"),
-}
-
-
-def run(table: Mapping[str, tuple[str, str, str]], argv: Sequence[str], program: str) -> int:
-    """Dispatch to one of the commands.
-
-    Returns:
-        The exit status.
-    """
-
-    def lazily(module: str, function: str) -> Callable[[Sequence[str]], object]:
-        return lambda words: getattr(importlib.import_module(module), function)(words)
-
-    commands = {name: (doc, lazily(module, function)) for name, (doc, module, function) in table.items()}
-    return exit_status(lambda: dispatch(commands, argv, program=program, version=__version__))
+COMMANDS = shards.COMMANDS | trainer.COMMANDS
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(run({**SHARDS, **TRAINER}, sys.argv[1:], "cgan"))
+    sys.exit(exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="cgan", version=version_line())))

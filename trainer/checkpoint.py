@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ from shards.errors import Failure, UserError
 from shards.files import move_directory, sha256, write_json
 
 FORMAT_VERSION = 1
+
+
+class TooNew(UserError):
+    """A checkpoint that a later version of this project wrote: not damaged, and not to be passed over."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,17 @@ def prune(run: Path, keep: int) -> None:
 
 
 def newest(run: Path) -> tuple[Saved | None, list[str]]:
-    """The newest whole checkpoint, and a sentence about each newer one that is damaged."""
+    """The newest whole checkpoint, and a sentence about each newer one that is damaged.
+
+    Raises:
+        UserError: a newer one is of a later format; older weights in its place would be a surprise.
+    """
     complaints: list[str] = []
     for path in reversed(_directories(run)):
         try:
             return read(path), complaints
+        except TooNew:
+            raise
         except UserError as error:
             complaints.append(str(error))
     return None, complaints
@@ -107,9 +118,7 @@ def read(path: Path) -> Saved:
         state = json.loads((path / "state.json").read_text())
         version = state["format_version"]
         if version > FORMAT_VERSION:
-            raise UserError(
-                f"{path} has checkpoint format {version}, this version reads up to {FORMAT_VERSION}; upgrade"
-            )
+            raise TooNew(f"{path} has checkpoint format {version}, this version reads up to {FORMAT_VERSION}; upgrade")
         for name, expected in state["sha256"].items():
             if sha256(path / name) != expected:
                 raise UserError(f"checkpoint {path} is damaged: {name} does not match its hash")
@@ -118,13 +127,21 @@ def read(path: Path) -> Saved:
     return Saved(path, state)
 
 
+def set_damaged_aside(run: Path, before: Saved) -> None:
+    """Rename checkpoints newer than ``before``, which were found damaged, so that none counts among those to keep."""
+    for path in _directories(run):
+        if int(path.name) > before.images_seen:
+            shutil.rmtree(path.with_suffix(".damaged"), ignore_errors=True)
+            path.rename(path.with_suffix(".damaged"))
+
+
 def directory(run: Path, images_seen: int) -> Path:
     """Where the checkpoint of that moment lies."""
     return run / "checkpoints" / f"{images_seen:012d}"
 
 
 def _directories(run: Path) -> list[Path]:
-    return sorted(p for p in (run / "checkpoints").glob("[0-9]*") if p.is_dir() and p.name.isdigit())
+    return sorted(p for p in (run / "checkpoints").glob("[0-9]*") if re.fullmatch("[0-9]+", p.name) and p.is_dir())
 
 
 def _sync(path: Path) -> None:

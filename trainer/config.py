@@ -160,10 +160,11 @@ def usage(command: str) -> str:
 def compare(saved: Mapping[str, Any], asked: Config) -> list[str]:
     """What differs between a run's saved options and the ones asked for, one line each, of those that may not."""
     now = asked.to_dict()
+    there = Config().to_dict() | dict(saved)  # an option that is younger than the run had its default
     return [
-        f"  {name.replace('_', '-')}: {saved.get(name)} there, {now[name]} now"
+        f"  {name.replace('_', '-')}: {there[name]} there, {now[name]} now"
         for name in now
-        if name not in MAY_CHANGE and name != "preset" and saved.get(name) != now[name]
+        if name not in MAY_CHANGE and name != "preset" and there[name] != now[name]
     ]
 
 

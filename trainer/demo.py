@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     _launch("--shards", data, "--preset", asked.preset, "--run", run, *length)
 
     grid = run / "hair-colours.png"
-    colours = [v for v in Dataset.open(data).schema.values if v.endswith(" hair") and v.split()[0] not in _LENGTHS]
+    colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")
     _python("-m", "trainer", "sample", run, *colours, "--count", 8, "--out", grid)
     minutes = (time.monotonic() - started) / 60
     print(
@@ -62,9 +62,6 @@ def main(argv: Sequence[str]) -> None:
         f"  {_shown(sys.executable)} -m trainer demo --total-images 200000   (goes on training from here)\n"
         "  your own pictures: docs/data.md"
     )
-
-
-_LENGTHS = ("long", "short", "tied")
 
 
 def _launch(*words: object) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import psutil
@@ -18,8 +19,9 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from shards.errors import UserError
+from shards.errors import Failure, UserError
 from trainer import memory
+from trainer.device import choose
 
 T = TypeVar("T")
 
@@ -49,9 +51,9 @@ class Distributed:
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, timeout: float = 300) -> None:
-        _check_device(device)
+        kind = choose(device).type
         _share_devices()
-        self.accelerator = _start(device == "cpu" or (device == "auto" and not torch.cuda.is_available()), timeout)
+        self.accelerator = _start(kind == "cpu", timeout)
         self.device = torch.device(self.accelerator.device)
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
@@ -149,16 +151,43 @@ class Distributed:
             What ``action`` returned, on rank 0; None elsewhere (`tell` spreads it).
         """
         result: T | None = None
-        mistake: UserError | None = None
+        error: Exception | None = None
         if self.is_first:
             try:
                 result = action()
-            except UserError as error:
-                mistake = error
-        if (mistake := self.tell(mistake)) is not None:
-            mistake.told = not self.is_first
-            raise mistake
+            except Exception as caught:
+                error = caught
+        told = error if error is None or isinstance(error, UserError) else Failure(f"process 0 failed: {error}")
+        if (heard := self.tell(told)) is not None:
+            heard.told = not self.is_first
+            raise error or heard
         return result
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Do something on every process; if it is a mistake on any of them, all leave, and each sentence is said once.
+
+        Raises:
+            UserError: on every process, if ``action`` raised one on any.
+        """
+        result: T | None = None
+        error: UserError | None = None
+        try:
+            result = action()
+        except UserError as caught:
+            error = caught
+        errors: list[UserError | None] = [error]
+        if self.world > 1:
+            errors = [None] * self.world
+            dist.all_gather_object(errors, error)
+        if not any(errors):
+            return result  # type: ignore[return-value]
+        sentences = [str(e) if e else None for e in errors]
+        if error is None or sentences.index(str(error)) < self.rank:
+            error = error or next(e for e in errors if e)
+            error.told = True
+        elif not self.is_first:  # nobody else says this one
+            error = Failure(str(error))
+        raise error
 
     def totals(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
         """The scalars added up over all processes, as numbers. This waits for the device: for log steps only."""
@@ -190,10 +219,15 @@ class Distributed:
                 if buffer.is_floating_point():
                     buffer.copy_(self.add(buffer) / self.world)
 
-    def close(self) -> None:
-        """Leave the process group."""
+    def __enter__(self) -> Distributed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the process group; what is under way is waited for only if all went well."""
         if dist.is_initialized():
-            if self._flag is not None:
+            if self._flag is not None and kind is None:
                 self._flag[1].wait()
             dist.destroy_process_group()
 
@@ -261,18 +295,9 @@ def _cpu_flags() -> set[str]:
     return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
-def _check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA GPU; use --device cpu, or install a CUDA build of torch")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps: torch sees no Apple GPU; use --device cpu")
-
-
 def _share_devices() -> None:
     """Say so before CUDA does, if a machine has fewer GPUs than processes."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if count and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true" and local >= count:
-        raise UserError(
-            f"process {local} of this machine has no GPU: there are {count}; start at most {count} processes"
-        )
+        raise Failure(f"process {local} of this machine has no GPU: there are {count}; start at most {count} processes")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,12 +21,14 @@ import shards
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches, check_division
-from trainer import checkpoint, signals
+from trainer import checkpoint, signals, tracking
 from trainer.config import Config
 from trainer.distributed import Distributed, cores
 from trainer.rundir import RunDirectory
 from trainer.seen import Seen
 from trainer.state import TrainingState, architecture_of, checkpoint_of
+
+_LEAST_SCALE = 2.0**-10  # a loss scale below this says that gradients overflow whatever is done
 
 
 def train(config: Config) -> None:
@@ -38,20 +41,22 @@ def train(config: Config) -> None:
     precision = "no" if config.dtype == "float64" else config.mixed_precision
     env = Distributed(config.device, precision, config.threads, config.timeout)
     with contextlib.ExitStack() as exits:
-        exits.callback(env.close)
+        exits.enter_context(env)
+        exits.enter_context(_lost_processes_explained(env))
         config = replace(config, mixed_precision=env.precision)
-        check_division(config.batch, env.world, config.accumulate)
-        dataset = _open_dataset(config, env, exits)
-        state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
+        dataset = env.together(lambda: _open_dataset(config, env, exits))
+        state = env.together(lambda: _build(config, dataset, env))
         if config.dry_run:
             return _describe(config, dataset, state, env)
 
+        tracking.check(config.log_with)
+        weights = checkpoint_of(config.init_from) if config.init_from is not None else None
         run = RunDirectory(config.run_directory)
         saved = env.tell(env.first(lambda: _enter_run(run, config, dataset, exits)))
         if saved is not None:
             state.load(saved)
-        elif config.init_from is not None:
-            _start_from(state, config.init_from, env)
+        elif weights is not None:
+            _start_from(state, weights, env)
         if state.images_seen >= config.total_images:
             return env.say(
                 f"{run.path} has seen its {config.total_images:,} images; "
@@ -94,22 +99,21 @@ def iterate(
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due(config.log_every)
         scalars = state.step(batch, measure=measure)
+        values: dict[str, float] = {}
         if measure:
-            values = env.totals(scalars)
-            values["data/wrong_share"] = batch.wrong_count / config.batch
-            _require_finite(values, state.images_seen, last_save)
-            if seen is not None:
-                seen.log(state.images_seen, values)
+            values = env.totals(scalars) | {"data/wrong_share": batch.wrong_count / config.batch}
+            require_finite(values, env, state.images_seen, last_save)
         if seen is not None:
-            seen.advance(config.batch)
-            if due(config.grid_every):
-                seen.grid(state)
-        stopping = env.any(signals.request() is not None)
+            seen.advance(state.images_seen, config.batch, values)
+        # What rank 0 cannot record ends all processes as a signal does: together, and saved.
+        stopping = env.any(signals.request() is not None or (seen is not None and seen.trouble is not None))
         if stopping or due(config.checkpoint_every):
             _save(env, state, run, config.keep, last_save)
             last_save = state.images_seen
-        if stopping and state.images_seen < config.total_images:
-            return _leave(env, run, state)
+        if seen is not None and due(config.grid_every):
+            seen.grid(state)
+        if stopping:
+            return _leave(env, run, state, seen)
         if state.images_seen >= config.total_images:
             break
     env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
@@ -120,11 +124,14 @@ def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, 
         raise _broken("weights", state.images_seen, last_save)
     state.average_buffers()
     values = {**state.values(), **run.identity}
-    env.first(lambda: checkpoint.save(run.path, values, state.files(), keep))
+    env.first(lambda: run.save(values, state.files(), keep))
 
 
-def _leave(env: Distributed, run: RunDirectory, state: TrainingState) -> None:
+def _leave(env: Distributed, run: RunDirectory, state: TrainingState, seen: Seen | None) -> None:
     """Say how to go on; under a scheduler, leave the marker that asks for the job to be queued again."""
+    env.first(lambda: seen.complain() if seen is not None else None)
+    if state.images_seen >= state.config.total_images:
+        return env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
     reason = env.tell(signals.request()) or "another process was asked to stop"
     marker = os.environ.get("REQUEUE_FILE")
     if marker and env.is_first:
@@ -135,9 +142,17 @@ def _leave(env: Distributed, run: RunDirectory, state: TrainingState) -> None:
     )
 
 
-def _require_finite(values: dict[str, float], images_seen: int, last_save: int) -> None:
-    """Stop all processes together (they hold the same values) before broken weights overwrite good ones."""
+def require_finite(values: dict[str, float], env: Distributed, images_seen: int, last_save: int) -> None:
+    """Stop all processes together (they hold the same values) before broken weights overwrite good ones.
+
+    Under fp16 a gradient overflows now and then: the loss scaler skips that step and lowers its scale, which is no
+    fault until the scale has nowhere to go.
+    """
     broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if env.scaler.is_enabled():
+        broken = [name for name in broken if not name.startswith("grad/")]
+        if env.scaler.get_scale() < _LEAST_SCALE:
+            broken.append("gradients (the loss scale has fallen to nothing)")
     if broken:
         raise _broken(", ".join(broken), images_seen, last_save)
 
@@ -173,9 +188,29 @@ def _enter_run(
     return saved
 
 
-def _start_from(state: TrainingState, source: Path, env: Distributed) -> None:
-    fresh = state.start_from(checkpoint_of(source))
-    env.say(f"weights from {source}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
+def _start_from(state: TrainingState, weights: checkpoint.Saved, env: Distributed) -> None:
+    fresh = state.start_from(weights)
+    env.say(f"weights from {weights.path}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
+
+
+def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
+    check_division(config.batch, env.world, config.accumulate)
+    return TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
+
+
+@contextlib.contextmanager
+def _lost_processes_explained(env: Distributed) -> Iterator[None]:
+    """A process that dies breaks the others' connections: answer that by a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if env.world == 1 or not re.search("onnection|imed out|imeout|gloo|NCCL", str(error)):
+            raise
+        first_line = str(error).strip().splitlines()[0]
+        raise Failure(
+            f"lost contact with another process ({first_line}); what it printed last says why, "
+            "and the same command goes on from the newest checkpoint"
+        ) from None
 
 
 def _workers(config: Config, env: Distributed) -> int:

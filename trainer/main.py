@@ -26,9 +26,9 @@ def train(argv: Sequence[str]) -> None:
     from trainer import config
 
     if "--version" in argv:
-        from shards import __version__
+        from shards import version_line
 
-        print(__version__)
+        print(version_line())
         return
     if {"-h", "--help"} & set(argv):
         if is_first_process():

@@ -1,7 +1,8 @@
 """One writer a run directory.
 
 A lock file with host, process id, job id and a heartbeat. It is taken over from a process of this machine that is no
-more, from the same job (requeued), and from one that has been silent for two minutes.
+more, from an earlier try of the same job (requeued), and from one of another machine that has been silent for two
+minutes. A holder that was thought dead and is not (a suspended machine) finds the lock in other hands and stops.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class RunLock:
             "pid": os.getpid(),
             "started": _start_time(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID"),
+            "try": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         }
 
     def __enter__(self) -> RunLock:
@@ -57,30 +59,41 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        if self.held():
+            self.path.unlink(missing_ok=True)
+
+    def held(self) -> bool:
+        """Whether the lock is still this process's own."""
+        return self._read() == self._me
 
     def _holder(self) -> dict[str, Any] | None:
         """Who else holds the lock and is alive."""
-        try:
-            holder = json.loads(self.path.read_text())
-            silent = time.time() - self.path.stat().st_mtime
-        except (OSError, ValueError):
-            return None
-        if not isinstance(holder, dict) or not {"host", "pid"} <= holder.keys():
-            return None
-        if holder.get("job") and holder["job"] == self._me["job"] and holder["pid"] != self._me["pid"]:
+        holder = self._read()
+        if holder is None:
             return None
         if holder["host"] == self._me["host"]:
             alive = _start_time(int(holder["pid"])) == holder.get("started") and _exists(int(holder["pid"]))
             return holder if alive else None
-        return None if silent > SILENCE else holder
+        if holder.get("job") and holder["job"] == self._me["job"] and holder.get("try", 0) < self._me["try"]:
+            return None  # SLURM has ended that try before it started this one
+        try:
+            return None if time.time() - self.path.stat().st_mtime > SILENCE else holder
+        except FileNotFoundError:
+            return None
+
+    def _read(self) -> dict[str, Any] | None:
+        """What the lock file says; None if there is none, or a torn one."""
+        try:
+            holder = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return None
+        return holder if isinstance(holder, dict) and {"host", "pid"} <= holder.keys() else None
 
     def _beat(self) -> None:
         write_bytes(self.path, json.dumps(self._me).encode())
 
     def _keep_beating(self) -> None:
-        while not self._stop.wait(_BEAT):
+        while not self._stop.wait(_BEAT) and self.held():
             with contextlib.suppress(OSError):
                 os.utime(self.path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 from safetensors.numpy import load_file, save
 
 import shards
-from shards.errors import UserError
+from shards.errors import Failure, UserError
 from shards.files import write_bytes
 from shards.index import Dataset
 from shards.schema import Schema
@@ -35,6 +36,17 @@ class RunDirectory:
         self.samples = path / "samples"
         self.metrics = path / "metrics.jsonl"
         self.identity: dict[str, Any] = {}
+        self._lock = RunLock(path)
+
+    def save(self, values: Mapping[str, Any], files: Mapping[str, Mapping[str, torch.Tensor]], keep: int) -> None:
+        """Write a checkpoint, as `checkpoint.save` does.
+
+        Raises:
+            Failure: the disk refuses, or another process has taken the run over.
+        """
+        if not self._lock.held():
+            raise Failure(f"{self.path} was taken over by another process while this one was silent; nothing was saved")
+        checkpoint.save(self.path, values, files, keep)
 
     def lock(self) -> RunLock:
         """Be the run's only writer.
@@ -44,9 +56,10 @@ class RunDirectory:
         """
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"--run {self.path} cannot be written: {error.strerror}") from None
-        return RunLock(self.path)
+        return self._lock
 
     def resume(self, config: Config, dataset: Dataset) -> checkpoint.Saved | None:
         """The checkpoint to go on from, if there is one and this is the same run.
@@ -55,12 +68,12 @@ class RunDirectory:
             UserError: options or data differ from the run's own, or all of its checkpoints are damaged.
         """
         saved, complaints = checkpoint.newest(self.path)
-        for complaint in complaints:
-            print(f"warning: {complaint}; using the one before it", file=sys.stderr, flush=True)
         if saved is None:
             if complaints:
-                raise UserError(f"no whole checkpoint is left in {self.path}; start anew under another --run")
+                raise UserError(f"{complaints[0]}, and no whole one is left; start anew under another --run")
             return None
+        for complaint in complaints:
+            print(f"warning: {complaint}; going on from {saved.path.name}", file=sys.stderr, flush=True)
         if differences := compare(saved.state["config"], config):
             lines = "\n".join(differences)
             raise UserError(
@@ -71,6 +84,7 @@ class RunDirectory:
             raise UserError(
                 f"{config.shards} is not the data set that {self.path} was trained on; give that one, or another --run"
             )
+        checkpoint.set_damaged_aside(self.path, saved)
         return saved
 
     def write_identity(self, config: Config, dataset: Dataset) -> None:

@@ -18,11 +18,12 @@ from torch import nn
 
 from shards import options, phrase
 from shards.errors import UserError
-from shards.files import write_bytes
+from shards.files import explained, write_bytes
 from shards.options import argument, option
 from shards.schema import Schema
 from trainer import draw, grids
 from trainer.checkpoint import Saved
+from trainer.device import choose
 from trainer.draw import Labels
 from trainer.randomness import normal
 from trainer.rundir import read_vocabulary
@@ -96,7 +97,7 @@ def load(run: str | Path, checkpoint: str | None = None, device: str = "auto") -
         UserError: there is no such run or checkpoint, or it is damaged.
     """
     run = Path(run)
-    where = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    where = choose(device)
     saved = checkpoint_of(run, checkpoint)
     schema, labels = read_vocabulary(run)
     generator, architecture = load_generator(saved, where)
@@ -126,7 +127,8 @@ def _write_grid(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], 
     one = len(rows) == 1
     columns = min(asked.columns, asked.count) if one else asked.count
     titles = [] if one else list(asked.phrases)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     grids.save(grids.grid(pictures, columns, row_titles=titles), out, captions=list(asked.phrases))
     print(f"{len(pictures)} pictures from {sampler.saved.images_seen:,} images seen: {out}")
 
@@ -134,7 +136,8 @@ def _write_grid(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], 
 def _write_folder(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} already holds something; give an empty or a new folder")
-    out.mkdir(parents=True, exist_ok=True)
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["id", "tags"])

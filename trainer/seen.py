@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 import torch
 from tqdm import tqdm
 
+from shards.errors import Failure
 from shards.index import Dataset
 from trainer import draw, grids
 from trainer.config import Config
@@ -34,6 +36,7 @@ class Seen:
 
     def __init__(self, run: RunDirectory, config: Config, dataset: Dataset, state: TrainingState) -> None:
         self.run, self.config = run, config
+        self.trouble: Failure | None = None  # what keeps the metrics from being recorded
         drawn = draw.sample_labels(dataset.labels, dataset.known, _ROWS * _COLUMNS, config.seed, "labels of the grid")
         self.labels, self.titles = draw.showcase(dataset.schema, drawn, _ROWS, _COLUMNS)
         positions = torch.arange(len(self.labels.label), device=state.env.device)
@@ -73,20 +76,30 @@ class Seen:
     ) -> None:
         self.bar.close()
         self.trackers.close(exit_code=0 if kind is None else 1)
-        self.log_file.close()
-        write_report(self.run.path)
+        with self._warned():
+            self.log_file.close()
+            write_report(self.run.path)
 
     def say(self, sentence: str) -> None:
         """Print without tearing the progress bar."""
         tqdm.write(sentence, file=sys.stdout)
         sys.stdout.flush()
 
-    def advance(self, images: int) -> None:
-        """Move the progress bar."""
-        self.bar.update(images)
+    def complain(self) -> None:
+        """Raise what kept the metrics from being recorded, if anything did."""
+        if self.trouble is not None:
+            raise self.trouble
 
-    def log(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Record one line of metrics, everywhere."""
+    def advance(self, images_seen: int, images: int, values: Mapping[str, float]) -> None:
+        """Move the progress bar; record one line of metrics, everywhere, if there are values."""
+        self.bar.update(images)
+        if values and self.trouble is None:
+            try:
+                self._log(images_seen, values)
+            except Failure as error:
+                self.trouble = error
+
+    def _log(self, images_seen: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()
         speed = (images_seen - self._images) / max(now - self._since - self._seconds_beside, 1e-9)
         self._since, self._images, self._seconds_beside = now, images_seen, 0.0
@@ -108,10 +121,19 @@ class Seen:
         start = time.monotonic()
         pictures = draw.pictures(state.ema.module, self.z, self.labels)
         path = self.run.samples / f"{state.images_seen:012d}.png"
-        grids.save(grids.grid(pictures, _COLUMNS, row_titles=self.titles), path, captions=self.titles)
-        self.trackers.log_grid(state.images_seen, path, self.titles)
-        write_report(self.run.path)
+        with self._warned():
+            grids.save(grids.grid(pictures, _COLUMNS, row_titles=self.titles), path, captions=self.titles)
+            self.trackers.log_grid(state.images_seen, path, self.titles)
+            write_report(self.run.path)
         self._seconds_beside += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def _warned(self) -> Iterator[None]:
+        """A picture that cannot be written is worth a warning, not the run."""
+        try:
+            yield
+        except (Failure, OSError) as error:
+            self.say(f"warning: {error}; the training goes on")
 
 
 def _duration(seconds: float) -> str:

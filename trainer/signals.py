@@ -10,23 +10,23 @@ import signal
 from types import FrameType
 
 _received: str | None = None
-_launcher: int | None = None
+_parent = os.getppid()  # noted at once: a launcher that dies during the imports is missed too
+_launched = False
 
 
 def install() -> None:
     """Turn SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) into a request to stop; a second Ctrl-C leaves now."""
-    global _launcher
+    global _launched
     for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
         signal.signal(getattr(signal, name), _handle)
     # `accelerate launch` marks its children so. When only the launcher is signalled it dies alone and would leave
     # the trainer writing on unseen; a shell that exits (nohup) is no such case.
-    if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        _launcher = os.getppid()
+    _launched = "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def request() -> str | None:
     """Why this process should stop ("SIGTERM", "the launcher is gone"), or None."""
-    if _received is None and _launcher is not None and os.getppid() != _launcher:
+    if _received is None and _launched and os.getppid() != _parent:
         return "the launcher is gone"
     return _received
 

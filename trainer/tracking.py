@@ -90,6 +90,17 @@ class Trackers:
                 self._say(f"{sink.name} is left out from here on ({reason(error)}); the run's own files go on")
 
 
+def check(log_with: Sequence[str]) -> None:
+    """Make sure that the named trackers exist and are installed, before anything starts.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name in log_with:
+        if name != "none":
+            _check_available(name)
+
+
 def open_trackers(
     run: Path,
     *,
@@ -118,8 +129,7 @@ def open_trackers(
     """
     say = say or _print_above_bar
     names = [name for name in dict.fromkeys(log_with) if name != "none"]
-    for name in names:
-        _check_available(name)
+    check(names)
     if mode is not None and mode not in MODES:
         raise UserError(f"--wandb-mode {mode}: it is one of {', '.join(MODES)}")
 

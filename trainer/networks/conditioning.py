@@ -1,8 +1,9 @@
 """How a label enters a network.
 
-A label is a vector of L numbers in A attributes, with a mask that says which attributes are known. An
-unknown attribute contributes a learned null vector instead of its values, so that a picture without
-labels, or with some, teaches like any other, and its value bits cannot leak.
+A label is a vector of L numbers in A attributes, with a mask that says which attributes are known. The value
+bits of an unknown attribute never reach a network. Where a label is embedded, a learned null vector stands in
+their place, so that a picture without labels, or with some, teaches like any other; the article's networks,
+which are kept as published, see zeros there.
 """
 
 import torch
@@ -68,4 +69,5 @@ class ProjectionHead(nn.Module):
 
     def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """h (B, c), label (B, L), known (B, A) -> logits (B,)."""
-        return (self.embedding(label, known) * h).sum(1) * self.scale + self.psi(h).squeeze(1)
+        direction = self.embedding(label, known) * self.scale + self.psi.weight
+        return (direction * h).sum(1) + self.psi.bias

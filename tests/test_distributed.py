@@ -1,0 +1,105 @@
+"""What the processes agree on, and what fp16's loss scaler may do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from launching import CONFIG, environment, free_port
+
+from shards.errors import Failure, UserError
+from trainer import loop
+from trainer.distributed import Distributed, resolve_precision
+
+AGREE = """
+import sys
+from shards.errors import Failure, UserError, exit_status
+from trainer.distributed import Distributed
+
+def fail(kind, text):
+    raise kind(text)
+
+def main():
+    with Distributed("cpu", "no", 1, timeout=60) as env:
+        assert env.world == 2
+        flags = [env.any(env.rank == 1 and step == 2) for step in range(5)]
+        assert flags == [False, False, False, True, False], flags
+        what = sys.argv[1]
+        if what == "one":
+            env.together(lambda: fail(UserError, "only one") if env.rank == 1 else None)
+        elif what == "all":
+            env.together(lambda: fail(UserError, "the same"))
+        elif what == "first":
+            env.first(lambda: fail(Failure, "no room"))
+        elif what == "bug":
+            env.first(lambda: 1 / 0)
+
+sys.exit(exit_status(main))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("one", "error: process 1: only one"),
+        pytest.param("all", "error: the same", marks=pytest.mark.long),
+        pytest.param("first", "error: no room", marks=pytest.mark.long),
+        pytest.param("bug", "ZeroDivisionError", marks=pytest.mark.long),
+    ],
+)
+def test_all_processes_leave_together_and_one_says_why(tmp_path: Path, what: str, sentence: str) -> None:
+    (tmp_path / "agree.py").write_text(AGREE)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--multi_gpu"]
+    launch += ["--num_processes", "2", "--main_process_port", free_port(), tmp_path / "agree.py", what]
+    command = list(map(str, launch))
+    done = subprocess.run(command, env=environment(2, {}), capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count(sentence) == 1, done.stderr
+    assert "AssertionError" not in done.stderr
+
+
+def with_scaler(scale: float) -> Distributed:
+    env = Distributed(device="cpu", precision="no", threads=1)
+    env.scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=True)
+    env.scaler.scale(torch.zeros(()))
+    return env
+
+
+def test_an_overflow_that_the_loss_scaler_skips_is_no_divergence() -> None:
+    values = {"loss/d": 1.0, "grad/d": float("inf")}
+    loop.require_finite(values, with_scaler(2.0**16), 100, 50)
+    with pytest.raises(Failure, match="loss scale"):
+        loop.require_finite(values, with_scaler(2.0**-12), 100, 50)
+    with pytest.raises(Failure, match="grad/d became non-finite by 100 images; the checkpoint of 50 images is intact"):
+        loop.require_finite(values, Distributed("cpu", "no", 1), 100, 50)
+    with pytest.raises(Failure, match="loss/g"):
+        loop.require_finite({"loss/g": float("nan")}, with_scaler(2.0**16), 100, 0)
+
+
+def test_the_scaler_skips_an_overflowed_step_and_lowers_its_scale() -> None:
+    env = with_scaler(2.0**16)
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([weight], 0.1)
+    env.backward((weight * float("inf")).sum())
+    env.step(optimizer)
+    assert weight.tolist() == [1, 1]
+    assert env.scaler.get_scale() == 2.0**15
+    optimizer.zero_grad()
+    env.backward(weight.sum())
+    env.step(optimizer)
+    assert weight.tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for flags, expected in (({"avx2"}, "no"), ({"avx2", "avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), (set(), "no")):
+        monkeypatch.setattr("trainer.distributed._cpu_flags", lambda flags=flags: flags)
+        assert resolve_precision("auto", cpu) == expected
+        assert resolve_precision("no", cpu) == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert resolve_precision("auto", cpu) == "bf16", "what the launcher was told counts where the option is auto"
+    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+        resolve_precision("fp16", cpu)
