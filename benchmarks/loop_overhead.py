@@ -10,11 +10,15 @@ import argparse
 import contextlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from shards.index import Dataset
 from shards.pack import Pack, pack
