@@ -40,3 +40,21 @@ def test_article_step(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"ratio: {figures['ratio']:.2f}"
     assert len(figures["seconds"]["ours"]) == len(figures["seconds"]["theirs"]) == 2
     assert figures["ratio"] > 1, "the published loop does more of everything"
+
+
+@pytest.mark.long
+def test_loop_overhead(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "loop_overhead.py"), "--preset", "smoke", "--size", "16"]
+    done = subprocess.run(
+        [*command, "--steps", "16", "--pairs", "3", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ,
+    )
+    figures = json.loads(file.read_text())
+    assert done.stdout.splitlines()[-1] == f"ratio: {figures['ratio']:.3f}"
+    assert len(figures["ratios"]) == 3
+    assert figures["loop_images_per_second"] > 0
