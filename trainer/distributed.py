@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -84,7 +85,7 @@ class Distributed:
 
     def describe(self) -> str:
         """One line for the start of a log."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         world = f"{self.world} process" + ("es" if self.world > 1 else "")
         threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
         line = f"{name}, {world} of {threads}, precision {self.precision}"
@@ -97,7 +98,12 @@ class Distributed:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes (itself, if there is one process)."""
-        return self.accelerator.prepare_model(module) if self.world > 1 else module
+        if self.world == 1:
+            return module
+        with warnings.catch_warnings():
+            # torch 2.13 renames `broadcast_buffers`; older ones know no other name.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
+            return self.accelerator.prepare_model(module)
 
     def synchronised_at_last(self, wrapped: nn.Module, micro_batches: Sequence[T]) -> Iterator[T]:
         """The micro-batches, with the all-reduce of ``wrapped``'s gradients held back until the last one's backward."""

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType
 
+# One Ctrl-C can arrive twice: from the terminal, and passed on by the launcher that heard it too.
+_PATIENCE = 3.0  # seconds after which another Ctrl-C is a person who does not want to wait for the checkpoint
+
 _received: str | None = None
+_received_at = 0.0
 _parent = os.getppid()  # noted at once: a launcher that dies during the imports is missed too
 _launched = False
 
@@ -32,8 +37,9 @@ def request() -> str | None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _received
-    name = signal.Signals(number).name
-    if _received is not None and number == signal.SIGINT:
+    global _received, _received_at
+    now = time.monotonic()
+    if _received is None:
+        _received, _received_at = signal.Signals(number).name, now
+    elif number == signal.SIGINT and now - _received_at > _PATIENCE:
         raise KeyboardInterrupt
-    _received = name
