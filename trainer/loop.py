@@ -112,11 +112,8 @@ def iterate(
             last_save = state.images_seen
         if seen is not None and due(config.grid_every):
             seen.grid(state)
-        if stopping:
+        if stopping or state.images_seen >= config.total_images:
             return _leave(env, run, state, seen)
-        if state.images_seen >= config.total_images:
-            break
-    env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
 
 
 def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, last_save: int) -> None:
