@@ -129,6 +129,7 @@ def test_sampling_is_keyed(smoke: Path) -> None:
         (["red ink", "--out", "/dev/null/x.png"], "could not be written"),
         (["red ink", "--out", "/dev/null/x/"], "could not be written"),
         (["red ink", "--device", "mps"], "no Apple GPU"),
+        (["red ink", "--count", "5000"], "too large to look at"),
         (["red ink", "--checkpoint", "²"], "has no checkpoint ²"),
         (["red ink", "--checkpoint", "7"], "has no checkpoint 7; there are 512, 1024"),
         ([], "PHRASES is missing"),

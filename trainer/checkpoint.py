@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,27 @@ def read(path: Path) -> Saved:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}") from None
     return Saved(path, state)
+
+
+def find(run: Path, which: str | None = None) -> Saved:
+    """A run's newest whole checkpoint, or the one of ``which`` images seen.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{run} is no run: it has no checkpoints folder; train one with --run {run}")
+    if which is not None:
+        if not re.fullmatch("[0-9]+", which) or not directory(run, int(which)).is_dir():
+            names = [p.name.lstrip("0") or "0" for p in _directories(run)]
+            raise UserError(f"{run} has no checkpoint {which}; there are {', '.join(names) or 'none'}")
+        return read(directory(run, int(which)))
+    saved, complaints = newest(run)
+    if saved is None:
+        raise UserError(complaints[0] if complaints else f"{run} has no checkpoint yet; train it for longer")
+    for complaint in complaints:
+        print(f"warning: {complaint}; {saved.path.name} is used instead", file=sys.stderr, flush=True)
+    return saved
 
 
 def set_damaged_aside(run: Path, before: Saved) -> None:

@@ -20,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from shards import workers
 from shards.errors import Failure, UserError
 from trainer import memory
 from trainer.device import choose
@@ -60,12 +61,16 @@ class Distributed:
         self.world: int = self.accelerator.num_processes
         self._check_world()
         self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world)
-        self.threads = threads or max(1, cores() // self.local_world)
+        self.threads = threads or max(1, workers.count() // self.local_world)
         if self.device.type == "cpu":
             memory.keep_freed()
         torch.set_num_threads(self.threads)  # the launcher pins one thread a process where nobody asked for it
         self.precision = resolve_precision(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        # What the processes agree on travels between CPUs: a GPU would have to be waited for at each step.
+        self._group: Any = None
+        if self.world > 1:
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self._flag: tuple[Tensor, Any] | None = None
 
     @property
@@ -138,16 +143,12 @@ class Distributed:
         """The sum over all processes."""
         return self.accelerator.reduce(values, "sum") if self.world > 1 else values  # type: ignore[return-value]
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        self.accelerator.wait_for_everyone()
-
     def tell(self, value: T) -> T:
         """Rank 0's value, on every process."""
         if self.world == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
     def first(self, action: Callable[[], T]) -> T | None:
@@ -184,7 +185,7 @@ class Distributed:
         errors: list[UserError | None] = [error]
         if self.world > 1:
             errors = [None] * self.world
-            dist.all_gather_object(errors, error)
+            dist.all_gather_object(errors, error, group=self._group)
         if not any(errors):
             return result  # type: ignore[return-value]
         sentences = [str(e) if e else None for e in errors]
@@ -211,8 +212,8 @@ class Distributed:
         if self.world == 1:
             return flag
         before = self._flag
-        mine = torch.tensor(int(flag), device=self.device)
-        self._flag = (mine, dist.all_reduce(mine, async_op=True))
+        mine = torch.tensor(int(flag))
+        self._flag = (mine, dist.all_reduce(mine, group=self._group, async_op=True))
         if before is None:
             return False
         before[1].wait()
@@ -268,11 +269,6 @@ def _wanted_of_launcher() -> int | None:
         if option.replace("-", "_") == "__num_processes" and value.isdigit():
             return int(value)
     return None
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:

@@ -21,12 +21,14 @@ import shards
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches, check_division
-from trainer import checkpoint, signals, tracking
+from shards.workers import count
+from trainer import signals, tracking
+from trainer.checkpoint import Saved, find
 from trainer.config import Config
-from trainer.distributed import Distributed, cores
+from trainer.distributed import Distributed
 from trainer.rundir import RunDirectory
 from trainer.seen import Seen
-from trainer.state import TrainingState, architecture_of, checkpoint_of
+from trainer.state import TrainingState, architecture_of
 
 _LEAST_SCALE = 2.0**-10  # a loss scale below this says that gradients overflow whatever is done
 
@@ -49,10 +51,9 @@ def train(config: Config) -> None:
         if config.dry_run:
             return _describe(config, dataset, state, env)
 
-        tracking.check(config.log_with)
-        weights = checkpoint_of(config.init_from) if config.init_from is not None else None
         run = RunDirectory(config.run_directory)
-        saved = env.tell(env.first(lambda: _enter_run(run, config, dataset, exits)))
+        entered = env.first(lambda: _enter_run(run, config, dataset, exits))
+        saved, weights = env.tell(entered or (None, None))
         if saved is not None:
             state.load(saved)
         elif weights is not None:
@@ -178,14 +179,21 @@ def _open_dataset(config: Config, env: Distributed, exits: contextlib.ExitStack)
 
 def _enter_run(
     run: RunDirectory, config: Config, dataset: Dataset, exits: contextlib.ExitStack
-) -> checkpoint.Saved | None:
+) -> tuple[Saved | None, Saved | None]:
+    """Take the run directory, once all that was asked for is known to be there.
+
+    Returns:
+        The checkpoint to go on from, and the one of another run to start from; None where there is none.
+    """
+    tracking.check(config.log_with)
+    weights = find(config.init_from) if config.init_from is not None else None
     exits.enter_context(run.lock())
     saved = run.resume(config, dataset)
     run.write_identity(config, dataset)
-    return saved
+    return saved, weights
 
 
-def _start_from(state: TrainingState, weights: checkpoint.Saved, env: Distributed) -> None:
+def _start_from(state: TrainingState, weights: Saved, env: Distributed) -> None:
     fresh = state.start_from(weights)
     env.say(f"weights from {weights.path}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
 
@@ -213,7 +221,7 @@ def _lost_processes_explained(env: Distributed) -> Iterator[None]:
 def _workers(config: Config, env: Distributed) -> int:
     if config.workers is not None:
         return config.workers
-    return 1 if env.device.type == "cpu" else max(1, min(8, cores() // env.local_world))
+    return 1 if env.device.type == "cpu" else max(1, min(8, count() // env.local_world))
 
 
 def _describe(config: Config, dataset: Dataset, state: TrainingState, env: Distributed) -> None:
@@ -229,4 +237,4 @@ def _describe(config: Config, dataset: Dataset, state: TrainingState, env: Distr
         f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes"
     )
     env.say(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
-    env.say(f"machine: {env.describe()}\nversion: {shards.__version__}; nothing was written")
+    env.say(f"machine: {env.describe()}\nversion: {shards.version_line()}; nothing was written")

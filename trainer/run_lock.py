@@ -17,11 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from shards.errors import UserError
-from shards.files import write_bytes
+from shards.files import locked, write_bytes
 
 SILENCE = 120.0  # seconds without a heartbeat after which a holder counts as dead
 _BEAT = 10.0
+_CLOCK_SLACK = 2.0
 
 
 class RunLock:
@@ -37,18 +40,18 @@ class RunLock:
         self._me = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": _start_time(os.getpid()),
+            "started": _started(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID"),
             "try": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         }
 
     def __enter__(self) -> RunLock:
-        guard = self.path.with_suffix(".taking")
-        with _exclusive(guard):
+        run = self.path.parent
+        with locked(run / ".lock", f"{run} is being started by another process at this moment"):
             holder = self._holder()
             if holder is not None:
                 raise UserError(
-                    f"{self.path.parent} is being written by process {holder['pid']} on {holder['host']}; "
+                    f"{run} is being written by process {holder['pid']} on {holder['host']}; "
                     "wait for it, stop it, or give another --run"
                 )
             self._beat()
@@ -72,8 +75,7 @@ class RunLock:
         if holder is None:
             return None
         if holder["host"] == self._me["host"]:
-            alive = _start_time(int(holder["pid"])) == holder.get("started") and _exists(int(holder["pid"]))
-            return holder if alive else None
+            return holder if _same(_started(int(holder["pid"])), holder.get("started")) else None
         if holder.get("job") and holder["job"] == self._me["job"] and holder.get("try", 0) < self._me["try"]:
             return None  # SLURM has ended that try before it started this one
         try:
@@ -98,29 +100,15 @@ class RunLock:
                 os.utime(self.path)
 
 
-def _exists(pid: int) -> bool:
+def _started(pid: int) -> float | None:
+    """When the process of this number began, in seconds since 1970; None if there is none, or a dead one unburied."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _start_time(pid: int) -> str | None:
-    """What tells a process from a later one of the same number (Linux; elsewhere None, and the number must do)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
         return None
 
 
-@contextlib.contextmanager
-def _exclusive(path: Path):
-    """Hold an advisory lock on a small file, so that two processes never both see the run as free."""
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _same(one: float | None, other: object) -> bool:
+    """Whether two beginnings are of one process; the clock may have been set in between, by a little."""
+    return one is not None and isinstance(other, int | float) and abs(one - other) < _CLOCK_SLACK

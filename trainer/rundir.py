@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 import shards
@@ -121,7 +122,5 @@ def explained(run: Path):
     """Answer an unreadable file of a run by a sentence."""
     try:
         yield
-    except UserError:
-        raise
-    except Exception as error:  # safetensors and json raise kinds of their own
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{run} is not a whole run: {error}") from None

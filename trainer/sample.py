@@ -6,7 +6,7 @@ In a notebook: ``sampler = trainer.sample.load("runs/first"); sampler.draw("blue
 from __future__ import annotations
 
 import csv
-import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,19 @@ from torch import nn
 
 from shards import options, phrase
 from shards.errors import UserError
-from shards.files import explained, write_bytes
+from shards.files import explained, move_directory, vacant
 from shards.options import argument, option
 from shards.schema import Schema
 from trainer import draw, grids
-from trainer.checkpoint import Saved
+from trainer.checkpoint import Saved, find
 from trainer.device import choose
 from trainer.draw import Labels
 from trainer.randomness import normal
 from trainer.rundir import read_vocabulary
-from trainer.state import checkpoint_of, load_generator
+from trainer.state import load_generator
+
+_LARGEST_GRID = 4096  # pictures
+_PIECE = 1024  # pictures drawn before they are written
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ class Sampler:
         """
         return self.draw_labels(self.labels_for(words, count, seed), seed)
 
-    def draw_labels(self, labels: Labels, seed: int = 0) -> np.ndarray:
-        """One picture a label; number n of a seed has the same noise under any label."""
-        positions = torch.arange(len(labels.label), device=self.device)
+    def draw_labels(self, labels: Labels, seed: int = 0, start: int = 0) -> np.ndarray:
+        """One picture a label; picture n of a seed, counted from ``start``, has the same noise under any label."""
+        positions = torch.arange(start, start + len(labels.label), device=self.device)
         z = normal(seed, "noise to sample", positions, self.noise)
         return draw.pictures(self.generator, z, labels)
 
@@ -98,7 +101,7 @@ def load(run: str | Path, checkpoint: str | None = None, device: str = "auto") -
     """
     run = Path(run)
     where = choose(device)
-    saved = checkpoint_of(run, checkpoint)
+    saved = find(run, checkpoint)
     schema, labels = read_vocabulary(run)
     generator, architecture = load_generator(saved, where)
     return Sampler(generator, schema, labels, architecture.noise, where, saved)
@@ -123,6 +126,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _write_grid(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], out: Path) -> None:
+    if asked.count * len(rows) > _LARGEST_GRID:
+        raise UserError(f"a grid of {asked.count * len(rows):,} pictures is too large to look at; give --out FOLDER/")
     pictures = np.concatenate([sampler.draw_labels(labels, asked.seed) for labels in rows])
     one = len(rows) == 1
     columns = min(asked.columns, asked.count) if one else asked.count
@@ -134,20 +139,30 @@ def _write_grid(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], 
 
 
 def _write_folder(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} already holds something; give an empty or a new folder")
+    out = vacant(out)
+    building = out.with_name(f".{out.name}.partial")
     with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["id", "tags"])
-    number = 0
-    for labels in rows:
-        for picture, label, known in zip(sampler.draw_labels(labels, asked.seed), *labels, strict=True):
-            encoded = io.BytesIO()
-            Image.fromarray(picture.transpose(1, 2, 0)).save(encoded, "PNG")
-            write_bytes(out / f"{number:06d}.png", encoded.getvalue())
-            writer.writerow([f"{number:06d}", ", ".join(sampler.schema.words(label, known))])
-            number += 1
-    write_bytes(out / "tags.csv", table.getvalue().encode())
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        try:
+            number = _write_pictures(sampler, asked.seed, rows, building)
+            move_directory(building, out)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
     print(f"{number} pictures and tags.csv from {sampler.saved.images_seen:,} images seen: {out}")
+
+
+def _write_pictures(sampler: Sampler, seed: int, rows: Sequence[Labels], folder: Path) -> int:
+    """Draw a few pictures at a time, so that any number fits into memory."""
+    number = 0
+    with (folder / "tags.csv").open("w", newline="", encoding="utf-8") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["id", "tags"])
+        for labels in rows:
+            for start in range(0, len(labels.label), _PIECE):
+                piece = Labels(labels.label[start : start + _PIECE], labels.known[start : start + _PIECE])
+                for picture, label, known in zip(sampler.draw_labels(piece, seed, start), *piece, strict=True):
+                    Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{number:06d}.png")
+                    writer.writerow([f"{number:06d}", ", ".join(sampler.schema.words(label, known))])
+                    number += 1
+    return number

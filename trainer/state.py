@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -190,24 +187,3 @@ def load_generator(saved: checkpoint.Saved, device: torch.device) -> tuple[nn.Mo
         checkpoint.load_module(generator, saved.tensors("ema"))
     generator = generator.to(device, torch.float32).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.requires_grad_(False).eval(), architecture
-
-
-def checkpoint_of(run: Path, which: str | None = None) -> checkpoint.Saved:
-    """A run's newest whole checkpoint, or the one of ``which`` images seen.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not (run / "checkpoints").is_dir():
-        raise UserError(f"{run} is no run: it has no checkpoints folder; train one with --run {run}")
-    if which is not None:
-        if not re.fullmatch("[0-9]+", which) or not checkpoint.directory(run, int(which)).is_dir():
-            names = [p.name.lstrip("0") or "0" for p in sorted((run / "checkpoints").glob("[0-9]*"))]
-            raise UserError(f"{run} has no checkpoint {which}; there are {', '.join(names) or 'none'}")
-        return checkpoint.read(checkpoint.directory(run, int(which)))
-    saved, complaints = checkpoint.newest(run)
-    if saved is None:
-        raise UserError(complaints[0] if complaints else f"{run} has no checkpoint yet; train it for longer")
-    for complaint in complaints:
-        print(f"warning: {complaint}; {saved.path.name} is used instead", file=sys.stderr, flush=True)
-    return saved
