@@ -35,9 +35,9 @@ def test_update_by_hand() -> None:
     average = ExponentialMovingAverage(net, half_life=10, ramp=0)
     nn.init.ones_(net[0].weight)  # type: ignore[arg-type]
     net[1].running_mean.fill_(3.0)  # type: ignore[union-attr,operator]
-    average.update(net, images_seen=0, batch=10)
-    average.update(net, images_seen=10, batch=10)
-    assert average.module[0].weight.item() == pytest.approx(0.75)  # type: ignore[index,union-attr]
+    average.update(net, images_seen=0, batch=20)  # two half-lives: a quarter of the old is left
+    average.update(net, images_seen=20, batch=20)
+    assert average.module[0].weight.item() == pytest.approx(1 - 0.25**2)  # type: ignore[index,union-attr]
     assert average.module[1].running_mean.item() == 3.0  # type: ignore[index,union-attr]
     assert not average.module.training
     assert not any(p.requires_grad for p in average.module.parameters())
