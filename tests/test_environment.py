@@ -67,7 +67,11 @@ def test_the_environment_sees_a_kept_directory_after_its_own(tmp_path: Path) -> 
 def test_every_direct_dependency_is_pinned_within_its_range() -> None:
     pins = dict(PINS)
     extras = PROJECT["optional-dependencies"]
-    for requirement in [*PROJECT["dependencies"], *extras["demo"], *extras["dev"]]:
+    untested = {"gcs", "bench"}  # not in constraints.txt, as docs/dependencies.md says
+    asked = [*PROJECT["dependencies"], *(r for extra in set(extras) - untested for r in extras[extra])]
+    for requirement in asked:
+        if requirement.startswith("cgan-trainer["):
+            continue
         name, wanted = re.fullmatch(r"([a-z0-9-]+)(?:\[\w+\])?(>=.*)", requirement).groups()  # type: ignore[union-attr]
         wanted = wanted if "<" in wanted else wanted + ",<9999"
         assert environment.in_range(pins[name], wanted), requirement
