@@ -11,7 +11,11 @@ from shards.options import dispatch
 
 COMMANDS = {
     "faces": ("draw labelled cartoon faces to try everything with", "shards.faces:main"),
-    "pack": ("turn a folder of tagged pictures into a data set", "shards.pack:main"),
+    "pack": ("turn tagged pictures into a data set", "shards.pack:main"),
+    "merge": ("make the data set of shards that several jobs packed", "shards.merge:main"),
+    "index": ("make a data set of WebDataset tars where they lie", "shards.inplace:main"),
+    "verify": ("find what is missing, damaged or altered in a data set", "shards.verify:main"),
+    "describe": ("say what a data set holds, and draw a contact sheet", "shards.describe:main"),
 }
 
 

@@ -6,15 +6,13 @@ import io
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 _JPEG = b"\xff\xd8"
 
 
 def decode(data: bytes, size: int) -> np.ndarray:
     """The pixels of one packed picture.
-
-    simplejpeg takes half of Pillow's time at 96 px for the same bits; Pillow does what is no JPEG, or an odd one.
 
     Args:
         data: a JPEG, PNG or WebP file.
@@ -26,20 +24,60 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Raises:
         ValueError: it cannot be decoded, or has another size.
     """
-    pixels = _decode(data)
-    if pixels.shape != (size, size, 3):
-        raise ValueError(f"the picture is {pixels.shape[1]}x{pixels.shape[0]}, not {size}x{size}")
+    pixels = np.empty((size, size, 3), np.uint8)
+    decode_into(data, pixels)
     return pixels.transpose(2, 0, 1)
 
 
-def _decode(data: bytes) -> np.ndarray:
+def decode_into(data: bytes, out: np.ndarray) -> None:
+    """Decode one packed picture where it is to lie.
+
+    simplejpeg takes half of Pillow's time at 96 px for the same bits; Pillow does what is no JPEG, or an odd one.
+
+    Args:
+        data: a JPEG, PNG or WebP file.
+        out: uint8 (S, S, 3), contiguous, S the side that the data set promises; undefined after an error.
+
+    Raises:
+        ValueError: it cannot be decoded, or has another size.
+    """
     if data.startswith(_JPEG):
         try:
-            return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+            if simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=out).shape == out.shape:
+                return
         except ValueError:
-            pass  # a CMYK or otherwise unusual JPEG
+            pass  # a CMYK or otherwise unusual JPEG, or one that is larger than it should be
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if image.size == (out.shape[1], out.shape[0]):
+                out[:] = np.asarray(image.convert("RGB"))
+                return
+            width, height = image.size
+    except UnidentifiedImageError:  # whose own words name an address in memory
+        raise ValueError("the picture cannot be decoded: nothing that looks like one") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"the picture cannot be decoded: {error}") from None
+    raise ValueError(f"the picture is {width}x{height}, not {out.shape[1]}x{out.shape[0]}")
+
+
+def fit_into(data: bytes, out: np.ndarray, fit: str, background: str) -> None:
+    """As `decode_into`, for a picture as others left it: of any kind and size, turned upright, made square, resized.
+
+    Args:
+        fit, background: how, see `pictures.pixels`.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    # A JPEG that says nothing of orientation or colours and has the right size is what it seems.
+    if data.startswith(_JPEG) and b"Exif\0" not in data and b"ICC_PROFILE\0" not in data:
+        try:
+            return decode_into(data, out)
+        except ValueError:
+            pass
+    from shards.pictures import PictureError, pixels
+
+    try:
+        out[:] = pixels(data, out.shape[0], fit, background)
+    except PictureError as error:
+        raise ValueError(f"the picture is {error}") from None

@@ -1,8 +1,9 @@
 """From words to labels: "blue long hair and yellow eyes" against the vocabulary of a schema.
 
 A noun takes all modifiers since the previous noun; "and", "with", articles, commas and order do not matter;
-a piece between commas that is exactly a tag is that tag; "no glasses" denies a tag. A phrase that can be
-read in two ways is an error that lists both: nothing is guessed.
+a piece between commas that is exactly a tag is that tag; "no glasses" denies a tag; "anything" asks for
+nothing. A synonym is read as its tag. A phrase that can be read in two ways is an error that lists both: nothing
+is guessed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -20,14 +21,18 @@ from shards.schema import Schema, normalise
 
 _FILLERS = frozenset({"and", "with", "a", "an", "the", "has", "having", "&", "+", ","})
 _DENIALS = frozenset({"no", "without", "not"})
+ANYTHING = "anything"
 _LONGEST = 64  # words of a phrase
 _READINGS = 64  # kept for each beginning of a phrase; more than enough to see that it is ambiguous
 
 Choice = tuple[int, int]  # attribute index, value index; for a tag 1 is "there" and 0 is "not there"
 
 
-def parse(phrase: str, schema: Schema) -> dict[int, int]:
+def parse(phrase: str, schema: Schema, synonyms: Mapping[str, str] | None = None) -> dict[int, int]:
     """What a phrase asks for.
+
+    Args:
+        synonyms: further words -> words of the schema (others are ignored).
 
     Returns:
         Attribute index → the index of its value (exclusive), or 1 (there) or 0 (not there) for a tag.
@@ -37,7 +42,11 @@ def parse(phrase: str, schema: Schema) -> dict[int, int]:
         UserError: an unknown word, a combination that does not exist, two values for one attribute, or
             an ambiguity; the sentence names the near words, what there is, or the readings.
     """
-    vocabulary = _vocabulary(schema)
+    if normalise(phrase) == ANYTHING and ANYTHING not in schema.places:
+        return {}
+    if not schema.values:
+        raise UserError(f"{phrase!r}: these labels have no words; {ANYTHING!r} asks for labels as the data has them")
+    vocabulary = _vocabulary(schema, tuple(sorted((synonyms or {}).items())))
     pieces = [normalise(piece) for piece in re.split("[,;]", phrase)]
     pieces = [piece for piece in pieces if piece]
     if not pieces:
@@ -86,36 +95,38 @@ def _joined(pieces: list[tuple[str, ...]]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _vocabulary(schema: Schema) -> _Vocabulary:
-    return _Vocabulary(schema)
+def _vocabulary(schema: Schema, synonyms: tuple[tuple[str, str], ...]) -> _Vocabulary:
+    return _Vocabulary(schema, dict(synonyms))
 
 
 class _Vocabulary:
-    """The tags of a schema, ready for looking words up."""
+    """The tags of a schema and their synonyms, ready for looking words up."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, synonyms: Mapping[str, str]) -> None:
         self.schema = schema
-        self.longest = max(len(tag.split()) for tag in schema.values)
-        self.words = {word for tag in schema.values for word in tag.split()}
+        further = {name: schema.places[tag] for name, tag in synonyms.items() if tag in schema.places}
+        self.places = schema.places | {name: place for name, place in further.items() if name not in schema.places}
+        self.longest = max(len(tag.split()) for tag in self.places)
+        self.words = {word for tag in self.places for word in tag.split()}
         self.modifiers = functools.cache(self._modifiers)
         self.nouns: dict[str, list[str]] = {}
-        for tag in schema.values:
+        for tag in self.places:
             if " " in tag:
                 self.nouns.setdefault(tag.rpartition(" ")[2], []).append(tag)
 
     def choice(self, tag: str) -> Choice:
-        attribute, value = self.schema.places[tag]
+        attribute, value = self.places[tag]
         return attribute, (value if self.schema.attributes[attribute].kind == "exclusive" else 1)
 
     def denied(self, tag: str) -> Choice | None:
         """The choice against a tag; None where it is a value that something else would have to replace."""
-        place = self.schema.places.get(tag)
+        place = self.places.get(tag)
         return (place[0], 0) if place and self.schema.attributes[place[0]].kind == "tag" else None
 
     def exact(self, piece: str) -> bool:
         """Whether a whole piece is a tag, or a tag denied."""
         denial, _, rest = piece.partition(" ")
-        return piece in self.schema.places or (denial in _DENIALS and self.denied(rest) is not None)
+        return piece in self.places or (denial in _DENIALS and self.denied(rest) is not None)
 
     def readings(self, words: list[str]) -> list[frozenset[Choice]]:
         """Every way to read all the words, without repetition."""
@@ -142,7 +153,7 @@ class _Vocabulary:
             yield at + 1, frozenset()
         for end in range(at + 1, min(at + self.longest + 1, len(words)) + 1):
             tag = " ".join(words[at:end])
-            if tag in self.schema.places:
+            if tag in self.places:
                 yield end, frozenset({self.choice(tag)})
             denial, _, denied_tag = tag.partition(" ")
             denied = self.denied(denied_tag) if denial in _DENIALS else None
@@ -162,7 +173,7 @@ class _Vocabulary:
             found += self.modifiers(words[1:], noun)
         for end in range(1, min(self.longest, len(words) + 1)):
             tag = " ".join((*words[:end], noun))
-            if tag in self.schema.places:
+            if tag in self.places:
                 choice = self.choice(tag)
                 found += [rest | {choice} for rest in self.modifiers(words[end:], noun)]
         return found[:_READINGS]
@@ -193,7 +204,7 @@ class _Vocabulary:
         for word in words:
             if word not in known:
                 near = difflib.get_close_matches(word, sorted(self.words), 3, 0.6)
-                near += [tag for tag in difflib.get_close_matches(word, self.schema.values, 3, 0.6) if tag not in near]
+                near += [tag for tag in difflib.get_close_matches(word, list(self.places), 3, 0.6) if tag not in near]
                 hint = f"did you mean {' or '.join(map(repr, near[:3]))}?" if near else f"there are {self.examples()}"
                 return f"{phrase!r}: unknown word {word!r}; {hint}"
         at = self.furthest(words)
@@ -206,7 +217,7 @@ class _Vocabulary:
             return f"{phrase!r}: only a tag that is there or not can be denied; {self.deniable()}"
         noun = next((i for i, word in enumerate(rest) if word in self.nouns), None)
         if noun is None:
-            fitting = [tag for tag in self.schema.values if rest[0] in tag.split()]
+            fitting = [tag for tag in self.places if rest[0] in tag.split()]
             return f"{phrase!r}: {rest[0]!r} says nothing by itself; is it {first([repr(tag) for tag in fitting])}?"
         choices = first([tag.removesuffix(f" {rest[noun]}") for tag in sorted(self.nouns[rest[noun]])], 20)
         wrong = [w for w in rest[:noun] if w not in _FILLERS and not self.modifies(w, rest[noun])]

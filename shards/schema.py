@@ -1,8 +1,9 @@
 """What the pictures of a data set are labelled with: attributes, their words, and the label vector they make.
 
 An *exclusive* attribute takes one of several values (a hair colour: "blue hair", "red hair", …); a *tag*
-is there or not ("glasses"). A label is a float32 vector with one entry per word, and a mask says which
-attributes are known at all.
+is there or not ("glasses"); a *vector* is numbers that the source brings; a *text* is a caption as a text
+encoder sees it, a vector of unit length. A label is a float32 vector with one entry per word or number, and
+a mask says which attributes are known at all.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
 from shards.errors import UserError
 
-KINDS = ("exclusive", "tag")
+Kind = Literal["exclusive", "tag", "vector", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+WORDLESS = ("vector", "text")  # kinds without words: a phrase cannot name them, and they have a size instead
+MAX_SIZE = 1 << 16  # numbers of a vector or text
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -35,18 +39,20 @@ class Attribute:
 
     Attributes:
         name: unique in its schema.
-        kind: "exclusive" (one of ``values``) or "tag" (the one value is there or not).
-        values: words, as `normalise` leaves them; exactly one for a tag.
+        kind: "exclusive" (one of ``values``), "tag" (the one value is there or not), "vector" or "text" (numbers).
+        values: words, as `normalise` leaves them; exactly one for a tag, none for a vector or text.
+        size: how many numbers a vector or text has.
     """
 
     name: str
-    kind: Literal["exclusive", "tag"]
-    values: tuple[str, ...]
+    kind: Kind
+    values: tuple[str, ...] = ()
+    size: int = 0
 
     @property
     def width(self) -> int:
         """Entries of the label vector that belong to it."""
-        return len(self.values)
+        return self.size if self.kind in WORDLESS else len(self.values)
 
 
 class Encoded(NamedTuple):
@@ -75,15 +81,19 @@ class Schema:
                 raise UserError(
                     f"schema: {attribute.name!r} is a tag and must have exactly one value, not {attribute.width}"
                 )
-            if not attribute.values:
+            if attribute.kind not in WORDLESS and not attribute.values:
                 raise UserError(f"schema: {attribute.name!r} has no values")
+            if attribute.kind in WORDLESS and (attribute.values or not 0 < attribute.size <= MAX_SIZE):
+                raise UserError(
+                    f"schema: {attribute.name!r} is a {attribute.kind}: no values, and a size of 1 to {MAX_SIZE:,}"
+                )
         for kind, words in (("attribute name", [a.name for a in self.attributes]), ("value", list(self.values))):
             if double := [word for word, count in Counter(words).items() if count > 1]:
                 raise UserError(f"schema: the {kind} {double[0]!r} stands twice; each must be unique")
 
     @functools.cached_property
     def values(self) -> tuple[str, ...]:
-        """The L words, in vector order."""
+        """All words, in vector order."""
         return tuple(value for attribute in self.attributes for value in attribute.values)
 
     @functools.cached_property
@@ -108,45 +118,62 @@ class Schema:
             value: (a, v) for a, attribute in enumerate(self.attributes) for v, value in enumerate(attribute.values)
         }
 
-    def encode(self, tags: Sequence[str] | None, absent: str = "false") -> Encoded:
-        """The label of one row.
+    def encode(
+        self,
+        tags: Sequence[str] | None,
+        absent: str = "false",
+        *,
+        denied: Sequence[str] = (),
+        explicit: frozenset[str] = frozenset(),
+    ) -> Encoded:
+        """The label that one row's words make; vectors and texts stay unknown here.
 
         Args:
             tags: the row's tags in any spelling that `normalise` evens out; words the schema lacks are
                 ignored; None or empty: nothing is known.
             absent: what a missing independent tag means in a row that has tags, "false" or "unknown".
+            denied: tags of which the row says that they are not there.
+            explicit: normalised words that rows bring from columns of their own: a missing one is unknown, and
+                one that is there says nothing of the row's other tags.
 
         Returns:
             label, known mask and the exclusive attributes that had two values (these are left unknown);
             entries of unknown attributes are zero.
         """
         label, known = np.zeros(self.width, np.float32), np.zeros(len(self.attributes), bool)
+        for tag in denied:
+            if (place := self.places.get(normalise(tag))) and self.attributes[place[0]].kind == "tag":
+                known[place[0]] = True
         if not tags:
             return Encoded(label, known, ())
         found: dict[int, set[int]] = {}
         for tag in tags:
             if place := self.places.get(normalise(tag)):
                 found.setdefault(place[0], set()).add(place[1])
-        if absent == "false":
-            known[self._tags] = True
+        if absent == "false" and not explicit.issuperset(map(normalise, tags)):
+            known |= self._tags(explicit)
         for attribute, chosen in found.items():
             known[attribute] = len(chosen) == 1
             if known[attribute]:
                 label[self.starts[attribute] + chosen.pop()] = 1
         return Encoded(label, known, tuple(self.attributes[a].name for a in sorted(found) if not known[a]))
 
-    @functools.cached_property
-    def _tags(self) -> np.ndarray:
-        return np.array([attribute.kind == "tag" for attribute in self.attributes], bool)
+    def _tags(self, explicit: frozenset[str]) -> np.ndarray:
+        return np.array([a.kind == "tag" and a.values[0] not in explicit for a in self.attributes], bool)
 
     def words(self, label: np.ndarray, known: np.ndarray) -> list[str]:
         """The words that a label (L,) with its mask (A,) stands for, in vector order: ``["blue hair", "smile"]``."""
-        mask = np.repeat(np.asarray(known, bool), self.widths)
-        return [self.values[i] for i in np.flatnonzero((np.asarray(label) > 0.5) & mask)]
+        return [
+            value
+            for attribute, start, said in zip(self.attributes, self.starts.tolist(), known, strict=True)
+            if said
+            for value, entry in zip(attribute.values, label[start : start + len(attribute.values)], strict=True)
+            if entry > 0.5
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The schema as plain lists and words."""
-        return {"attributes": [{"name": a.name, "kind": a.kind, "values": list(a.values)} for a in self.attributes]}
+        return {"attributes": [_plain(attribute) for attribute in self.attributes]}
 
     @staticmethod
     def from_json(content: Any, where: str = "schema") -> Schema:
@@ -167,7 +194,7 @@ class Schema:
         from shards import files
 
         text = yaml.safe_dump(self.to_json(), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
-        head = "# For: python -m shards pack … --schema FILE; kind is exclusive (one of values) or tag (there or not)\n"
+        head = "# For: python -m shards pack … --schema FILE; kinds: exclusive (one of values), tag, vector, text\n"
         files.write_bytes(path, (head + text).encode())
 
     @staticmethod
@@ -183,8 +210,8 @@ class Schema:
             content = yaml.safe_load(path.read_text("utf-8"))
         except OSError as error:
             raise UserError(f"{path}: the schema cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, an endless number
+            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
         return Schema.from_json(content, str(path))
 
     @functools.cached_property
@@ -193,22 +220,33 @@ class Schema:
         return json.dumps(self.to_json(), ensure_ascii=False, separators=(",", ":"))
 
 
+def _plain(attribute: Attribute) -> dict[str, Any]:
+    content = {"size": attribute.size} if attribute.kind in WORDLESS else {"values": list(attribute.values)}
+    return {"name": attribute.name, "kind": attribute.kind, **content}
+
+
 def _attribute(entry: Any, where: str) -> Attribute:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
         raise UserError(f"{where}: needs a name, a kind ({' or '.join(KINDS)}) and a list of values")
     name, kind = entry["name"].strip(), entry.get("kind")
     where = f"{where} ({name!r})"
-    if unknown := set(entry) - {"name", "kind", "values"}:
-        raise UserError(f"{where}: unknown key {sorted(map(str, unknown))[0]!r}; there are name, kind, values")
     if kind not in KINDS:
         raise UserError(f"{where}: kind is {kind!r}, and must be {' or '.join(KINDS)}")
+    keys = ("name", "kind", "size" if kind in WORDLESS else "values")
+    if unknown := set(entry) - set(keys):
+        raise UserError(f"{where}: unknown key {sorted(map(str, unknown))[0]!r}; there are {', '.join(keys)}")
+    if kind in WORDLESS:
+        size = entry.get("size")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_SIZE:
+            raise UserError(f"{where}: size is {size!r}, and must be a whole number from 1 to {MAX_SIZE:,}")
+        return Attribute(name, cast(Kind, kind), (), size)
     values = entry.get("values", [name] if kind == "tag" else None)
     if not isinstance(values, list) or not values:
         raise UserError(f"{where}: values must be a list of words")
     for value in values:
         if not isinstance(value, str) or not normalise(value):
             raise UserError(f"{where}: the value {value!r} is not a word; put it in quotes")
-    return Attribute(name, cast(Literal["exclusive", "tag"], kind), tuple(normalise(value) for value in values))
+    return Attribute(name, cast(Kind, kind), tuple(normalise(value) for value in values))
 
 
 # ---------------------------------------------------------------- the schema that a data set's rows imply

@@ -10,24 +10,27 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from shards import order
-from shards.decode import decode
+from shards.decode import decode_into, fit_into
 from shards.errors import Failure, UserError
 from shards.index import Dataset
+from shards.sampling import Sampling, order_of
+
+_PLAIN = Sampling()
 
 
 class Batch(NamedTuple):
     """One rank's share of a global batch, b = B / R samples."""
 
-    images: Tensor  # uint8 (b, 3, S, S)
+    images: Tensor  # uint8 (b, 3, S, S), channels last in memory
     label: Tensor  # float32 (b, L), zero where unknown
     known: Tensor  # float32 (b, A), 0 or 1
     wrong_label: Tensor  # float32 (b, L): contradicts the picture's own label, where has_wrong
@@ -35,63 +38,164 @@ class Batch(NamedTuple):
     has_wrong: Tensor  # float32 (b,), 0 or 1
     position: Tensor  # int64 (b,), place in the endless stream
     wrong_count: int  # how many of the *global* batch have a wrong label
+    damaged: int = 0  # how many of this share could not be read or decoded, and were replaced
+    complaint: str = ""  # what was wrong with the first of them, and where
 
 
 class Stream(TorchDataset[Batch]):
     """Maps the number of a global batch to this rank's share of it.
 
+    A sample that cannot be read or decoded is replaced by another one that its position decides, so that ranks and
+    workers need not talk: one with a label if the damaged one had a label, and that still contradicts the wrong label.
+
     Args:
         dataset: where the pictures lie.
         batch: samples of a global batch, B.
-        seed: decides the order and the wrong labels.
+        seed: decides the order, the wrong labels and the substitutes.
         rank, world: this process's place, R = world.
+        sampling: plain or windowed, quota, balance.
 
     Raises:
-        UserError: the data set is empty, or the processes do not divide the batch.
+        UserError: the data set is empty or lacks what ``sampling`` asks for, or the processes do not divide the batch.
     """
 
-    def __init__(self, dataset: Dataset, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, dataset: Dataset, batch: int, seed: int, rank: int = 0, world: int = 1, sampling: Sampling = _PLAIN
+    ) -> None:
         if not len(dataset):
-            raise UserError(f"{dataset.path} holds no pictures")
+            raise UserError(f"{dataset.where} holds no pictures")
         check_division(batch, world, 1)
         self.dataset, self.batch, self.seed, self.rank, self.world = dataset, batch, seed, rank, world
+        self.sampling = sampling
+        self.order = order_of(dataset, sampling, batch, seed)
+        self._texts = np.array([a.kind == "text" for a in dataset.schema.attributes], bool)
+        self._hinted: list[int] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Spawned workers work the order out again: it may hold long lists of samples."""
+        return Stream, (self.dataset, self.batch, self.seed, self.rank, self.world, self.sampling)
+
+    def positions(self, number: int) -> np.ndarray:
+        """Where global batch ``number`` lies in the endless stream, int64 (B,)."""
+        return np.arange(number * self.batch, (number + 1) * self.batch, dtype=np.int64)
+
+    @property
+    def mine(self) -> slice:
+        """This rank's share of a global batch."""
+        share = self.batch // self.world
+        return slice(self.rank * share, (self.rank + 1) * share)
 
     def __getitem__(self, number: int) -> Batch:
         """Global batch ``number`` (≥ 0, without end), this rank's share."""
-        labels, known = self.dataset.labels, self.dataset.known
-        positions = np.arange(number * self.batch, (number + 1) * self.batch, dtype=np.int64)
-        samples = order.sample_at(self.seed, len(self.dataset), positions)
+        labels, known, starts = self.dataset.labels, self.dataset.known, self.dataset.schema.starts
+        positions = self.positions(number)
+        samples = self.order(positions)
         # For the whole global batch: every rank must know how many wrong labels all of them have together.
-        starts = self.dataset.schema.starts
-        partners, found = order.partner_at(self.seed, positions, samples, labels, known, starts)
+        partners, found = order.partner_at(self.seed, positions, samples, labels, known, starts, self._texts)
+        if self.dataset.remote:
+            self._prefetch(positions)
 
-        share = self.batch // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
-        own, wrong = samples[mine], partners[mine]
-        pixels = np.stack([self._pixels(i) for i in own.tolist()])
+        mine, count = self.mine, int(found.sum())
+        positions, own, partners, found = positions[mine], samples[mine], partners[mine], found[mine]
+        images, complaints = self._images(positions, own, partners, found)
+        wrong = np.where(found, partners, own)  # after the substitutes took their places
         return Batch(
-            images=torch.from_numpy(pixels),
+            images=images.permute(0, 3, 1, 2),
             label=_float(labels[own]),
             known=_float(known[own]),
             wrong_label=_float(labels[wrong]),
             wrong_known=_float(known[wrong]),
-            has_wrong=_float(found[mine]),
-            position=torch.from_numpy(positions[mine]),
-            wrong_count=int(found.sum()),
+            has_wrong=_float(found),
+            position=torch.from_numpy(positions),
+            wrong_count=count,
+            damaged=len(complaints),
+            complaint=complaints[0] if complaints else "",
         )
 
-    def _pixels(self, sample: int) -> np.ndarray:
+    def _images(
+        self, positions: np.ndarray, own: np.ndarray, partners: np.ndarray, found: np.ndarray
+    ) -> tuple[Tensor, list[str]]:
+        """Pixels, uint8 (b, S, S, 3), and what was wrong with damaged ones, whose substitutes are put into ``own``."""
+        images = _empty((len(own), self.dataset.size, self.dataset.size, 3))
+        complaints = []
+        for row, (out, sample) in enumerate(zip(images.numpy(), own.tolist(), strict=True)):
+            complaint = self._read(sample, out)
+            if complaint is not None:
+                partner = int(partners[row]) if found[row] else None
+                own[row] = self._substitute(int(positions[row]), sample, partner, out, complaint)
+                complaints.append(f"{self._where(sample)}: {complaint}")
+        return images, complaints
+
+    def _read(self, sample: int, out: np.ndarray) -> str | None:
+        """Put the pixels of a sample into ``out``, (S, S, 3).
+
+        Returns:
+            None, or what is wrong with the sample.
+        """
+        dataset = self.dataset
         try:
-            return decode(self.dataset.read(sample), self.dataset.size)
+            form = dataset.format(sample)
+            if form == "raw":
+                dataset.read_into(sample, out.data.cast("B"))
+            elif dataset.in_place:
+                fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
+            else:
+                decode_into(dataset.read(sample), out)
         except ValueError as error:
-            raise Failure(f"{self.dataset.path}, sample {sample}: {error}; pack the data set again") from None
+            return str(error)
+        except Failure as failure:
+            if dataset.remote:  # its shards are checked when they arrive: this is a lost server or a full disk
+                raise
+            return str(failure)
+        return None
+
+    def _substitute(self, position: int, sample: int, partner: int | None, out: np.ndarray, complaint: str) -> int:
+        """The sample that stands in for a damaged one; its pixels are put into ``out``.
+
+        Raises:
+            Failure: none of the candidates can be read.
+        """
+        shard = self._shard(sample)
+        for candidate in order.substitutes(self.seed, position, shard, len(self.dataset)).tolist():
+            if self._may_stand_in(candidate, sample, partner) and self._read(candidate, out) is None:
+                return candidate
+        raise Failure(f"{self._where(sample)}: {complaint}; no other sample that was tried could take its place")
+
+    def _may_stand_in(self, candidate: int, sample: int, partner: int | None) -> bool:
+        labels, known, starts = self.dataset.labels, self.dataset.known, self.dataset.schema.starts
+        if candidate == sample or known[candidate].any() != known[sample].any():
+            return False
+        if partner is None:
+            return True
+        a, b = [candidate], [partner]
+        return bool(order.contradicts(labels[a], known[a], labels[b], known[b], starts, self._texts)[0])
+
+    def _shard(self, sample: int) -> range:
+        """The samples of one sample's shard; all, where the shards' samples are not in order."""
+        try:
+            bounds = self.dataset.shard_bounds
+        except UserError:
+            return range(len(self.dataset))
+        shard = self.dataset.shard_of(sample)
+        return range(int(bounds[shard]), int(bounds[shard + 1]))
+
+    def _where(self, sample: int) -> str:
+        return f"{self.dataset.shards[self.dataset.shard_of(sample)]}, sample {sample}"
+
+    def _prefetch(self, positions: np.ndarray) -> None:
+        """Name the shards that these batches and the next ones need, whenever they change."""
+        needed = self.order.shards(positions)
+        if needed != self._hinted:
+            self._hinted = needed
+            self.dataset.prefetch(needed)
 
 
 def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
     """The stream's batches from number ``start`` on, without end, in order, prefetched by ``workers`` processes.
 
     Raises:
-        Failure: a picture cannot be read, or a worker was killed.
+        UserError: the shards can no longer be had as asked.
+        Failure: a shard cannot be read, no substitute for a picture was found, or a worker was killed.
     """
     loader = DataLoader(
         stream,
@@ -102,14 +206,20 @@ def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) 
         pin_memory=pin_memory,
         worker_init_fn=_ignore_signals,
     )
+    iterator = iter(loader)
     try:
-        yield from loader
-    except Failure as error:  # a worker's arrives with its traceback
-        raise Failure(str(error).strip().splitlines()[-1].removeprefix("shards.errors.Failure: ")) from None
+        yield from iterator
+    except UserError as error:
+        raise type(error)(_sentence(error)) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise Failure("a data-loading process was killed (by lack of memory, perhaps); use fewer --workers") from None
+    finally:
+        # Now, and not when the last reference goes: an error's traceback may keep one until the interpreter exits,
+        # which ends its children by a SIGTERM that ours ignore, and would wait for them for ever.
+        if workers:
+            iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def check_division(batch: int, world: int, accumulate: int) -> None:
@@ -137,8 +247,22 @@ class _Count(Sampler[int]):
         return itertools.count(self.start)
 
 
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    """Room for a batch's pixels; a worker takes memory that the trainer sees too, so that they need not be copied."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")
+    return torch.tensor([], dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
+
+
 def _float(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+
+
+def _sentence(error: UserError) -> str:
+    """What an error says; from a worker it arrives with its traceback, whose last line names its kind."""
+    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return str(error).strip().rpartition(f"\n{kind}")[2]
 
 
 def _ignore_signals(worker: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -20,6 +19,8 @@ from shards.errors import Failure
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+_SECONDS = 10.0  # between the lines of progress where there is no terminal
 
 _done: Any = None  # how many pictures all processes have finished: a shared integer, set in each worker
 _shown: Callable[[], None] | None = None  # where the parent does the work itself: brings the bar up to date
@@ -121,13 +122,39 @@ def _begin(done: Any, parent: int) -> None:
     threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
+class _Lines:
+    """What stands for the bar where nobody watches: a line now and then, for a job's log."""
+
+    def __init__(self, total: int, finished: int, doing: str) -> None:
+        self.n, self._total, self._first, self._doing = finished, total, finished, doing
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, more: int) -> None:
+        """So many more are finished."""
+        self.n += more
+        now = time.monotonic()
+        if now < self._said + _SECONDS or self.n == self._first:
+            return
+        self._said = now
+        rate = (self.n - self._first) / (now - self._began)
+        left = f"{(self._total - self.n) / rate:,.0f} s left"
+        line = f"{self._doing}: {self.n:,} of {self._total:,} pictures, {rate:,.0f}/s, {left}"
+        print(line, file=sys.stderr, flush=True)
+
+
 def _bar(total: int, finished: int, doing: str) -> Any:
     if not sys.stderr.isatty():
-        return contextlib.nullcontext()
+        return _Lines(total, finished, doing)
     tqdm.monitor_interval = 0  # its thread would be there when workers are forked
     return tqdm(total=total, initial=finished, desc=doing, unit=" pictures", smoothing=0.05, dynamic_ncols=True)
 
 
 def _show(bar: Any, finished: int) -> None:
-    if bar is not None and _done is not None:
+    if _done is not None:
         bar.update(finished + _done.value - bar.n)

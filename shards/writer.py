@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -11,24 +12,27 @@ from typing import Any
 import numpy as np
 from webdataset.writer import TarWriter
 
-from shards import files, index, workers
+from shards import files, index, tars, workers
 from shards.errors import Failure
-from shards.pictures import PictureError, prepare
-from shards.schema import Schema
-from shards.sources import Item, Problems
+from shards.labels import Labelling
+from shards.pictures import PictureError, Prepared, prepare
+from shards.sources.item import Item, Problems
 
 UNREADABLE = "pictures that cannot be used (left out)"
+PROFILE = "colour profiles that cannot be used (taken as sRGB)"
+ARRAYS = ("entries", "labels", "known", "hashes")  # kept beside the record, one row a sample
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What is the same for all shards; see the options of `shards.pack.Pack`."""
 
-    schema: Schema
-    absent: str
+    labelling: Labelling
     size: int
     fit: str
     format: str
+    background: str = "white"
+    min_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,46 +52,78 @@ def record_path(records: Path, name: str) -> Path:
     return records / f"{name}.json"
 
 
-def write_shard(task: Task) -> dict[str, Any]:
+def array_path(records: Path, name: str, array: str) -> Path:
+    """Where one of a finished shard's `ARRAYS` lies."""
+    return records / f"{name}.{array}.npy"
+
+
+def ids_path(records: Path, name: str) -> Path:
+    """Where the ids of a finished shard's samples lie, a JSON list."""
+    return records / f"{name}.ids"
+
+
+def write_shard(task: Task) -> str:
     """Write one shard and its record; both appear whole or not at all, and depend on the task alone.
 
+    The record (file, samples, bytes, sha256, copied, conflicts, problems) is the last to be written; beside it lie
+    the samples' ids and `ARRAYS`: all that merging needs.
+
     Returns:
-        The record: file, samples, bytes, sha256, positions of the items that are in it, their index
-        entries, how many pictures were copied byte for byte, and problems by kind.
+        The shard's name.
 
     Raises:
         Failure: the disk refuses.
     """
-    path = task.data / task.name
     problems = Problems()
-    positions: list[int] = []
+    recipe = task.recipe
+    rows = recipe.labelling.rows(task.items)
+    kept: list[int] = []
+    hashes: list[bytes] = []
     copied = 0
+    path = task.data / task.name
     # Fixed owner, mode and time: the same items give the same bytes, whoever packs them and when.
     fixed: dict[str, Any] = {"user": "", "group": "", "mode": 0o444, "mtime": 0}
     with files.replacing(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
-        for position, item in enumerate(task.items, task.start):
+        for number, item in enumerate(task.items):
             try:
-                picture = prepare(item.picture.read(), task.recipe.size, task.recipe.fit, task.recipe.format)
+                data = item.picture.read()
+                picture = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
             except (PictureError, OSError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                problems.add(UNREADABLE, f"{item.id}: {reason}")
+                problems.add(UNREADABLE, f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
             else:
-                tar.write(_sample(position, item, picture.format, picture.data, task.recipe))
-                positions.append(position)
+                if picture.profile_ignored:
+                    problems.add(PROFILE, item.id)
+                digest = hashlib.sha256(data)
+                notes = _notes(item, rows.known[number], digest.hexdigest())
+                tar.write(_sample(key(task.start + number), picture, recipe.size, rows.labels[number], notes))
+                kept.append(number)
+                hashes.append(digest.digest())
                 copied += picture.copied
             workers.advance()
+    conflicts = rows.conflicts
+    if conflicts and len(kept) < len(task.items):
+        conflicts = recipe.labelling.rows([task.items[i] for i in kept]).conflicts
+    arrays = {
+        "entries": _entries(path, [key(task.start + number) for number in kept], recipe.size),
+        "labels": rows.labels[kept],
+        "known": rows.known[kept],
+        "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+    }
+    for name in ARRAYS:
+        index.save_array(array_path(task.records, task.name, name), arrays[name])
+    ids = json.dumps([task.items[i].id for i in kept]).encode()
+    files.write_bytes(ids_path(task.records, task.name), ids)
     record = {
         "file": task.name,
-        "samples": len(positions),
+        "samples": len(kept),
         "bytes": path.stat().st_size,
         "sha256": files.sha256(path),
-        "positions": positions,
-        "entries": _entries(path, positions),
         "copied": copied,
+        "conflicts": conflicts,
         "problems": problems.found,
     }
     files.write_json(record_path(task.records, task.name), record)
-    return record
+    return task.name
 
 
 def key(position: int) -> str:
@@ -95,18 +131,47 @@ def key(position: int) -> str:
     return f"{position:09d}"
 
 
-def _sample(position: int, item: Item, form: str, picture: bytes, recipe: Recipe) -> dict[str, Any]:
-    encoded = recipe.schema.encode(item.tags, recipe.absent)
-    vector = io.BytesIO()
-    np.lib.format.write_array(vector, encoded.label, allow_pickle=False)
-    notes = {"id": item.id, "tags": item.tags, "known": encoded.known.astype(int).tolist()}
+def _notes(item: Item, known: np.ndarray, sha256: str) -> bytes:
+    notes: dict[str, Any] = {"id": item.id, "tags": item.tags, "known": known.astype(int).tolist()}
+    more = {"denied": item.denied, "caption": item.caption, "group": item.group}
+    notes |= {name: value for name, value in more.items() if value}
+    notes["sha256"] = sha256
+    # A lone surrogate (a name of undecodable bytes) has no UTF-8; it is kept as JSON's own escape.
     text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
-    return {"__key__": key(position), form: picture, "npy": vector.getvalue(), "json": text.encode()}
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(notes, separators=(",", ":")).encode()
 
 
-def _entries(path: Path, positions: list[int]) -> list[list[int]]:
-    """Where the pictures lie, read back from the finished tar: (format, offset, length) each."""
-    keys, entries = index.scan(path)
-    if keys != [key(position) for position in positions]:
+def _npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, array, (1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+def _sample(name: str, picture: Prepared, size: int, label: np.ndarray, notes: bytes) -> dict[str, Any]:
+    """One sample as WebDataset has it: picture, label vector, notes."""
+    data, extension = picture.data, picture.format
+    if extension == "raw":
+        data, extension = _npy(np.frombuffer(data, np.uint8).reshape(size, size, 3)), "image.npy"
+    return {"__key__": name, extension: data, "npy": _npy(label), "json": notes}
+
+
+def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
+    """Where the pictures lie, read back from the finished tar: `index.ENTRY` records.
+
+    Raises:
+        Failure: it holds other samples than were written.
+    """
+    found = [member for member in tars.members(path) if member.extension not in ("npy", "json")]
+    if [member.key for member in found] != keys:
         raise Failure(f"{path}: reads back other samples than were written; is another program changing the folder?")
-    return [[int(entry["format"]), int(entry["offset"]), int(entry["length"])] for entry in entries]
+    return np.array([_entry(member, size) for member in found], index.ENTRY)
+
+
+def _entry(member: tars.Member, size: int) -> tuple[int, int, int, int]:
+    form, length = member.extension, member.length
+    if form == "image.npy":  # the pixels stand behind the array's header
+        form, length = "raw", 3 * size * size
+    return 0, index.FORMATS.index(form), member.offset + member.length - length, length

@@ -31,7 +31,7 @@ ONLY: dict[str, set[str]] = {
 NEVER: list[tuple[str, str, set[str]]] = [
     ("shards/", "trainer", set()),
     ("shards/", "launch", set()),
-    ("shards/", "torch", {"shards/stream.py"}),
+    ("shards/", "torch", {"shards/stream.py", "shards/encoders/torch_model.py"}),
     ("shards/", "accelerate", set()),
     ("launch/", "torch", set()),
     ("trainer/", "launch", set()),

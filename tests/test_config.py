@@ -98,3 +98,26 @@ def test_what_may_change_on_resume() -> None:
     assert config.compare(old, config.load(["--preset", "smoke", "--total-images", "9", "--workers", "3"])) == []
     differences = config.compare(old, config.load(["--preset", "smoke", "--batch", "2", "--loss", "hinge"]))
     assert [line.split(":")[0].strip() for line in differences] == ["batch", "loss"]
+
+
+def test_the_order_of_older_runs_was_full() -> None:
+    """A run that is older than the option goes on; another order, window or quota is another run."""
+    saved = {name: value for name, value in Config().to_dict().items() if name not in ("order", "window", "balance")}
+    assert config.compare(saved, Config(order="full")) == []
+    assert config.compare(saved, Config(order="windowed")) == ["  order: full there, windowed now"]
+    assert config.compare(saved, Config(order="full", unlabelled_share=0.5)) == [
+        "  unlabelled-share: None there, 0.5 now"
+    ]
+    assert config.compare(saved, Config(order="full", cache_limit=1, damaged_limit=0.5, shards="s3://there/data")) == []
+
+
+def test_a_share_without_labels_is_below_one() -> None:
+    assert config.load(["--unlabelled-share", "0.25"]).sampling.unlabelled_share == 0.25
+    with pytest.raises(UserError, match="--unlabelled-share 1 leaves nothing to learn labels from"):
+        config.load(["--unlabelled-share", "1"])
+
+
+def test_secrets_of_a_url_are_not_kept() -> None:
+    kept = Config(shards="https://me:secret@there:8/data?X-Amz-Signature=secret").to_dict()["shards"]
+    assert kept == "https://***@there:8/data"
+    assert Config(shards="data/with@sign").to_dict()["shards"] == "data/with@sign"

@@ -25,8 +25,12 @@ def fail(kind, text):
 def main():
     with Distributed("cpu", "no", 1, timeout=60) as env:
         assert env.world == 2
-        flags = [env.any(env.rank == 1 and step == 2) for step in range(5)]
-        assert flags == [False, False, False, True, False], flags
+        sums = [env.count(env.rank == 1 and step == 2, env.rank + 1) for step in range(5)]
+        assert sums == [[0, 0], [0, 3], [0, 3], [1, 3], [0, 3]], sums
+        assert env.settle(2) == [0, 3], "what was under way"
+        assert env.settle(2) == [0, 0], "nothing is"
+        assert env.count(1, 1) == [0, 0] and env.count(0, 0) == [2, 2]
+        assert env.gather(env.rank) == [0, 1]
         what = sys.argv[1]
         if what == "one":
             env.together(lambda: fail(UserError, "only one") if env.rank == 1 else None)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import multiprocessing
 import pickle
 import shutil
-import tarfile
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from shards import index
+from shards import index, tars
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
@@ -61,10 +65,12 @@ def test_every_picture_is_read_under_its_own_label(packed: Path) -> None:
     assert isinstance(dataset.known, np.memmap) and dataset.known.dtype == bool
 
 
-def test_build_from_the_tars_alone_gives_the_same_index(packed: Path) -> None:
+def test_the_tars_members_lie_where_the_index_says(packed: Path) -> None:
     dataset = Dataset.open(packed)
-    keys, entries = index.build(packed, [path.name for path in dataset.shards])
-    assert np.array_equal(entries, dataset.entries) and keys == [f"{i:09d}" for i in range(12)]
+    found = [m for shard in dataset.shards for m in tars.members(shard) if m.extension in index.FORMATS]
+    lie = zip(dataset.entries["offset"], dataset.entries["length"], strict=True)
+    assert [(m.offset, m.length) for m in found] == list(lie)
+    assert [m.key for m in found] == [f"{i:09d}" for i in range(12)]
 
 
 def test_pickled_forked_and_threaded(packed: Path) -> None:
@@ -118,6 +124,9 @@ def edit(folder: Path, change: Any) -> None:
         (lambda m: m["shards"][0].update(file="/etc/x.tar"), "is not a shard's name"),
         (lambda m: m["shards"][0].update(file="gone.tar"), "gone.tar: the shard is missing"),
         (lambda m: m["shards"][0].update(bytes=1), "bytes, and the manifest says 1"),
+        (lambda m: m["shards"][0].update(bytes=10**30), "needs samples, bytes and sha256"),
+        (lambda m: m["shards"][0].update(file="\ud800.tar"), "is not a shard's name"),
+        (lambda m: m["shards"][0].update(file=m["shards"][1]["file"]), r"lists src-000001\.tar twice"),
         (lambda m: m["shards"][0].pop("sha256"), "needs samples, bytes and sha256"),
         (lambda m: m.update(schema={}), "a schema is a list"),
         (lambda m: m["schema"]["attributes"].pop(), "labels.npy: holds float32"),
@@ -166,6 +175,51 @@ def test_entries_that_leave_their_shard_are_named(copy: Path) -> None:
             Dataset.open(copy)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "index.npy", "labels.npy", "known.npy"])
+def test_any_altered_byte_gives_a_sentence_or_nothing(packed: Path, name: str) -> None:
+    whole = (packed / name).read_bytes()
+
+    @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+    def altered(changes: list[tuple[int, int]]) -> None:
+        data = bytearray(whole)
+        for at, value in changes:
+            data[at] = value
+        (packed / name).write_bytes(data)
+        with contextlib.suppress(UserError):  # no other error comes out
+            dataset = Dataset.open(packed)
+            for i in range(len(dataset)):
+                dataset.read(i)
+
+    try:
+        altered()
+    finally:
+        (packed / name).write_bytes(whole)
+    assert len(Dataset.open(packed)) == 12
+
+
+def test_reading_into_a_buffer(packed: Path) -> None:
+    dataset = Dataset.open(packed)
+    for i in range(12):
+        row = bytearray(int(dataset.entries[i]["length"]) + 8)
+        dataset.read_into(i, memoryview(row)[4:-4])
+        assert row == bytes(4) + dataset.read(i) + bytes(4)
+    with pytest.raises(ValueError, match="and the buffer 3"):
+        dataset.read_into(0, memoryview(bytearray(3)))
+
+
+def test_where_the_shards_begin(packed: Path, copy: Path) -> None:
+    dataset = Dataset.open(packed)
+    assert dataset.shard_bounds.tolist() == [0, 5, 10, 12] and dataset.shard_bounds.dtype == np.int64
+    assert [dataset.shard_of(i) for i in range(12)] == [0] * 5 + [1] * 5 + [2] * 2
+    assert dataset.shard_bytes.tolist() == [path.stat().st_size for path in dataset.shards]
+    assert (dataset.fit, dataset.background, dataset.in_place, dataset.remote) == ("crop", "white", False, False)
+    entries = np.load(copy / "index.npy")
+    np.save(copy / "index.npy", entries[::-1])
+    turned = Dataset.open(copy)
+    with pytest.raises(UserError, match="not in the order of its shards"):
+        _ = turned.shard_bounds
+
+
 def test_what_is_no_data_set_and_what_shrinks_later(packed: Path, copy: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not a packed data set .no such folder"):
         Dataset.open(tmp_path / "none")
@@ -181,27 +235,12 @@ def test_what_is_no_data_set_and_what_shrinks_later(packed: Path, copy: Path, tm
         dataset.read(0)
 
 
-def test_scan_reads_foreign_tars_and_ignores_what_is_no_picture(tmp_path: Path) -> None:
-    path = tmp_path / "foreign.tar"
-    with tarfile.open(path, "w") as archive:
-        for name, body in (
-            ("a/1.JPEG", b"jpeg"),
-            ("a/1.cls", b"3"),
-            ("b.png", b"png!"),
-            ("c.seg.png", b"no"),
-            ("x" * 150 + ".webp", b"w"),
-        ):
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            archive.addfile(info, io.BytesIO(body))
-        link = tarfile.TarInfo("link.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    keys, entries = index.scan(path, 4)
-    assert keys == ["a/1", "b", "x" * 150] and entries["shard"].tolist() == [4, 4, 4]
-    data = path.read_bytes()
-    bodies = [data[e["offset"] : e["offset"] + e["length"]] for e in entries]
-    assert bodies == [b"jpeg", b"png!", b"w"]
-    path.write_bytes(b"x" * 2000)
-    with pytest.raises(UserError, match="not a readable tar"):
-        index.scan(path)
+@pytest.mark.long
+def test_the_benchmark_of_going_on(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(root / "benchmarks" / "resume.py"), "--samples", "20000", "--shards", "30"]
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [*command, "--pairs", "1", "--json", str(figures)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = json.loads(figures.read_text())
+    assert done.stdout.splitlines()[-1] == f"ratio: {found['ratio']:.2f}" and len(found["seconds"]) == 2

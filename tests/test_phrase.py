@@ -26,9 +26,9 @@ SCHEMA = Schema(
 )
 
 
-def said(phrase: str) -> list[str]:
+def said(phrase: str, synonyms: dict[str, str] | None = None) -> list[str]:
     """What a phrase is read as: words, and denied tags with a minus."""
-    named = parse(phrase, SCHEMA)
+    named = parse(phrase, SCHEMA, synonyms)
     label, mask = vector(named, SCHEMA)
     denied = [
         f"-{SCHEMA.attributes[a].name}"
@@ -118,3 +118,45 @@ def test_any_words_are_read_or_answered_with_one_line(words: list[str]) -> None:
     except UserError as error:
         meaning = [str(error)]
     assert meaning and not any("\n" in line for line in meaning)
+
+
+SYNONYMS = {
+    "azure hair": "blue hair",
+    "huge hair": "very long hair",
+    "grin": "smile",
+    "vulpes": "fox",
+    "lost": "not there",
+}
+
+
+@pytest.mark.parametrize(
+    ("phrase", "meaning"),
+    [
+        ("azure hair", ["blue hair"]),
+        ("azure long hair and a grin", ["blue hair", "long hair", "smile"]),
+        ("huge azure hair", ["blue hair", "very long hair"]),
+        ("azure hair, blue hair", ["blue hair"]),
+        ("no grin", ["-smile"]),
+        ("blue hair and vulpes", ["blue hair", "fox"]),
+        ("anything", []),
+        (" Anything ", []),
+    ],
+)
+def test_synonyms_are_read_as_their_tag(phrase: str, meaning: list[str]) -> None:
+    assert said(phrase, SYNONYMS) == meaning
+
+
+def test_synonyms_of_words_that_are_gone_are_unknown_words() -> None:
+    with pytest.raises(UserError, match="unknown word 'lost'"):
+        parse("lost", SCHEMA, SYNONYMS)
+    with pytest.raises(UserError, match="asks for blue hair and red hair"):
+        parse("azure hair and red hair", SCHEMA, SYNONYMS)
+    with pytest.raises(UserError, match="unknown word 'azure'"):
+        parse("azure hair", SCHEMA)
+
+
+def test_a_vocabulary_without_words_says_so() -> None:
+    schema = Schema((Attribute("vector", "vector", (), 3),))
+    with pytest.raises(UserError, match="have no words; 'anything' asks"):
+        parse("blue hair", schema)
+    assert parse("anything", schema) == {}

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
+from shards import pictures
+from shards.errors import UserError
 from shards.pictures import PictureError, dimensions, prepare
 
 
@@ -43,7 +45,7 @@ def halves(width: int, height: int) -> Image.Image:
 def test_a_picture_that_fits_is_kept_byte_for_byte(form: str, name: str) -> None:
     data = encoded(halves(16, 16), form)
     for wanted in ("auto", name):
-        assert prepare(data, 16, form=wanted) == (data, name, True)
+        assert prepare(data, 16, form=wanted) == (data, name, True, False)
     other = prepare(data, 16, form="png" if name != "png" else "jpg")
     assert not other.copied and other.data != data
 
@@ -152,3 +154,109 @@ def test_bytes_of_any_kind_are_a_picture_or_a_picture_error(noise: bytes, at: in
         except PictureError:
             continue
         assert shape == (8, 8, 3)
+
+
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def test_raw_pictures_go_in_and_out_unchanged() -> None:
+    wanted = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    for data in (npy(wanted), encoded(Image.fromarray(wanted))):
+        done = prepare(data, 8, form="raw")
+        assert done.format == "raw" and done.data == wanted.tobytes()
+        assert (pictures.pixels(data, 8) == wanted).all()
+    assert prepare(npy(wanted), 8).copied and dimensions(npy(wanted)) == (8, 8)
+    assert pixels(prepare(npy(wanted), 4, form="png").data).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy(np.zeros((8, 8, 3), np.float32)),
+        npy(np.zeros((8, 8), np.uint8)),
+        npy(np.zeros((0, 8, 3), np.uint8)),
+        npy(np.zeros((8, 8, 3), np.uint8))[:-1],
+        b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535,
+        b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{",
+    ],
+    ids=["float", "grey", "empty", "short", "deep", "long"],
+)
+def test_arrays_that_are_no_picture_are_refused(data: bytes) -> None:
+    with pytest.raises(PictureError):
+        prepare(data, 8)
+
+
+def swapped() -> bytes:
+    """A colour profile in which red and green have changed places."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = profile.replace(b"s\0R\0G\0B", b"x\0X\0X\0X").replace(b"sRGB", b"xXXX")
+    return profile.replace(b"rXYZ", b"tmpX").replace(b"gXYZ", b"rXYZ").replace(b"tmpX", b"gXYZ")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_colour_profiles_are_carried_out_and_not_kept(form: str) -> None:
+    data = encoded(Image.new("RGB", (8, 8), (255, 0, 0)), form, icc_profile=swapped())
+    done = prepare(data, 8, form="png")
+    assert not done.copied and not done.profile_ignored
+    assert near(pixels(done.data), (0, 255, 0))
+    assert "icc_profile" not in Image.open(io.BytesIO(done.data)).info
+
+
+def test_srgb_is_copied_and_a_broken_profile_is_counted() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = encoded(halves(8, 8), icc_profile=srgb)
+    assert prepare(data, 8) == (data, "png", True, False)
+    for broken in (b"nothing", srgb[:200], swapped()[:300]):
+        done = prepare(encoded(halves(8, 8), icc_profile=broken), 8, form="png")
+        assert not done.copied and done.profile_ignored
+        assert (pixels(done.data) == np.asarray(halves(8, 8))).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    grey = Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode)
+    for profile in (None, swapped()):
+        options = {"icc_profile": profile} if profile else {}
+        form = "TIFF"
+        assert near(pixels(prepare(encoded(grey, form, **options), 8, form="png").data), 255)
+
+
+def test_cmyk_jpeg() -> None:
+    data = encoded(Image.new("RGB", (8, 8), (255, 0, 0)).convert("CMYK"), "JPEG", quality=100)
+    assert near(pixels(prepare(data, 8, form="png").data), (254, 0, 0))
+
+
+@pytest.mark.parametrize(("background", "rgb"), [("black", (0, 0, 0)), ("#102030", (16, 32, 48))])
+def test_the_background_can_be_chosen(background: str, rgb: tuple[int, int, int]) -> None:
+    clear = encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 0)))
+    assert (pictures.pixels(clear, 8, background=background) == rgb).all()
+    padded = pictures.pixels(encoded(halves(16, 8)), 8, "pad", background)
+    assert (padded[:2] == rgb).all() and (padded[-2:] == rgb).all()
+
+
+@pytest.mark.parametrize("background", ["", "whitte", "#12", "#" + "f" * 1000, "\0"])
+def test_what_is_no_colour_is_named(background: str) -> None:
+    with pytest.raises(UserError, match=r"--background .* is no colour"):
+        pictures.colour(background)
+
+
+def test_pictures_under_the_minimum_are_refused() -> None:
+    data = encoded(halves(20, 10))
+    assert prepare(data, 8, min_size=10).data
+    with pytest.raises(PictureError, match="refused: 20 x 10 pixels, under 11"):
+        prepare(data, 8, min_size=11)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("shape", [(400, 300), (300, 400), (1600, 130), (256, 256)])
+def test_decoding_at_a_fraction_does_not_show(fit: str, shape: tuple[int, int]) -> None:
+    x, y = np.meshgrid(np.linspace(0, 9, shape[0]), np.linspace(0, 7, shape[1]))
+    waves = np.stack([np.sin(x + y), np.cos(x), np.sin(3 * y)], 2)
+    data = encoded(Image.fromarray((waves * 100 + 128).astype(np.uint8)), "JPEG", quality=98, subsampling=0)
+    whole, _ = pictures.upright_rgb(Image.open(io.BytesIO(data)))
+    expected = np.asarray(pictures.resized(whole, 32, fit)).astype(int)
+    found = pictures.pixels(data, 32, fit).astype(int)
+    assert np.abs(found - expected).mean() < 1.5

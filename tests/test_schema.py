@@ -163,6 +163,24 @@ def test_encode_by_hand() -> None:
     assert HAIR.starts.tolist() == [0, 2, 5] and HAIR.widths == (2, 3, 1) and HAIR.width == 6
 
 
+def test_columns_are_known_only_where_a_row_says_so() -> None:
+    schema = Schema(
+        (
+            Attribute("hair", "exclusive", ("blue hair", "red hair")),
+            Attribute("smile", "tag", ("smile",)),
+            Attribute("hat", "tag", ("hat",)),
+            Attribute("pose", "vector", (), 2),
+        )
+    )
+    columns = frozenset({"blue hair", "red hair", "hat"})
+    known = [
+        schema.encode(tags, denied=denied, explicit=columns).known.tolist()
+        for tags, denied in [((), ()), (("blue hair",), ("hat",)), (("blue hair", "smile"), ()), (("sun",), ())]
+    ]
+    assert known == [[0, 0, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0], [0, 1, 0, 0]]
+    assert schema.encode(("blue hair", "hat"), explicit=columns).label.tolist() == [1, 0, 0, 1, 0, 0]
+
+
 def test_normalise() -> None:
     assert normalise("  Very_Long   Hair ") == "very long hair"
     assert normalise("dog, big") == "dog big"  # a comma would fall apart in tags.csv

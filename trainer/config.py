@@ -11,18 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
 from shards import options
 from shards.errors import UserError
 from shards.options import option
+from shards.sampling import ORDERS, Sampling
 from trainer.presets import PRESETS
 
 # What may change when a run goes on: how long, how often, by whom it is carried. Anything else is another run.
 MAY_CHANGE = frozenset(
     "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
-    "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run".split()
+    "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run "
+    "cache cache_limit damaged_limit".split()
 )
 
 
@@ -31,10 +34,30 @@ class Config:
     """Train a conditional GAN on a packed data set; the same command again goes on where it stopped."""
 
     # data and place
-    shards: Path | None = option(None, "data set directory made by `python -m shards pack`")
+    shards: str | None = option(
+        None, "data set made by `python -m shards pack`: a directory, or a URL (s3://, https://, …)"
+    )
     run: Path | None = option(None, "directory of the run; the default is runs/PRESET")
     preset: str | None = option(None, "named set of options to start from", choices=tuple(PRESETS))
     init_from: Path | None = option(None, "start a new run from this run's newest weights")
+    # where pictures come from, and in what order
+    cache: Path | None = option(
+        None, "local folder to copy shards to; for URLs ~/.cache/cgan-trainer/shards if not given"
+    )
+    cache_limit: float = option(50, "GB of shards to keep there, the last used ones", above=0)
+    order: str = option(
+        "auto",
+        "full: an epoch is one shuffle; windowed: few shards in use at a time; auto: windowed where there is a cache",
+        choices=("auto", *ORDERS),
+    )
+    window: int = option(16, "shards that the windowed order shuffles together", minimum=1)
+    unlabelled_share: float | None = option(
+        None, "share of each batch that pictures without labels have; as they come if not given", minimum=0, maximum=1
+    )
+    balance: str | None = option(None, "attribute whose values are to be shown equally often")
+    damaged_limit: float = option(
+        0.001, "share of damaged pictures, replaced by others, above which the run ends", minimum=0, maximum=1
+    )
     # how long, how often (all in images seen)
     total_images: int = option(200_000, "images to train on in all", minimum=1)
     batch: int = option(64, "images a step, over all processes together", minimum=1)
@@ -107,9 +130,15 @@ class Config:
             raise UserError(
                 "--gamma 0: the relativistic loss diverges without its gradient penalties; use a --gamma above 0"
             )
-
+        if self.unlabelled_share == 1:
+            raise UserError("--unlabelled-share 1 leaves nothing to learn labels from; give a share below 1")
         if self.dtype == "float64" and self.mixed_precision not in ("auto", "no"):
             raise UserError("--dtype float64 has no mixed precision; leave --mixed-precision out")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How pictures are drawn, once `order` is resolved."""
+        return Sampling(self.order, self.window, self.unlabelled_share, self.balance)
 
     @property
     def run_directory(self) -> Path:
@@ -118,7 +147,8 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as saved in config.yaml and the checkpoints."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        values = {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+        return values | {"shards": self.shards and _without_secrets(str(self.shards))}
 
 
 def from_dict(values: Mapping[str, Any], where: str) -> Config:
@@ -160,7 +190,8 @@ def usage(command: str) -> str:
 def compare(saved: Mapping[str, Any], asked: Config) -> list[str]:
     """What differs between a run's saved options and the ones asked for, one line each, of those that may not."""
     now = asked.to_dict()
-    there = Config().to_dict() | dict(saved)  # an option that is younger than the run had its default
+    # An option that is younger than the run had its default; what "auto" was then is "full".
+    there = Config().to_dict() | {"order": "full"} | dict(saved)
     return [
         f"  {name.replace('_', '-')}: {there[name]} there, {now[name]} now"
         for name in now
@@ -191,6 +222,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values or {}, dict):
         raise UserError(f"--config {path}: expected lines like `batch: 64`")
     return values or {}
+
+
+def _without_secrets(where: str) -> str:
+    """A URL without its password, and without a query, which may be a signature; a folder as it is."""
+    if "://" not in where:
+        return where
+    parts = urlsplit(where)
+    _, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, ("***@" if at else "") + host, parts.path, "", ""))
 
 
 def _plain(value: Any) -> Any:

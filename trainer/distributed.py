@@ -71,7 +71,7 @@ class Distributed:
         self._group: Any = None
         if self.world > 1:
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        self._flag: tuple[Tensor, Any] | None = None
+        self._under_way: tuple[Tensor, Any] | None = None
 
     @property
     def is_first(self) -> bool:
@@ -182,10 +182,7 @@ class Distributed:
             result = action()
         except UserError as caught:
             error = caught
-        errors: list[UserError | None] = [error]
-        if self.world > 1:
-            errors = [None] * self.world
-            dist.all_gather_object(errors, error, group=self._group)
+        errors = self.gather(error)
         if not any(errors):
             return result  # type: ignore[return-value]
         sentences = [str(e) if e else None for e in errors]
@@ -207,17 +204,33 @@ class Distributed:
         if self.is_first:
             print(sentence, flush=True)
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process raised its flag *at the previous call*: one answer on all, and nobody waits."""
+    def count(self, *mine: int) -> list[int]:
+        """The sums over all processes of what they gave *at the previous call*: the same on all, and nobody waits.
+
+        One process has its own numbers back at once. After `settle`, and at first, the sums are zeros.
+        """
         if self.world == 1:
-            return flag
-        before = self._flag
-        mine = torch.tensor(int(flag))
-        self._flag = (mine, dist.all_reduce(mine, group=self._group, async_op=True))
-        if before is None:
-            return False
-        before[1].wait()
-        return bool(before[0].item())
+            return list(mine)
+        before = self.settle(len(mine))
+        sums = torch.tensor(mine, dtype=torch.int64)
+        self._under_way = (sums, dist.all_reduce(sums, group=self._group, async_op=True))
+        return before
+
+    def settle(self, length: int) -> list[int]:
+        """The ``length`` sums that `count` has under way, waited for; zeros if there are none."""
+        if self._under_way is None:
+            return [0] * length
+        sums, work = self._under_way
+        self._under_way = None
+        work.wait()
+        return sums.tolist()
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in the order of ranks."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value, group=self._group)
+        return values
 
     def average_buffers(self, module: nn.Module) -> None:
         """Make every process's floating-point buffers (BatchNorm's statistics) the mean over the processes."""
@@ -234,8 +247,8 @@ class Distributed:
     ) -> None:
         """Leave the process group; what is under way is waited for only if all went well."""
         if dist.is_initialized():
-            if self._flag is not None and kind is None:
-                self._flag[1].wait()
+            if kind is None:
+                self.settle(0)
             dist.destroy_process_group()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 import shards
+from shards import sampling
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches, check_division
@@ -45,11 +46,13 @@ def train(config: Config) -> None:
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
         exits.enter_context(_lost_processes_explained(env))
-        config = replace(config, mixed_precision=env.precision)
         dataset = env.together(lambda: _open_dataset(config, env, exits))
+        order = config.order if config.order != "auto" else "windowed" if dataset.remote else "full"
+        config = replace(config, mixed_precision=env.precision, order=order)
+        stream = env.together(lambda: _stream(config, dataset, env))
         state = env.together(lambda: _build(config, dataset, env))
         if config.dry_run:
-            return _describe(config, dataset, state, env)
+            return _describe(config, stream, state, env)
 
         run = RunDirectory(config.run_directory)
         entered = env.first(lambda: _enter_run(run, config, dataset, exits))
@@ -65,13 +68,12 @@ def train(config: Config) -> None:
             )
         env.say(
             f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
-            f"on {env.describe()}"
+            f"on {env.describe()}; {_order(stream)}"
         )
         seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
-        stream = Stream(dataset, config.batch, config.seed, env.rank, env.world)
         start = state.images_seen // config.batch
         incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
-        iterate(config, env, state, incoming, run, seen)
+        iterate(config, env, state, incoming, run, seen, len(dataset))
 
 
 @dataclass(frozen=True)
@@ -93,26 +95,41 @@ def iterate(
     incoming: Iterator[Batch],
     run: RunDirectory,
     seen: Seen | None,
+    samples: int = 0,
 ) -> None:
-    """Step through batches until the run has seen its images or is asked to stop, and fire what is due."""
-    last_save = state.images_seen
+    """Step through batches until the run has seen its images or is asked to stop, and fire what is due.
+
+    Args:
+        samples: in the data set, for the share of damaged ones.
+    """
+    last_save, complaint = state.images_seen, ""
     for batch in incoming:
+        complaint = complaint or batch.complaint
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due(config.log_every)
         scalars = state.step(batch, measure=measure)
+        # What rank 0 cannot record ends all processes as a signal does: together, and saved.
+        asked = signals.request() is not None or (seen is not None and seen.trouble is not None)
+        news = env.count(asked, batch.damaged)
+        if measure or news[0] or due(config.checkpoint_every):  # what is logged or saved is counted to the last image
+            news = [a + b for a, b in zip(news, env.settle(len(news)), strict=True)]
+        state.damaged += news[1]
+        broken = state.damaged > config.damaged_limit * max(state.images_seen, samples)
+        stopping = news[0] > 0 or broken
         values: dict[str, float] = {}
         if measure:
-            values = env.totals(scalars) | {"data/wrong_share": batch.wrong_count / config.batch}
+            values = env.totals(scalars)
+            values |= {"data/wrong_share": batch.wrong_count / config.batch, "data/damaged": float(state.damaged)}
             require_finite(values, env, state.images_seen, last_save)
         if seen is not None:
             seen.advance(state.images_seen, config.batch, values)
-        # What rank 0 cannot record ends all processes as a signal does: together, and saved.
-        stopping = env.any(signals.request() is not None or (seen is not None and seen.trouble is not None))
         if stopping or due(config.checkpoint_every):
             _save(env, state, run, config.keep, last_save)
             last_save = state.images_seen
         if seen is not None and due(config.grid_every):
             seen.grid(state)
+        if broken:
+            raise _too_damaged(env, state, complaint)
         if stopping or state.images_seen >= config.total_images:
             return _leave(env, run, state, seen)
 
@@ -163,9 +180,21 @@ def _broken(what: str, images_seen: int, last_save: int) -> Failure:
     )
 
 
+def _too_damaged(env: Distributed, state: TrainingState, complaint: str) -> Failure:
+    """What to say when too many pictures were replaced; one process says it."""
+    first = next((c for c in env.gather(complaint) if c), "")
+    error = Failure(
+        f"damaged pictures: {state.damaged:,} of {state.images_seen:,} seen, more than --damaged-limit "
+        f"{state.config.damaged_limit} allows{f' (first {first})' if first else ''}; mend the data set "
+        f"(python -m shards verify names what is wrong), or raise the limit; saved at {state.images_seen:,} images"
+    )
+    error.told = not env.is_first
+    return error
+
+
 def _open_dataset(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Dataset:
     if config.shards is not None:
-        return Dataset.open(config.shards)
+        return Dataset.open(config.shards, cache=config.cache, cache_limit=_bytes(config.cache_limit))
     if config.preset != "smoke":
         raise UserError("--shards is missing: give a data set directory made by `python -m shards pack`")
     from shards.shapes import smoke_dataset
@@ -198,8 +227,19 @@ def _start_from(state: TrainingState, weights: Saved, env: Distributed) -> None:
     env.say(f"weights from {weights.path}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
 
 
-def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
+def _bytes(gigabytes: float) -> int:
+    return int(gigabytes * 1e9)
+
+
+def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
+    """This process's share of the pictures, once all that was asked of their order is known to be possible."""
     check_division(config.batch, env.world, config.accumulate)
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling)
+    sampling.check_cache(stream.order, config.sampling, dataset, _bytes(config.cache_limit))
+    return stream
+
+
+def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
     return TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
 
 
@@ -224,8 +264,13 @@ def _workers(config: Config, env: Distributed) -> int:
     return 1 if env.device.type == "cpu" else max(1, min(8, count() // env.local_world))
 
 
-def _describe(config: Config, dataset: Dataset, state: TrainingState, env: Distributed) -> None:
+def _order(stream: Stream) -> str:
+    return f"order: {sampling.describe(stream.order, stream.sampling, stream.dataset, stream.batch)}"
+
+
+def _describe(config: Config, stream: Stream, state: TrainingState, env: Distributed) -> None:
     """What would be trained, for --dry-run."""
+    dataset = stream.dataset
 
     def size(module: torch.nn.Module) -> str:
         return f"{sum(p.numel() for p in module.parameters()):,} parameters"
@@ -236,5 +281,6 @@ def _describe(config: Config, dataset: Dataset, state: TrainingState, env: Distr
         f"data: {len(dataset):,} pictures of {dataset.size}x{dataset.size}, "
         f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes"
     )
+    env.say(_order(stream))
     env.say(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
     env.say(f"machine: {env.describe()}\nversion: {shards.version_line()}; nothing was written")

@@ -24,6 +24,7 @@ from trainer import checkpoint
 from trainer.config import Config, compare
 from trainer.draw import Labels, sample_labels
 from trainer.run_lock import RunLock
+from trainer.vocabulary import Vocabulary
 
 _LABELS = 4096  # rows of the data's labels that a run keeps, to draw from when nobody names an attribute
 
@@ -83,7 +84,7 @@ class RunDirectory:
             )
         if saved.state["data"] != dataset.fingerprint:
             raise UserError(
-                f"{config.shards} is not the data set that {self.path} was trained on; give that one, or another --run"
+                f"{dataset.where} is not the data set that {self.path} was trained on; give that one, or another --run"
             )
         checkpoint.set_damaged_aside(self.path, saved)
         return saved
@@ -93,28 +94,36 @@ class RunDirectory:
         self.identity = {
             "data": dataset.fingerprint,
             "schema": dataset.schema.to_json(),
+            "text_encoder": dataset.manifest.get("text_encoder"),
+            "aliases": dataset.manifest.get("aliases"),
             "version": shards.__version__,
             "commit": shards.revision(),
             "torch": torch.__version__,
         }
         write_bytes(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
-        write_bytes(self.path / "schema.json", json.dumps(self.identity["schema"], indent=1).encode())
+        words = {**self.identity["schema"], **{key: self.identity[key] for key in ("text_encoder", "aliases")}}
+        write_bytes(self.path / "schema.json", json.dumps(words, indent=1).encode())
         count = min(_LABELS, len(dataset))
         drawn = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
         tensors = {"label": drawn.label, "known": drawn.known.astype(np.uint8)}
         write_bytes(self.path / "labels.safetensors", save(tensors))
 
 
-def read_vocabulary(run: Path) -> tuple[Schema, Labels]:
-    """A run's label schema and the labels it kept.
+def read_vocabulary(run: Path) -> Vocabulary:
+    """A run's label schema, the labels it kept, its text encoder and synonyms.
 
     Raises:
         UserError: the run's files are missing or damaged.
     """
     with explained(run):
-        schema = Schema.from_json(json.loads((run / "schema.json").read_text()))
+        content = json.loads((run / "schema.json").read_text())
+        schema = Schema.from_json(content, str(run / "schema.json"))
+        encoder, synonyms = content.get("text_encoder"), content.get("aliases")
         kept = load_file(run / "labels.safetensors")
-        return schema, Labels(kept["label"], kept["known"].astype(bool))
+        labels = Labels(kept["label"], kept["known"].astype(bool))
+        pairs = synonyms.items() if isinstance(synonyms, dict) else ()
+        synonyms = {synonym: tag for synonym, tag in pairs if isinstance(tag, str)}
+        return Vocabulary(schema, labels, encoder if isinstance(encoder, dict) else None, synonyms)
 
 
 @contextlib.contextmanager

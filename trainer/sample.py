@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from shards import options, phrase
+from shards import options
 from shards.errors import UserError
 from shards.files import explained, move_directory, vacant
 from shards.options import argument, option
@@ -28,6 +28,7 @@ from trainer.draw import Labels
 from trainer.randomness import normal
 from trainer.rundir import read_vocabulary
 from trainer.state import load_generator
+from trainer.vocabulary import Vocabulary
 
 _LARGEST_GRID = 4096  # pictures
 _PIECE = 1024  # pictures drawn before they are written
@@ -38,7 +39,9 @@ class SampleOptions:
     """Draw pictures by words from a trained run; what is not named is drawn as the data has it."""
 
     run: Path = argument("directory of a run")
-    phrases: tuple[str, ...] = argument('what to draw, like "blue long hair and yellow eyes"; several make rows')
+    phrases: tuple[str, ...] = argument(
+        'what to draw, like "blue long hair and yellow eyes", or "anything"; several make rows'
+    )
     count: int = option(16, "pictures a phrase", minimum=1, maximum=1_000_000)
     seed: int = option(0, "decides the noise and what is not named", minimum=0)
     out: Path | None = option(
@@ -46,6 +49,9 @@ class SampleOptions:
     )
     checkpoint: str | None = option(None, "images seen of the checkpoint to draw from; the newest if not given")
     columns: int = option(8, "pictures a row of a one-phrase grid", minimum=1)
+    text_encoder: str | None = option(
+        None, "where the folder of the captions' text encoder is now; left out: where it was when the data were packed"
+    )
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:
@@ -58,22 +64,23 @@ class Sampler:
     """A trained generator with its vocabulary."""
 
     generator: nn.Module
-    schema: Schema
-    labels: Labels  # as the data has them
+    vocabulary: Vocabulary
     noise: int
     device: torch.device
     saved: Saved
+
+    @property
+    def schema(self) -> Schema:
+        """What the labels are made of."""
+        return self.vocabulary.schema
 
     def labels_for(self, words: str, count: int, seed: int = 0) -> Labels:
         """``count`` labels that say ``words``; attributes that are not named are drawn from the data, together.
 
         Raises:
-            UserError: a word that the run does not know, or that fits in several ways.
+            UserError: words that the run cannot read (see `Vocabulary.labels_for`).
         """
-        label, named = phrase.vector(phrase.parse(words, self.schema), self.schema)
-        drawn = draw.sample_labels(self.labels.label, self.labels.known, count, seed, "labels to sample")
-        entry_named = np.repeat(named, self.schema.widths)
-        return Labels(np.where(entry_named, label, drawn.label).astype(np.float32), drawn.known | named)
+        return self.vocabulary.labels_for(words, count, seed)
 
     def draw(self, words: str, count: int = 16, seed: int = 0) -> np.ndarray:
         """Pictures of ``words``.
@@ -93,8 +100,13 @@ class Sampler:
         return draw.pictures(self.generator, z, labels)
 
 
-def load(run: str | Path, checkpoint: str | None = None, device: str = "auto") -> Sampler:
+def load(
+    run: str | Path, checkpoint: str | None = None, device: str = "auto", text_encoder: str | None = None
+) -> Sampler:
     """The averaged generator of a run's newest checkpoint (or the one of ``checkpoint`` images seen), ready to draw.
+
+    Args:
+        text_encoder: where the captions' text encoder is, if not where it was when the data were packed.
 
     Raises:
         UserError: there is no such run or checkpoint, or it is damaged.
@@ -102,9 +114,11 @@ def load(run: str | Path, checkpoint: str | None = None, device: str = "auto") -
     run = Path(run)
     where = choose(device)
     saved = find(run, checkpoint)
-    schema, labels = read_vocabulary(run)
+    vocabulary = read_vocabulary(run)
+    if text_encoder:
+        vocabulary = vocabulary.encoded_by(text_encoder)
     generator, architecture = load_generator(saved, where)
-    return Sampler(generator, schema, labels, architecture.noise, where, saved)
+    return Sampler(generator, vocabulary, architecture.noise, where, saved)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -114,7 +128,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: what was asked for cannot be drawn; nothing has been written.
     """
     asked = options.parse(SampleOptions, argv, command="python -m trainer sample")
-    sampler = load(asked.run, asked.checkpoint, asked.device)
+    sampler = load(asked.run, asked.checkpoint, asked.device, asked.text_encoder)
     rows = [sampler.labels_for(words, asked.count, asked.seed) for words in asked.phrases]
     out = asked.out or asked.run / "sample.png"
     if out.suffix.lower() == ".png":
@@ -145,24 +159,26 @@ def _write_folder(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels]
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         try:
-            number = _write_pictures(sampler, asked.seed, rows, building)
+            number = _write_pictures(sampler, asked, rows, building)
             move_directory(building, out)
         finally:
             shutil.rmtree(building, ignore_errors=True)
     print(f"{number} pictures and tags.csv from {sampler.saved.images_seen:,} images seen: {out}")
 
 
-def _write_pictures(sampler: Sampler, seed: int, rows: Sequence[Labels], folder: Path) -> int:
+def _write_pictures(sampler: Sampler, asked: SampleOptions, rows: Sequence[Labels], folder: Path) -> int:
     """Draw a few pictures at a time, so that any number fits into memory."""
     number = 0
+    captioned = sampler.vocabulary.text is not None
     with (folder / "tags.csv").open("w", newline="", encoding="utf-8") as table:
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["id", "tags"])
-        for labels in rows:
+        writer.writerow(["id", "tags", *(["caption"] if captioned else [])])
+        for words, labels in zip(asked.phrases, rows, strict=True):
             for start in range(0, len(labels.label), _PIECE):
                 piece = Labels(labels.label[start : start + _PIECE], labels.known[start : start + _PIECE])
-                for picture, label, known in zip(sampler.draw_labels(piece, seed, start), *piece, strict=True):
+                for picture, label, known in zip(sampler.draw_labels(piece, asked.seed, start), *piece, strict=True):
                     Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{number:06d}.png")
-                    writer.writerow([f"{number:06d}", ", ".join(sampler.schema.words(label, known))])
+                    tags = ", ".join(sampler.schema.words(label, known))
+                    writer.writerow([f"{number:06d}", tags, *([words] if captioned else [])])
                     number += 1
     return number

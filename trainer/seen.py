@@ -37,8 +37,9 @@ class Seen:
     def __init__(self, run: RunDirectory, config: Config, dataset: Dataset, state: TrainingState) -> None:
         self.run, self.config = run, config
         self.trouble: Failure | None = None  # what keeps the metrics from being recorded
-        drawn = draw.sample_labels(dataset.labels, dataset.known, _ROWS * _COLUMNS, config.seed, "labels of the grid")
-        self.labels, self.titles = draw.showcase(dataset.schema, drawn, _ROWS, _COLUMNS)
+        rows = draw.sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
+        drawn = draw.Labels(dataset.labels[rows], dataset.known[rows])
+        self.labels, self.titles = draw.showcase(dataset.schema, drawn, _ROWS, _COLUMNS, rows)
         positions = torch.arange(len(self.labels.label), device=state.env.device)
         self.z = normal(config.seed, "noise of the grid", positions, config.noise_size)
         self.log_file = MetricsLog(run.metrics, keep_until=state.images_seen)

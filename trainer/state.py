@@ -34,6 +34,7 @@ class TrainingState:
         self.config, self.architecture, self.env = config, architecture, env
         self.dtype = getattr(torch, config.dtype)
         self.images_seen = 0
+        self.damaged = 0  # pictures so far, of all processes, that others stood in for
         self.method = Method(
             loss=LOSSES[config.loss],
             mismatch=config.mismatch if config.mismatch_weight else "none",
@@ -111,6 +112,7 @@ class TrainingState:
         """All that is not a tensor."""
         return {
             "images_seen": self.images_seen,
+            "damaged": self.damaged,
             "architecture": dataclasses.asdict(self.architecture),
             "config": self.config.to_dict(),
             "precision": self.env.precision,
@@ -136,6 +138,7 @@ class TrainingState:
         if saved.state["scaler"]:
             self.env.scaler.load_state_dict(saved.state["scaler"])
         self.images_seen = saved.images_seen
+        self.damaged = saved.state.get("damaged", 0)  # runs that are older than the count
 
     def start_from(self, saved: checkpoint.Saved) -> list[str]:
         """Take over the weights of another run, where they fit.

@@ -1,0 +1,343 @@
+"""``shards index``: tars that others wrote become a data set where they lie; no picture is copied.
+
+Beside the tars appear the sidecars and the manifest that a packed data set has. The manifest comes last, so that
+an interrupted indexing leaves no data set behind, and the same command makes it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from shards import __version__, files, index, pictures, revision, seal, sources, summary, workers
+from shards.errors import Failure, UserError
+from shards.labels import Labelling, LabelOptions, labelling
+from shards.manifest import FORMAT_VERSION, MANIFEST
+from shards.options import argument, option, parse, validate
+from shards.sources import Source, TarMember
+
+UNREADABLE = "pictures that cannot be used (left out)"
+
+_SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
+_COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
+_PLAIN = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_ORIENTATION = 0x0112
+_LARGEST_HEADER = 4096  # bytes before the pixels in a .npy file
+_ROWS = 4096  # labelled together
+_SMALL = 16  # pixels; what --check makes of each picture, only to have it decoded
+
+
+@dataclass(frozen=True)
+class IndexInPlace(LabelOptions):
+    """Make a data set of WebDataset tars where they lie, without copying: train on the folder as it is.
+
+    SRC is a folder of .tar files whose members share a name up to its first dot: KEY.jpg (or any other kind of
+    picture) and KEY.cls, KEY.json, KEY.txt or KEY.npy. Index, labels, schema and manifest are written beside them.
+    """
+
+    src: Path = argument("folder of .tar files that others wrote")
+    size: int | None = option(
+        None,
+        "height and width to read the pictures at, in pixels; left out: theirs, if all are alike",
+        minimum=4,
+        maximum=4096,
+    )
+    fit: str = option("crop", "how a picture becomes square when it is read", choices=pictures.FITS)
+    background: str = option("white", "colour behind transparent pictures and beside padded ones: a name or #rrggbb")
+    check: bool = option(False, "decode every picture once and leave damaged ones out")
+    workers: int = option(0, "processes; 0: one a core", minimum=0, maximum=1024)
+    licence: str | None = option(None, "noted in the manifest")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        pictures.colour(self.background)
+
+
+class Tar(NamedTuple):
+    """A tar to look at: its pictures by place, in its order."""
+
+    path: Path
+    members: tuple[TarMember, ...]
+    check: bool
+
+
+class Look(NamedTuple):
+    """What was seen in a tar, and of each of its pictures.
+
+    Attributes:
+        path, members: as in the `Tar`.
+        bytes, sha256: of the tar.
+        shapes: width and height as the picture is to be seen; zeros for one that is damaged.
+        forms: the format where it needs no conversion at its own size ("jpg", "png", "webp", "raw"), else "other";
+            and the bytes before its pixels if it is raw.
+        damage: why it cannot be used; "" if it can.
+    """
+
+    path: Path
+    members: tuple[TarMember, ...]
+    bytes: int
+    sha256: str
+    shapes: list[tuple[int, int]]
+    forms: list[tuple[str, int]]
+    damage: list[str]
+
+
+def main(argv: Sequence[str]) -> None:
+    """``python -m shards index``."""
+    index_in_place(parse(IndexInPlace, argv, command="python -m shards index"))
+
+
+def index_in_place(options: IndexInPlace) -> index.Dataset:
+    """Index tars where they lie, print what they hold, and return the data set opened.
+
+    Raises:
+        UserError: no tars, compressed ones, a folder that already is a packed data set, nothing usable.
+        Failure: the disk refuses, a tar changed meanwhile, or a worker was killed.
+    """
+    src = Path(os.path.abspath(options.src))  # noqa: PTH100 - the name that was given
+    names = _tars(src)
+    lock = src / ".indexing.lock"
+    with files.locked(lock, f"{src}: another process is indexing it now; wait for it"):
+        try:
+            _sweep(src)
+            return _index(options, src, names)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _index(options: IndexInPlace, src: Path, names: list[str]) -> index.Dataset:
+    source = sources.read(src, "webdataset", labels=options.labels)
+    rule = labelling(source, options)
+    looks = _look(src, names, source, options)
+    size = options.size or _common_size(src, looks)
+    entries, kept = _entries(looks, source, size)
+    if not kept:
+        why = files.first(source.problems.found[UNREADABLE], 3)
+        raise UserError(f"{src}: none of the {len(source.items):,} pictures can be used: {why}")
+    (src / MANIFEST).unlink(missing_ok=True)  # from here on the old sidecars do not count
+    files.sync_directory(src)
+    _write_sidecars(src, source, rule, entries, kept)
+    samples = np.bincount(entries["shard"], minlength=len(names)).tolist()
+    shards = [
+        {"file": look.path.name, "samples": count, "bytes": look.bytes, "sha256": look.sha256}
+        for look, count in zip(looks, samples, strict=True)
+    ]
+    manifest = _manifest(options, src, source, rule, size, entries)
+    files.write_json(src / MANIFEST, seal.sealed({**manifest, "shards": shards, "schema": rule.schema.to_json()}))
+    dataset = index.Dataset.open(src)
+    print("\n".join(summary.lines(dataset, source.problems)))
+    return dataset
+
+
+# ---------------------------------------------------------------- before
+
+
+def _tars(src: Path) -> list[str]:
+    """The tars in a folder by name, when they can be indexed where they lie.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if not src.is_dir():
+        raise UserError(f"{src}: {'not a folder' if src.exists() else 'no such folder'}; SRC is a folder of .tar files")
+    _refuse_other_manifests(src)
+    names = sorted(path.name for path in src.iterdir() if not path.name.startswith(".") and path.is_file())
+    instead = "pack them into a new folder with: python -m shards pack"
+    if packed := [name for name in names if _COMPRESSED.search(name)]:
+        raise UserError(f"{src}: compressed tars cannot be read in place ({files.first(packed, 3)}); {instead}")
+    if below := sorted(path.relative_to(src).as_posix() for path in src.glob("*/**/*.tar")):
+        raise UserError(f"{src}: tars in folders below it ({files.first(below, 3)}); index each folder, or {instead}")
+    found = [name for name in names if name.lower().endswith(".tar")]
+    odd = [name for name in found if not name.endswith(".tar") or "\\" in name or not _is_text(name)]
+    if odd:
+        odd = [name.encode(errors="replace").decode() for name in odd]
+        raise UserError(f"{src}: rename {files.first(odd, 3)}: tars must end in .tar, and have plain names")
+    if not found:
+        raise UserError(f"{src}: no .tar files in it; of other pictures make a data set with: python -m shards pack")
+    return found
+
+
+def _refuse_other_manifests(src: Path) -> None:
+    path = src / MANIFEST
+    if not path.exists():
+        return
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("in_place") is not True:
+        packed = isinstance(manifest, dict) and "format_version" in manifest
+        what = "already is a packed data set, and needs no indexing" if packed else f"{path.name} is no index of ours"
+        raise UserError(f"{src}: {what}; nothing was changed" + ("" if packed else "; move that file away first"))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _sweep(src: Path) -> None:
+    """Remove what a killed indexing had half written."""
+    for name in (*_SIDECARS, MANIFEST):
+        for leftover in src.glob(f".{name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- looking
+
+
+def _look(src: Path, names: list[str], source: Source, options: IndexInPlace) -> list[Look]:
+    """What is in each tar, in the order of names; the source's items are brought into the order of the looks."""
+
+    def place(item: sources.Item) -> tuple[str, int]:
+        assert isinstance(item.picture, TarMember)
+        return item.picture.tar.name, item.picture.offset
+
+    source.items.sort(key=place)
+    members: dict[str, tuple[TarMember, ...]] = dict.fromkeys(names, ())
+    for name, items in groupby(source.items, key=lambda item: place(item)[0]):
+        members[name] = tuple(item.picture for item in items if isinstance(item.picture, TarMember))
+    tasks = [Tar(src / name, members[name], options.check) for name in names]
+    processes = min(options.workers or workers.count(), len(tasks))
+    seen = workers.run(look, tasks, workers=processes, total=len(source.items), doing="indexing")
+    return sorted(seen, key=lambda seen: seen.path.name)
+
+
+def look(tar: Tar) -> Look:
+    """Look at every picture of a tar, and hash the tar.
+
+    Raises:
+        Failure: it cannot be read.
+    """
+    shapes: list[tuple[int, int]] = []
+    forms: list[tuple[str, int]] = []
+    damage: list[str] = []
+    try:
+        sha256, size = files.sha256(tar.path), tar.path.stat().st_size
+    except OSError as error:
+        raise Failure(f"{tar.path}: cannot be read ({error.strerror})") from None
+    for member in tar.members:
+        shape, form, why = (0, 0), ("other", 0), ""
+        try:
+            data = member.read()
+            shape, form = pictures.dimensions(data), _form(data)
+            if tar.check:
+                pictures.pixels(data, _SMALL)
+        except (pictures.PictureError, OSError) as error:
+            why = str(error.strerror if isinstance(error, OSError) else error) or "cannot be read"
+        shapes.append(shape)
+        forms.append(form)
+        damage.append(why)
+        workers.advance()
+    return Look(tar.path, tar.members, size, sha256, shapes, forms, damage)
+
+
+def _form(data: bytes) -> tuple[str, int]:
+    """How a picture that opens is read at its own size, and the bytes before its pixels if it is raw."""
+    if data.startswith(b"\x93NUMPY"):
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read(file)
+        return ("raw", file.tell()) if file.tell() <= _LARGEST_HEADER else ("other", 0)
+    with Image.open(io.BytesIO(data)) as picture:
+        plain = (
+            picture.mode == "RGB"
+            and getattr(picture, "n_frames", 1) == 1
+            and not {"transparency", "icc_profile"} & set(picture.info)
+            and picture.getexif().get(_ORIENTATION, 1) == 1
+            and not (picture.format == "PNG" and data[24:25] == b"\x10")  # 16 bits a channel
+        )
+        return (_PLAIN.get(picture.format or "", "other") if plain else "other"), 0
+
+
+def _common_size(src: Path, looks: list[Look]) -> int:
+    """The size that all pictures have.
+
+    Raises:
+        UserError: they differ, or are not square.
+    """
+    found = sorted({shape for seen in looks for shape, why in zip(seen.shapes, seen.damage, strict=True) if not why})
+    if len(found) == 1 and found[0][0] == found[0][1]:
+        return found[0][0]
+    if not found:
+        raise UserError(f"{src}: none of its pictures can be read")
+    shown = files.first([f"{width} x {height}" for width, height in found], 3)
+    raise UserError(f"{src}: --size is missing, and the pictures are not of one square size ({shown}); say one")
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, list[sources.Item]]:
+    """The index, and the items that are in it."""
+    parts: list[np.ndarray] = []
+    kept: list[sources.Item] = []
+    items: Iterator[sources.Item] = iter(source.items)
+    for shard, seen in enumerate(looks):
+        rows: list[tuple[int, int, int, int]] = []
+        for member, shape, (form, header), why in zip(seen.members, seen.shapes, seen.forms, seen.damage, strict=True):
+            item = next(items)
+            if why:
+                source.problems.add(UNREADABLE, f"{item.id}: {why}")
+                continue
+            if shape != (size, size):
+                form, header = "other", 0
+            rows.append((shard, index.FORMATS.index(form), member.offset + header, member.length - header))
+            kept.append(item)
+        parts.append(np.array(rows, index.ENTRY))
+    return np.concatenate(parts), kept
+
+
+def _write_sidecars(src: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[sources.Item]) -> None:
+    """index.npy, labels.npy, known.npy and schema.yaml, each in one step."""
+    labels = np.zeros((len(kept), rule.schema.width), np.float32)
+    known = np.zeros((len(kept), len(rule.schema.attributes)), bool)
+    for start in range(0, len(kept), _ROWS):
+        rows = rule.rows(kept[start : start + _ROWS])
+        labels[start : start + _ROWS], known[start : start + _ROWS] = rows.labels, rows.known
+        for name, count in rows.conflicts.items():
+            kind = f"pictures with two values of {name!r} (unknown there)"
+            source.problems.found.setdefault(kind, []).extend([""] * count)
+    for name, array in (("index.npy", entries), ("labels.npy", labels), ("known.npy", known)):
+        with files.replacing(src / name) as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)
+    rule.schema.save(src / "schema.yaml")
+
+
+def _manifest(
+    options: IndexInPlace, src: Path, source: Source, rule: Labelling, size: int, entries: np.ndarray
+) -> dict[str, Any]:
+    """All but the shards and the schema, which come last because they are long."""
+    identity = rule.identity
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": src.name,
+        "created_by": {"version": __version__, "commit": revision()},
+        "in_place": True,
+        "picture_size": size,
+        "resize_policy": pictures.policy(options.fit, options.background),
+        "fit": options.fit,
+        "background": options.background,
+        "absent": rule.absent,
+        "text_encoder": identity["text_encoder"],
+        "aliases": identity["aliases"],
+        "source": {"kind": source.kind, "folder": src.name, "pictures": None},
+        "licence": options.licence,
+        "samples": len(entries),
+        "copied": int(np.count_nonzero(entries["format"] != index.FORMATS.index("other"))),
+        "problems": source.problems.counts(),
+        "sidecars": {name: files.sha256(src / name) for name in _SIDECARS},
+    }

@@ -1,0 +1,190 @@
+"""``shards merge``: finished shards, packed by one job or by many, become the data set. The source is not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards import __version__, files, index, plan, revision, seal, summary, survey, writer
+from shards.errors import Failure, UserError
+from shards.manifest import FORMAT_VERSION, MANIFEST
+from shards.options import argument, parse
+from shards.plan import Part, Plan
+from shards.schema import Schema
+from shards.sources.item import Problems
+
+_SIDECARS = ("index.npy", "labels.npy", "known.npy", "hashes.npy", "schema.yaml")
+_NAMED = 5  # duplicates whose ids are looked up
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Make the data set of the shards that `shards pack --part I/N` has packed.
+
+    The shards gather in the folder .OUT.packing beside OUT; those of machines without a common disk are copied
+    together there. SRC is not needed. Shards that are missing are named; merging twice does no harm.
+    """
+
+    out: Path = argument("the OUT that was given to pack")
+
+
+def main(argv: Sequence[str]) -> None:
+    """``python -m shards merge``."""
+    merge(parse(Merge, argv, command="python -m shards merge"))
+
+
+def merge(options: Merge) -> index.Dataset:
+    """Merge, print what the data set holds, and return it opened.
+
+    Raises:
+        UserError: shards are missing, or there is nothing to merge.
+        Failure: the disk refuses, or what was packed is damaged.
+    """
+    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - a link as OUT keeps its own name
+    build = plan.build_folder(out)
+    if not (build / "plan.json").exists() and (out / MANIFEST).exists():
+        dataset = index.Dataset.open(out)
+        print(f"{out} is merged already: {len(dataset):,} pictures")
+        return dataset
+    plan.load(build)
+    return finish(build, out)
+
+
+def finish(build: Path, out: Path) -> index.Dataset:
+    """Write sidecars and manifests, give the whole its name, and say what it holds; see `merge`."""
+    with files.locked(build / "lock-merge", f"{out}: another process is merging it now; wait for it"):
+        if (out / MANIFEST).exists():  # another process, or this command before it was killed
+            shutil.rmtree(build, ignore_errors=True)
+            return index.Dataset.open(out)
+        files.vacant(out)
+        made = plan.load(build)
+        if lacking := plan.missing(made, build):
+            raise UserError(
+                f"{build}: {len(lacking):,} of {len(list(made.every())):,} shards are missing "
+                f"({files.first(lacking, 3)}); pack them with the same command, or with the --part that makes them"
+            )
+        plan.sweep(build, {name for _, name in made.every()})
+        problems = {part.split: plan.restored(made.problems if part.split == "train" else {}) for part in made.parts}
+        for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name
+            _finish_part(made, build, part, problems[part.split])
+        files.move_directory(build / "data", out)
+        shutil.rmtree(build, ignore_errors=True)
+    dataset = index.Dataset.open(out)
+    print("\n".join(summary.lines(dataset, problems["train"])))
+    for part in made.parts[1:]:
+        print("\n".join(summary.lines(index.Dataset.open(part.below(out)), problems[part.split])))
+    return dataset
+
+
+def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> None:
+    """The sidecars and the manifest of one part; problems are added to those given."""
+    data, records = part.below(build / "data"), part.below(build / "records")
+    shards: list[dict[str, Any]] = []
+    conflicts: Counter[str] = Counter()
+    copied = 0
+    for name in made.shards(part):
+        record = plan.record(made, build, part, name)
+        if record is None:
+            raise Failure(f"{data / name}: was taken away while it was merged; run the same command again")
+        shards.append({key: record[key] for key in ("file", "samples", "bytes", "sha256")})
+        conflicts.update(record["conflicts"])
+        copied += record["copied"]
+        for kind, names in record["problems"].items():
+            problems.found.setdefault(kind, []).extend(names)
+    if not (count := sum(shard["samples"] for shard in shards)):
+        why = files.first(problems.found.get(writer.UNREADABLE, []), 3)
+        if part.split == "train":
+            shutil.rmtree(build)
+        raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
+    for name, number in conflicts.items():
+        problems.found[f"pictures with two values of {name!r} (unknown there)"] = [""] * number
+    schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
+    _write_sidecars(data, records, shards, schema)
+    if made.manifest["duplicates_policy"] == "report":
+        _count_duplicates(data, records, shards, problems)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": made.name,
+        "created_by": {"version": __version__, "commit": revision()},
+        **{key: value for key, value in made.manifest.items() if key != "schema"},
+        "split": part.split,
+        "samples": count,
+        "copied": copied,
+        "duplicates": sum(n for kind, n in problems.counts().items() if kind.startswith(survey.SAME)),
+        "problems": problems.counts(),
+        "shards": shards,
+        "sidecars": {name: files.sha256(data / name) for name in _SIDECARS},
+        "schema": made.manifest["schema"],
+    }
+    files.write_json(data / MANIFEST, seal.sealed(manifest))
+    index.Dataset.open(data)  # what cannot be opened does not get the name
+
+
+def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], schema: Schema) -> None:
+    """All of `_SIDECARS`; each is put together shard by shard, so that memory holds one of them at a time."""
+    count = sum(shard["samples"] for shard in shards)
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "entries": (index.ENTRY, (count,)),
+        "labels": (np.float32, (count, schema.width)),
+        "known": (bool, (count, len(schema.attributes))),
+        "hashes": (np.uint8, (count, 32)),
+    }
+    for array, (dtype, shape) in shapes.items():
+        whole: Any = np.empty(shape, dtype)
+        row = 0
+        for number, shard in enumerate(shards):
+            part = _array(writer.array_path(records, shard["file"], array), dtype, (shard["samples"], *shape[1:]))
+            whole[row : row + len(part)] = part
+            if array == "entries":
+                whole["shard"][row : row + len(part)] = number
+            row += len(part)
+        index.save_array(data / ("index.npy" if array == "entries" else f"{array}.npy"), whole)
+    schema.save(data / "schema.yaml")
+
+
+def _array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if found.dtype == dtype and found.shape == shape:
+            return found
+    except Exception:  # numpy's reading of a damaged header fails in many ways
+        pass
+    raise Failure(f"{path}: does not fit its shard; delete the shard's files there and run the same command again")
+
+
+def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], problems: Problems) -> None:
+    """Count pictures that are the same bytes as one before, and name the first few."""
+    rows, originals = survey.duplicates(np.load(data / "hashes.npy", allow_pickle=False))
+    if not len(rows):
+        return
+    labels = np.load(data / "labels.npy", mmap_mode="r", allow_pickle=False)
+    known = np.load(data / "known.npy", mmap_mode="r", allow_pickle=False)
+    differ = np.zeros(len(rows), bool)
+    for start in range(0, len(rows), 4096):
+        a, b = rows[start : start + 4096], originals[start : start + 4096]
+        differ[start : start + 4096] = (labels[a] != labels[b]).any(axis=1) | (known[a] != known[b]).any(axis=1)
+    bounds = np.cumsum([0, *(shard["samples"] for shard in shards)])
+    for otherwise in (False, True):
+        found = rows[differ == otherwise]
+        names = [_id(records, shards, bounds, int(row)) for row in found[:_NAMED]]
+        if len(found):
+            problems.found[survey.same("kept", otherwise)] = [*names, *[""] * (len(found) - len(names))]
+
+
+def _id(records: Path, shards: list[dict[str, Any]], bounds: np.ndarray, row: int) -> str:
+    """What the source called a sample."""
+    number = int(np.searchsorted(bounds, row, side="right")) - 1
+    try:
+        return str(
+            json.loads(writer.ids_path(records, shards[number]["file"]).read_text("utf-8"))[row - bounds[number]]
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return writer.key(row)
