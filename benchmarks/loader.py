@@ -1,0 +1,210 @@
+"""Reading speed: our stream against WebDataset's, litdata's and MosaicML's loaders, on the same JPEG pictures.
+
+One worker, uint8 batches (B, 3, S, S) in a shuffled order, everything from local disk. The sides run in turns, in
+this process; each loader is used the way its own guide shows. A loader that is not installed is left out, and said
+(`pip install "cgan-trainer[bench]"`). The last lines are the ratios of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.machinery
+import io
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from shards.index import Dataset
+from shards.pack import Pack, pack
+from shards.stream import Stream, batches
+
+COLOURS = ("blue", "red", "green", "yellow")
+Batches = Iterator[torch.Tensor]
+
+
+def draw(folder: Path, count: int, size: int) -> list[Path]:
+    """Write pictures with the detail of photographs: smooth noise over finer noise, as JPEG of quality 95."""
+    folder.mkdir(parents=True)
+    paths, rows = [], ["id,tags"]
+    for number in range(count):
+        drawn = np.random.default_rng(number)
+        coarse = Image.fromarray(drawn.integers(0, 256, (8, 8, 3), np.uint8)).resize(
+            (size, size), Image.Resampling.BICUBIC
+        )
+        fine = Image.fromarray(drawn.integers(0, 256, (size, size, 3), np.uint8)).filter(ImageFilter.GaussianBlur(1))
+        paths.append(folder / f"{number:06d}.jpg")
+        Image.blend(coarse, fine, 0.3).save(paths[-1], "JPEG", quality=95, subsampling=0)
+        rows.append(f'{number:06d},"{COLOURS[number % len(COLOURS)]} hair"')
+    (folder / "tags.csv").write_text("\n".join(rows) + "\n")
+    return paths
+
+
+def as_tensor(picture: Any) -> torch.Tensor:
+    """A Pillow picture or decoded tensor as uint8 (3, S, S)."""
+    if isinstance(picture, torch.Tensor):
+        return picture
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+
+
+# ---------------------------------------------------------------- sides: each gives endless batches of images
+
+
+def ours(data: Path, batch: int) -> Batches:
+    """Our stream, which also brings labels and wrong labels."""
+    for found in batches(Stream(Dataset.open(data), batch, 0), 0, workers=1):
+        yield found.images
+
+
+def webdataset(data: Path, batch: int) -> Batches:
+    """WebDataset on our own shards, decoded by Pillow."""
+    import webdataset as wds
+
+    urls = [str(path) for path in sorted(data.glob("*.tar"))]
+    dataset = wds.WebDataset(urls, shardshuffle=len(urls), seed=0)  # type: ignore[attr-defined]
+    dataset = dataset.shuffle(1000).decode("pil").to_tuple("jpg", "npy").map_tuple(as_tensor)
+    loader = wds.WebLoader(dataset.batched(batch), batch_size=None, num_workers=1)  # type: ignore[attr-defined]
+    while True:
+        for images, _ in loader:
+            yield images
+
+
+def litdata(folder: Path, paths: list[Path], batch: int) -> Batches:
+    """litdata: chunks of JPEG bytes."""
+    import litdata  # pyright: ignore[reportMissingImports]
+
+    if not folder.exists():
+        method = multiprocessing.get_start_method()
+        litdata.optimize(litdata_sample, [str(p) for p in paths], str(folder), chunk_bytes="64MB", num_workers=1)
+        multiprocessing.set_start_method(method, force=True)  # it chooses another one, for all of this process
+    dataset = litdata.StreamingDataset(str(folder), shuffle=True, transform=litdata_image)
+    loader = litdata.StreamingDataLoader(dataset, batch_size=batch, num_workers=1, shuffle=True)
+    while True:
+        yield from loader
+
+
+def litdata_sample(path: str) -> dict[str, Any]:
+    """What litdata stores of a picture: the bytes of its file. (Its own decoding of JPEG needs torchvision.)"""
+    return {"image": Path(path).read_bytes(), "label": int(Path(path).stem) % len(COLOURS)}
+
+
+def litdata_image(sample: dict[str, Any]) -> torch.Tensor:
+    """What it brings back, decoded by Pillow."""
+    return as_tensor(Image.open(io.BytesIO(sample["image"])))
+
+
+def mosaic(folder: Path, paths: list[Path], batch: int) -> Batches:
+    """mosaicml-streaming: MDS shards of JPEG bytes."""
+    _without_torchvision()
+    import streaming  # pyright: ignore[reportMissingImports]
+
+    if not folder.exists():
+        columns = {"image": "jpeg", "label": "int"}
+        with streaming.MDSWriter(out=str(folder), columns=columns) as out:
+            for number, path in enumerate(paths):
+                out.write({"image": Image.open(path), "label": number % len(COLOURS)})
+
+    class Pictures(streaming.StreamingDataset):
+        def __getitem__(self, index: Any) -> torch.Tensor:
+            return as_tensor(super().__getitem__(index)["image"])
+
+    dataset = Pictures(local=str(folder), shuffle=True, batch_size=batch)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=batch, num_workers=1)
+    while True:
+        yield from loader
+
+
+def _without_torchvision() -> None:
+    """streaming imports torchvision, for data sets that are not used here; the CPU build of torch has none."""
+    try:
+        import torchvision  # noqa: F401  # type: ignore[import-not-found]
+    except Exception:
+        for name in ("", ".datasets", ".transforms", ".transforms.functional"):
+            module: Any = types.ModuleType(f"torchvision{name}")
+            module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
+            module.VisionDataset, module.to_tensor = object, None
+            sys.modules[module.__name__] = module
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def images_per_second(side: Batches, count: int, batch: int) -> float:
+    """The speed of ``count`` batches, each looked at."""
+    start = time.perf_counter()
+    for _ in range(count):
+        images = next(side)
+        assert images.shape[0] == batch and images.dtype == torch.uint8
+    return count * batch / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=12_800)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batches", type=int, default=90, help="of each side in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        speeds = measure(Path(folder), asked)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, value in medians.items():
+        print(f"{name}: median {value:,.0f} images/s over {len(speeds[name])} rounds")
+    ratios = {name: medians["ours"] / value for name, value in medians.items() if name not in ("ours", "ours, raw")}
+    if "ours, raw" in medians:
+        ratios["raw over JPEG, ours"] = medians["ours, raw"] / medians["ours"]
+    for name, value in ratios.items():
+        print(f"ratio: {value:.2f} ({name})")
+    if asked.json:
+        asked.json.write_text(json.dumps({"images_per_second": speeds, "ratios": ratios}, indent=1))
+
+
+def measure(folder: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
+    """Images/s of each side, by round."""
+    paths = draw(folder / "source", asked.pictures - asked.pictures % asked.batch, asked.size)
+    jpeg, raw = folder / "jpeg", folder / "raw"
+    pack(Pack(src=folder / "source", out=jpeg, size=asked.size, workers=1, format="jpg"))
+    pack(Pack(src=folder / "source", out=raw, size=asked.size, workers=1, format="raw"))
+    makers: dict[str, Callable[[], Batches]] = {
+        "ours": partial(ours, jpeg, asked.batch),
+        "WebLoader": partial(webdataset, jpeg, asked.batch),
+        "litdata": partial(litdata, folder / "litdata", paths, asked.batch),
+        "mosaicml-streaming": partial(mosaic, folder / "mosaic", paths, asked.batch),
+        "ours, raw": partial(ours, raw, asked.batch),
+    }
+    speeds: dict[str, list[float]] = {}
+    for number in range(asked.rounds):
+        for name, make in list(makers.items()):
+            try:
+                side = make()
+                next(side)  # its workers are up
+            except ImportError as error:
+                print(f"{name}: left out ({error}); pip install 'cgan-trainer[bench]'")
+                del makers[name]
+                continue
+            speeds.setdefault(name, []).append(images_per_second(side, asked.batches, asked.batch))
+            del side  # and down
+        print(f"round {number + 1} of {asked.rounds}", file=sys.stderr)
+    return speeds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What a place in the order costs: ours, plain and windowed, against numpy's permutation of the epoch.
+
+For data sets of 10³ to 10⁹ samples, in one process: the time and memory to begin (numpy permutes the epoch, the
+windowed order sums up its shards), and the time of a place in batches of 256 at random positions. Where the
+permutation would need more than --memory, its side is left out, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from shards.order import Shuffled, Windowed
+
+BATCH = 256
+Lookup = Callable[[np.ndarray], np.ndarray]
+
+
+def plain(n: int) -> Lookup:
+    """Our order."""
+    return Shuffled(1, n)
+
+
+def windowed(n: int) -> Lookup:
+    """Our order over shards of 1,000 samples, 16 at a time; one epoch's table is worked out here."""
+    order = Windowed(1, np.append(np.arange(0, n, 1_000), n), 16)
+    order(np.zeros(1, np.int64))
+    return order
+
+
+def permutation(n: int) -> Lookup:
+    """The usual way: the whole epoch's permutation, kept."""
+    ids = np.random.default_rng(1).permutation(n)
+    return lambda index: ids[index]
+
+
+SIDES: dict[str, Callable[[int], Lookup]] = {"plain": plain, "windowed": windowed, "numpy": permutation}
+
+
+def begun(make: Callable[[int], Lookup], n: int) -> tuple[Lookup, dict[str, Any]]:
+    """A side ready to be asked, with the seconds and bytes that took."""
+    tracemalloc.start()
+    start = time.perf_counter()
+    lookup = make(n)
+    seconds = time.perf_counter() - start
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return lookup, {"seconds_to_begin": seconds, "peak_bytes": held}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--powers", type=int, nargs="+", default=[3, 4, 5, 6, 7, 8, 9], help="of ten, samples")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", type=float, default=2e9, help="bytes that the permutation may take")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    result: dict[str, dict[str, Any]] = {}
+    for n in (10**power for power in asked.powers):
+        ready: dict[str, Lookup] = {}
+        for name, make in SIDES.items():
+            if name == "numpy" and n * 8 > asked.memory:
+                print(f"n = {n:>13,}  numpy: left out, its permutation takes {n * 8 / 1e9:.1f} GB")
+                continue
+            ready[name], result[f"{name} {n}"] = begun(make, n)
+        times: dict[str, list[float]] = {name: [] for name in ready}
+        for number in range(asked.rounds):
+            places = np.random.default_rng(number).integers(0, n, (20, BATCH))
+            for name, lookup in ready.items():
+                start = time.perf_counter()
+                for index in places:
+                    lookup(index)
+                times[name].append((time.perf_counter() - start) / places.size * 1e6)
+        for name, seconds in times.items():
+            row = result[f"{name} {n}"]
+            row["microseconds"] = statistics.median(seconds)
+            print(
+                f"n = {n:>13,}  {name:>8}: {row['microseconds']:7.3f} µs a place, ready after "
+                f"{row['seconds_to_begin'] * 1e3:9.2f} ms with {row['peak_bytes'] / 1e6:9.3f} MB"
+            )
+        if "numpy" in ready:
+            row = [result[f"{name} {n}"] for name in ("numpy", "plain")]
+            ratio = row[0]["seconds_to_begin"] / row[1]["seconds_to_begin"]
+            memory = row[0]["peak_bytes"] / row[1]["peak_bytes"]
+            print(f"ratio: {ratio:,.1f} of the time to begin and {memory:,.1f} of the memory (numpy over plain)")
+    if asked.json:
+        asked.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
