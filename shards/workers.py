@@ -157,4 +157,5 @@ def _bar(total: int, finished: int, doing: str) -> Any:
 
 def _show(bar: Any, finished: int) -> None:
     if _done is not None:
-        bar.update(finished + _done.value - bar.n)
+        # Read without the lock: a worker that was killed may have held it, and nobody would ever give it back.
+        bar.update(finished + _done.get_obj().value - bar.n)

@@ -346,7 +346,7 @@ def test_a_full_disk_is_one_sentence_and_can_be_gone_on_from(tmp_path: Path) -> 
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
         f"from shards.__main__ import main; sys.exit(main({command(src, out)[3:]!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1 and not out.exists()
     assert done.stderr.count("\n") == 1 and re.search(
         r"error: .*\.tar could not be written: File too large", done.stderr
@@ -360,6 +360,7 @@ def test_a_killed_worker_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     src = tagged(tmp_path / "src")
 
     def killed(task: writer.Task) -> Any:
+        workers._done.get_lock().acquire()  # at the worst moment: while it counts a picture
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(workers, "_start_method", lambda: "fork")
