@@ -7,6 +7,7 @@ workers nor ranks change what anybody sees.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import signal
 from collections.abc import Iterator
@@ -15,16 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from shards import order
 from shards.decode import decode_into, fit_into
 from shards.errors import Failure, UserError
 from shards.index import Dataset
+from shards.ring import Ring
 from shards.sampling import Sampling, order_of
 
 _PLAIN = Sampling()
+_AHEAD = 4  # batches that a worker may be ahead of the trainer
 
 
 class Batch(NamedTuple):
@@ -85,8 +88,17 @@ class Stream(TorchDataset[Batch]):
         share = self.batch // self.world
         return slice(self.rank * share, (self.rank + 1) * share)
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(b, S, S, 3): how the pixels of a share lie in memory."""
+        return self.batch // self.world, self.dataset.size, self.dataset.size, 3
+
     def __getitem__(self, number: int) -> Batch:
         """Global batch ``number`` (≥ 0, without end), this rank's share."""
+        return self.fill(number, np.empty(self.shape, np.uint8))
+
+    def fill(self, number: int, images: np.ndarray) -> Batch:
+        """As ``stream[number]``, with the pixels written to ``images``: uint8, of the stream's ``shape``."""
         labels, known, starts = self.dataset.labels, self.dataset.known, self.dataset.schema.starts
         positions = self.positions(number)
         samples = self.order(positions)
@@ -97,10 +109,10 @@ class Stream(TorchDataset[Batch]):
 
         mine, count = self.mine, int(found.sum())
         positions, own, partners, found = positions[mine], samples[mine], partners[mine], found[mine]
-        images, complaints = self._images(positions, own, partners, found)
+        complaints = self._read_all(images, positions, own, partners, found)
         wrong = np.where(found, partners, own)  # after the substitutes took their places
         return Batch(
-            images=images.permute(0, 3, 1, 2),
+            images=_channels_last(images),
             label=_float(labels[own]),
             known=_float(known[own]),
             wrong_label=_float(labels[wrong]),
@@ -112,19 +124,22 @@ class Stream(TorchDataset[Batch]):
             complaint=complaints[0] if complaints else "",
         )
 
-    def _images(
-        self, positions: np.ndarray, own: np.ndarray, partners: np.ndarray, found: np.ndarray
-    ) -> tuple[Tensor, list[str]]:
-        """Pixels, uint8 (b, S, S, 3), and what was wrong with damaged ones, whose substitutes are put into ``own``."""
-        images = _empty((len(own), self.dataset.size, self.dataset.size, 3))
+    def _read_all(
+        self, images: np.ndarray, positions: np.ndarray, own: np.ndarray, partners: np.ndarray, found: np.ndarray
+    ) -> list[str]:
+        """Put the pixels of samples ``own`` into ``images``, and the substitutes of damaged ones into both.
+
+        Returns:
+            What was wrong with the damaged ones.
+        """
         complaints = []
-        for row, (out, sample) in enumerate(zip(images.numpy(), own.tolist(), strict=True)):
+        for row, (out, sample) in enumerate(zip(images, own.tolist(), strict=True)):
             complaint = self._read(sample, out)
             if complaint is not None:
                 partner = int(partners[row]) if found[row] else None
                 own[row] = self._substitute(int(positions[row]), sample, partner, out, complaint)
                 complaints.append(f"{self._where(sample)}: {complaint}")
-        return images, complaints
+        return complaints
 
     def _read(self, sample: int, out: np.ndarray) -> str | None:
         """Put the pixels of a sample into ``out``, (S, S, 3).
@@ -193,22 +208,41 @@ class Stream(TorchDataset[Batch]):
 def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
     """The stream's batches from number ``start`` on, without end, in order, prefetched by ``workers`` processes.
 
+    Args:
+        pin_memory: put them where a GPU fetches them without waiting.
+
     Raises:
         UserError: the shards can no longer be had as asked.
         Failure: a shard cannot be read, no substitute for a picture was found, or a worker was killed.
     """
+    if workers:
+        for batch in _from_workers(stream, start, workers):
+            yield _copied(batch, pin_memory)
+    for number in itertools.count(start):
+        yield _copied(stream[number], pin_memory) if pin_memory else stream[number]
+
+
+def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
+    """As `batches`; a batch's pixels stay until the next one is asked for."""
+    # A worker is told to make batch n + workers * _AHEAD when batch n is handed out, not when it was used.
+    ring = Ring(workers * _AHEAD + 1, stream.shape)
     loader = DataLoader(
-        stream,
+        _Shared(stream, ring),
         sampler=_Count(start),
         batch_size=None,  # a sample of the stream is already a batch
+        collate_fn=tuple,  # the usual one makes tensors of the arrays, in shared memory
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        pin_memory=pin_memory,
+        prefetch_factor=_AHEAD,
         worker_init_fn=_ignore_signals,
     )
     iterator = iter(loader)
+    # The workers ignore SIGTERM, by which an exiting interpreter would end them, and then wait: end them before that.
+    end = iterator._shutdown_workers  # pyright: ignore[reportAttributeAccessIssue]
+    atexit.register(end)
     try:
-        yield from iterator
+        for number, sent in zip(itertools.count(start), iterator, strict=False):
+            rest: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in sent]
+            yield Batch(_channels_last(ring[number]), *rest)
     except UserError as error:
         raise type(error)(_sentence(error)) from None
     except RuntimeError as error:
@@ -216,10 +250,19 @@ def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) 
             raise
         raise Failure("a data-loading process was killed (by lack of memory, perhaps); use fewer --workers") from None
     finally:
-        # Now, and not when the last reference goes: an error's traceback may keep one until the interpreter exits,
-        # which ends its children by a SIGTERM that ours ignore, and would wait for them for ever.
-        if workers:
-            iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
+        end()  # now, and not when the last reference goes: an error's traceback may keep one
+        atexit.unregister(end)
+
+
+class _Shared(TorchDataset[tuple[Any, ...]]):
+    """A stream as workers see it: pixels go into the ring, and the rest is returned, to be sent."""
+
+    def __init__(self, stream: Stream, ring: Ring) -> None:
+        self.stream, self.ring = stream, ring
+
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        _, *rest = self.stream.fill(number, self.ring[number])
+        return tuple(part.numpy() if isinstance(part, Tensor) else part for part in rest)
 
 
 def check_division(batch: int, world: int, accumulate: int) -> None:
@@ -247,12 +290,15 @@ class _Count(Sampler[int]):
         return itertools.count(self.start)
 
 
-def _empty(shape: tuple[int, ...]) -> Tensor:
-    """Room for a batch's pixels; a worker takes memory that the trainer sees too, so that they need not be copied."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")
-    return torch.tensor([], dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
+def _channels_last(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def _copied(batch: Batch, pin_memory: bool) -> Batch:
+    """The batch in memory of its own."""
+    tensors = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
+    copies = {name: torch.empty_like(t, pin_memory=pin_memory).copy_(t) for name, t in tensors.items()}
+    return batch._replace(**copies)
 
 
 def _float(array: np.ndarray) -> Tensor:

@@ -134,7 +134,7 @@ class Broken(Stream):
 
     kind: type[UserError] = Failure
 
-    def __getitem__(self, number: int):
+    def fill(self, number: int, images: np.ndarray):
         raise self.kind("s3://there: no such bucket;\nname another")
 
 
@@ -149,7 +149,7 @@ def test_an_error_in_a_worker_arrives_as_its_sentence(whole: Dataset, broken: ty
     before = set(multiprocessing.active_children())
     with pytest.raises(UserError) as caught:
         next(islice(stream, 1))
-    # Workers ignore SIGTERM: an interpreter that exits while the error is kept would wait for them for ever.
+    # The workers are gone, although the error and its traceback are kept.
     assert set(multiprocessing.active_children()) <= before
     assert type(caught.value) is broken.kind
     assert str(caught.value) == "s3://there: no such bucket;\nname another"
