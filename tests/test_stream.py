@@ -83,13 +83,18 @@ def ids(stream: Stream, start: int, count: int) -> np.ndarray:
     return np.stack([stream.order(stream.positions(number)) for number in range(start, start + count)])
 
 
+WAYS = ["full", "windowed", "quota", "balance", "all"]  # of `samplings`
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_global_batches_do_not_depend_on_ranks_or_workers(dataset: Dataset, world: int, workers: int) -> None:
-    expected = take(Stream(dataset, BATCH, seed=5), 1, 3)
-    if workers and world not in (1, 3):
-        pytest.skip("workers are tried with one and three ranks")
-    shares = [take(Stream(dataset, BATCH, 5, rank, world), 1, 3, workers) for rank in range(world)]
+def test_global_batches_do_not_depend_on_ranks_or_workers(
+    half_labelled: Dataset, way: str, world: int, workers: int
+) -> None:
+    sampling = samplings(half_labelled)[WAYS.index(way)]
+    expected = take(Stream(half_labelled, BATCH, 5, sampling=sampling), 7, 3)
+    shares = [take(Stream(half_labelled, BATCH, 5, rank, world, sampling), 7, 3, workers) for rank in range(world)]
     for number in range(3):
         assert_equal(glue([share[number] for share in shares]), expected[number])
 
@@ -100,16 +105,6 @@ def test_every_epoch_shows_every_picture_once_across_batches(dataset: Dataset) -
     every = sorted(decode(dataset.read(i), dataset.size).tobytes() for i in range(len(dataset)))
     for epoch in range(12):
         assert sorted(image.tobytes() for image in seen[epoch * 50 : (epoch + 1) * 50]) == every
-
-
-@pytest.mark.parametrize("chosen", range(1, 5), ids=["windowed", "quota", "balance", "all"])
-@pytest.mark.parametrize(("world", "workers"), [(2, 0), (3, 1), (4, 0), (6, 0), (8, 0), (3, 4), (1, 4)])
-def test_so_it_is_for_every_way_of_sampling(half_labelled: Dataset, chosen: int, world: int, workers: int) -> None:
-    sampling = samplings(half_labelled)[chosen]
-    expected = take(Stream(half_labelled, BATCH, 5, sampling=sampling), 7, 3)
-    shares = [take(Stream(half_labelled, BATCH, 5, r, world, sampling), 7, 3, workers) for r in range(world)]
-    for number in range(3):
-        assert_equal(glue([share[number] for share in shares]), expected[number])
 
 
 def test_windows_use_few_shards_at_a_time(half_labelled: Dataset) -> None:
