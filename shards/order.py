@@ -18,6 +18,7 @@ import numpy as np
 from shards import keyed
 
 _ROUNDS = 8  # Luby & Rackoff 1988 need 4 for a permutation that cannot be told from a random one; 8 for small domains
+WRONG_LABELS = ("sample", "hard")
 _SAME_TEXT = 0.9  # two captions whose unit vectors have a cosine of at least this say the same
 _EPOCHS_KEPT = 3  # a batch crosses the end of one epoch, and workers run a little ahead
 
@@ -296,11 +297,23 @@ def contradicts(
     Returns:
         bool (B,).
     """
+    return np.any(_contradicted(label, known, other, other_known, starts, texts), axis=1)
+
+
+def _contradicted(
+    label: np.ndarray,
+    known: np.ndarray,
+    other: np.ndarray,
+    other_known: np.ndarray,
+    starts: np.ndarray,
+    texts: np.ndarray | None,
+) -> np.ndarray:
+    """Which attributes two labels contradict each other in, bool (B, A); see `contradicts`."""
     differ = np.logical_or.reduceat(label != other, starts, axis=1)
     if texts is not None and texts.any():
         far = np.add.reduceat(label * other, starts, axis=1) < _SAME_TEXT
         differ = np.where(texts, far, differ)
-    return np.any(differ & known & other_known, axis=1)
+    return differ & known & other_known
 
 
 def partner_at(
@@ -338,6 +351,34 @@ def partner_at(
         partners[left[good]] = drawn[good]
         found[left] = good
     return partners, found
+
+
+def hard(
+    seed: int,
+    positions: np.ndarray,
+    label: np.ndarray,
+    known: np.ndarray,
+    other: np.ndarray,
+    other_known: np.ndarray,
+    starts: np.ndarray,
+    texts: np.ndarray | None = None,
+) -> np.ndarray:
+    """Labels that are only just wrong: the right ones, with one attribute taken from another label.
+
+    The attribute is drawn, by position, from those in which the labels contradict each other; where there is none,
+    the label stays as it is.
+
+    Args:
+        positions: int64 (B,); the others as in `contradicts`.
+
+    Returns:
+        float32 (B, L); what is known of it is what is known of ``label``.
+    """
+    differ = _contradicted(label, known, other, other_known, starts, texts)
+    chosen = keyed.bits(keyed.key(seed, "hard wrong label"), positions) * differ.sum(axis=1) >> 32
+    changed = differ & (np.cumsum(differ, axis=1) == chosen[:, None] + 1)
+    widths = np.diff(np.append(starts, label.shape[1]))
+    return np.where(np.repeat(changed, widths, axis=1), other, label)
 
 
 def substitutes(seed: int, position: int, shard: range, n: int, candidates: int = 32) -> np.ndarray:

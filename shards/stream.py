@@ -57,26 +57,34 @@ class Stream(TorchDataset[Batch]):
         seed: decides the order, the wrong labels and the substitutes.
         rank, world: this process's place, R = world.
         sampling: plain or windowed, quota, balance.
+        wrong: one of `order.WRONG_LABELS`: another picture's label, or the right one with one attribute of that.
 
     Raises:
         UserError: the data set is empty or lacks what ``sampling`` asks for, or the processes do not divide the batch.
     """
 
     def __init__(
-        self, dataset: Dataset, batch: int, seed: int, rank: int = 0, world: int = 1, sampling: Sampling = _PLAIN
+        self,
+        dataset: Dataset,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        sampling: Sampling = _PLAIN,
+        wrong: str = "sample",
     ) -> None:
         if not len(dataset):
             raise UserError(f"{dataset.where} holds no pictures")
         check_division(batch, world, 1)
         self.dataset, self.batch, self.seed, self.rank, self.world = dataset, batch, seed, rank, world
-        self.sampling = sampling
+        self.sampling, self.wrong = sampling, wrong
         self.order = order_of(dataset, sampling, batch, seed)
         self._texts = np.array([a.kind == "text" for a in dataset.schema.attributes], bool)
         self._hinted: list[int] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Spawned workers work the order out again: it may hold long lists of samples."""
-        return Stream, (self.dataset, self.batch, self.seed, self.rank, self.world, self.sampling)
+        return Stream, (self.dataset, self.batch, self.seed, self.rank, self.world, self.sampling, self.wrong)
 
     def positions(self, number: int) -> np.ndarray:
         """Where global batch ``number`` lies in the endless stream, int64 (B,)."""
@@ -111,12 +119,17 @@ class Stream(TorchDataset[Batch]):
         positions, own, partners, found = positions[mine], samples[mine], partners[mine], found[mine]
         complaints = self._read_all(images, positions, own, partners, found)
         wrong = np.where(found, partners, own)  # after the substitutes took their places
+        wrong_label, wrong_known = labels[wrong], known[wrong]
+        if self.wrong == "hard":
+            right = labels[own], known[own]
+            wrong_label = order.hard(self.seed, positions, *right, wrong_label, wrong_known, starts, self._texts)
+            wrong_known = right[1]
         return Batch(
             images=_channels_last(images),
             label=_float(labels[own]),
             known=_float(known[own]),
-            wrong_label=_float(labels[wrong]),
-            wrong_known=_float(known[wrong]),
+            wrong_label=_float(wrong_label),
+            wrong_known=_float(wrong_known),
             has_wrong=_float(found),
             position=torch.from_numpy(positions),
             wrong_count=count,

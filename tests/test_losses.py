@@ -41,6 +41,13 @@ def test_hinge_by_hand() -> None:
     assert loss.generator(FAKE, REAL).item() == 1 - 0.25
 
 
+def test_least_squares_by_hand() -> None:
+    loss = LOSSES["least-squares"]
+    assert loss.discriminator(REAL, FAKE).item() == (1 + 1.5**2 + 1 + 0.25**2) / 2
+    assert loss.mismatch(REAL, WRONG).tolist() == [0.125, 4.5]
+    assert loss.generator(FAKE, REAL).item() == (4 + 0.75**2) / 2
+
+
 def test_relativistic_by_hand() -> None:
     loss = LOSSES["relativistic"]
     assert loss.discriminator(REAL, FAKE).item() == pytest.approx(softplus(-3) + softplus(0.75), abs=1e-12)
@@ -52,7 +59,7 @@ def test_relativistic_by_hand() -> None:
 def test_signs(name: str) -> None:
     """Better for D: real up, fake and wrong down. Better for G: fake up."""
     loss = LOSSES[name]
-    real, fake, wrong = (torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    real, fake, wrong = (torch.full((3,), 0.1, dtype=torch.float64, requires_grad=True) for _ in range(3))
     (loss.discriminator(real, fake) + loss.mismatch(real, wrong).sum()).backward()
     assert (real.grad < 0).all() and (fake.grad > 0).all() and (wrong.grad > 0).all()  # type: ignore[operator]
     fake.grad = None

@@ -260,6 +260,22 @@ def test_wrong_labels_contradict_only_where_both_are_known() -> None:
     assert order.contradicts(label, first_unknown, swapped, first_unknown[::-1], starts).tolist() == [False, False]
 
 
+def test_a_hard_wrong_label_differs_in_one_contradicted_attribute() -> None:
+    """Attributes of 2, 1 and 2 entries; the labels contradict in the first two, and the third is unknown in one."""
+    starts, n = np.array([0, 2, 3]), 4_000
+    positions = np.arange(n, dtype=np.int64)
+    label, other = np.array([[1, 0, 1, 1, 0]] * n, np.float32), np.array([[0, 1, 0, 0, 1]] * n, np.float32)
+    known, other_known = np.ones((n, 3), bool), np.array([[True, True, False]] * n)
+    found = order.hard(3, positions, label, known, other, other_known, starts)
+    kinds, counts = np.unique(found, axis=0, return_counts=True)
+    assert kinds.tolist() == [[0, 1, 1, 1, 0], [1, 0, 0, 1, 0]]
+    assert abs(counts[0] - n / 2) < 4 * (n / 4) ** 0.5, "drawn evenly"
+    assert order.contradicts(label, known, found, known, starts).all()
+    part = order.hard(3, positions[7:9], label[:2], known[:2], other[:2], other_known[:2], starts)
+    assert np.array_equal(part, found[7:9]), "by position alone"
+    assert np.array_equal(order.hard(3, positions, label, known, label, known, starts), label), "nothing to change"
+
+
 @pytest.mark.parametrize(
     ("labels", "known"), [(LABELS[[0] * 6], KNOWN), (LABELS, ~KNOWN)], ids=["one label", "unlabelled"]
 )

@@ -242,6 +242,15 @@ def test_a_batch_is_what_the_data_set_says(dataset: Dataset) -> None:
     assert (batch.label != batch.wrong_label).any(1).all()
 
 
+def test_hard_wrong_labels_differ_in_one_attribute(dataset: Dataset) -> None:
+    batch = Stream(dataset, BATCH, 0, wrong="hard")[2]
+    differ = np.logical_or.reduceat((batch.label != batch.wrong_label).numpy(), dataset.schema.starts, axis=1)
+    assert batch.has_wrong.all() and (differ.sum(axis=1) == 1).all()
+    assert torch.equal(batch.wrong_known, batch.known)
+    plain = Stream(dataset, BATCH, 0)[2]
+    assert torch.equal(plain.images, batch.images) and not torch.equal(plain.wrong_label, batch.wrong_label)
+
+
 def test_the_stream_crosses_process_borders(dataset: Dataset) -> None:
     """Workers are spawned on macOS: the stream must pickle, without its memory maps."""
     stream = Stream(dataset, BATCH, 0)

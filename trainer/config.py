@@ -18,6 +18,7 @@ import yaml
 from shards import options
 from shards.errors import UserError
 from shards.options import option
+from shards.order import WRONG_LABELS
 from shards.sampling import ORDERS, Sampling
 from trainer.presets import PRESETS
 
@@ -75,9 +76,18 @@ class Config:
         (), "channels of each level, from 4x4 or 6x6 up; chosen by size if not given", minimum=1
     )
     # method
-    loss: str = option("relativistic", "adversarial loss", choices=("matching-aware", "hinge", "relativistic"))
+    loss: str = option(
+        "relativistic",
+        "adversarial loss; matching-aware is the non-saturating logistic one",
+        choices=("matching-aware", "hinge", "least-squares", "relativistic"),
+    )
     mismatch: str = option(
         "real", "what the discriminator sees under a wrong label", choices=("real", "generated", "none")
+    )
+    wrong: str = option(
+        "sample",
+        "a wrong label is that of another picture (sample), or the right one with one attribute of that (hard)",
+        choices=WRONG_LABELS,
     )
     mismatch_weight: float = option(1.0, "weight of that part of its loss", minimum=0)
     gamma: float = option(0.2, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)

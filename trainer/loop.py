@@ -234,7 +234,7 @@ def _bytes(gigabytes: float) -> int:
 def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
     """This process's share of the pictures, once all that was asked of their order is known to be possible."""
     check_division(config.batch, env.world, config.accumulate)
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling)
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling, config.wrong)
     sampling.check_cache(stream.order, config.sampling, dataset, _bytes(config.cache_limit))
     return stream
 

@@ -64,6 +64,21 @@ def hinge_g(fake: Tensor, real: Tensor) -> Tensor:
     return -fake.sum()
 
 
+def least_squares_d(real: Tensor, fake: Tensor) -> Tensor:
+    """½ Σ (real - 1)² + ½ Σ fake² (Mao et al. 2017, arXiv 1611.04076, equation 9: a = 0, b = c = 1)."""
+    return ((real - 1).square().sum() + fake.square().sum()) / 2
+
+
+def least_squares_wrong(real: Tensor, wrong: Tensor) -> Tensor:
+    """½ wrong² a sample."""
+    return wrong.square() / 2
+
+
+def least_squares_g(fake: Tensor, real: Tensor) -> Tensor:
+    """½ Σ (fake - 1)²."""
+    return (fake - 1).square().sum() / 2
+
+
 def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
     """-Σ log σ(real - fake): each real picture against a generated one of its label (RpGAN; R3GAN, equation 2)."""
     return F.softplus(fake - real).sum()
@@ -82,6 +97,7 @@ def relativistic_g(fake: Tensor, real: Tensor) -> Tensor:
 LOSSES: dict[str, AdversarialLoss] = {
     "matching-aware": AdversarialLoss(matching_aware_d, matching_aware_wrong, non_saturating_g, needs_real=False),
     "hinge": AdversarialLoss(hinge_d, hinge_wrong, hinge_g, needs_real=False),
+    "least-squares": AdversarialLoss(least_squares_d, least_squares_wrong, least_squares_g, needs_real=False),
     "relativistic": AdversarialLoss(relativistic_d, relativistic_wrong, relativistic_g, needs_real=True),
 }
 
