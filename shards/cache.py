@@ -139,7 +139,7 @@ class Room:
         """Fetch a file, or wait for who is fetching it; None where ``wait`` is false and another is."""
         path, partial = self.folder / file.name, self.folder / f".{file.name}.{file.bytes}.part"
         patience = Patience.from_environment()
-        last, sign = time.monotonic(), None
+        last, size = time.monotonic(), 0
         while True:
             handle = _lock(partial)
             if handle is not None:
@@ -160,8 +160,9 @@ class Room:
                 return here
             if not wait:
                 return None
-            if (now := _sign(partial)) != sign:
-                last, sign = time.monotonic(), now
+            before, size = size, _size(partial)
+            if size > before:
+                last = time.monotonic()
             if time.monotonic() - last > patience.deadline + patience.stall:
                 why = "is locked by a process that does not go on" if handle is None else "finds no room in the cache"
                 raise Failure(f"{path}: {why}; end other runs, or give a larger --cache-limit or another --cache")
@@ -237,6 +238,7 @@ class Prefetcher:
         self.process = os.getpid()
         self._room = room
         self._wanted: list[File] = []
+        self._closed = False
         self._news = threading.Condition()
         threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
@@ -246,14 +248,22 @@ class Prefetcher:
             self._wanted = list(wanted)
             self._news.notify()
 
+    def close(self) -> None:
+        """Nothing more is wanted; the thread ends."""
+        with self._news:
+            self._closed = True
+            self._news.notify()
+
     def _run(self) -> None:
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._wanted)
+                self._news.wait_for(lambda: self._wanted or self._closed)
+                if self._closed:
+                    return
                 file = self._wanted.pop(0)
             try:
                 self._room.fetch_ahead(file)
-            except (UserError, OSError):
+            except Exception:
                 with self._news:
                     self._wanted = []
 
@@ -356,12 +366,12 @@ def _digest(handle: int) -> hashlib._Hash:
     return digest
 
 
-def _sign(path: Path) -> int:
-    """Changes while a file grows."""
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
     try:
         return path.stat().st_size
     except OSError:
-        return -1
+        return 0
 
 
 _connections: dict[tuple[int, str, Patience], Connection] = {}

@@ -46,7 +46,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace a file by JSON text (UTF-8, indented, keys in the order given) in one step."""
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    try:
+        data = json.dumps(content, indent=1, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as in a name that is not UTF-8: JSON has an escape for it
+        data = json.dumps(content, indent=1).encode()
+    write_bytes(path, data + b"\n")
 
 
 def move_directory(source: Path, target: Path) -> None:

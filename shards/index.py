@@ -11,13 +11,15 @@ import hashlib
 import io
 import math
 import os
+import resource
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -34,7 +36,11 @@ from shards.schema import Schema
 FORMATS = ("jpg", "png", "webp", "raw", "other")
 ENTRY = np.dtype([("shard", "<i4"), ("format", "u1"), ("offset", "<i8"), ("length", "<u4")])
 
-_OPEN_FILES = 64  # per thread; a pread needs no shared position, so forked workers may inherit them
+# Shards held open by a thread, as far as the system lets us; a pread needs no shared position, so forked workers may
+# inherit them.
+_ALLOWED = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+_OPEN_FILES = 512 if _ALLOWED == resource.RLIM_INFINITY else max(16, min(512, _ALLOWED // 4))
+_SWEEP = 1.0  # seconds between two looks for shards that are open and were evicted
 _STEP = 1 << 16  # entries looked at together, so that they stay in the processor's cache
 _TOUCH = 10.0  # seconds after which a cached shard that is being read is marked as used again
 
@@ -163,6 +169,11 @@ class Dataset:
                 raise UserError(f"{self.where}: its index is not in the order of its shards; use --order full")
         return bounds
 
+    @property
+    def sidecar_bytes(self) -> int:
+        """Bytes of index, labels and masks."""
+        return sum((self.path / name).stat().st_size for name in _sidecars(self.manifest, self.schema))
+
     def prefetch(self, shards: Sequence[int]) -> None:
         """Say which shards will be read next, in this order: a thread fetches them. Nothing for a local data set.
 
@@ -172,6 +183,7 @@ class Dataset:
             return
         if self._prefetcher is None or self._prefetcher.process != os.getpid():
             self._prefetcher = Prefetcher(self._room)
+            weakref.finalize(self, self._prefetcher.close)
         self._prefetcher.ask([self._file(shard) for shard in shards])
 
     def _file(self, shard: int) -> File:
@@ -213,6 +225,7 @@ class _Files(threading.local):
     def __init__(self, open_shard: Callable[[int], int], name: Callable[[int], str], *, cached: bool) -> None:
         self.open_shard, self.name, self.cached = open_shard, name, cached
         self.handles: dict[int, _Handle] = {}
+        self.swept = 0.0
 
     def read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
         handle = self.handles.get(shard) or self._open(shard)
@@ -227,8 +240,10 @@ class _Files(threading.local):
             raise Failure(f"{self.name(shard)}: ends before byte {end:,}; the file was changed after packing")
 
     def _open(self, shard: int) -> _Handle:
-        # A file that the cache has evicted gives its space back only when nobody holds it open.
-        self.handles = {number: handle for number, handle in self.handles.items() if not handle.removed()}
+        if self.cached and time.monotonic() > self.swept + _SWEEP:
+            # A file that was evicted gives its space back only when nobody holds it open.
+            self.swept = time.monotonic()
+            self.handles = {number: handle for number, handle in self.handles.items() if not handle.removed()}
         while len(self.handles) >= _OPEN_FILES:
             del self.handles[next(iter(self.handles))]
         self.handles[shard] = handle = _Handle(self.open_shard(shard))
@@ -270,6 +285,16 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy and bring it to the disk; for folders that do not bear their final name yet."""
     with explained(path), path.open("wb") as file:
         np.lib.format.write_array(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def save_rows(path: Path, dtype: Any, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
+    """As `save_array`, for an array that need not be in memory as a whole: its rows come in parts, in order."""
+    with explained(path), path.open("wb") as file:
+        _write_header(file, np.dtype(dtype), shape)
+        for part in parts:
+            file.write(np.ascontiguousarray(part).tobytes())
         file.flush()
         os.fsync(file.fileno())
 
@@ -338,9 +363,13 @@ def _fetch_sidecars(room: Room) -> None:
 def _header_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
     """Bytes before the content of an array in a .npy file."""
     header = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, described)
+    _write_header(header, dtype, shape)
     return len(header.getvalue())
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
 
 
 def _fingerprint(manifest: dict[str, Any], schema: Schema) -> str:

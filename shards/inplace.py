@@ -6,7 +6,6 @@ an interrupted indexing leaves no data set behind, and the same command makes it
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from shards import __version__, files, index, pictures, revision, seal, sources, summary, workers
 from shards.errors import Failure, UserError
@@ -30,9 +28,6 @@ UNREADABLE = "pictures that cannot be used (left out)"
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
-_PLAIN = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-_ORIENTATION = 0x0112
-_LARGEST_HEADER = 4096  # bytes before the pixels in a .npy file
 _ROWS = 4096  # labelled together
 _SMALL = 16  # pixels; what --check makes of each picture, only to have it decoded
 
@@ -232,7 +227,7 @@ def look(tar: Tar) -> Look:
         shape, form, why = (0, 0), ("other", 0), ""
         try:
             data = member.read()
-            shape, form = pictures.dimensions(data), _form(data)
+            shape, form = pictures.dimensions(data), pictures.native(data)
             if tar.check:
                 pictures.pixels(data, _SMALL)
         except (pictures.PictureError, OSError) as error:
@@ -242,25 +237,6 @@ def look(tar: Tar) -> Look:
         damage.append(why)
         workers.advance()
     return Look(tar.path, tar.members, size, sha256, shapes, forms, damage)
-
-
-def _form(data: bytes) -> tuple[str, int]:
-    """How a picture that opens is read at its own size, and the bytes before its pixels if it is raw."""
-    if data.startswith(b"\x93NUMPY"):
-        file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        read(file)
-        return ("raw", file.tell()) if file.tell() <= _LARGEST_HEADER else ("other", 0)
-    with Image.open(io.BytesIO(data)) as picture:
-        plain = (
-            picture.mode == "RGB"
-            and getattr(picture, "n_frames", 1) == 1
-            and not {"transparency", "icc_profile"} & set(picture.info)
-            and picture.getexif().get(_ORIENTATION, 1) == 1
-            and not (picture.format == "PNG" and data[24:25] == b"\x10")  # 16 bits a channel
-        )
-        return (_PLAIN.get(picture.format or "", "other") if plain else "other"), 0
 
 
 def _common_size(src: Path, looks: list[Look]) -> int:

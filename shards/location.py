@@ -81,6 +81,8 @@ def locate(where: Path | str) -> Path | Location:
     try:
         parts = urlsplit(text)
         _ = parts.port, text.encode()
+        if kind in ("http", "https"):
+            (parts.hostname or "").encode("idna")
     except ValueError:
         raise UserError(f"{kind}://…: not a URL that can be read; check its host, port and characters") from None
     if kind in REFUSED or (kind in ("http", "https") and not parts.hostname) or not text.isprintable():

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
 
 
 def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], schema: Schema) -> None:
-    """All of `_SIDECARS`; each is put together shard by shard, so that memory holds one of them at a time."""
+    """All of `_SIDECARS`; each is put together shard by shard."""
     count = sum(shard["samples"] for shard in shards)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
         "entries": (index.ENTRY, (count,)),
@@ -138,16 +138,20 @@ def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], sch
         "hashes": (np.uint8, (count, 32)),
     }
     for array, (dtype, shape) in shapes.items():
-        whole: Any = np.empty(shape, dtype)
-        row = 0
-        for number, shard in enumerate(shards):
-            part = _array(writer.array_path(records, shard["file"], array), dtype, (shard["samples"], *shape[1:]))
-            whole[row : row + len(part)] = part
-            if array == "entries":
-                whole["shard"][row : row + len(part)] = number
-            row += len(part)
-        index.save_array(data / ("index.npy" if array == "entries" else f"{array}.npy"), whole)
+        path = data / ("index.npy" if array == "entries" else f"{array}.npy")
+        index.save_rows(path, dtype, shape, _parts(records, shards, array, dtype, shape[1:]))
     schema.save(data / "schema.yaml")
+
+
+def _parts(
+    records: Path, shards: list[dict[str, Any]], array: str, dtype: Any, row: tuple[int, ...]
+) -> Iterator[np.ndarray]:
+    """One of the arrays, shard by shard; entries point to the shard's number."""
+    for number, shard in enumerate(shards):
+        part = _array(writer.array_path(records, shard["file"], array), dtype, (shard["samples"], *row))
+        if array == "entries":
+            part["shard"] = number
+        yield part
 
 
 def _array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -324,17 +324,19 @@ def partner_at(
     known: np.ndarray,
     starts: np.ndarray,
     texts: np.ndarray | None = None,
+    pool: np.ndarray | None = None,
     candidates: int = 16,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each position, a sample whose label is *wrong* for the picture there.
 
-    The first of ``candidates`` keyed draws from the data set that contradicts the picture's own label
+    The first of ``candidates`` keyed draws from the pool that contradicts the picture's own label
     on an attribute known in both. Where there is none (an unlabelled picture, a data set of one label),
     the matching-aware loss has no third part for that picture.
 
     Args:
         positions: int64 (B,); samples: int64 (B,), the sample ids that stand there.
         labels: float32 (N, L); known: bool (N, A); starts: int64 (A,); texts: bool (A,), see `contradicts`.
+        pool: int (n,), the sample ids to draw from, such as those with labels; all N if None.
 
     Returns:
         (ids int64 (B,), found bool (B,)); where nothing was found the id is the picture's own.
@@ -346,7 +348,8 @@ def partner_at(
         left = np.flatnonzero(~found & own_known.any(axis=1))  # nothing contradicts a picture without a label
         if not left.size:
             break
-        drawn = keyed.below(len(labels), keyed.bits(base, positions[left], attempt))
+        drawn = keyed.below(len(labels if pool is None else pool), keyed.bits(base, positions[left], attempt))
+        drawn = drawn if pool is None else pool[drawn]
         good = contradicts(own_labels[left], own_known[left], labels[drawn], known[drawn], starts, texts)
         partners[left[good]] = drawn[good]
         found[left] = good

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +26,6 @@ _NPY = b"\x93NUMPY"
 _SPARE = 2  # a JPEG is decoded at a fraction only while it stays this many times as large as it is to become
 _PROFILE = 1 << 24  # bytes; a larger colour profile is none
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_BROKEN = (OSError, ValueError, SyntaxError, MemoryError, ArithmeticError, LookupError, TypeError, RecursionError)
 
 
 class PictureError(Exception):
@@ -73,12 +74,27 @@ def dimensions(data: bytes) -> tuple[int, int]:
     Raises:
         PictureError: no picture, or one too large to open safely.
     """
-    with _opened(data) as picture:
-        try:
-            width, height = picture.size
-            return (height, width) if _orientation(picture) in (5, 6, 7, 8) else (width, height)
-        except _BROKEN as error:
-            raise PictureError(f"damaged ({_reason(error)})") from None
+    with _opened(data) as picture, _guarded():
+        width, height = picture.size
+        return (height, width) if _orientation(picture) in (5, 6, 7, 8) else (width, height)
+
+
+def native(data: bytes) -> tuple[str, int]:
+    """How a picture that others wrote is to be read at its own size.
+
+    Returns:
+        "jpg", "png", "webp" or "raw" where that takes no conversion, else "other"; and the bytes before the pixels of
+        a raw one, else 0.
+
+    Raises:
+        PictureError: as for `dimensions`.
+    """
+    with _opened(data) as picture, _guarded():
+        found = _NAMES.get(picture.format or "", "other")
+        if found == "raw":
+            return found, len(data) - 3 * picture.width * picture.height
+        turned = found == "png" and b"eXIf" in data  # which may stand behind the pixels, that are not decoded here
+        return (found if _plain(picture, data) and not turned else "other"), 0
 
 
 def prepare(
@@ -101,18 +117,15 @@ def prepare(
     Raises:
         PictureError: it cannot be decoded, is too large to decode safely, or too small.
     """
-    with _opened(data) as picture:
-        try:
-            if min(picture.size) < min_size:
-                raise PictureError(f"refused: {picture.size[0]} x {picture.size[1]} pixels, under {min_size}")
-            found = _NAMES.get(picture.format or "", "")
-            if found and form in ("auto", found) and picture.size == (size, size):
-                picture.load()  # a damaged picture is not copied either, and only now is its info complete
-                if _plain(picture, data):
-                    return Prepared(picture.tobytes() if found == "raw" else data, found, True)
-            square, ignored = _square(picture, size, fit, colour(background))
-        except _BROKEN as error:
-            raise PictureError(f"damaged ({_reason(error)})") from None
+    with _opened(data) as picture, _guarded():
+        if min(picture.size) < min_size:
+            raise PictureError(f"refused: {picture.size[0]} x {picture.size[1]} pixels, under {min_size}")
+        found = _NAMES.get(picture.format or "", "")
+        if found and form in ("auto", found) and picture.size == (size, size):
+            picture.load()  # a damaged picture is not copied either, and only now is its info complete
+            if _plain(picture, data):
+                return Prepared(picture.tobytes() if found == "raw" else data, found, True)
+        square, ignored = _square(picture, size, fit, colour(background))
     form = "jpg" if form == "auto" else form
     return Prepared(encode(square, form), form, False, ignored)
 
@@ -123,11 +136,8 @@ def pixels(data: bytes, size: int, fit: str = "crop", background: str = "white")
     Raises:
         PictureError: it cannot be decoded, or is too large to decode safely.
     """
-    with _opened(data) as picture:
-        try:
-            return np.asarray(_square(picture, size, fit, colour(background))[0])
-        except _BROKEN as error:
-            raise PictureError(f"damaged ({_reason(error)})") from None
+    with _opened(data) as picture, _guarded():
+        return np.asarray(_square(picture, size, fit, colour(background))[0])
 
 
 def encode(picture: Image.Image, form: str) -> bytes:
@@ -242,7 +252,7 @@ def _to_srgb(picture: Image.Image, profile: object) -> tuple[Image.Image, bool]:
         return picture, False
     try:
         return ImageCms.applyTransform(picture, transform) or picture, False
-    except (ImageCms.PyCMSError, ValueError):
+    except Exception:
         return picture, True
 
 
@@ -259,27 +269,42 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | 
             return None
         target = ImageCms.createProfile("sRGB")
         return ImageCms.buildTransform(opened, target, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
-    except (ImageCms.PyCMSError, *_BROKEN):
+    except Exception:  # a damaged profile is none
         return None
 
 
 # ---------------------------------------------------------------- opening
 
 
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Pillow's many readers fail on damaged files in as many ways; each of them means the same here.
+
+    Raises:
+        PictureError: something did.
+    """
+    try:
+        yield
+    except (PictureError, UserError):
+        raise
+    except Image.UnidentifiedImageError:
+        raise PictureError("no picture that can be read") from None
+    except Exception as error:
+        raise PictureError(f"damaged ({_reason(error)})") from None
+
+
 def _opened(data: bytes) -> Image.Image:
     if data.startswith(_NPY):
         return _raw(data)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    if not data:
+        raise PictureError("an empty file")
+    with _guarded(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
             picture = Image.open(io.BytesIO(data))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise PictureError("refused: a decompression bomb, or too many pixels to open safely") from None
-    except Image.UnidentifiedImageError:
-        raise PictureError("no picture that can be read" if data else "an empty file") from None
-    except _BROKEN as error:
-        raise PictureError(f"damaged ({_reason(error)})") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise PictureError("refused: a decompression bomb, or too many pixels to open safely") from None
     if max(picture.size) > LARGEST:
         raise PictureError(f"refused: {picture.size[0]} x {picture.size[1]} pixels")
     return picture

@@ -29,12 +29,13 @@ class Ring:
 
     def __init__(self, slots: int, shape: tuple[int, ...]) -> None:
         file = _anonymous_file()
-        os.ftruncate(file, slots * int(np.prod(shape)))
+        os.ftruncate(file, slots * int(np.prod(shape)) + 1)
         self._open(file, slots, shape)
 
     def _open(self, file: int, slots: int, shape: tuple[int, ...]) -> None:
         self._file, self.slots, self.shape = file, slots, shape
-        self._pixels = np.frombuffer(mmap.mmap(file, 0), np.uint8).reshape(slots, *shape)
+        memory = np.frombuffer(mmap.mmap(file, 0), np.uint8)
+        self._pixels, self._closed = memory[:-1].reshape(slots, *shape), memory[-1:]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (reduction.DupFd(self._file), self.slots, self.shape)
@@ -46,6 +47,15 @@ class Ring:
     def __getitem__(self, number: int) -> np.ndarray:
         """Where the pixels of batch ``number`` lie, uint8 (b, S, S, 3)."""
         return self._pixels[number % self.slots]
+
+    @property
+    def closed(self) -> bool:
+        """Whether some process has said that no more batches are wanted."""
+        return bool(self._closed[0])
+
+    def close(self) -> None:
+        """Say so, to all."""
+        self._closed[0] = 1
 
 
 def _arrived(file: Any, slots: int, shape: tuple[int, ...]) -> Ring:

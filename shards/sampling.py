@@ -79,15 +79,16 @@ def check_cache(order: Order, sampling: Sampling, dataset: Dataset, limit: int) 
     if not dataset.remote or sampling.order != "windowed":
         return
     parts = len(order.shares())
-    largest = np.cumsum(np.sort(dataset.shard_bytes)[::-1])
+    # Index and labels stay in the cache for as long as the data set is open.
+    largest = dataset.sidecar_bytes + np.cumsum(np.sort(dataset.shard_bytes)[::-1])
     needed = int(largest[min(len(largest), parts * (2 * sampling.window) + 1) - 1])
     if needed <= limit:
         return
     fits = (int(np.searchsorted(largest, limit, side="right")) - 1) // (2 * parts)
     smaller = f", or give --window {fits}" if fits > 0 else ""
     raise UserError(
-        f"--window {sampling.window} may need {needed / 1e9:,.2f} GB of shards at a time and --cache-limit allows "
-        f"{limit / 1e9:,.2f}; raise --cache-limit{smaller}"
+        f"--window {sampling.window} may need {needed / 1e9:,.2f} GB at a time for shards, index and labels, and "
+        f"--cache-limit allows {limit / 1e9:,.2f}; raise --cache-limit{smaller}"
     )
 
 

@@ -13,8 +13,9 @@ from shards.sources.item import Item
 
 
 def validation(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
-    """Choose the validation part. Groups stand in an order that the seed gives them, by their names alone; each is
-    taken that brings the part closer to its share. A picture without a group is a group of its own.
+    """Choose the validation part. Groups stand in an order that the seed gives them, by their names; each is
+    taken that brings the part closer to its share. A picture without a group is a group of its own. A source that has
+    grown since may be split in another way.
 
     Args:
         items: the N pictures.

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +83,7 @@ class Stream(TorchDataset[Batch]):
         self.dataset, self.batch, self.seed, self.rank, self.world = dataset, batch, seed, rank, world
         self.sampling, self.wrong = sampling, wrong
         self.order = order_of(dataset, sampling, batch, seed)
+        self._labelled = _labelled(dataset)
         self._texts = np.array([a.kind == "text" for a in dataset.schema.attributes], bool)
         self._hinted: list[int] = []
 
@@ -111,7 +116,9 @@ class Stream(TorchDataset[Batch]):
         positions = self.positions(number)
         samples = self.order(positions)
         # For the whole global batch: every rank must know how many wrong labels all of them have together.
-        partners, found = order.partner_at(self.seed, positions, samples, labels, known, starts, self._texts)
+        partners, found = order.partner_at(
+            self.seed, positions, samples, labels, known, starts, self._texts, self._labelled
+        )
         if self.dataset.remote:
             self._prefetch(positions)
 
@@ -165,7 +172,7 @@ class Stream(TorchDataset[Batch]):
             form = dataset.format(sample)
             if form == "raw":
                 dataset.read_into(sample, out.data.cast("B"))
-            elif dataset.in_place:
+            elif form == "other":
                 fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
             else:
                 decode_into(dataset.read(sample), out)
@@ -228,11 +235,9 @@ def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) 
         UserError: the shards can no longer be had as asked.
         Failure: a shard cannot be read, no substitute for a picture was found, or a worker was killed.
     """
-    if workers:
-        for batch in _from_workers(stream, start, workers):
-            yield _copied(batch, pin_memory)
-    for number in itertools.count(start):
-        yield _copied(stream[number], pin_memory) if pin_memory else stream[number]
+    made = _from_workers(stream, start, workers) if workers else map(stream.__getitem__, itertools.count(start))
+    for batch in made:
+        yield _copied(batch, pin_memory) if workers or pin_memory else batch
 
 
 def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
@@ -246,11 +251,15 @@ def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
         collate_fn=tuple,  # the usual one makes tensors of the arrays, in shared memory
         num_workers=workers,
         prefetch_factor=_AHEAD,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_begin, ring),
     )
     iterator = iter(loader)
+
+    def end() -> None:
+        ring.close()
+        iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
+
     # The workers ignore SIGTERM, by which an exiting interpreter would end them, and then wait: end them before that.
-    end = iterator._shutdown_workers  # pyright: ignore[reportAttributeAccessIssue]
     atexit.register(end)
     try:
         for number, sent in zip(itertools.count(start), iterator, strict=False):
@@ -265,6 +274,14 @@ def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
     finally:
         end()  # now, and not when the last reference goes: an error's traceback may keep one
         atexit.unregister(end)
+
+
+def _labelled(dataset: Dataset) -> np.ndarray | None:
+    """The samples of which anything is known, int64; None if that is all of them, or none."""
+    some = np.zeros(len(dataset), bool)
+    for column in np.asarray(dataset.known).T:  # much quicker than row by row
+        some |= column
+    return None if some.all() or not some.any() else np.flatnonzero(some)
 
 
 class _Shared(TorchDataset[tuple[Any, ...]]):
@@ -324,7 +341,19 @@ def _sentence(error: UserError) -> str:
     return str(error).strip().rpartition(f"\n{kind}")[2]
 
 
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's signals reach every process of a group; the trainer decides when its workers end."""
+def _begin(ring: Ring, worker: int) -> None:
+    """In each worker: signals are the trainer's business, and no worker outlives the stream or the trainer.
+
+    Ctrl-C and a scheduler's signals reach every process of a group; and a worker may be in the middle of a fetch
+    that takes minutes.
+    """
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = os.getppid()
+
+    def leave() -> None:
+        while not ring.closed and os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(0)
+
+    threading.Thread(target=leave, name="leave with the trainer", daemon=True).start()

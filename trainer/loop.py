@@ -47,14 +47,13 @@ def train(config: Config) -> None:
         exits.enter_context(env)
         exits.enter_context(_lost_processes_explained(env))
         dataset = env.together(lambda: _open_dataset(config, env, exits))
-        order = config.order if config.order != "auto" else "windowed" if dataset.remote else "full"
-        config = replace(config, mixed_precision=env.precision, order=order)
+        run = RunDirectory(config.run_directory)
+        config = replace(config, mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
         stream = env.together(lambda: _stream(config, dataset, env))
         state = env.together(lambda: _build(config, dataset, env))
         if config.dry_run:
             return _describe(config, stream, state, env)
 
-        run = RunDirectory(config.run_directory)
         entered = env.first(lambda: _enter_run(run, config, dataset, exits))
         saved, weights = env.tell(entered or (None, None))
         if saved is not None:
@@ -103,7 +102,7 @@ def iterate(
         samples: in the data set, for the share of damaged ones.
     """
     last_save, complaint = state.images_seen, ""
-    for batch in incoming:
+    for batch in signals.awaited(incoming):
         complaint = complaint or batch.complaint
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due(config.log_every)
@@ -132,6 +131,14 @@ def iterate(
             raise _too_damaged(env, state, complaint)
         if stopping or state.images_seen >= config.total_images:
             return _leave(env, run, state, seen)
+    # A stop was asked for while the next pictures did not come.
+    if env.world > 1:  # the others may be in the middle of a step, which is never finished
+        raise Failure(
+            f"stopped ({signals.request()}) while waiting for pictures; the same command goes on from the checkpoint "
+            f"of {last_save:,} images"
+        )
+    _save(env, state, run, config.keep, last_save)
+    _leave(env, run, state, seen)
 
 
 def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, last_save: int) -> None:
@@ -262,6 +269,13 @@ def _workers(config: Config, env: Distributed) -> int:
     if config.workers is not None:
         return config.workers
     return 1 if env.device.type == "cpu" else max(1, min(8, count() // env.local_world))
+
+
+def _order_of(config: Config, dataset: Dataset, run: RunDirectory, env: Distributed) -> str:
+    """What "auto" means: as before where the run goes on, else windowed where shards are copied to a cache."""
+    if config.order != "auto":
+        return config.order
+    return env.tell(env.first(run.order)) or ("windowed" if dataset.remote else "full")
 
 
 def _order(stream: Stream) -> str:

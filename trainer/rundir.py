@@ -19,6 +19,7 @@ import shards
 from shards.errors import Failure, UserError
 from shards.files import write_bytes
 from shards.index import Dataset
+from shards.sampling import ORDERS
 from shards.schema import Schema
 from trainer import checkpoint
 from trainer.config import Config, compare
@@ -88,6 +89,17 @@ class RunDirectory:
             )
         checkpoint.set_damaged_aside(self.path, saved)
         return saved
+
+    def order(self) -> str | None:
+        """The order that a run which can go on has its pictures in, so that "auto" stays what it was; else None."""
+        if not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
+            return None
+        try:
+            content = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return None
+        order = content.get("order") if isinstance(content, dict) else None
+        return order if order in ORDERS else None
 
     def write_identity(self, config: Config, dataset: Dataset) -> None:
         """Note what this run is: options, vocabulary, a sample of the data's labels."""

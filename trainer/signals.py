@@ -8,15 +8,26 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType
+from typing import TypeVar
 
 # One Ctrl-C can arrive twice: from the terminal, and passed on by the launcher that heard it too.
 _PATIENCE = 3.0  # seconds after which another Ctrl-C is a person who does not want to wait for the checkpoint
+
+_GRACE = 10.0  # seconds that the next batch may still take when a stop was asked for
+
+T = TypeVar("T")
 
 _received: str | None = None
 _received_at = 0.0
 _parent = os.getppid()  # noted at once: a launcher that dies during the imports is missed too
 _launched = False
+_waiting = False
+
+
+class Overdue(BaseException):
+    """A stop was asked for, and what the run waits for does not come."""
 
 
 def install() -> None:
@@ -24,6 +35,7 @@ def install() -> None:
     global _launched
     for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
         signal.signal(getattr(signal, name), _handle)
+    signal.signal(signal.SIGALRM, _end_waiting)
     # `accelerate launch` marks its children so. When only the launcher is signalled it dies alone and would leave
     # the trainer writing on unseen; a shell that exits (nohup) is no such case.
     _launched = "ACCELERATE_MIXED_PRECISION" in os.environ
@@ -36,10 +48,35 @@ def request() -> str | None:
     return _received
 
 
+def awaited(coming: Iterator[T]) -> Iterator[T]:
+    """What comes, one by one; ends when a stop was asked for and the next one does not come for some seconds.
+
+    A server that does not answer would otherwise keep a run from being saved until it is killed.
+    """
+    global _waiting
+    while True:
+        try:
+            _waiting = True
+            try:
+                item = next(coming)
+            finally:
+                _waiting = False
+        except (StopIteration, Overdue):
+            return
+        yield item
+
+
+def _end_waiting(number: int, frame: FrameType | None) -> None:
+    if _waiting:
+        raise Overdue
+    signal.setitimer(signal.ITIMER_REAL, 1.0)  # the run is in a step; look again
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     global _received, _received_at
     now = time.monotonic()
     if _received is None:
         _received, _received_at = signal.Signals(number).name, now
+        signal.setitimer(signal.ITIMER_REAL, _GRACE)
     elif number == signal.SIGINT and now - _received_at > _PATIENCE:
         raise KeyboardInterrupt

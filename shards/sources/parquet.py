@@ -119,9 +119,11 @@ class _Table:
             yield from ({} for _ in range(self.file.metadata.num_rows))
             return
         for batch in self._batches(asked, 256):
-            for row in batch.to_pylist():
+            with self._explained():
+                rows = batch.to_pylist()
+            for row in rows:
                 if isinstance(inner := row.get(self.image), dict):
-                    row[self.image] = inner.get("path")
+                    row[self.image] = inner["path"] if isinstance(inner.get("path"), str) else None
                 yield row
 
     def _batches(self, columns: list[str], size: int) -> Iterator[Any]:
