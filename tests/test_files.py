@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,11 @@ def test_what_the_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
     if Path("/dev/full").exists():
         with pytest.raises(Failure, match=r"the disk is full: .*make room"), files.explained(tmp_path / "x"):
             Path("/dev/full").write_text("x")
+
+
+def test_names_that_are_no_utf_8_are_kept_in_json(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "x.json", {"name": "caf\udce9", "word": "é"})
+    assert json.loads((tmp_path / "x.json").read_bytes()) == {"name": "caf\udce9", "word": "é"}
 
 
 def test_a_folder_takes_an_empty_name_only(tmp_path: Path) -> None:

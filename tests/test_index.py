@@ -98,6 +98,16 @@ def test_few_files_stay_open(packed: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(list(Path("/dev/fd").iterdir())) <= before + 1
 
 
+def test_reads_beyond_the_open_files_look_at_no_other_shard(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is ever evicted, opening one more shard costs no look at those that are open."""
+    looks: list[int] = []
+    monkeypatch.setattr(index._Handle, "removed", lambda handle: bool(looks.append(handle.number)))
+    monkeypatch.setattr(index, "_OPEN_FILES", 2)
+    dataset = Dataset.open(packed)
+    assert sorted(numbers(dataset)) == [*range(12)] and len(dataset.shards) > 2
+    assert not looks
+
+
 def test_the_fingerprint_follows_the_content(packed: Path, copy: Path) -> None:
     original = Dataset.open(packed).fingerprint
     assert Dataset.open(copy).fingerprint == original

@@ -286,6 +286,17 @@ def test_without_a_contradiction_there_is_no_wrong_label(labels: np.ndarray, kno
     assert np.array_equal(partners, positions)
 
 
+def test_wrong_labels_come_from_the_pool() -> None:
+    """Among a thousand pictures without labels, drawing from all would hardly ever find one."""
+    labels, known = np.zeros((1006, LABELS.shape[1]), np.float32), np.zeros((1006, KNOWN.shape[1]), bool)
+    labels[1000:], known[1000:] = LABELS, KNOWN
+    positions, pool = np.arange(600, dtype=np.int64), np.arange(1000, 1006)
+    samples = pool[positions % 6]
+    partners, found = order.partner_at(0, positions, samples, labels, known, STARTS, pool=pool)
+    assert found.all() and partners.min() >= 1000
+    assert order.contradicts(labels[samples], known[samples], labels[partners], known[partners], STARTS).all()
+
+
 def test_wrong_labels_are_drawn_evenly() -> None:
     positions = np.arange(60_000, dtype=np.int64)
     samples = np.zeros(len(positions), np.int64)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from shards import pictures
+from shards.decode import decode
 from shards.errors import UserError
-from shards.pictures import PictureError, dimensions, prepare
+from shards.pictures import PictureError, dimensions, native, prepare
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -154,6 +156,37 @@ def test_bytes_of_any_kind_are_a_picture_or_a_picture_error(noise: bytes, at: in
         except PictureError:
             continue
         assert shape == (8, 8, 3)
+
+
+def upside(form: str) -> bytes:
+    """A picture that its EXIF notes say is to be turned."""
+    notes = Image.Exif()
+    notes[0x0112], notes[0x010E] = 6, "some words"
+    return encoded(halves(16, 16), form, exif=notes)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG", "TIFF"])
+@given(st.lists(st.tuples(st.integers(0, 160), st.integers(0, 255)), min_size=1, max_size=4))
+@example([(41, 74)])  # Pillow answers these by a struct.error
+def test_damaged_notes_are_a_picture_or_a_picture_error(form: str, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(upside(form))
+    for at, value in changes:
+        data[at % len(data)] = value
+    for look in (dimensions, native, lambda data: prepare(data, 8), lambda data: pictures.pixels(data, 8)):
+        with contextlib.suppress(PictureError):
+            look(bytes(data))
+    with contextlib.suppress(ValueError):
+        decode(bytes(data), 16)
+
+
+def test_how_a_picture_is_read_at_its_own_size() -> None:
+    plain = halves(16, 16)
+    forms = {form: native(encoded(plain, form))[0] for form in ("JPEG", "PNG", "WEBP", "BMP", "GIF")}
+    assert forms == {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "other", "GIF": "other"}
+    assert {native(upside(form))[0] for form in ("JPEG", "WEBP", "PNG")} == {"other"}
+    array = npy(np.asarray(plain))
+    assert native(array) == ("raw", len(array) - 16 * 16 * 3)
+    assert native(encoded(plain.convert("L")))[0] == native(encoded(plain.convert("RGBA")))[0] == "other"
 
 
 def npy(array: np.ndarray) -> bytes:

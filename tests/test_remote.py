@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import torch
 from fsspec.registry import _registry as loaded
 from hypothesis import given
 from hypothesis import strategies as st
-from launching import make_dataset
+from launching import TINY, checkpoints, make_dataset, start
 from servers import Unreliable
 
 from shards import cache, remote
@@ -25,6 +26,7 @@ from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.location import Location, join, locate
 from shards.remote import Connection, Patience
+from shards.sampling import Sampling
 from shards.stream import Stream, batches
 
 QUICK = Patience(tries=3, stall=0.5, deadline=3, delay=0.02)
@@ -167,6 +169,35 @@ def test_a_stalling_server_is_left(server: Unreliable, tmp_path: Path, monkeypat
     dataset = Dataset.open(server.url, cache=tmp_path)
     with pytest.raises(Failure, match="after 3 tries"):
         dataset.read(0)
+
+
+def test_a_stream_is_left_while_its_server_stalls(server: Unreliable, tmp_path: Path) -> None:
+    dataset = Dataset.open(server.url, cache=tmp_path)
+    stream = batches(Stream(dataset, 4, 0, sampling=Sampling("windowed", 1)), 0, workers=2)
+    next(stream)
+    server.fault = lambda method, path, before: "stall" if path.endswith(".tar") else None
+    before = set(multiprocessing.active_children())
+    begun = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - begun < 4, "no worker is waited for that waits for the server"
+    assert before and not before & set(multiprocessing.active_children())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_asked_to_stop_while_its_server_stalls_is_saved(server: Unreliable, tmp_path: Path, workers: int) -> None:
+    server.fault = lambda method, path, before: "stall" if path.endswith(".tar") and "000003" in path else None
+    run = tmp_path / "run"
+    words = [*TINY, "--shards", server.url, "--cache", tmp_path / "cache", "--run", run, "--order", "full"]
+    environment = {"CGAN_REMOTE_STALL": "60", "CGAN_REMOTE_DEADLINE": "200"}
+    with start(*words, "--total-images", 100_000, "--workers", workers, **environment) as process:
+        end = time.monotonic() + 60
+        while not server.gets("000003.tar"):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=40)[0]
+    assert process.returncode == 0 and "stopped (SIGTERM) and saved at" in output, output
+    assert "Traceback" not in output and len(checkpoints(run)) == 1
 
 
 def test_a_shorter_file_is_told_at_once(local: Dataset, tmp_path: Path) -> None:

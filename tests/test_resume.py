@@ -130,6 +130,14 @@ def test_other_options_are_refused_with_what_differs(data: Path, unbroken: Path)
     assert "Traceback" not in done.stderr
 
 
+def test_a_local_run_goes_on_from_a_cache(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """With a cache the order would be windowed by default; a run that goes on keeps the one it had."""
+    run = tmp_path / "run"
+    train(*run_words(data, run, 256))
+    train(*run_words(data, run), "--cache", tmp_path / "cache")
+    assert_same_run(run, unbroken)
+
+
 def test_another_data_set_is_refused(unbroken: Path, tmp_path: Path) -> None:
     other = make_dataset(tmp_path, count=63)
     done = train(*run_words(other.path, unbroken), expect=2)

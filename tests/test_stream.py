@@ -107,6 +107,14 @@ def test_every_epoch_shows_every_picture_once_across_batches(dataset: Dataset) -
         assert sorted(image.tobytes() for image in seen[epoch * 50 : (epoch + 1) * 50]) == every
 
 
+def test_the_labelled_find_wrong_labels_among_many_unlabelled(half_labelled: Dataset) -> None:
+    """Of 90 pictures 30 have labels: as likely a contradiction as if there were only those."""
+    batches = take(Stream(half_labelled, 90, 0), 0, 4)
+    labelled = torch.cat([batch.known.any(1) for batch in batches])
+    found = torch.cat([batch.has_wrong for batch in batches]).bool()
+    assert labelled.sum() == 120 and torch.equal(found, labelled)
+
+
 def test_windows_use_few_shards_at_a_time(half_labelled: Dataset) -> None:
     stream = Stream(half_labelled, 8, 0, sampling=Sampling("windowed", 2))
     drawn = ids(stream, 0, 45).ravel().reshape(-1, 90)
@@ -163,11 +171,12 @@ def test_a_window_must_fit_into_the_cache(half_labelled: Dataset, monkeypatch: p
     monkeypatch.setattr(half_labelled, "remote", True)
     sampling, largest = Sampling("windowed", 2), int(half_labelled.shard_bytes.max())
     order = Stream(half_labelled, 8, 0, sampling=sampling).order
-    check_cache(order, sampling, half_labelled, 5 * largest)
+    beside = half_labelled.sidecar_bytes  # index and labels stay in the cache too
+    check_cache(order, sampling, half_labelled, 5 * largest + beside)
     with pytest.raises(UserError, match=r"--window 2 may need .* raise --cache-limit, or give --window 1$"):
-        check_cache(order, sampling, half_labelled, 4 * largest)
+        check_cache(order, sampling, half_labelled, 4 * largest + beside)
     with pytest.raises(UserError, match=r"raise --cache-limit$"):
-        check_cache(order, sampling, half_labelled, largest)
+        check_cache(order, sampling, half_labelled, largest + beside)
 
 
 def test_coming_shards_are_named_when_they_change(half_labelled: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
