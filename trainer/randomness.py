@@ -1,4 +1,4 @@
-"""Noise that belongs to a picture of the stream, not to a process: drawn from (seed, purpose, position).
+"""Numbers that belong to a picture of the stream, not to a process: drawn from (seed, purpose, position).
 
 Whoever carries position p, and whenever, draws the same z for it; no generator's state is saved.
 """
@@ -11,6 +11,24 @@ import torch
 from torch import Tensor
 
 from shards import keyed
+
+
+def uniform(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers evenly spread over (0, 1), both ends left out, one vector a position.
+
+    Args:
+        seed: the run's seed.
+        purpose: what the numbers are for; other purposes draw differently.
+        positions: int64 (B,), global positions in the stream.
+        size: length of each vector.
+        dtype: bfloat16 or wider.
+
+    Returns:
+        (B, size) of ``dtype``.
+    """
+    below_one = 1 - torch.finfo(dtype).eps / 2  # rounding must not carry a number to 1
+    numbers = _uniform(keyed.key(seed, purpose), positions, size)
+    return numbers.to(dtype).clamp(max=below_one).to(positions.device)
 
 
 def normal(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -28,13 +46,16 @@ def normal(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.d
         (B, size) of ``dtype``.
     """
     pairs = -(-size // 2)
-    device = positions.device
-    if device.type == "mps":  # has no float64
-        positions = positions.cpu()
-    channel = torch.arange(2 * pairs, device=positions.device)
-    word = keyed.bits(keyed.key(seed, purpose), positions[:, None], channel)
-    uniform = (word.double() + 0.5) / 2**32  # inside (0, 1): the logarithm stays finite
-    radius = torch.sqrt(-2 * torch.log(uniform[:, :pairs]))
-    angle = 2 * math.pi * uniform[:, pairs:]
+    numbers = _uniform(keyed.key(seed, purpose), positions, 2 * pairs)
+    radius = torch.sqrt(-2 * torch.log(numbers[:, :pairs]))  # inside (0, 1): the logarithm stays finite
+    angle = 2 * math.pi * numbers[:, pairs:]
     both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
-    return both[:, :size].to(dtype).to(device)
+    return both[:, :size].to(dtype).to(positions.device)
+
+
+def _uniform(key: int, positions: Tensor, size: int) -> Tensor:
+    """float64 (B, size) in (0, 1), on the positions' device if it has float64."""
+    if positions.device.type == "mps":  # has none
+        positions = positions.cpu()
+    channel = torch.arange(size, device=positions.device)
+    return (keyed.bits(key, positions[:, None], channel).double() + 0.5) / 2**32
