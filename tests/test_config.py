@@ -63,6 +63,12 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--betas", "0,1"], "--betas: 1.0 is above"),
         (["--total-images", "0"], "--total-images: 0 is below 1"),
         (["--seed", "-1"], "--seed: -1 is below 0"),
+        (["--augment", "aba"], "--augment: 'aba' is not one of none, diff, ada; did you mean 'ada'?"),
+        (["--augment", "diff", "--augment-kinds", ""], "--augment-kinds names no change for --augment diff"),
+        (["--augment", "diff", "--augment-kinds", "color,cutoff"], "did you mean 'cutout'?"),
+        (["--flip"], "--flip: nothing is mirrored without augmentation"),
+        (["--augment", "ada", "--ada-speed", "0"], "--ada-speed: 0.0 must be above 0"),
+        (["--augment", "ada", "--ada-target", "1.5"], "--ada-target: 1.5 is above 1"),
     ],
 )
 def test_a_bad_combination_is_one_sentence(words: list[str], expected: str) -> None:
@@ -80,7 +86,8 @@ def test_the_options_that_stay() -> None:
     """Scripts of other people hold these names."""
     promised = (
         "shards preset run total_images batch seed workers mixed_precision threads checkpoint_every grid_every "
-        "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from"
+        "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
+        "augment augment_kinds flip ada_target ada_speed"
     )
     shown = config.usage("train")
     for name in promised.split():
@@ -109,6 +116,16 @@ def test_the_order_of_older_runs_was_full() -> None:
         "  unlabelled-share: None there, 0.5 now"
     ]
     assert config.compare(saved, Config(order="full", cache_limit=1, damaged_limit=0.5, shards="s3://there/data")) == []
+
+
+def test_runs_older_than_augmentation_go_on_without() -> None:
+    saved = {name: v for name, v in Config().to_dict().items() if not name.startswith(("augment", "flip", "ada_"))}
+    assert config.compare(saved | {"order": "auto"}, Config()) == []
+    changed = config.compare(saved | {"order": "auto"}, Config(augment="diff", augment_kinds=("color",)))
+    assert changed == [
+        "  augment: none there, diff now",
+        "  augment-kinds: ['color', 'translation', 'cutout'] there, ['color'] now",
+    ]
 
 
 def test_a_share_without_labels_is_below_one() -> None:

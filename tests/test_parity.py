@@ -29,6 +29,19 @@ def finished(folder: Path, data: Path, processes: int, accumulate: int, *words: 
     return run
 
 
+def assert_within(one: Path, other: Path, distance: float) -> None:
+    """Both ended with the same tensors, and logged the same twenty rows."""
+    expected, found = tensors(one), tensors(other)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        if CANCELS not in name:
+            assert np.allclose(found[name], value, rtol=0, atol=distance), (name, np.abs(found[name] - value).max())
+    rows = metrics(one)
+    assert len(rows) == 20
+    for row, ours in zip(rows, metrics(other), strict=True):
+        assert row == pytest.approx(ours, rel=1e-7, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("loss", "mismatch"),
     [
@@ -39,16 +52,18 @@ def finished(folder: Path, data: Path, processes: int, accumulate: int, *words: 
 )
 def test_float64_weights_agree_after_twenty_steps(data: Path, tmp_path: Path, loss: str, mismatch: str) -> None:
     words = ("--dtype", "float64", "--total-images", 320, "--loss", loss, "--mismatch", mismatch, "--penalty-every", 4)
-    one = finished(tmp_path, data, 1, 1, *words)
-    expected, rows = tensors(one), metrics(one)
-    assert len(rows) == 20
-    other = finished(tmp_path, data, 2, 2, *words)
-    found = tensors(other)
-    for name, value in expected.items():
-        if CANCELS not in name:
-            assert np.allclose(found[name], value, rtol=0, atol=1e-8), (name, np.abs(found[name] - value).max())
-    for row, ours in zip(rows, metrics(other), strict=True):
-        assert row == pytest.approx(ours, rel=1e-7, abs=1e-9)
+    assert_within(finished(tmp_path, data, 1, 1, *words), finished(tmp_path, data, 2, 2, *words), 1e-8)
+
+
+@pytest.mark.long
+def test_float64_weights_agree_after_twenty_steps_under_ada(data: Path, tmp_path: Path) -> None:
+    """Its probability is decided by the whole global batch, and decides what every process does to its pictures."""
+    words = ("--dtype", "float64", "--total-images", 320, "--penalty-every", 4)
+    words += ("--augment", "ada", "--flip", "--ada-speed", 200, "--ada-target", 0.05)
+    one, other = finished(tmp_path, data, 1, 1, *words), finished(tmp_path, data, 2, 2, *words)
+    assert_within(one, other, 1e-8)
+    probabilities = [row["augment/p"] for row in metrics(one)]
+    assert len(set(probabilities)) >= 3, probabilities
 
 
 def test_float32_gradients_of_a_step_agree(data: Path, tmp_path: Path) -> None:

@@ -51,6 +51,19 @@ def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Pa
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path, processes: int) -> None:
+    """Stopped between two moves of ADA's probability, whose sums of signs so far are part of the checkpoint."""
+    words = ("--augment", "ada", "--flip", "--ada-speed", 500, "--ada-target", 0.05, "--log-every", 16)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole), *words, processes=processes)
+    for images in (240, 288, 512):  # 15 steps, 18 steps: neither is a multiple of four
+        train(*run_words(data, run, images), *words, processes=processes)
+    assert len({row["augment/p"] for row in metrics(whole)}) >= 3
+    assert_same_run(run, whole)
+
+
 def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(*run_words(data, run))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pytest
 import torch
 from launching import make_dataset
 
 from shards.stream import Stream
-from trainer import config
+from trainer import checkpoint, config
 from trainer.distributed import Distributed
 from trainer.state import TrainingState, architecture_of
 
@@ -45,6 +47,37 @@ def test_the_average_follows_and_is_what_starts_equal(tmp_path: Path) -> None:
     moved = [(a - b).abs().max().item() for a, b in pairs]
     assert max(moved) > 0, "an average is not the newest weights"
     assert max(moved) < 0.1
+
+
+@pytest.mark.parametrize("words", ["--augment diff --flip", "--augment diff --augment-kinds cutout", "--augment ada"])
+def test_augmentation_trains(tmp_path: Path, words: str) -> None:
+    """With penalties, which need second derivatives of all that lies between their pictures and D's logits."""
+    states = [
+        make_state(tmp_path / name, "--penalty-every", "2", *asked) for name, asked in (("a", words.split()), ("b", []))
+    ]
+    (state, stream), (plain, _) = states
+    if state.adaptive is not None:
+        state.adaptive.p += 0.9
+    for number in range(2):
+        values = {name: value.item() for name, value in state.step(stream[number], measure=True).items()}
+        others = plain.step(stream[number], measure=True)
+        assert all(math.isfinite(value) for value in values.values())
+        assert -1 <= values["augment/sign"] <= 1
+        assert values["loss/d"] != others["loss/d"].item()
+        assert ("augment/p" in values) == ("ada" in words) and "augment/p" not in others
+
+
+def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
+    """Every fourth step, also of a run that goes on."""
+    state, stream = make_state(tmp_path, "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
+    found = [state.step(stream[number], measure=False)["augment/p"].item() for number in range(6)]
+    assert found == [0, 0, 0, 0.5, 0.5, 0.5]
+    state.pool()
+    other, _ = make_state(tmp_path / "again", "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
+    path = checkpoint.save(tmp_path / "run", state.values(), state.files(), keep=1)
+    other.load(checkpoint.read(path))
+    found = [[s.step(stream[number], measure=False)["augment/p"].item() for number in (6, 7)] for s in (state, other)]
+    assert found == [[0.5, 1.0]] * 2
 
 
 def test_a_mismatch_of_no_weight_is_not_computed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainer.augment import Augment, augment, unchanged
 from trainer.distributed import Distributed
 from trainer.losses import LOSSES
 from trainer.networks import Architecture, build
@@ -52,6 +53,11 @@ def make_method(loss: str, mismatch: str = "real", gamma: float = 0.5) -> Method
     return Method(LOSSES[loss], mismatch, 0.7, gamma, penalty_every=4, noise=NOISE, seed=3)
 
 
+def ada(pictures: Tensor, purpose: str, position: Tensor) -> Tensor:
+    return augment(pictures, 3, purpose, position, policy="ada", p=0.7, flip=True)
+
+
+AUGMENT = pytest.mark.parametrize("t", [unchanged, ada])
 COUNTS = GlobalCounts(batch=BATCH, wrong=BATCH - 1)
 
 
@@ -59,24 +65,25 @@ def gradients(player: Player) -> list[Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in player.module.parameters()]
 
 
+@AUGMENT
 @pytest.mark.parametrize("mismatch", ["real", "generated", "none"])
 @pytest.mark.parametrize("penalise", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise: bool) -> None:
-    """Against separate forwards of each part, written out."""
+def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise: bool, t: Augment) -> None:
+    """Against separate forwards of each part, written out; the penalty is on slopes in what D sees."""
     d, g = make_players()
     x, y, k, wrong_y, wrong_k, has_wrong, position = batch = make_batch()
-    method = make_method(loss, mismatch)
+    method = replace(make_method(loss, mismatch), augment=t)
     scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise, measure=True)
     ours = gradients(d)
 
     z = normal(3, "noise of D", position, NOISE, torch.float64)
-    x_hat = g.module(z, y, k).detach().requires_grad_()
-    x = x.clone().requires_grad_()
+    x_hat = t(g.module(z, y, k), "augmentation of x̂ in D", position).detach().requires_grad_()
+    x = t(x, "augmentation of x in D", position).clone().requires_grad_()
     real, fake = d.module(x, y, k), d.module(x_hat, y, k)
     total = method.loss.discriminator(real, fake) / BATCH
     if mismatch != "none":
-        of_wrong = g.module(z, wrong_y, wrong_k).detach()
+        of_wrong = t(g.module(z, wrong_y, wrong_k), "augmentation of x̂ of ŷ in D", position).detach()
         wrong = d.module(x, wrong_y, wrong_k) if mismatch == "real" else d.module(of_wrong, y, k)
         total = total + 0.7 * (method.loss.mismatch(real, wrong) * has_wrong).sum() / (BATCH - 1)
     if penalise:
@@ -88,19 +95,23 @@ def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise
     for own, defined in zip(ours, gradients(d), strict=True):
         torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
     assert scalars["loss/d"].item() == pytest.approx(total.item(), rel=1e-10)
+    assert scalars["augment/sign"].item() == pytest.approx(real.sign().mean().item())
     norm = torch.stack([o.square().sum() for o in ours]).sum().sqrt()
     assert scalars["grad/d"].item() == pytest.approx(norm.item(), rel=1e-10)
 
 
+@AUGMENT
 @pytest.mark.parametrize("loss", LOSSES)
-def test_generator_step_is_its_definition(loss: str) -> None:
+def test_generator_step_is_its_definition(loss: str, t: Augment) -> None:
     d, g = make_players()
     x, y, k, _, _, _, position = batch = make_batch()
-    method = make_method(loss)
+    method = replace(make_method(loss), augment=t)
     scalars = generator_step(d, g, [batch], COUNTS, method, make_env(), measure=True)
     ours = gradients(g)
     z = normal(3, "noise of G", position, NOISE, torch.float64)
-    total = method.loss.generator(d.module(g.module(z, y, k), y, k), d.module(x, y, k).detach()) / BATCH
+    x_hat = t(g.module(z, y, k), "augmentation of x̂ in G", position)
+    x = t(x, "augmentation of x in G", position)
+    total = method.loss.generator(d.module(x_hat, y, k), d.module(x, y, k).detach()) / BATCH
     g.optimizer.zero_grad()
     total.backward()
     for own, defined in zip(ours, gradients(g), strict=True):
@@ -108,13 +119,14 @@ def test_generator_step_is_its_definition(loss: str) -> None:
     assert scalars["loss/g"].item() == pytest.approx(total.item(), rel=1e-10)
 
 
+@AUGMENT
 @pytest.mark.parametrize("mismatch", ["real", "generated"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_accumulation_equals_the_large_batch(loss: str, mismatch: str) -> None:
+def test_accumulation_equals_the_large_batch(loss: str, mismatch: str, t: Augment) -> None:
     whole, parts = [], []
     for micro_batches, collected in (([make_batch()], whole), (split(make_batch(), 4), parts)):
         d, g = make_players(lr=1e-2)
-        method, env = make_method(loss, mismatch), make_env()
+        method, env = replace(make_method(loss, mismatch), augment=t), make_env()
         scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True, measure=True)
         scalars |= generator_step(d, g, micro_batches, COUNTS, method, env, measure=True)
         collected.extend([*gradients(d), *gradients(g), *d.module.parameters(), *g.module.parameters()])
@@ -177,6 +189,29 @@ def test_trap_penalty_steps_run_in_full_precision_inside_the_forward() -> None:
     d, _ = make_players(torch.float32)
     assert dtypes_inside(d, penalise=False) == {torch.bfloat16}
     assert dtypes_inside(d, penalise=True) == {torch.float32}
+
+
+@pytest.mark.parametrize("mismatch", ["real", "generated", "none"])
+def test_each_picture_is_augmented_once_in_full_precision(mismatch: str) -> None:
+    """A real picture meets both of its labels as one, x and x̂ draw differently, and autocast would round colours."""
+    seen: list[str] = []
+
+    def watch(pictures: Tensor, purpose: str, position: Tensor) -> Tensor:
+        assert not torch.is_autocast_enabled("cpu")
+        assert pictures.dtype == torch.float32 and len(pictures) == len(position) == BATCH
+        assert pictures.requires_grad == (purpose == "augmentation of x̂ in G")
+        seen.append(purpose)
+        return pictures
+
+    d, g = make_players(torch.float32)
+    batch, env = [make_batch(torch.float32)], make_env("bf16")
+    method = replace(make_method("relativistic", mismatch), augment=watch)
+    for penalise in (False, True):
+        discriminator_step(d, g, batch, COUNTS, method, env, penalise=penalise, measure=False)
+    of_each = 3 if mismatch == "generated" else 2
+    assert seen[:of_each] == seen[of_each:]
+    generator_step(d, g, batch, COUNTS, method, env, measure=False)
+    assert len(set(seen)) == of_each + 2 and len(seen) == 2 * of_each + 2
 
 
 def test_without_any_wrong_label_part_three_is_zero() -> None:

@@ -92,6 +92,20 @@ class Config:
     mismatch_weight: float = option(1.0, "weight of that part of its loss", minimum=0)
     gamma: float = option(0.2, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)
     penalty_every: int = option(16, "steps between two penalties, each counting as many times", minimum=1)
+    # augmentation of what the discriminator sees
+    augment: str = option(
+        "none",
+        "how pictures are changed before the discriminator sees them; against learning few of them by heart",
+        choices=("none", "diff", "ada"),
+    )
+    augment_kinds: tuple[str, ...] = option(
+        ("color", "translation", "cutout"), "changes of diff", choices=("color", "translation", "cutout")
+    )
+    flip: bool = option(False, "pictures may be mirrored by diff and ada; not for text and glyphs")
+    ada_target: float = option(
+        0.6, "mean sign of D's logits of real pictures that ada holds; less: changes more", above=-1, maximum=1
+    )
+    ada_speed: float = option(500_000, "images in which ada's probability can go from 0 to 1", above=0)
     # optimization
     lr_g: float = option(2e-3, "generator's learning rate (Adam)", above=0)
     lr_d: float = option(2e-3, "discriminator's learning rate (Adam)", above=0)
@@ -140,6 +154,10 @@ class Config:
             raise UserError(
                 "--gamma 0: the relativistic loss diverges without its gradient penalties; use a --gamma above 0"
             )
+        if self.augment == "diff" and not self.augment_kinds:
+            raise UserError("--augment-kinds names no change for --augment diff; name some, or use --augment none")
+        if self.augment == "none" and self.flip:
+            raise UserError("--flip: nothing is mirrored without augmentation; add --augment diff or --augment ada")
         if self.unlabelled_share == 1:
             raise UserError("--unlabelled-share 1 leaves nothing to learn labels from; give a share below 1")
         if self.dtype == "float64" and self.mixed_precision not in ("auto", "no"):

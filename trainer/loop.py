@@ -144,7 +144,7 @@ def iterate(
 def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, last_save: int) -> None:
     if not state.is_finite():
         raise _broken("weights", state.images_seen, last_save)
-    state.average_buffers()
+    state.pool()
     values = {**state.values(), **run.identity}
     env.first(lambda: run.save(values, state.files(), keep))
 

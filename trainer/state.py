@@ -13,6 +13,8 @@ from shards import keyed
 from shards.errors import UserError
 from shards.stream import Batch
 from trainer import checkpoint
+from trainer.augment import Augment, augment, unchanged
+from trainer.augment.adaptive import AdaptiveProbability
 from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.ema import ExponentialMovingAverage
@@ -35,6 +37,10 @@ class TrainingState:
         self.dtype = getattr(torch, config.dtype)
         self.images_seen = 0
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
+        self.adaptive: AdaptiveProbability | None = None
+        if config.augment == "ada":
+            ada = (config.ada_target, config.ada_speed, config.batch)
+            self.adaptive = AdaptiveProbability(*ada, env.device, self.dtype)
         self.method = Method(
             loss=LOSSES[config.loss],
             mismatch=config.mismatch if config.mismatch_weight else "none",
@@ -43,11 +49,24 @@ class TrainingState:
             penalty_every=config.penalty_every,
             noise=config.noise_size,
             seed=config.seed,
+            augment=self._augmentation(),
         )
         g, d = fresh_networks(architecture, config.seed)
         self.ema = ExponentialMovingAverage(self._place(g), config.ema_half_life, config.ema_ramp)
         self.g = self._player(g, config.lr_g)
         self.d = self._player(d, config.lr_d)
+
+    def _augmentation(self) -> Augment:
+        """T of the options, with ADA's probability as it is when T is applied."""
+        config, adaptive = self.config, self.adaptive
+        if config.augment == "none":
+            return unchanged
+
+        def transform(pictures: Tensor, purpose: str, positions: Tensor) -> Tensor:
+            policy, p = ("ada", adaptive.p) if adaptive is not None else (config.augment_kinds, 1.0)
+            return augment(pictures, config.seed, purpose, positions, policy=policy, p=p, flip=config.flip)
+
+        return transform
 
     def _place(self, module: nn.Module) -> nn.Module:
         return module.to(self.env.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -73,6 +92,10 @@ class TrainingState:
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
         scalars = discriminator_step(*players, penalise=penalise, measure=measure)
         scalars |= generator_step(*players, measure=measure)
+        if self.adaptive is not None:
+            self.adaptive.count(scalars["augment/sign"])
+            self.adaptive.update(step, self.env.add)
+            scalars["augment/p"] = self.adaptive.p / self.env.world  # a share of it
         self.ema.update(self.g.module, self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
         return scalars
@@ -88,8 +111,10 @@ class TrainingState:
 
     # -------------------------------------------------------- saving and loading
 
-    def average_buffers(self) -> None:
-        """Let the processes agree on BatchNorm's statistics, before rank 0 saves its own; all processes call this."""
+    def pool(self) -> None:
+        """Let rank 0 save what all processes saw: BatchNorm's statistics and ADA's sums; all processes call this."""
+        if self.adaptive is not None:
+            self.adaptive.pool(self.env.add, self.env.is_first)
         for module in (self.g.module, self.d.module, self.ema.module):
             self.env.average_buffers(module)
 
@@ -100,7 +125,8 @@ class TrainingState:
 
     def files(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, by checkpoint file."""
-        return {
+        ada = {"ada": self.adaptive.tensors()} if self.adaptive is not None else {}
+        return ada | {
             "ema": checkpoint.module_tensors(self.ema.module),
             "generator": checkpoint.module_tensors(self.g.module),
             "discriminator": checkpoint.module_tensors(self.d.module),
@@ -135,6 +161,8 @@ class TrainingState:
             ):
                 checkpoint.load_module(player.module, saved.tensors(network))
                 checkpoint.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
+            if self.adaptive is not None:
+                self.adaptive.load(saved.tensors("ada"), self.env.is_first)
         if saved.state["scaler"]:
             self.env.scaler.load_state_dict(saved.state["scaler"])
         self.images_seen = saved.images_seen

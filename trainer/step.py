@@ -1,9 +1,10 @@
 """The method on one screen: one update of the discriminator, one update of the generator.
 
 Symbols of the papers: x real pictures, y their labels (with the mask k of what is known), ŷ labels that are wrong for
-x, z noise, x̂ = G(z, y). Both functions take the micro-batches of this process's share of the global batch, add up
-their gradients and step once. Losses are sums; dividing them by the counts of the *global* batch makes the update
-independent of how many processes and micro-batches carried it (DDP averages over the world, hence ``· world``).
+x, z noise, x̂ = G(z, y), T the augmentation through which D sees every picture. Both functions take the micro-batches
+of this process's share of the global batch, add up their gradients and step once. Losses are sums; dividing them by the
+counts of the *global* batch makes the update independent of how many processes and micro-batches carried it (DDP
+averages over the world, hence ``· world``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainer.augment import Augment, unchanged
 from trainer.distributed import Distributed
 from trainer.losses import AdversarialLoss, gradient_penalty
 from trainer.randomness import normal
@@ -54,6 +56,7 @@ class Method:
     penalty_every: int = 16  # steps; the penalty counts this many times when it is due
     noise: int = 100  # length of z
     seed: int = 0
+    augment: Augment = unchanged  # T: of a picture, what for and its position
 
 
 @dataclass
@@ -76,7 +79,7 @@ def discriminator_step(
     penalise: bool,
     measure: bool,
 ) -> Scalars:
-    """Make D tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ).
+    """Make D tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ), all as T(x).
 
     Args:
         penalise: add the lazy gradient penalty; such a step runs in full precision.
@@ -86,6 +89,7 @@ def discriminator_step(
         Detached scalars on the device: this process's share of each, to be added over all processes.
     """
     d.optimizer.zero_grad(set_to_none=True)
+    augment = method.augment
     scalars: Scalars = {}
     for x, y, k, wrong_y, wrong_k, has_wrong, position in env.synchronised_at_last(d.wrapped, micro_batches):
         z = normal(method.seed, "noise of D", position, method.noise, x.dtype)
@@ -93,9 +97,13 @@ def discriminator_step(
             x_hat = g.module(z, y, k).to(x.dtype)
             mismatched = method.mismatch == "generated"
             x_wrong = g.module(z, wrong_y, wrong_k).to(x.dtype) if mismatched else x[:0]
+        seen = [augment(x, "augmentation of x in D", position), augment(x_hat, "augmentation of x̂ in D", position)]
+        if mismatched:
+            seen.append(augment(x_wrong, "augmentation of x̂ of ŷ in D", position))
 
-        # One concatenated pass: DDP reduces the gradients of a single forward and backward.
-        pictures = torch.cat([x, x_hat, x_wrong]).requires_grad_(penalise)
+        # One concatenated pass: DDP reduces the gradients of a single forward and backward. The penalty is on the slope
+        # in what D sees: T lies before `requires_grad_`, as a warp has no second derivative.
+        pictures = torch.cat(seen).requires_grad_(penalise)
         labels, known, rows = [y, y], [k, k], None
         if mismatched:  # (picture of ŷ, y), as the article's code has it
             labels, known = [y, y, y], [k, k, k]
@@ -119,6 +127,7 @@ def discriminator_step(
         _add(scalars, "loss/d", loss)
         _add(scalars, "logit/real", real.sum() / counts.batch)
         _add(scalars, "logit/fake", fake.sum() / counts.batch)
+        _add(scalars, "augment/sign", real.sign().sum() / counts.batch)
     if measure:
         scalars["grad/d"] = env.gradient_norm(d.module, d.optimizer) / env.world  # a share of it
     env.step(d.optimizer)
@@ -135,14 +144,19 @@ def generator_step(
     *,
     measure: bool,
 ) -> Scalars:
-    """Make G draw x̂ = G(z, y) that D takes for real and matching y. D is frozen: only G's gradients are computed."""
+    """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients."""
     g.optimizer.zero_grad(set_to_none=True)
     d.module.requires_grad_(False)
     scalars: Scalars = {}
     for x, y, k, _, _, _, position in env.synchronised_at_last(g.wrapped, micro_batches):
         z = normal(method.seed, "noise of G", position, method.noise, x.dtype)
         with env.autocast():
-            fake = d.module(g.wrapped(z, y, k).to(x.dtype), y, k).to(x.dtype)
+            x_hat = g.wrapped(z, y, k).to(x.dtype)
+        x_hat = method.augment(x_hat, "augmentation of x̂ in G", position)  # in full precision
+        if method.loss.needs_real:
+            x = method.augment(x, "augmentation of x in G", position)
+        with env.autocast():
+            fake = d.module(x_hat, y, k).to(x.dtype)
             with torch.no_grad():
                 real = d.module(x, y, k).to(x.dtype) if method.loss.needs_real else fake
         loss = method.loss.generator(fake, real) / counts.batch
