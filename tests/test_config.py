@@ -59,6 +59,7 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--preset", "face32"], "did you mean 'faces32'?"),
         (["--gamma", "0"], "--gamma 0: the relativistic loss diverges"),
         (["--family", "article", "--channels", "3,4"], "fixed channels"),
+        (["--conditioning", "plan"], "did you mean 'plane'?"),
         (["--dtype", "float64", "--mixed-precision", "bf16"], "no mixed precision"),
         (["--betas", "0,1"], "--betas: 1.0 is above"),
         (["--total-images", "0"], "--total-images: 0 is below 1"),
@@ -87,7 +88,8 @@ def test_the_options_that_stay() -> None:
     promised = (
         "shards preset run total_images batch seed workers mixed_precision threads checkpoint_every grid_every "
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
-        "augment augment_kinds flip ada_target ada_speed"
+        "augment augment_kinds flip ada_target ada_speed "
+        "family channels conditioning"
     )
     shown = config.usage("train")
     for name in promised.split():

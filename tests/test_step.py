@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainer.augment import Augment, augment, unchanged
 from trainer.distributed import Distributed
 from trainer.losses import LOSSES
-from trainer.networks import Architecture, build
+from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.randomness import normal
 from trainer.step import GlobalCounts, Method, MicroBatch, Player, discriminator_step, generator_step
 
@@ -133,6 +133,26 @@ def test_accumulation_equals_the_large_batch(loss: str, mismatch: str, t: Augmen
         collected.extend(scalars[name] for name in sorted(scalars))
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning: str) -> None:
+    """In the first one the zeros that end a block still hide what lies before them."""
+    torch.manual_seed(0)
+    size = 96 if family == "article" else SIZE
+    shape = {"size": size, "widths": WIDTHS, "noise": NOISE, "embedding": 4}
+    g, d = build(Architecture(family=family, conditioning=conditioning, **shape))  # type: ignore[arg-type]
+    d, g = (Player(m, m, torch.optim.SGD(m.parameters(), 1e-3)) for m in (d.double(), g.double()))
+    batch = split(make_batch(), 4)[0] if family == "article" else make_batch()
+    batch = batch._replace(x=nn.functional.interpolate(batch.x, size=size))
+    for _ in range(2):
+        args = (d, g, [batch], COUNTS, make_method("matching-aware"), make_env())
+        scalars = discriminator_step(*args, penalise=True, measure=True) | generator_step(*args, measure=True)
+        assert all(value.isfinite() for value in scalars.values())
+    for player in (d, g):
+        reached = {n: p.grad is not None and p.grad.any().item() for n, p in player.module.named_parameters()}
+        assert all(reached.values()), [name for name in reached if not reached[name]]
 
 
 def test_each_step_moves_its_own_player_only() -> None:

@@ -71,9 +71,15 @@ class Config:
     # networks
     family: str = option("residual", "networks", choices=("residual", "article"))
     noise_size: int = option(64, "length of the noise vector", minimum=1)
-    label_size: int = option(64, "length of the label's embedding in the generator (residual)", minimum=1)
+    label_size: int = option(64, "length of the label's embedding in the generator (not article)", minimum=1)
     channels: tuple[int, ...] = option(
         (), "channels of each level, from 4x4 or 6x6 up; chosen by size if not given", minimum=1
+    )
+    conditioning: str = option(
+        "auto",
+        "how the label enters the discriminator: held against a picture's features by projection or concatenation, "
+        "or as a plane of the picture; auto: plane in article, projection elsewhere",
+        choices=("auto", "projection", "concatenation", "plane"),
     )
     # method
     loss: str = option(
@@ -146,10 +152,7 @@ class Config:
             UserError: a value, or a combination of them, makes no sense.
         """
         options.validate(self)
-        if self.family == "article" and self.channels:
-            raise UserError(
-                "--channels: the article's networks have fixed channels; leave it out, or use --family residual"
-            )
+        self._check_networks()
         if self.loss == "relativistic" and self.gamma == 0:
             raise UserError(
                 "--gamma 0: the relativistic loss diverges without its gradient penalties; use a --gamma above 0"
@@ -162,6 +165,12 @@ class Config:
             raise UserError("--unlabelled-share 1 leaves nothing to learn labels from; give a share below 1")
         if self.dtype == "float64" and self.mixed_precision not in ("auto", "no"):
             raise UserError("--dtype float64 has no mixed precision; leave --mixed-precision out")
+
+    def _check_networks(self) -> None:
+        if self.family == "article" and self.channels:
+            raise UserError(
+                "--channels: the article's networks have fixed channels; leave it out, or use --family residual"
+            )
 
     @property
     def sampling(self) -> Sampling:

@@ -201,6 +201,7 @@ def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Archi
         noise=config.noise_size,
         embedding=config.label_size,
         channels=config.channels,
+        conditioning=config.conditioning,
     )
 
 

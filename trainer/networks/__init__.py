@@ -10,10 +10,12 @@ from torch import nn
 
 from trainer.networks.article import SIZE as ARTICLE_SIZE
 from trainer.networks.article import ArticleDiscriminator, ArticleGenerator
+from trainer.networks.conditioning import HEADS
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
 
 FAMILIES = ("article", "residual")
+CONDITIONINGS = tuple(HEADS)
 _TOP_CHANNELS = (16, 32, 48, 64, 96, 128, 192, 256)  # from the full size down; what two CPU cores can carry
 
 
@@ -28,6 +30,8 @@ class Architecture:
         noise: length of z.
         embedding: length of the label's embedding in the generator (families that embed it).
         channels: of each level from the base to the full size; () chooses by size.
+        conditioning: how the label enters the discriminator, one of `CONDITIONINGS`; "auto" is the family's own,
+            plane in article and projection elsewhere.
     """
 
     family: str
@@ -36,6 +40,7 @@ class Architecture:
     noise: int
     embedding: int
     channels: tuple[int, ...] = ()
+    conditioning: str = "auto"
 
 
 def levels(size: int) -> int:
@@ -53,20 +58,33 @@ def build(architecture: Architecture) -> tuple[nn.Module, Discriminator]:
     Raises:
         ValueError: the family does not do this size, or the channels do not fit it; the message says what would.
     """
-    a = architecture
-    if a.family == "article":
-        if a.size != ARTICLE_SIZE:
-            raise ValueError(
-                f"the article's networks draw {ARTICLE_SIZE}x{ARTICLE_SIZE}, the pictures are {a.size}x{a.size}"
-            )
-        return ArticleGenerator(a.noise, a.widths), ArticleDiscriminator(a.widths)
-    if a.family == "residual":
-        count = levels(a.size)
-        if not count:
-            raise ValueError(f"residual networks draw sizes 3·2ⁿ and 4·2ⁿ (32, 48, 64, 96, 128, …), not {a.size}")
-        channels = a.channels or tuple(_TOP_CHANNELS[min(i, len(_TOP_CHANNELS) - 1)] for i in reversed(range(count)))
-        if len(channels) != count:
-            raise ValueError(f"{a.size}x{a.size} pictures have {count} levels, the channels name {len(channels)}")
-        generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels)
-        return generator, ResidualDiscriminator(a.size, a.widths, channels[::-1])
-    raise ValueError(f"unknown family {a.family!r}; there are {', '.join(FAMILIES)}")
+    if architecture.family not in FAMILIES:
+        raise ValueError(f"unknown family {architecture.family!r}; there are {', '.join(FAMILIES)}")
+    return _article(architecture) if architecture.family == "article" else _levelled(architecture)
+
+
+def _article(a: Architecture) -> tuple[nn.Module, Discriminator]:
+    if a.size != ARTICLE_SIZE:
+        raise ValueError(
+            f"the article's networks draw {ARTICLE_SIZE}x{ARTICLE_SIZE}, the pictures are {a.size}x{a.size}"
+        )
+    conditioning = "plane" if a.conditioning == "auto" else a.conditioning
+    return ArticleGenerator(a.noise, a.widths), ArticleDiscriminator(a.widths, conditioning)
+
+
+def _levelled(a: Architecture) -> tuple[nn.Module, Discriminator]:
+    """The families that go from a base to the full size by doublings."""
+    channels = _channels(a)
+    conditioning = "projection" if a.conditioning == "auto" else a.conditioning
+    generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels)
+    return generator, ResidualDiscriminator(a.size, a.widths, channels[::-1], conditioning)
+
+
+def _channels(a: Architecture) -> tuple[int, ...]:
+    count = levels(a.size)
+    if not count:
+        raise ValueError(f"{a.family} networks draw sizes 3·2ⁿ and 4·2ⁿ (32, 48, 64, 96, 128, …), not {a.size}")
+    channels = a.channels or tuple(_TOP_CHANNELS[min(i, len(_TOP_CHANNELS) - 1)] for i in reversed(range(count)))
+    if len(channels) != count:
+        raise ValueError(f"{a.size}x{a.size} pictures have {count} levels, the channels name {len(channels)}")
+    return channels

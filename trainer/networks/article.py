@@ -47,18 +47,21 @@ class ArticleGenerator(nn.Module):
 
 
 class ArticleDiscriminator(Discriminator):
-    """picture, y -> logit: the label becomes a fourth plane of the picture.
+    """picture, y -> logit: as published, the label becomes a fourth plane of the picture.
 
     Args:
         widths: entries of each label attribute.
+        conditioning: "plane", or a late one in its place, which scores the 1024 features of the picture alone.
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], conditioning: str = "plane") -> None:
         super().__init__()
-        self.mask = LabelMask(widths)
-        self.plane = nn.Linear(sum(widths), SIZE * SIZE)
+        self.early = conditioning == "plane"
+        if self.early:
+            self.mask = LabelMask(widths)
+            self.plane = nn.Linear(sum(widths), SIZE * SIZE)
         self.layers = nn.Sequential(
-            nn.Conv2d(4, 32, 5, padding=2),
+            nn.Conv2d(4 if self.early else 3, 32, 5, padding=2),
             nn.LeakyReLU(0.2, inplace=True),
             nn.AvgPool2d(2),
             nn.Conv2d(32, 64, 5, padding=2),
@@ -67,18 +70,27 @@ class ArticleDiscriminator(Discriminator):
             nn.Flatten(),
             nn.Linear(64 * 16 * 16, 1024),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Linear(1024, 1),
         )
+        if self.early:
+            self.layers.append(nn.Linear(1024, 1))
+        else:
+            self.condition(conditioning, widths, SIZE, 1024)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """x (N, 3 or 4, 96, 96) -> features (N, 1024), or as published the logits (N, 1)."""
+        return self.layers(x.contiguous(memory_format=_format_of(self.layers[0])))
 
     def features(self, x: Tensor) -> Tensor:
-        """The picture itself: the label enters before the first convolution."""
-        return x
+        """x (N, 3, 96, 96) -> (N, 1024); as published the picture itself, for the label enters before the layers."""
+        return x if self.early else self.trunk(x)
 
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h (M, 3, 96, 96), label (M, L), known (M, A) -> logits (M,)."""
+        """What `features` returned with M rows, label (M, L), known (M, A) -> logits (M,)."""
+        if not self.early:
+            return self.head(h, label, known)
+        assert self.plane is not None
         plane = self.plane(self.mask(label, known)).view(-1, 1, SIZE, SIZE)
-        x = torch.cat([h, plane.to(h.dtype)], 1).contiguous(memory_format=_format_of(self.layers[0]))
-        return self.layers(x).squeeze(1)
+        return self.trunk(torch.cat([h, plane.to(h.dtype)], 1)).squeeze(1)
 
 
 def _format_of(layer: nn.Module) -> torch.memory_format:

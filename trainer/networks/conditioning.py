@@ -4,9 +4,15 @@ A label is a vector of L numbers in A attributes, with a mask that says which at
 bits of an unknown attribute never reach a network. Where a label is embedded, a learned null vector stands in
 their place, so that a picture without labels, or with some, teaches like any other; the article's networks,
 which are kept as published, see zeros there.
+
+A discriminator takes its label in one of three ways (`HEADS`). Late: *projection* and *concatenation* hold the label
+against the features of a picture. Early: a *plane* that is drawn from the label is the picture's fourth channel.
 """
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,7 +27,7 @@ class LabelMask(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        attribute_of = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths))
+        attribute_of = torch.tensor([attribute for attribute, width in enumerate(widths) for _ in range(width)])
         self.register_buffer("attribute_of", attribute_of, persistent=False)
 
     def forward(self, label: Tensor, known: Tensor) -> Tensor:
@@ -71,3 +77,69 @@ class ProjectionHead(nn.Module):
         """h (B, c), label (B, L), known (B, A) -> logits (B,)."""
         direction = self.embedding(label, known) * self.scale + self.psi.weight
         return (direction * h).sum(1) + self.psi.bias
+
+
+class ConcatenationHead(nn.Module):
+    """logit = w · act(W [h, e(y)]): feature and label meet in one hidden layer.
+
+    The late concatenation of Reed et al. 2016 (arXiv 1605.05396, section 4.1), with their 128 numbers a label.
+
+    Args:
+        widths: entries of each attribute.
+        channels: c, length of the picture's feature vector, and of the hidden layer.
+    """
+
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        code = 128
+        self.embedding = LabelEmbedding(widths, code)
+        self.hidden = nn.Linear(channels + code, channels)
+        self.logit = nn.Linear(channels, 1)
+
+    def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """h (B, c), label (B, L), known (B, A) -> logits (B,)."""
+        code = self.embedding(label, known).to(h.dtype)
+        return self.logit(F.leaky_relu(self.hidden(torch.cat([h, code], 1)), 0.2)).squeeze(1)
+
+
+class UnconditionalHead(nn.Module):
+    """logit = ψ(h), for features that know the label already.
+
+    Args:
+        widths: not looked at.
+        channels: c, length of the picture's feature vector.
+    """
+
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.psi = nn.Linear(channels, 1)
+
+    def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """h (B, c) -> logits (B,); label and known are not looked at."""
+        return self.psi(h).squeeze(1)
+
+
+class LabelPlane(nn.Module):
+    """A label as a channel of the picture: its embedding, one number a pixel.
+
+    Args:
+        widths: entries of each attribute.
+        size: S, the picture's side.
+    """
+
+    def __init__(self, widths: tuple[int, ...], size: int) -> None:
+        super().__init__()
+        self.embedding = LabelEmbedding(widths, size * size)
+        self.size = size
+
+    def forward(self, label: Tensor, known: Tensor) -> Tensor:
+        """label (B, L), known (B, A) -> (B, 1, S, S)."""
+        return self.embedding(label, known).view(-1, 1, self.size, self.size)
+
+
+# Conditioning -> what scores the features of a trunk, made by (widths, channels).
+HEADS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
+    "projection": ProjectionHead,
+    "concatenation": ConcatenationHead,
+    "plane": UnconditionalHead,
+}

@@ -1,23 +1,47 @@
 """What every discriminator has in common: it looks at a picture once, and may score it against several labels."""
 
+import torch
 from torch import Tensor, nn
+
+from trainer.networks.conditioning import HEADS, LabelPlane
 
 
 class Discriminator(nn.Module):
     """A discriminator in two parts, h = features(x) and logit = score(h, y, known).
 
-    Late-conditioned families run the trunk once for a real picture that is scored against its own label
-    and a wrong one; families that mix the label in early make `features` the identity. Every part treats
+    A late-conditioned one runs its trunk once for a real picture that is scored against its own label and a wrong
+    one; where the label enters early, as a plane of the picture, `features` is the identity. Every part treats
     the samples of a batch independently, so that one concatenated pass equals several: D(cat)[:B] == D(real).
     """
 
+    plane: nn.Module | None
+    head: nn.Module
+
+    def condition(self, conditioning: str, widths: tuple[int, ...], size: int, channels: int) -> None:
+        """Make the parts that know the label; a subclass calls this once its trunk is there.
+
+        Args:
+            conditioning: one of `HEADS`.
+            widths: entries of each label attribute.
+            size: picture side.
+            channels: c, length of the trunk's features.
+        """
+        self.plane = LabelPlane(widths, size) if conditioning == "plane" else None
+        self.head = HEADS[conditioning](widths, channels)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """x (N, 3, S, S), or with a fourth plane -> (N, c)."""
+        raise NotImplementedError
+
     def features(self, x: Tensor) -> Tensor:
         """x (N, 3, S, S) in [-1, 1] -> features with N rows."""
-        raise NotImplementedError
+        return self.trunk(x) if self.plane is None else x
 
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """h with M rows, label (M, L), known (M, A) -> logits (M,); positive means real and matching."""
-        raise NotImplementedError
+        if self.plane is not None:
+            h = self.trunk(torch.cat([h, self.plane(label, known).to(h.dtype)], 1))
+        return self.head(h, label, known)
 
     def forward(self, x: Tensor, label: Tensor, known: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits of pictures under labels.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.conditioning import LabelEmbedding, ProjectionHead
+from trainer.networks.conditioning import LabelEmbedding
 from trainer.networks.discriminator import Discriminator
 
 _SLOPE = 0.2
@@ -54,7 +54,12 @@ class ResidualGenerator(nn.Module):
     """
 
     def __init__(
-        self, size: int, noise: int, widths: tuple[int, ...], embedding: int, channels: tuple[int, ...]
+        self,
+        size: int,
+        noise: int,
+        widths: tuple[int, ...],
+        embedding: int,
+        channels: tuple[int, ...],
     ) -> None:
         super().__init__()
         base = size >> (len(channels) - 1)
@@ -76,32 +81,35 @@ class ResidualGenerator(nn.Module):
 
 
 class ResidualDiscriminator(Discriminator):
-    """picture, y -> logit: blocks and average poolings down to the base, a basis layer, a projection head.
+    """picture, y -> logit: blocks and average poolings down to the base, a basis layer, a head.
 
     Args:
         size: picture side, base·2^(len(channels) - 1).
         widths: entries of each label attribute.
         channels: of each level, from the full size down to the base.
+        conditioning: how the label enters; see `trainer.networks.conditioning`.
     """
 
-    def __init__(self, size: int, widths: tuple[int, ...], channels: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        size: int,
+        widths: tuple[int, ...],
+        channels: tuple[int, ...],
+        conditioning: str = "projection",
+    ) -> None:
         super().__init__()
         base = size >> (len(channels) - 1)
         last = channels[-1]
-        self.from_picture = nn.Conv2d(3, channels[0], 1)
+        self.from_picture = nn.Conv2d(4 if conditioning == "plane" else 3, channels[0], 1)
         self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
         self.basis = nn.Parameter(torch.empty(last, base, base))  # one weight a channel and cell: channels do not mix
         nn.init.uniform_(self.basis, -1 / base, 1 / base)
-        self.head = ProjectionHead(widths, last)
+        self.condition(conditioning, widths, size, last)
 
-    def features(self, x: Tensor) -> Tensor:
-        """x (N, 3, size, size) -> h (N, channels[-1])."""
+    def trunk(self, x: Tensor) -> Tensor:
+        """x (N, 3 or 4, size, size) -> h (N, channels[-1])."""
         x = self.blocks[0](self.from_picture(x))
         for widen, block in zip(self.widen, self.blocks[1:], strict=True):
             x = block(widen(F.avg_pool2d(x, 2)))
         return (x * self.basis).sum((2, 3))
-
-    def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h (M, channels[-1]), label (M, L), known (M, A) -> logits (M,)."""
-        return self.head(h, label, known)

@@ -1,0 +1,157 @@
+"""How a label enters a discriminator: every way in every family, held to the contracts that the step relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
+from trainer.networks.conditioning import HEADS, LabelEmbedding, LabelPlane, ProjectionHead
+from trainer.networks.discriminator import Discriminator
+
+WIDTHS = (3, 2)
+
+
+def size_of(family: str) -> int:
+    return 96 if family == "article" else 8
+
+
+def discriminator(family: str, conditioning: str) -> Discriminator:
+    """One whose blocks are no identities, in float64."""
+    torch.manual_seed(0)
+    fields = {"size": size_of(family), "widths": WIDTHS, "noise": 2, "embedding": 4}
+    made = Architecture(family=family, conditioning=conditioning, **fields)  # type: ignore[arg-type]
+    _, d = build(made)
+    with torch.no_grad():
+        for p in d.parameters():
+            if not p.any():
+                p.normal_(0, 0.1)
+    return d.double().eval()
+
+
+def pictures(count: int, family: str) -> Tensor:
+    size = size_of(family)
+    return torch.randn(count, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+
+
+def labels(count: int) -> tuple[Tensor, Tensor]:
+    """Of one word each in both attributes; a first one is not labelled, a second one partly."""
+    number = torch.arange(count)
+    label = torch.zeros(count, 5, dtype=torch.float64)
+    label[number, number % 3] = label[number, 3 + number % 2] = 1
+    known = torch.ones(count, 2, dtype=torch.float64)
+    known[0] = known[1, 0] = 0
+    return label, known
+
+
+def each(test: Callable[..., None]) -> Callable[..., None]:
+    """Of every family and conditioning."""
+    test = pytest.mark.parametrize("conditioning", CONDITIONINGS)(test)
+    return pytest.mark.parametrize("family", FAMILIES)(test)
+
+
+@each
+def test_discriminators_treat_samples_independently(family: str, conditioning: str) -> None:
+    """The step's one concatenated pass is only right if D(cat)[:B] == D(real)."""
+    d = discriminator(family, conditioning)
+    real, fake = pictures(6, family).chunk(2)
+    label, known = labels(3)
+    wrong = label.roll(1, 0)
+    rows = torch.arange(9) % 6
+    together = d(torch.cat([real, fake]), torch.cat([label, label, wrong]), known.repeat(3, 1), rows)
+    apart = [d(x, y, known) for x, y in ((real, label), (fake, label), (real, wrong))]
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-10, atol=1e-12)
+    assert (together[:3] - together[6:]).abs().max() > 1e-6, "the label counts"
+
+
+@each
+def test_an_unknown_attribute_gives_the_same_logits_whatever_its_bits(family: str, conditioning: str) -> None:
+    d = discriminator(family, conditioning)
+    x, (label, _) = pictures(2, family), labels(2)
+    known = torch.tensor([[0.0, 1.0]] * 2, dtype=torch.float64)
+    other = label.clone()
+    other[:, :3] = torch.randn(2, 3, dtype=torch.float64)
+    assert torch.equal(d(x, label, known), d(x, other, known))
+    other[:, 3:] += 1  # an attribute that is known
+    assert not torch.equal(d(x, label, known), d(x, other, known))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unknown_bits_do_not_reach_a_generator(family: str) -> None:
+    g, _ = build(Architecture(family=family, size=size_of(family), widths=WIDTHS, noise=2, embedding=4))
+    g.eval()
+    z, known = torch.randn(2, 2), torch.tensor([[0.0, 1.0]] * 2)
+    label = torch.zeros(2, 5)
+    other = label.clone()
+    other[:, :3] = 1
+    assert torch.equal(g(z, label, known), g(z, other, known))
+    other[:, 3:] = 1
+    assert not torch.equal(g(z, label, known), g(z, other, known))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_a_picture_that_is_scored_twice_passes_a_late_conditioned_trunk_once(family: str, conditioning: str) -> None:
+    d = discriminator(family, conditioning)
+    seen: list[tuple[int, ...]] = []
+    first = d.layers[0] if family == "article" else d.from_picture  # type: ignore[index]
+    first.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))  # type: ignore[union-attr]
+    label, known = labels(4)
+    d(pictures(2, family), label, known, torch.tensor([0, 1, 0, 1]))
+    assert seen == [(4, 4) if conditioning == "plane" else (2, 3)]
+
+
+@pytest.mark.parametrize(("family", "own"), [("article", "plane"), ("residual", "projection")])
+def test_the_way_of_each_family(family: str, own: str) -> None:
+    auto, named = (discriminator(family, way).state_dict() for way in ("auto", own))
+    assert all(torch.equal(auto[name], named[name]) for name in named) and auto.keys() == named.keys()
+
+
+@pytest.mark.parametrize("conditioning", HEADS)
+def test_heads_score_unlabelled_pictures(conditioning: str) -> None:
+    """Trap: without ψ and null embeddings a projection of a picture without label is identically 0."""
+    head = HEADS[conditioning](WIDTHS, 8)
+    h = torch.randn(4, 8, requires_grad=True)
+    logits = head(h, torch.zeros(4, 5), torch.zeros(4, 2))
+    logits.sum().backward()
+    assert logits.shape == (4,)
+    assert h.grad is not None and h.grad.abs().min() > 0
+
+
+def test_head_parameters_by_hand() -> None:
+    def count(conditioning: str) -> int:
+        return sum(p.numel() for p in HEADS[conditioning](WIDTHS, 8).parameters())
+
+    assert count("projection") == (5 + 2) * 8 + 8 + 1
+    assert count("concatenation") == (5 + 2) * 128 + (8 + 128 + 1) * 8 + 8 + 1
+    assert count("plane") == 8 + 1
+
+
+def test_projection_by_hand() -> None:
+    head = ProjectionHead((2,), 4)
+    label, known, h = torch.tensor([[0.0, 1]]), torch.ones(1, 1), torch.tensor([[1.0, 2, 3, 4]])
+    expected = (head.embedding.value.weight[:, 1] @ h[0]) / 2 + head.psi(h)[0, 0]
+    torch.testing.assert_close(head(h, label, known)[0], expected)
+
+
+def test_label_embedding_by_hand() -> None:
+    embedding = LabelEmbedding((2, 1), 2)
+    with torch.no_grad():
+        embedding.value.weight.copy_(torch.tensor([[1.0, 2, 3], [4, 5, 6]]))
+        embedding.null.weight.copy_(torch.tensor([[10.0, 20], [30, 40]]))
+    label, known = torch.tensor([[0.0, 1, 1]]), torch.tensor([[1.0, 0]])
+    assert embedding(label, known).tolist() == [[2 + 20, 5 + 40]]
+
+
+def test_label_plane_has_a_null_plane_and_is_as_loud_as_a_picture() -> None:
+    torch.manual_seed(0)
+    plane = LabelPlane(WIDTHS, 16)
+    label, known = (t.float() for t in labels(6))
+    drawn = plane(label, known)
+    assert drawn.shape == (6, 1, 16, 16)
+    assert drawn.std().item() == pytest.approx(1, rel=0.15)
+    assert drawn[0].abs().max() > 0
+    torch.testing.assert_close(drawn[0].flatten(), plane.embedding.null.weight.sum(1))
