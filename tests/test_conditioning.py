@@ -104,7 +104,7 @@ def test_a_picture_that_is_scored_twice_passes_a_late_conditioned_trunk_once(fam
     assert seen == [(4, 4) if conditioning == "plane" else (2, 3)]
 
 
-@pytest.mark.parametrize(("family", "own"), [("article", "plane"), ("residual", "projection")])
+@pytest.mark.parametrize(("family", "own"), [("article", "plane"), ("residual", "projection"), ("r3gan", "projection")])
 def test_the_way_of_each_family(family: str, own: str) -> None:
     auto, named = (discriminator(family, way).state_dict() for way in ("auto", own))
     assert all(torch.equal(auto[name], named[name]) for name in named) and auto.keys() == named.keys()

@@ -59,7 +59,12 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--preset", "face32"], "did you mean 'faces32'?"),
         (["--gamma", "0"], "--gamma 0: the relativistic loss diverges"),
         (["--family", "article", "--channels", "3,4"], "fixed channels"),
+        (["--family", "article", "--blocks", "2"], "no residual blocks"),
+        (["--expansion", "4"], "--expansion: only r3gan has grouped convolutions"),
+        (["--family", "article", "--group-width", "8"], "--group-width: only r3gan has grouped convolutions"),
+        (["--family", "r3gna"], "did you mean 'r3gan'?"),
         (["--conditioning", "plan"], "did you mean 'plane'?"),
+        (["--blocks", "0"], "--blocks: 0 is below 1"),
         (["--dtype", "float64", "--mixed-precision", "bf16"], "no mixed precision"),
         (["--betas", "0,1"], "--betas: 1.0 is above"),
         (["--total-images", "0"], "--total-images: 0 is below 1"),
@@ -89,7 +94,7 @@ def test_the_options_that_stay() -> None:
         "shards preset run total_images batch seed workers mixed_precision threads checkpoint_every grid_every "
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
         "augment augment_kinds flip ada_target ada_speed "
-        "family channels conditioning"
+        "family channels blocks expansion group_width conditioning"
     )
     shown = config.usage("train")
     for name in promised.split():

@@ -91,6 +91,14 @@ def test_residual_parameter_counts_by_hand() -> None:
     assert sum(p.numel() for p in discriminator.parameters()) == blocks + widen + (3 + 1) * 4 + discriminator_head
 
 
+def test_residual_blocks_of_a_level() -> None:
+    one, two = (sum(p.numel() for p in residual(16, channels=(6, 5, 4), blocks=b)[0].parameters()) for b in (1, 2))
+    assert two - one == sum(2 * (c * 9 + 1) * c for c in (6, 5, 4))
+    generator, _ = residual(16, channels=(6, 5, 4), blocks=2)
+    std = generator.blocks[0][1].first.weight.std().item()  # type: ignore[index, union-attr]
+    assert std == pytest.approx((2 / (6 * 6 * 9)) ** 0.5, rel=0.15), "scaled by all six blocks"
+
+
 def test_weights_of_older_residual_runs_have_their_names() -> None:
     """Checkpoints and optimizer moments are found by them."""
     generator, discriminator = residual(8, channels=(4, 4))
@@ -105,7 +113,7 @@ def test_weights_of_older_residual_runs_have_their_names() -> None:
     }
 
 
-@pytest.mark.parametrize("family", ["residual"])
+@pytest.mark.parametrize("family", ["residual", "r3gan"])
 @pytest.mark.parametrize("size", [4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
 def test_networks_of_every_size(family: str, size: int) -> None:
     generator, discriminator = made(family, size)
@@ -132,7 +140,11 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         residual(40)
     with pytest.raises(ValueError, match="3 levels, the channels name 2"):
         residual(16, channels=(4, 4))
-    with pytest.raises(ValueError, match="unknown family 'r4gan'; there are article, residual"):
+    with pytest.raises(ValueError, match="r3gan networks draw sizes 3·2ⁿ"):
+        made("r3gan", 40)
+    with pytest.raises(ValueError, match=r"groups of 16 do not divide the 12 channels \(6 times 2\)"):
+        made("r3gan", 8, channels=(8, 6))
+    with pytest.raises(ValueError, match="unknown family 'r4gan'; there are article, residual, r3gan"):
         made("r4gan")
     with pytest.raises(ValueError, match="96x96, the pictures are 32x32"):
         build(Architecture(family="article", size=32, widths=WIDTHS, noise=10, embedding=0))

@@ -69,12 +69,17 @@ class Config:
     keep: int = option(3, "checkpoints to keep, the newest ones", minimum=1)
     seed: int = option(0, "decides sample order, weights and noise", minimum=0, maximum=2**63 - 1)
     # networks
-    family: str = option("residual", "networks", choices=("residual", "article"))
+    family: str = option("residual", "networks", choices=("residual", "r3gan", "article"))
     noise_size: int = option(64, "length of the noise vector", minimum=1)
     label_size: int = option(64, "length of the label's embedding in the generator (not article)", minimum=1)
     channels: tuple[int, ...] = option(
         (), "channels of each level, from 4x4 or 6x6 up; chosen by size if not given", minimum=1
     )
+    blocks: int | None = option(
+        None, "residual blocks of each level; if not given, 1 in residual and 2 in r3gan", minimum=1
+    )
+    expansion: int = option(2, "how many times wider r3gan's grouped convolutions are than its levels", minimum=1)
+    group_width: int = option(16, "channels of a group in them", minimum=1)
     conditioning: str = option(
         "auto",
         "how the label enters the discriminator: held against a picture's features by projection or concatenation, "
@@ -171,6 +176,14 @@ class Config:
             raise UserError(
                 "--channels: the article's networks have fixed channels; leave it out, or use --family residual"
             )
+        if self.family == "article" and self.blocks:
+            raise UserError(
+                "--blocks: the article's networks have no residual blocks; leave it out, or use --family residual"
+            )
+        for name in ("expansion", "group_width"):
+            if self.family != "r3gan" and getattr(self, name) != getattr(Config, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag}: only r3gan has grouped convolutions; leave it out, or use --family r3gan")
 
     @property
     def sampling(self) -> Sampling:

@@ -201,6 +201,9 @@ def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Archi
         noise=config.noise_size,
         embedding=config.label_size,
         channels=config.channels,
+        blocks=config.blocks,
+        expansion=config.expansion,
+        group_width=config.group_width,
         conditioning=config.conditioning,
     )
 

@@ -12,9 +12,10 @@ from trainer.networks.article import SIZE as ARTICLE_SIZE
 from trainer.networks.article import ArticleDiscriminator, ArticleGenerator
 from trainer.networks.conditioning import HEADS
 from trainer.networks.discriminator import Discriminator
+from trainer.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
 
-FAMILIES = ("article", "residual")
+FAMILIES = ("article", "residual", "r3gan")
 CONDITIONINGS = tuple(HEADS)
 _TOP_CHANNELS = (16, 32, 48, 64, 96, 128, 192, 256)  # from the full size down; what two CPU cores can carry
 
@@ -30,6 +31,8 @@ class Architecture:
         noise: length of z.
         embedding: length of the label's embedding in the generator (families that embed it).
         channels: of each level from the base to the full size; () chooses by size.
+        blocks: residual blocks of each level; None: 1 in residual, 2 in r3gan.
+        expansion, group_width: of r3gan's bottlenecks.
         conditioning: how the label enters the discriminator, one of `CONDITIONINGS`; "auto" is the family's own,
             plane in article and projection elsewhere.
     """
@@ -40,6 +43,9 @@ class Architecture:
     noise: int
     embedding: int
     channels: tuple[int, ...] = ()
+    blocks: int | None = None
+    expansion: int = 2
+    group_width: int = 16
     conditioning: str = "auto"
 
 
@@ -76,8 +82,19 @@ def _levelled(a: Architecture) -> tuple[nn.Module, Discriminator]:
     """The families that go from a base to the full size by doublings."""
     channels = _channels(a)
     conditioning = "projection" if a.conditioning == "auto" else a.conditioning
-    generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels)
-    return generator, ResidualDiscriminator(a.size, a.widths, channels[::-1], conditioning)
+    if a.family == "residual":
+        blocks = a.blocks or 1
+        generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels, blocks)
+        return generator, ResidualDiscriminator(a.size, a.widths, channels[::-1], conditioning, blocks)
+    for c in channels:
+        if c * a.expansion % a.group_width:
+            raise ValueError(
+                f"groups of {a.group_width} do not divide the {c * a.expansion} channels ({c} times {a.expansion}) "
+                f"of a grouped convolution; choose another --group-width, or --channels that it divides"
+            )
+    shape = (a.blocks or 2, a.expansion, a.group_width)
+    generator = R3GANGenerator(a.size, a.noise, a.widths, a.embedding, channels, *shape)
+    return generator, R3GANDiscriminator(a.size, a.widths, channels[::-1], conditioning, *shape)
 
 
 def _channels(a: Architecture) -> tuple[int, ...]:

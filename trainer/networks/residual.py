@@ -42,6 +42,13 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.leaky_relu(h, _SLOPE))
 
 
+def _levels(channels: tuple[int, ...], blocks: int) -> nn.ModuleList:
+    """The blocks of each level; one a level stands without a list, so that older weights keep their names."""
+    depth = blocks * len(channels)
+    levels = [[ResidualBlock(c, depth) for _ in range(blocks)] for c in channels]
+    return nn.ModuleList(level[0] if blocks == 1 else nn.Sequential(*level) for level in levels)
+
+
 class ResidualGenerator(nn.Module):
     """z, y -> picture: a learned basis weighed by (z, e(y)), then blocks and bilinear doublings.
 
@@ -51,6 +58,7 @@ class ResidualGenerator(nn.Module):
         widths: entries of each label attribute.
         embedding: length of the label's embedding e(y).
         channels: of each level, from the base up to the full size.
+        blocks: of each level.
     """
 
     def __init__(
@@ -60,13 +68,14 @@ class ResidualGenerator(nn.Module):
         widths: tuple[int, ...],
         embedding: int,
         channels: tuple[int, ...],
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         base = size >> (len(channels) - 1)
         self.embedding = LabelEmbedding(widths, embedding)
         self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
         self.basis = nn.Parameter(torch.randn(channels[0], base, base))
-        self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
+        self.blocks = _levels(channels, blocks)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
         self.to_picture = nn.Conv2d(channels[-1], 3, 1)
 
@@ -88,6 +97,7 @@ class ResidualDiscriminator(Discriminator):
         widths: entries of each label attribute.
         channels: of each level, from the full size down to the base.
         conditioning: how the label enters; see `trainer.networks.conditioning`.
+        blocks: of each level.
     """
 
     def __init__(
@@ -96,12 +106,13 @@ class ResidualDiscriminator(Discriminator):
         widths: tuple[int, ...],
         channels: tuple[int, ...],
         conditioning: str = "projection",
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         base = size >> (len(channels) - 1)
         last = channels[-1]
         self.from_picture = nn.Conv2d(4 if conditioning == "plane" else 3, channels[0], 1)
-        self.blocks = nn.ModuleList(ResidualBlock(c, len(channels)) for c in channels)
+        self.blocks = _levels(channels, blocks)
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
         self.basis = nn.Parameter(torch.empty(last, base, base))  # one weight a channel and cell: channels do not mix
         nn.init.uniform_(self.basis, -1 / base, 1 / base)
