@@ -19,11 +19,11 @@ def size_of(family: str) -> int:
     return 96 if family == "article" else 8
 
 
-def discriminator(family: str, conditioning: str) -> Discriminator:
+def discriminator(family: str, conditioning: str, spectral_norm: bool = False) -> Discriminator:
     """One whose blocks are no identities, in float64."""
     torch.manual_seed(0)
     fields = {"size": size_of(family), "widths": WIDTHS, "noise": 2, "embedding": 4}
-    made = Architecture(family=family, conditioning=conditioning, **fields)  # type: ignore[arg-type]
+    made = Architecture(family=family, conditioning=conditioning, spectral_norm=spectral_norm, **fields)  # type: ignore[arg-type]
     _, d = build(made)
     with torch.no_grad():
         for p in d.parameters():
@@ -48,15 +48,16 @@ def labels(count: int) -> tuple[Tensor, Tensor]:
 
 
 def each(test: Callable[..., None]) -> Callable[..., None]:
-    """Of every family and conditioning."""
+    """Of every family, conditioning and normalisation."""
     test = pytest.mark.parametrize("conditioning", CONDITIONINGS)(test)
+    test = pytest.mark.parametrize("spectral_norm", [False, True])(test)
     return pytest.mark.parametrize("family", FAMILIES)(test)
 
 
 @each
-def test_discriminators_treat_samples_independently(family: str, conditioning: str) -> None:
+def test_discriminators_treat_samples_independently(family: str, conditioning: str, spectral_norm: bool) -> None:
     """The step's one concatenated pass is only right if D(cat)[:B] == D(real)."""
-    d = discriminator(family, conditioning)
+    d = discriminator(family, conditioning, spectral_norm)
     real, fake = pictures(6, family).chunk(2)
     label, known = labels(3)
     wrong = label.roll(1, 0)
@@ -68,8 +69,10 @@ def test_discriminators_treat_samples_independently(family: str, conditioning: s
 
 
 @each
-def test_an_unknown_attribute_gives_the_same_logits_whatever_its_bits(family: str, conditioning: str) -> None:
-    d = discriminator(family, conditioning)
+def test_an_unknown_attribute_gives_the_same_logits_whatever_its_bits(
+    family: str, conditioning: str, spectral_norm: bool
+) -> None:
+    d = discriminator(family, conditioning, spectral_norm)
     x, (label, _) = pictures(2, family), labels(2)
     known = torch.tensor([[0.0, 1.0]] * 2, dtype=torch.float64)
     other = label.clone()

@@ -94,7 +94,7 @@ def test_the_options_that_stay() -> None:
         "shards preset run total_images batch seed workers mixed_precision threads checkpoint_every grid_every "
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
         "augment augment_kinds flip ada_target ada_speed "
-        "family channels blocks expansion group_width conditioning"
+        "family channels blocks expansion group_width conditioning spectral_norm"
     )
     shown = config.usage("train")
     for name in promised.split():

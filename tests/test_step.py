@@ -136,12 +136,13 @@ def test_accumulation_equals_the_large_batch(loss: str, mismatch: str, t: Augmen
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("spectral_norm", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning: str) -> None:
+def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning: str, spectral_norm: bool) -> None:
     """In the first one the zeros that end a block still hide what lies before them."""
     torch.manual_seed(0)
     size = 96 if family == "article" else SIZE
-    shape = {"size": size, "widths": WIDTHS, "noise": NOISE, "embedding": 4}
+    shape = {"size": size, "widths": WIDTHS, "noise": NOISE, "embedding": 4, "spectral_norm": spectral_norm}
     g, d = build(Architecture(family=family, conditioning=conditioning, **shape))  # type: ignore[arg-type]
     d, g = (Player(m, m, torch.optim.SGD(m.parameters(), 1e-3)) for m in (d.double(), g.double()))
     batch = split(make_batch(), 4)[0] if family == "article" else make_batch()

@@ -86,6 +86,9 @@ class Config:
         "or as a plane of the picture; auto: plane in article, projection elsewhere",
         choices=("auto", "projection", "concatenation", "plane"),
     )
+    spectral_norm: bool = option(
+        False, "divide the discriminator's weights by their largest singular value; generators then end in a tanh"
+    )
     # method
     loss: str = option(
         "relativistic",

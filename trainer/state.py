@@ -205,6 +205,7 @@ def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Archi
         expansion=config.expansion,
         group_width=config.group_width,
         conditioning=config.conditioning,
+        spectral_norm=config.spectral_norm,
     )
 
 

@@ -89,6 +89,7 @@ def discriminator_step(
         Detached scalars on the device: this process's share of each, to be added over all processes.
     """
     d.optimizer.zero_grad(set_to_none=True)
+    d.module.train()
     augment = method.augment
     scalars: Scalars = {}
     for x, y, k, wrong_y, wrong_k, has_wrong, position in env.synchronised_at_last(d.wrapped, micro_batches):
@@ -112,6 +113,7 @@ def discriminator_step(
             rows = torch.arange(3 * len(x), device=x.device) % (2 * len(x))
         with env.autocast(enabled=not penalise):
             logits = d.wrapped(pictures, torch.cat(labels), torch.cat(known), rows)
+        d.module.eval()  # spectral norms are followed once a step, by its first forward, and stand for the rest of it
         real, fake, wrong = logits.to(x.dtype).split([len(x), len(x), len(logits) - 2 * len(x)])
 
         loss = method.loss.discriminator(real, fake) / counts.batch
@@ -146,7 +148,7 @@ def generator_step(
 ) -> Scalars:
     """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients."""
     g.optimizer.zero_grad(set_to_none=True)
-    d.module.requires_grad_(False)
+    d.module.requires_grad_(False).eval()
     scalars: Scalars = {}
     for x, y, k, _, _, _, position in env.synchronised_at_last(g.wrapped, micro_batches):
         z = normal(method.seed, "noise of G", position, method.noise, x.dtype)

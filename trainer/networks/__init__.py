@@ -14,6 +14,7 @@ from trainer.networks.conditioning import HEADS
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
+from trainer.networks.spectral import normalise
 
 FAMILIES = ("article", "residual", "r3gan")
 CONDITIONINGS = tuple(HEADS)
@@ -35,6 +36,8 @@ class Architecture:
         expansion, group_width: of r3gan's bottlenecks.
         conditioning: how the label enters the discriminator, one of `CONDITIONINGS`; "auto" is the family's own,
             plane in article and projection elsewhere.
+        spectral_norm: whether the discriminator's weights are spectrally normalised. Generators then end in a tanh, as
+            published: the slope of such a discriminator does not fall off, and pictures could follow it without end.
     """
 
     family: str
@@ -47,6 +50,7 @@ class Architecture:
     expansion: int = 2
     group_width: int = 16
     conditioning: str = "auto"
+    spectral_norm: bool = False
 
 
 def levels(size: int) -> int:
@@ -66,7 +70,10 @@ def build(architecture: Architecture) -> tuple[nn.Module, Discriminator]:
     """
     if architecture.family not in FAMILIES:
         raise ValueError(f"unknown family {architecture.family!r}; there are {', '.join(FAMILIES)}")
-    return _article(architecture) if architecture.family == "article" else _levelled(architecture)
+    generator, discriminator = _article(architecture) if architecture.family == "article" else _levelled(architecture)
+    if architecture.spectral_norm:
+        normalise(discriminator, spared=discriminator.plane)
+    return generator, discriminator
 
 
 def _article(a: Architecture) -> tuple[nn.Module, Discriminator]:
@@ -84,7 +91,7 @@ def _levelled(a: Architecture) -> tuple[nn.Module, Discriminator]:
     conditioning = "projection" if a.conditioning == "auto" else a.conditioning
     if a.family == "residual":
         blocks = a.blocks or 1
-        generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels, blocks)
+        generator = ResidualGenerator(a.size, a.noise, a.widths, a.embedding, channels, blocks, bounded=a.spectral_norm)
         return generator, ResidualDiscriminator(a.size, a.widths, channels[::-1], conditioning, blocks)
     for c in channels:
         if c * a.expansion % a.group_width:
@@ -93,7 +100,7 @@ def _levelled(a: Architecture) -> tuple[nn.Module, Discriminator]:
                 f"of a grouped convolution; choose another --group-width, or --channels that it divides"
             )
     shape = (a.blocks or 2, a.expansion, a.group_width)
-    generator = R3GANGenerator(a.size, a.noise, a.widths, a.embedding, channels, *shape)
+    generator = R3GANGenerator(a.size, a.noise, a.widths, a.embedding, channels, *shape, bounded=a.spectral_norm)
     return generator, R3GANDiscriminator(a.size, a.widths, channels[::-1], conditioning, *shape)
 
 

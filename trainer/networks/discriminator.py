@@ -2,8 +2,10 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from trainer.networks.conditioning import HEADS, LabelPlane
+from trainer.networks.spectral import work_out_weights
 
 
 class Discriminator(nn.Module):
@@ -54,5 +56,7 @@ class Discriminator(nn.Module):
         Returns:
             (M,) logits.
         """
-        h = self.features(x)
-        return self.score(h if rows is None else h[rows], label, known)
+        with parametrize.cached():
+            work_out_weights(self)
+            h = self.features(x)
+            return self.score(h if rows is None else h[rows], label, known)

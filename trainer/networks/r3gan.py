@@ -118,6 +118,7 @@ class R3GANGenerator(nn.Module):
         channels: of each level, from the base up to the full size.
         blocks: of each level.
         expansion, group_width: see `Bottleneck`.
+        bounded: whether a tanh keeps the pictures in [-1, 1].
     """
 
     def __init__(
@@ -130,8 +131,10 @@ class R3GANGenerator(nn.Module):
         blocks: int,
         expansion: int,
         group_width: int,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
+        self.bounded = bounded
         base = size >> (len(channels) - 1)
         self.embedding = LabelEmbedding(widths, embedding)
         self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
@@ -142,12 +145,13 @@ class R3GANGenerator(nn.Module):
         self.to_picture = convolution(channels[-1], 3)
 
     def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1], not clamped."""
+        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1] or bounded by it."""
         weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
         x = self.levels[0](self.basis * weights[:, :, None, None])
         for transition, level in zip(self.transitions, self.levels[1:], strict=True):
             x = level(transition(x))
-        return self.to_picture(x)
+        x = self.to_picture(x)
+        return x.tanh() if self.bounded else x
 
 
 class R3GANDiscriminator(Discriminator):

@@ -59,6 +59,7 @@ class ResidualGenerator(nn.Module):
         embedding: length of the label's embedding e(y).
         channels: of each level, from the base up to the full size.
         blocks: of each level.
+        bounded: whether a tanh keeps the pictures in [-1, 1].
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class ResidualGenerator(nn.Module):
         embedding: int,
         channels: tuple[int, ...],
         blocks: int = 1,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
+        self.bounded = bounded
         base = size >> (len(channels) - 1)
         self.embedding = LabelEmbedding(widths, embedding)
         self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
@@ -80,13 +83,14 @@ class ResidualGenerator(nn.Module):
         self.to_picture = nn.Conv2d(channels[-1], 3, 1)
 
     def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1], not clamped."""
+        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1] or bounded by it."""
         weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
         x = self.blocks[0](self.basis * weights[:, :, None, None])
         for widen, block in zip(self.widen, self.blocks[1:], strict=True):
             x = F.interpolate(widen(x), scale_factor=2, mode="bilinear", align_corners=False)
             x = block(x)
-        return self.to_picture(x)
+        x = self.to_picture(x)
+        return x.tanh() if self.bounded else x
 
 
 class ResidualDiscriminator(Discriminator):
