@@ -7,6 +7,24 @@ from typing import Any
 # The article's optimizer settings.
 _ARTICLE_ADAM: dict[str, Any] = {"lr_g": 2e-4, "lr_d": 2e-4, "betas": (0.5, 0.999)}
 
+# R3GAN at 64x64 (Huang et al. 2024): both penalties at every step, betas and learning rate as published.
+_R3GAN: dict[str, Any] = {
+    "family": "r3gan",
+    "channels": (768, 768, 768, 768, 384),
+    "loss": "relativistic",
+    "gamma": 1.0,
+    "penalty_every": 1,
+    "batch": 256,
+    "total_images": 20_000_000,
+    "log_every": 25_600,
+    "grid_every": 500_000,
+    "checkpoint_every": 500_000,
+    "lr_g": 2e-4,
+    "lr_d": 2e-4,
+    "betas": (0.0, 0.99),
+    "ema_half_life": 500_000,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds on any machine; without --shards it draws its own pictures.
     #   accelerate launch --config_file accelerate_config.yaml trainer/main.py --preset smoke
@@ -60,4 +78,27 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 20_000,
         **_ARTICLE_ADAM,
     },
+    # Spectral normalisation and a projection head as published (Miyato et al. 2018; Miyato & Koyama 2018), but for the
+    # widths, and for one step of D before each of G where they take five. For one small GPU; not measured here.
+    #   accelerate launch trainer/main.py --preset sngan64 --shards data/faces64
+    "sngan64": {
+        "doc": "64x64 with a spectrally normalised discriminator and hinge loss, for a small GPU",
+        "spectral_norm": True,
+        "loss": "hinge",
+        "mismatch": "none",
+        "gamma": 0.0,
+        "noise_size": 128,
+        "batch": 64,
+        "total_images": 2_000_000,
+        "lr_g": 2e-4,
+        "lr_d": 2e-4,
+        "betas": (0.0, 0.9),
+    },
+    # The published widths for FFHQ-64, without the published schedules. For eight GPUs of 24 GB or more;
+    # not measured here.
+    #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan64 --shards data/faces64
+    "r3gan64": {"doc": "64x64 with R3GAN's published widths, for several GPUs", **_R3GAN},
+    # The same widths from a base of 6x6. For eight GPUs of 40 GB or more; not measured here.
+    #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan96 --shards data/faces96
+    "r3gan96": {"doc": "96x96 with R3GAN's published widths, for several GPUs", **_R3GAN},
 }
