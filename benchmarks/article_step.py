@@ -155,7 +155,7 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
     def step() -> None:
         position = torch.arange(asked.batch) + asked.batch * next(numbers)
         has_wrong = torch.ones(asked.batch)
-        state.step(Batch(images, y, known, wrong_y, known, has_wrong, position, asked.batch), measure=False)
+        state.step(Batch(images, y, known, wrong_y, known, has_wrong, position, asked.batch))
 
     return step
 

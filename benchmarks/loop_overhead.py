@@ -64,7 +64,7 @@ def main() -> None:
 
         def bare() -> None:
             for _ in range(asked.steps):
-                state.step(ready, measure=False)
+                state.step(ready)
 
         def loop() -> None:
             iterate(config, env, state, islice(incoming, asked.steps), run, seen)

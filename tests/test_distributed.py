@@ -10,8 +10,7 @@ import pytest
 import torch
 from launching import CONFIG, environment, free_port
 
-from shards.errors import Failure, UserError
-from trainer import loop
+from shards.errors import UserError
 from trainer.distributed import Distributed, resolve_precision
 
 AGREE = """
@@ -72,29 +71,39 @@ def with_scaler(scale: float) -> Distributed:
     return env
 
 
-def test_an_overflow_that_the_loss_scaler_skips_is_no_divergence() -> None:
-    values = {"loss/d": 1.0, "grad/d": float("inf")}
-    loop.require_finite(values, with_scaler(2.0**16), 100, 50)
-    with pytest.raises(Failure, match="loss scale"):
-        loop.require_finite(values, with_scaler(2.0**-12), 100, 50)
-    with pytest.raises(Failure, match="grad/d became non-finite by 100 images; the checkpoint of 50 images is intact"):
-        loop.require_finite(values, Distributed("cpu", "no", 1), 100, 50)
-    with pytest.raises(Failure, match="loss/g"):
-        loop.require_finite({"loss/g": float("nan")}, with_scaler(2.0**16), 100, 0)
-
-
 def test_the_scaler_skips_an_overflowed_step_and_lowers_its_scale() -> None:
     env = with_scaler(2.0**16)
-    weight = torch.nn.Parameter(torch.ones(2))
+    module = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(2))])
+    weight = module[0]
     optimizer = torch.optim.Adam([weight], 0.1)
     env.backward((weight * float("inf")).sum())
-    env.step(optimizer)
+    assert not env.step(module, optimizer).isfinite()
     assert weight.tolist() == [1, 1]
     assert env.scaler.get_scale() == 2.0**15
     optimizer.zero_grad()
     env.backward(weight.sum())
-    env.step(optimizer)
+    assert env.step(module, optimizer).item() == pytest.approx(2**0.5)
     assert weight.tolist() == pytest.approx([0.9, 0.9])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_whose_gradients_are_not_finite_changes_nothing(fused: bool, bad: float) -> None:
+    env = Distributed(device="cpu", precision="no", threads=1)
+    module = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))])
+    optimizer = torch.optim.Adam(module.parameters(), 0.1, fused=fused)
+
+    def step(factor: float) -> list[torch.Tensor]:
+        optimizer.zero_grad()
+        (module[0].sum() * factor + module[1].sum()).backward()
+        env.step(module, optimizer)
+        moments = [value for state in optimizer.state.values() for value in state.values()]
+        return [tensor.detach().clone() for tensor in (*module, *moments)]
+
+    before = step(1.0)
+    assert all(map(torch.equal, step(bad), before)), "weights, moments and Adam's step counts"
+    after = step(1.0)
+    assert not any(map(torch.equal, after, before))
 
 
 def test_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,8 @@ def curve(family: str, loss: str) -> dict[str, list[float]]:
         batch = batch_at(step, config.batch, size)
         counts = GlobalCounts(config.batch, wrong=int(batch.has_wrong.sum()))
         players = (state.d, state.g, [batch], counts, state.method, env)
-        values = discriminator_step(*players, penalise=step % config.penalty_every == 0, measure=True)
-        values |= generator_step(*players, measure=True)
+        values = discriminator_step(*players, penalise=step % config.penalty_every == 0)
+        values |= generator_step(*players)
         for name, value in values.items():
             found.setdefault(name, []).append(value.item())
     return found

@@ -189,7 +189,7 @@ def test_a_run_asked_to_stop_while_its_server_stalls_is_saved(server: Unreliable
     run = tmp_path / "run"
     words = [*TINY, "--shards", server.url, "--cache", tmp_path / "cache", "--run", run, "--order", "full"]
     environment = {"CGAN_REMOTE_STALL": "60", "CGAN_REMOTE_DEADLINE": "200"}
-    with start(*words, "--total-images", 100_000, "--workers", workers, **environment) as process:
+    with start(*words, "--total-images", 100_000, "--workers", workers, processes=0, **environment) as process:
         end = time.monotonic() + 60
         while not server.gets("000003.tar"):
             assert time.monotonic() < end and process.poll() is None

@@ -43,7 +43,7 @@ def test_the_run_directory_is_whole(smoke: Path) -> None:
     rows = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_seen"] for row in rows] == list(range(128, 1025, 128))
     promised = {"images_seen", "loss/d", "loss/g", "loss/mismatch", "grad/d", "grad/g", "logit/real", "logit/fake"}
-    promised |= {"augment/sign", "data/wrong_share", "data/damaged", "speed/images_per_second"}
+    promised |= {"augment/sign", "guard/skipped", "data/wrong_share", "data/damaged", "speed/images_per_second"}
     assert all(row.keys() - {"loss/penalty"} == promised for row in rows), "dashboards hold on to these keys"
     assert sorted(p.name for p in (smoke / "samples").iterdir()) == ["000000000512.png", "000000001024.png"]
     assert "<html" in (smoke / "report.html").read_text()
@@ -221,7 +221,7 @@ def test_what_cannot_be_recorded_ends_the_run_saved(tmp_path: Path) -> None:
 def test_a_run_that_diverges_stops_with_its_state_intact(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "d").path
     words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 64, "--checkpoint-every", 32]
-    done = train(*words, "--lr-g", "1e30", "--lr-d", "1e30", expect=1)
+    done = train(*words, "--lr-g", "1e30", "--lr-d", "1e30", "--skip-limit", 1, expect=1)
     assert "became non-finite" in done.stderr
     assert "Traceback" not in done.stderr
     for path in (tmp_path / "run" / "checkpoints").glob("*"):

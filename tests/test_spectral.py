@@ -106,13 +106,13 @@ def test_one_power_iteration_a_step_of_d_and_none_in_that_of_g(parts: int, penal
     for _ in range(2):  # the second step finds D as the first has left it
         before, weights = vectors(d.module), {n: p.detach().clone() for n, p in d.module.named_parameters()}
         micro_batches = split(make_batch(), parts)
-        discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=penalise, measure=False)
+        discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=penalise)
         after = vectors(d.module)
         expected = iterated(before, weights)
         assert len(after) == len(expected) >= 10
         for name, vector in expected.items():
             torch.testing.assert_close(after[name], vector, rtol=1e-10, atol=1e-12)
-        generator_step(d, g, micro_batches, COUNTS, method, env, measure=False)
+        generator_step(d, g, micro_batches, COUNTS, method, env)
         assert all(torch.equal(vector, after[name]) for name, vector in vectors(d.module).items())
 
 
@@ -122,8 +122,8 @@ def test_accumulation_equals_the_large_batch() -> None:
         d, g = players()
         batches, method, env = split(make_batch(), parts), make_method("hinge"), make_env()
         for penalise in (True, False):
-            discriminator_step(d, g, batches, COUNTS, method, env, penalise=penalise, measure=False)
-            generator_step(d, g, batches, COUNTS, method, env, measure=False)
+            discriminator_step(d, g, batches, COUNTS, method, env, penalise=penalise)
+            generator_step(d, g, batches, COUNTS, method, env)
         results.append([*d.module.state_dict().values(), *g.module.state_dict().values()])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
@@ -146,9 +146,9 @@ def test_half_precision_does_not_reach_the_norms() -> None:
         norm.register_forward_hook(lambda _m, _args, out: dtypes.append((out.dtype, torch.is_autocast_enabled("cpu"))))
     env = make_env("bf16")
     batch = make_batch(torch.float32)
-    discriminator_step(d, g, [batch], COUNTS, make_method("hinge"), env, penalise=False, measure=False)
+    discriminator_step(d, g, [batch], COUNTS, make_method("hinge"), env, penalise=False)
     assert len(dtypes) == len(matrices(d.module)), "each once"
-    generator_step(d, g, [batch], COUNTS, make_method("hinge"), env, measure=False)
+    generator_step(d, g, [batch], COUNTS, make_method("hinge"), env)
     assert set(dtypes) == {(torch.float32, False)}
 
 
@@ -157,23 +157,23 @@ SPECTRAL = ("--spectral-norm", "--loss", "hinge", "--gamma", "0")
 
 def test_the_vectors_are_in_checkpoints(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
-    state.step(stream[0], measure=False)
+    state.step(stream[0])
     saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.files(), keep=1))
     assert vectors(state.d.module).keys() < saved.tensors("discriminator").keys()
     other, _ = make_state(tmp_path / "other", *SPECTRAL)
     for number in (7, 8):
-        other.step(stream[number], measure=False)
+        other.step(stream[number])
     assert any(not torch.equal(v, vectors(other.d.module)[n]) for n, v in vectors(state.d.module).items())
     other.load(saved)
     for going_on in (state, other):
-        going_on.step(stream[1], measure=False)
+        going_on.step(stream[1])
     for name, tensor in state.d.module.state_dict().items():
         assert torch.equal(tensor, other.d.module.state_dict()[name]), name
 
 
 def test_weights_are_taken_over_with_their_vectors(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
-    state.step(stream[0], measure=False)
+    state.step(stream[0])
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1")
     assert checkpoint.transfer(other.d.module, checkpoint.module_tensors(state.d.module)) == []
     for name, tensor in state.d.module.state_dict().items():
@@ -188,7 +188,7 @@ def test_a_partly_fitting_normalised_network_starts_finite(tmp_path: Path) -> No
     state, stream = make_state(tmp_path, *SPECTRAL)
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1", "--channels", "16,8,16")
     assert checkpoint.transfer(other.d.module, checkpoint.module_tensors(state.d.module))
-    assert all(value.isfinite() for value in other.step(stream[0], measure=False).values())
+    assert all(value.isfinite() for value in other.step(stream[0]).values())
 
 
 def test_architectures_of_older_checkpoints_have_the_defaults() -> None:

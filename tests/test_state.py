@@ -26,16 +26,16 @@ def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:
 def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
     """By images seen, so that a resumed run keeps their rhythm."""
     state, stream = make_state(tmp_path, "--penalty-every", "3")
-    fell = ["loss/penalty" in state.step(stream[number], measure=False) for number in range(7)]
+    fell = ["loss/penalty" in state.step(stream[number]) for number in range(7)]
     assert fell == [True, False, False, True, False, False, True]
     state.images_seen = 9 * 8
-    assert "loss/penalty" in state.step(stream[9], measure=False)
+    assert "loss/penalty" in state.step(stream[9])
     assert state.images_seen == 10 * 8
 
 
 def test_without_gamma_there_is_no_penalty(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--loss", "hinge", "--gamma", "0")
-    assert "loss/penalty" not in state.step(stream[0], measure=False)
+    assert "loss/penalty" not in state.step(stream[0])
 
 
 def test_the_average_follows_and_is_what_starts_equal(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_the_average_follows_and_is_what_starts_equal(tmp_path: Path) -> None:
     pairs = list(zip(state.ema.module.parameters(), state.g.module.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     for number in range(4):
-        state.step(stream[number], measure=False)
+        state.step(stream[number])
     moved = [(a - b).abs().max().item() for a, b in pairs]
     assert max(moved) > 0, "an average is not the newest weights"
     assert max(moved) < 0.1
@@ -59,8 +59,8 @@ def test_augmentation_trains(tmp_path: Path, words: str) -> None:
     if state.adaptive is not None:
         state.adaptive.p += 0.9
     for number in range(2):
-        values = {name: value.item() for name, value in state.step(stream[number], measure=True).items()}
-        others = plain.step(stream[number], measure=True)
+        values = {name: value.item() for name, value in state.step(stream[number]).items()}
+        others = plain.step(stream[number])
         assert all(math.isfinite(value) for value in values.values())
         assert -1 <= values["augment/sign"] <= 1
         assert values["loss/d"] != others["loss/d"].item()
@@ -70,18 +70,18 @@ def test_augmentation_trains(tmp_path: Path, words: str) -> None:
 def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
     """Every fourth step, also of a run that goes on."""
     state, stream = make_state(tmp_path, "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
-    found = [state.step(stream[number], measure=False)["augment/p"].item() for number in range(6)]
+    found = [state.step(stream[number])["augment/p"].item() for number in range(6)]
     assert found == [0, 0, 0, 0.5, 0.5, 0.5]
     state.pool()
     other, _ = make_state(tmp_path / "again", "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
     path = checkpoint.save(tmp_path / "run", state.values(), state.files(), keep=1)
     other.load(checkpoint.read(path))
-    found = [[s.step(stream[number], measure=False)["augment/p"].item() for number in (6, 7)] for s in (state, other)]
+    found = [[s.step(stream[number])["augment/p"].item() for number in (6, 7)] for s in (state, other)]
     assert found == [[0.5, 1.0]] * 2
 
 
 def test_a_mismatch_of_no_weight_is_not_computed(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--mismatch-weight", "0")
-    assert "loss/mismatch" not in state.step(stream[0], measure=False)
+    assert "loss/mismatch" not in state.step(stream[0])
     state, stream = make_state(tmp_path / "again")
-    assert "loss/mismatch" in state.step(stream[0], measure=False)
+    assert "loss/mismatch" in state.step(stream[0])

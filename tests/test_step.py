@@ -74,7 +74,7 @@ def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise
     d, g = make_players()
     x, y, k, wrong_y, wrong_k, has_wrong, position = batch = make_batch()
     method = replace(make_method(loss, mismatch), augment=t)
-    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise, measure=True)
+    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise)
     ours = gradients(d)
 
     z = normal(3, "noise of D", position, NOISE, torch.float64)
@@ -106,7 +106,7 @@ def test_generator_step_is_its_definition(loss: str, t: Augment) -> None:
     d, g = make_players()
     x, y, k, _, _, _, position = batch = make_batch()
     method = replace(make_method(loss), augment=t)
-    scalars = generator_step(d, g, [batch], COUNTS, method, make_env(), measure=True)
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env())
     ours = gradients(g)
     z = normal(3, "noise of G", position, NOISE, torch.float64)
     x_hat = t(g.module(z, y, k), "augmentation of x̂ in G", position)
@@ -127,8 +127,8 @@ def test_accumulation_equals_the_large_batch(loss: str, mismatch: str, t: Augmen
     for micro_batches, collected in (([make_batch()], whole), (split(make_batch(), 4), parts)):
         d, g = make_players(lr=1e-2)
         method, env = replace(make_method(loss, mismatch), augment=t), make_env()
-        scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True, measure=True)
-        scalars |= generator_step(d, g, micro_batches, COUNTS, method, env, measure=True)
+        scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True)
+        scalars |= generator_step(d, g, micro_batches, COUNTS, method, env)
         collected.extend([*gradients(d), *gradients(g), *d.module.parameters(), *g.module.parameters()])
         collected.extend(scalars[name] for name in sorted(scalars))
     for a, b in zip(whole, parts, strict=True):
@@ -149,7 +149,7 @@ def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning:
     batch = batch._replace(x=nn.functional.interpolate(batch.x, size=size))
     for _ in range(2):
         args = (d, g, [batch], COUNTS, make_method("matching-aware"), make_env())
-        scalars = discriminator_step(*args, penalise=True, measure=True) | generator_step(*args, measure=True)
+        scalars = discriminator_step(*args, penalise=True) | generator_step(*args)
         assert all(value.isfinite() for value in scalars.values())
     for player in (d, g):
         reached = {n: p.grad is not None and p.grad.any().item() for n, p in player.module.named_parameters()}
@@ -163,12 +163,12 @@ def test_each_step_moves_its_own_player_only() -> None:
     def moved(player: Player, before: Sequence[Tensor]) -> bool:
         return any(not torch.equal(a, b) for a, b in zip(player.module.parameters(), before, strict=True))
 
-    discriminator_step(d, g, [make_batch()], COUNTS, make_method("hinge"), make_env(), penalise=False, measure=False)
+    discriminator_step(d, g, [make_batch()], COUNTS, make_method("hinge"), make_env(), penalise=False)
     assert moved(d, before_d) and not moved(g, before_g)
     assert all(p.grad is None for p in g.module.parameters()), "trap: the generator's graph in the D step"
     before_d = [p.clone() for p in d.module.parameters()]
     d.optimizer.zero_grad()
-    generator_step(d, g, [make_batch()], COUNTS, make_method("hinge"), make_env(), measure=False)
+    generator_step(d, g, [make_batch()], COUNTS, make_method("hinge"), make_env())
     assert moved(g, before_g) and not moved(d, before_d)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen: its weights get no gradient"
     assert all(p.requires_grad for p in d.module.parameters())
@@ -181,8 +181,8 @@ def test_the_steps_draw_different_noise_of_their_own_positions() -> None:
     batch = make_batch()
     for position in (batch.position, batch.position, batch.position + 8):
         moved = batch._replace(position=position)
-        discriminator_step(d, g, [moved], COUNTS, make_method("hinge"), make_env(), penalise=False, measure=False)
-        generator_step(d, g, [moved], COUNTS, make_method("hinge"), make_env(), measure=False)
+        discriminator_step(d, g, [moved], COUNTS, make_method("hinge"), make_env(), penalise=False)
+        generator_step(d, g, [moved], COUNTS, make_method("hinge"), make_env())
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
     assert not torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[4])
@@ -200,7 +200,7 @@ def dtypes_inside(d: Player, penalise: bool) -> set[torch.dtype]:
     _, g = make_players(torch.float32)
     batch = make_batch(torch.float32)
     env = make_env("bf16")
-    discriminator_step(d, g, [batch], COUNTS, make_method("relativistic"), env, penalise=penalise, measure=False)
+    discriminator_step(d, g, [batch], COUNTS, make_method("relativistic"), env, penalise=penalise)
     for hook in hooks:
         hook.remove()
     return inside
@@ -228,10 +228,10 @@ def test_each_picture_is_augmented_once_in_full_precision(mismatch: str) -> None
     batch, env = [make_batch(torch.float32)], make_env("bf16")
     method = replace(make_method("relativistic", mismatch), augment=watch)
     for penalise in (False, True):
-        discriminator_step(d, g, batch, COUNTS, method, env, penalise=penalise, measure=False)
+        discriminator_step(d, g, batch, COUNTS, method, env, penalise=penalise)
     of_each = 3 if mismatch == "generated" else 2
     assert seen[:of_each] == seen[of_each:]
-    generator_step(d, g, batch, COUNTS, method, env, measure=False)
+    generator_step(d, g, batch, COUNTS, method, env)
     assert len(set(seen)) == of_each + 2 and len(seen) == 2 * of_each + 2
 
 
@@ -241,8 +241,8 @@ def test_without_any_wrong_label_part_three_is_zero() -> None:
     counts = replace(COUNTS, wrong=0)
     args = (d, g, [batch], counts)
     env = make_env()
-    with_part = discriminator_step(*args, make_method("hinge"), env, penalise=False, measure=False)
-    without = discriminator_step(*args, make_method("hinge", "none"), env, penalise=False, measure=False)
+    with_part = discriminator_step(*args, make_method("hinge"), env, penalise=False)
+    without = discriminator_step(*args, make_method("hinge", "none"), env, penalise=False)
     assert with_part["loss/d"].item() == pytest.approx(without["loss/d"].item(), rel=1e-12)
 
 

@@ -26,7 +26,7 @@ from trainer.presets import PRESETS
 MAY_CHANGE = frozenset(
     "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
     "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run "
-    "cache cache_limit damaged_limit".split()
+    "cache cache_limit damaged_limit skip_limit".split()
 )
 
 
@@ -56,6 +56,9 @@ class Config:
         None, "share of each batch that pictures without labels have; as they come if not given", minimum=0, maximum=1
     )
     balance: str | None = option(None, "attribute whose values are to be shown equally often")
+    skip_limit: int = option(
+        20, "steps in a row that may be skipped for gradients that are not finite; then the run ends", minimum=0
+    )
     damaged_limit: float = option(
         0.001, "share of damaged pictures, replaced by others, above which the run ends", minimum=0, maximum=1
     )

@@ -126,16 +126,23 @@ class Distributed:
         """Backward through the loss scaler (which only fp16 uses)."""
         self.scaler.scale(loss).backward()
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Step the optimizer through the loss scaler, which skips an overflowed one."""
-        self.scaler.step(optimizer)
-        self.scaler.update()
+    def step(self, module: nn.Module, optimizer: Optimizer) -> Tensor:
+        """Step the optimizer of a module, unless a gradient is not finite: then weights and moments stay as they are.
 
-    def gradient_norm(self, module: nn.Module, optimizer: Optimizer) -> Tensor:
-        """Euclidean norm of all gradients of a module, a scalar on the device."""
+        Returns:
+            The Euclidean norm of all gradients, a scalar on the device; nothing here waits for it.
+        """
         self.scaler.unscale_(optimizer)
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+        if self.scaler.is_enabled():  # which does the same, and lowers its scale
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        elif optimizer.defaults.get("fused"):
+            optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined] - as the scaler tells it
+            optimizer.step()
+        elif norm.isfinite():
+            optimizer.step()
+        return norm
 
     # -------------------------------------------------------- agreement
 

@@ -7,7 +7,6 @@ multiple of it, so a resumed run does the same things at the same moments as one
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import tempfile
@@ -30,8 +29,6 @@ from trainer.distributed import Distributed
 from trainer.rundir import RunDirectory
 from trainer.seen import Seen
 from trainer.state import TrainingState, architecture_of
-
-_LEAST_SCALE = 2.0**-10  # a loss scale below this says that gradients overflow whatever is done
 
 
 def train(config: Config) -> None:
@@ -101,12 +98,12 @@ def iterate(
     Args:
         samples: in the data set, for the share of damaged ones.
     """
-    last_save, complaint = state.images_seen, ""
+    last_save, complaint, skipped = state.images_seen, "", state.guard.skipped
     for batch in signals.awaited(incoming):
         complaint = complaint or batch.complaint
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due(config.log_every)
-        scalars = state.step(batch, measure=measure)
+        scalars = state.step(batch)
         # What rank 0 cannot record ends all processes as a signal does: together, and saved.
         asked = signals.request() is not None or (seen is not None and seen.trouble is not None)
         news = env.count(asked, batch.damaged)
@@ -116,10 +113,19 @@ def iterate(
         broken = state.damaged > config.damaged_limit * max(state.images_seen, samples)
         stopping = news[0] > 0 or broken
         values: dict[str, float] = {}
+        if measure or due(config.checkpoint_every):
+            state.guard.settle()
+        if state.guard.in_a_row > config.skip_limit:
+            raise _broken(", ".join(state.guard.terms), state.images_seen, last_save)
+        if measure and state.guard.skipped > skipped:
+            skipped = state.guard.skipped
+            env.say(
+                f"warning: {', '.join(state.guard.terms)} not finite at about {state.images_seen:,} images; "
+                f"such steps change nothing ({skipped:,} so far)"
+            )
         if measure:
-            values = env.totals(scalars)
-            values |= {"data/wrong_share": batch.wrong_count / config.batch, "data/damaged": float(state.damaged)}
-            require_finite(values, env, state.images_seen, last_save)
+            values = env.totals(scalars) | {"data/wrong_share": batch.wrong_count / config.batch}
+            values |= {"data/damaged": float(state.damaged), "guard/skipped": float(state.guard.skipped)}
         if seen is not None:
             seen.advance(state.images_seen, config.batch, values)
         if stopping or due(config.checkpoint_every):
@@ -164,25 +170,10 @@ def _leave(env: Distributed, run: RunDirectory, state: TrainingState, seen: Seen
     )
 
 
-def require_finite(values: dict[str, float], env: Distributed, images_seen: int, last_save: int) -> None:
-    """Stop all processes together (they hold the same values) before broken weights overwrite good ones.
-
-    Under fp16 a gradient overflows now and then: the loss scaler skips that step and lowers its scale, which is no
-    fault until the scale has nowhere to go.
-    """
-    broken = [name for name, value in values.items() if not math.isfinite(value)]
-    if env.scaler.is_enabled():
-        broken = [name for name in broken if not name.startswith("grad/")]
-        if env.scaler.get_scale() < _LEAST_SCALE:
-            broken.append("gradients (the loss scale has fallen to nothing)")
-    if broken:
-        raise _broken(", ".join(broken), images_seen, last_save)
-
-
 def _broken(what: str, images_seen: int, last_save: int) -> Failure:
     intact = f"the checkpoint of {last_save:,} images is intact" if last_save else "nothing was saved"
     return Failure(
-        f"{what} became non-finite by {images_seen:,} images; {intact}: "
+        f"{what} became non-finite and stayed so, by {images_seen:,} images; {intact}: "
         "lower --lr-g and --lr-d or raise --gamma, under another --run"
     )
 

@@ -18,6 +18,7 @@ from trainer.augment.adaptive import AdaptiveProbability
 from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.ema import ExponentialMovingAverage
+from trainer.guard import Guard
 from trainer.losses import LOSSES
 from trainer.networks import Architecture, build
 from trainer.step import GlobalCounts, Method, MicroBatch, Player, Scalars, discriminator_step, generator_step
@@ -37,6 +38,7 @@ class TrainingState:
         self.dtype = getattr(torch, config.dtype)
         self.images_seen = 0
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
+        self.guard = Guard()
         self.adaptive: AdaptiveProbability | None = None
         if config.augment == "ada":
             ada = (config.ada_target, config.ada_speed, config.batch)
@@ -79,7 +81,7 @@ class TrainingState:
 
     # -------------------------------------------------------- going on
 
-    def step(self, batch: Batch, *, measure: bool) -> Scalars:
+    def step(self, batch: Batch) -> Scalars:
         """Train on one global batch, of which ``batch`` is this process's share.
 
         Returns:
@@ -90,8 +92,9 @@ class TrainingState:
         step = self.images_seen // self.config.batch
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
-        scalars = discriminator_step(*players, penalise=penalise, measure=measure)
-        scalars |= generator_step(*players, measure=measure)
+        scalars = discriminator_step(*players, penalise=penalise)
+        scalars |= generator_step(*players)
+        self.guard.look(scalars)
         if self.adaptive is not None:
             self.adaptive.count(scalars["augment/sign"])
             self.adaptive.update(step, self.env.add)
@@ -139,6 +142,7 @@ class TrainingState:
         return {
             "images_seen": self.images_seen,
             "damaged": self.damaged,
+            "skipped": self.guard.skipped,
             "architecture": dataclasses.asdict(self.architecture),
             "config": self.config.to_dict(),
             "precision": self.env.precision,
@@ -166,7 +170,8 @@ class TrainingState:
         if saved.state["scaler"]:
             self.env.scaler.load_state_dict(saved.state["scaler"])
         self.images_seen = saved.images_seen
-        self.damaged = saved.state.get("damaged", 0)  # runs that are older than the count
+        self.damaged = saved.state.get("damaged", 0)  # runs that are older than these counts
+        self.guard.skipped = saved.state.get("skipped", 0)
 
     def start_from(self, saved: checkpoint.Saved) -> list[str]:
         """Take over the weights of another run, where they fit.

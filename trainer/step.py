@@ -77,13 +77,11 @@ def discriminator_step(
     env: Distributed,
     *,
     penalise: bool,
-    measure: bool,
 ) -> Scalars:
     """Make D tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ), all as T(x).
 
     Args:
         penalise: add the lazy gradient penalty; such a step runs in full precision.
-        measure: also work out the gradient's norm.
 
     Returns:
         Detached scalars on the device: this process's share of each, to be added over all processes.
@@ -130,9 +128,7 @@ def discriminator_step(
         _add(scalars, "logit/real", real.sum() / counts.batch)
         _add(scalars, "logit/fake", fake.sum() / counts.batch)
         _add(scalars, "augment/sign", real.sign().sum() / counts.batch)
-    if measure:
-        scalars["grad/d"] = env.gradient_norm(d.module, d.optimizer) / env.world  # a share of it
-    env.step(d.optimizer)
+    scalars["grad/d"] = env.step(d.module, d.optimizer) / env.world  # a share of it
     return scalars
 
 
@@ -143,8 +139,6 @@ def generator_step(
     counts: GlobalCounts,
     method: Method,
     env: Distributed,
-    *,
-    measure: bool,
 ) -> Scalars:
     """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients."""
     g.optimizer.zero_grad(set_to_none=True)
@@ -165,9 +159,7 @@ def generator_step(
         env.backward(loss * env.world)
         _add(scalars, "loss/g", loss)
     d.module.requires_grad_(True)
-    if measure:
-        scalars["grad/g"] = env.gradient_norm(g.module, g.optimizer) / env.world
-    env.step(g.optimizer)
+    scalars["grad/g"] = env.step(g.module, g.optimizer) / env.world
     return scalars
 
 
