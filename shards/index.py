@@ -23,12 +23,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from shards.cache import LIMIT, File, Hold, Prefetcher, Room, default_cache, mark_used
+from shards.cache import LIMIT, File, Hold, Room, default_cache, mark_used
 from shards.errors import Failure, UserError
 from shards.files import explained
 from shards.location import Location, locate
 from shards.manifest import MANIFEST, read_manifest, require_manifest
 from shards.mapped import mapped
+from shards.prefetch import Prefetcher
 from shards.schema import Schema
 
 # A picture's entry in the index holds the position in this list: append only. "raw" is the pixels themselves, uint8

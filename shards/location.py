@@ -92,9 +92,3 @@ def locate(where: Path | str) -> Path | Location:
             raise UserError(f"{location}: a file:// URL must have three slashes and an absolute path")
         return Path(unquote(parts.path))
     return Location(urlunsplit(parts._replace(fragment=""))) if location.protocol.startswith("http") else location
-
-
-def join(where: Path | str, name: str) -> str:
-    """The folder ``name`` in a folder or URL, as a person would write it; raises as `locate` does."""
-    place = locate(where)
-    return place.file(name) if isinstance(place, Location) else str(place / name)

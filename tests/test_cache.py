@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +261,22 @@ def test_what_is_asked_for_is_fetched_ahead(local: Dataset, server: Unreliable, 
     server.fault = lambda method, path, before: None
     dataset.prefetch([5])
     assert pictures(dataset) == pictures(local), "an error ahead of need is forgotten"
+
+
+def test_a_data_set_that_is_dropped_leaves_no_thread(local: Dataset, tmp_path: Path) -> None:
+    def fetching() -> int:
+        return sum(thread.name == "prefetch" for thread in threading.enumerate())
+
+    before = fetching()
+    dataset = Dataset.open(local.path, cache=tmp_path)
+    dataset.prefetch([0])
+    assert fetching() == before + 1
+    del dataset
+    gc.collect()
+    end = time.monotonic() + 10
+    while fetching() > before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_sidecars_in_use_stay(local: Dataset, tmp_path: Path) -> None:
