@@ -30,7 +30,7 @@ CURVES = Path(__file__).resolve().parent / "golden_curves.json"
 WIDTHS, STEPS = (3, 1, 2), 20
 # The article's networks do 96x96 only, and their first layer has 552,960 outputs: a short noise keeps them small.
 SIZES, BATCHES = {"article": 96}, {"article": 2}
-CHANNELS = {"residual": (8, 6)}
+CHANNELS = {"residual": (8, 6), "r3gan": (16, 8)}
 
 
 def configuration(family: str, loss: str) -> Config:
