@@ -118,9 +118,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def first(names: list[str], limit: int = 5) -> str:
-    """A list of names for a sentence: the first few, and how many more there are."""
-    more = len(names) - limit
+def first(names: list[str], limit: int = 5, count: int | None = None) -> str:
+    """A list of names for a sentence: the first few, and how many more there are of ``count`` (left out: of these)."""
+    more = (len(names) if count is None else count) - len(names[:limit])
     return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 

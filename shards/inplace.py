@@ -117,7 +117,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> index.Dataset:
     size = options.size or _common_size(src, looks)
     entries, kept = _entries(looks, source, size)
     if not kept:
-        why = files.first(source.problems.found[UNREADABLE], 3)
+        why = source.problems.named(UNREADABLE, 3)
         raise UserError(f"{src}: none of the {len(source.items):,} pictures can be used: {why}")
     (src / MANIFEST).unlink(missing_ok=True)  # from here on the old sidecars do not count
     files.sync_directory(src)
@@ -285,8 +285,7 @@ def _write_sidecars(src: Path, source: Source, rule: Labelling, entries: np.ndar
         rows = rule.rows(kept[start : start + _ROWS])
         labels[start : start + _ROWS], known[start : start + _ROWS] = rows.labels, rows.known
         for name, count in rows.conflicts.items():
-            kind = f"pictures with two values of {name!r} (unknown there)"
-            source.problems.found.setdefault(kind, []).extend([""] * count)
+            source.problems.add(f"pictures with two values of {name!r} (unknown there)", count=count)
     for name, array in (("index.npy", entries), ("labels.npy", labels), ("known.npy", known)):
         with files.replacing(src / name) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)

@@ -242,7 +242,7 @@ def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
             )
         if options.labels == "auto":
             count = sum(map(bool, map(_caption, source.items)))
-            source.problems.found["captions that no --text-encoder reads (kept as notes)"] = [""] * count
+            source.problems.add("captions that no --text-encoder reads (kept as notes)", count=count)
     if options.labels != "auto":
         return {options.labels}
     wanted = {"vector"} if size else set()

@@ -19,10 +19,9 @@ from shards.manifest import FORMAT_VERSION, MANIFEST
 from shards.options import argument, parse
 from shards.plan import Part, Plan
 from shards.schema import Schema
-from shards.sources.item import Problems
+from shards.sources.item import NAMED, Problems
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "hashes.npy", "schema.yaml")
-_NAMED = 5  # duplicates whose ids are looked up
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ def finish(build: Path, out: Path) -> index.Dataset:
                 f"({files.first(lacking, 3)}); pack them with the same command, or with the --part that makes them"
             )
         plan.sweep(build, {name for _, name in made.every()})
-        problems = {part.split: plan.restored(made.problems if part.split == "train" else {}) for part in made.parts}
+        problems = {part.split: Problems() for part in made.parts}
+        problems["train"].take(made.problems)
         for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name
             _finish_part(made, build, part, problems[part.split])
         files.move_directory(build / "data", out)
@@ -97,15 +97,14 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         shards.append({key: record[key] for key in ("file", "samples", "bytes", "sha256")})
         conflicts.update(record["conflicts"])
         copied += record["copied"]
-        for kind, names in record["problems"].items():
-            problems.found.setdefault(kind, []).extend(names)
+        problems.take(record["problems"])
     if not (count := sum(shard["samples"] for shard in shards)):
-        why = files.first(problems.found.get(writer.UNREADABLE, []), 3)
+        why = problems.named(writer.UNREADABLE, 3)
         if part.split == "train":
             shutil.rmtree(build)
         raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
     for name, number in conflicts.items():
-        problems.found[f"pictures with two values of {name!r} (unknown there)"] = [""] * number
+        problems.add(f"pictures with two values of {name!r} (unknown there)", count=number)
     schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
     _write_sidecars(data, records, shards, schema)
     if made.manifest["duplicates_policy"] == "report":
@@ -175,12 +174,18 @@ def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], p
     for start in range(0, len(rows), 4096):
         a, b = rows[start : start + 4096], originals[start : start + 4096]
         differ[start : start + 4096] = (labels[a] != labels[b]).any(axis=1) | (known[a] != known[b]).any(axis=1)
-    bounds = np.cumsum([0, *(shard["samples"] for shard in shards)])
     for otherwise in (False, True):
         found = rows[differ == otherwise]
-        names = [_id(records, shards, bounds, int(row)) for row in found[:_NAMED]]
-        if len(found):
-            problems.found[survey.same("kept", otherwise)] = [*names, *[""] * (len(found) - len(names))]
+        _name(problems, survey.same("kept", otherwise), found, records, shards)
+
+
+def _name(problems: Problems, kind: str, rows: np.ndarray, records: Path, shards: list[dict[str, Any]]) -> None:
+    """Count samples as a kind of problem, the first few by what the source called them."""
+    bounds = np.cumsum([0, *(shard["samples"] for shard in shards)])
+    for row in rows[:NAMED].tolist():
+        problems.add(kind, _id(records, shards, bounds, row))
+    if len(rows) > NAMED:
+        problems.add(kind, count=len(rows) - NAMED)
 
 
 def _id(records: Path, shards: list[dict[str, Any]], bounds: np.ndarray, row: int) -> str:

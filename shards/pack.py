@@ -166,7 +166,7 @@ def _pack_shards(options: Pack, build: Path) -> None:
         per_shard=options.per_shard,
         parts=tuple(parts),
         manifest=_manifest(options, source, recipe),
-        problems=plan.kept(source.problems),
+        problems=source.problems.noted(),
     )
     plan.begin(build, made)
     _write(options, source, recipe, aside, made, build, processes)

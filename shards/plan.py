@@ -19,10 +19,9 @@ from typing import Any
 
 from shards import files, writer
 from shards.errors import UserError
-from shards.sources.item import Problems
+from shards.sources.item import Noted, Problems
 
 _FILE = "plan.json"
-_NAMES = 5  # of pictures, kept of each kind of problem
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Plan:
     per_shard: int
     parts: tuple[Part, ...]
     manifest: dict[str, Any]
-    problems: dict[str, tuple[int, list[str]]]
+    problems: Noted
 
     def shards(self, part: Part) -> list[str]:
         """The file names of a part's shards."""
@@ -76,16 +75,6 @@ class Plan:
 def build_folder(out: Path) -> Path:
     """Where shards gather until OUT gets its name."""
     return out.with_name(f".{out.name}.packing")
-
-
-def kept(problems: Problems) -> dict[str, tuple[int, list[str]]]:
-    """Problems in little room: how many of each kind, and the first names."""
-    return {kind: (len(names), names[:_NAMES]) for kind, names in problems.found.items()}
-
-
-def restored(problems: dict[str, tuple[int, list[str]]]) -> Problems:
-    """The opposite of `kept`, with empty names for those that were not."""
-    return Problems({kind: [*names, *[""] * (count - len(names))] for kind, (count, names) in problems.items()})
 
 
 def begin(build: Path, plan: Plan) -> None:
@@ -141,9 +130,10 @@ def record(plan: Plan, build: Path, part: Part, name: str) -> dict[str, Any] | N
     try:
         found = json.loads(writer.record_path(records, name).read_text("utf-8"))
         whole = (data / name).stat().st_size == found["bytes"] and found["file"] == name
+        Problems().take(found["problems"])
         beside = [writer.array_path(records, name, array) for array in writer.ARRAYS]
         whole = whole and all(path.is_file() for path in [*beside, writer.ids_path(records, name)])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found if whole else None
 

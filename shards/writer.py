@@ -120,7 +120,7 @@ def write_shard(task: Task) -> str:
         "sha256": files.sha256(path),
         "copied": copied,
         "conflicts": conflicts,
-        "problems": problems.found,
+        "problems": problems.noted(),
     }
     files.write_json(record_path(task.records, task.name), record)
     return task.name

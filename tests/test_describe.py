@@ -169,5 +169,8 @@ def test_titles_of_any_length_and_script() -> None:
 
 
 def test_lines_of_a_packing_with_many_attributes(dataset: Dataset) -> None:
-    text = summary.lines(dataset, Problems({"odd things": ["a", "b"]}))
+    problems = Problems()
+    for name in ("a", "b"):
+        problems.add("odd things", name)
+    text = summary.lines(dataset, problems)
     assert text[0].startswith("packed 61 pictures of 8 x 8 into ") and "  note: odd things: 2 (a, b)" in text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from shards.errors import UserError
-from shards.sources import Source, read
+from shards.sources import Problems, Source, read
 
 
 def picture(path: Path) -> None:
@@ -63,6 +64,19 @@ def test_only_the_first_five_names_are_listed(tmp_path: Path) -> None:
     table = "id,tags\na,smile\n" + "".join(f"gone{i},hat\n" for i in range(1000))
     (line,) = read(folder(tmp_path, table, "a.png")).problems.lines()
     assert "1,000 (gone0, gone1, gone2, gone3, gone4 and 995 more)" in line
+
+
+def test_problems_keep_few_names_and_count_all_in_one_line_each() -> None:
+    problems = Problems()
+    for i in range(1000):
+        problems.add("odd", f"a\nb{i}")
+    problems.add("wordless", count=7)
+    assert problems.found == {"odd": [f"a b{i}" for i in range(5)], "wordless": []}
+    twice = Problems()
+    for _ in range(2):
+        twice.take(json.loads(json.dumps(problems.noted())))
+    assert twice.counts() == {"odd": 2000, "wordless": 14}
+    assert twice.lines() == ["odd: 2,000 (a b0, a b1, a b2, a b3, a b4 and 1,995 more)", "wordless: 14"]
 
 
 def test_an_exact_path_beats_a_bare_name(tmp_path: Path) -> None:

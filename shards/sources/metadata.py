@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shards.errors import UserError
-from shards.sources.cells import NotOne, clean, listed, parsed, shown
+from shards.sources.cells import NotOne, clean, parsed, shown
 from shards.sources.item import Source
 from shards.sources.rows import Asked, Rows
 from shards.sources.tables import read_table
@@ -42,7 +42,7 @@ def read_metadata(tree: Tree, asked: Asked) -> Source:
             if match := matched(find, name, found, at, rows):
                 found[match] = rows.add(row, at)
     if not found:
-        lost = [f"{kind}: {listed(names, 3)}" for kind, names in tree.problems.found.items()]
+        lost = [f"{kind}: {tree.problems.named(kind, 3, 60)}" for kind in tree.problems.found]
         raise UserError(f"{where}: none of its {count:,} rows names a picture ({'; '.join(lost[:3]) or 'it is empty'})")
     return rows.source("metadata", with_rows(tree, found))
 

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 from shards.errors import UserError
-from shards.sources.cells import listed
 from shards.sources.item import Picture, Source
 from shards.sources.rows import Asked, Rows
 from shards.sources.tables import read_table
@@ -30,8 +29,8 @@ def read_tags(tree: Tree, asked: Asked) -> Source:
     if empty:
         raise UserError(f'{where}: no rows under its header; write one for each picture: id,"tag, tag"')
     if not found:
-        lost = next(iter(problems.found.values()))
-        raise UserError(f"{where}: none of its ids is a picture in {tree.root} (first: {listed(lost, 5)})")
+        lost = problems.named(next(iter(problems.found)), letters=60)
+        raise UserError(f"{where}: none of its ids is a picture in {tree.root} (first: {lost})")
     return rows.source("tags", with_rows(tree, found))
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shards.errors import UserError
-from shards.files import first
 from shards.pictures import EXTENSIONS
 from shards.sources.cells import clean
 from shards.sources.handles import LARGEST, Place, ZipMember
@@ -152,8 +151,8 @@ def _hidden(name: str) -> bool:
 
 def without_pictures(tree: Tree) -> UserError:
     """What to say of a source that holds no pictures."""
-    closed = tree.problems.found.get("folders that cannot be read", [])
+    closed = tree.problems.named("folders that cannot be read", 1)
     return UserError(
         f"{tree.root}: no pictures in it (looked for {', '.join(sorted(EXTENSIONS))}, in all folders below)"
-        + (f"; {first(closed, 1)} cannot be read" if closed else "")
+        + (f"; {closed} cannot be read" if closed else "")
     )
