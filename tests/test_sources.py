@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,28 @@ def test_class_folders(tmp_path: Path) -> None:
         "Red_Fox/deep/2.png": ("red fox",),
         "wolf/1.png": ("wolf",),
     }
+
+
+def test_folders_that_are_splits_are_no_classes(tmp_path: Path) -> None:
+    names = ("Train/cat/1.png", "Train/dog/2.png", "test/cat/deep/3.png", "test/4.png")
+    source = read(folder(tmp_path / "src", None, *names))
+    assert source.kind == "classes"
+    assert found(source) == {
+        "Train/cat/1.png": ("cat",),
+        "Train/dog/2.png": ("dog",),
+        "test/4.png": None,
+        "test/cat/deep/3.png": ("cat",),
+    }
+    assert "folders that are splits (all are packed together): 2 (Train, test)" in source.problems.lines()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.write(tmp_path / "src" / name, f"wrapped/{name}")
+    assert found(read(tmp_path / "a.zip")) == found(source)
+    assert {item.tags for item in read(folder(tmp_path / "one", None, *names[:2])).items} == {("cat",), ("dog",)}
+    words = read(folder(tmp_path / "words", None, "test/a/1.png", "bus/b/2.png"))
+    assert {item.tags for item in words.items} == {("test",), ("bus",)}
+    with pytest.raises(UserError, match="unclear: .*the folders test, train rather than a folder per class"):
+        read(folder(tmp_path / "bare", None, "train/1.png", "test/2.png"))
 
 
 @pytest.mark.parametrize("names", [("a.png",), ("a.png", "x/b.png", "y/c.png"), ("images/a.png", "images/b.png")])

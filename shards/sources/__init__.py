@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shards.errors import UserError
 from shards.sources import metadata, sidecars, stylegan, tags
-from shards.sources.classes import read_classes, read_pictures
+from shards.sources.classes import SPLITS, class_folder, read_classes, read_pictures, splits
 from shards.sources.handles import Spooled, TarMember, ZipMember
 from shards.sources.item import Item, Picture, PictureFile, Problems, Source
 from shards.sources.metadata import read_metadata
@@ -110,7 +110,10 @@ def _folders(tree: Tree, beside: int) -> str:
     """Class folders, or an error that says what is there instead."""
     tops = {name.partition("/")[0] for name in tree.pictures if "/" in name}
     loose = sum("/" not in name for name in tree.pictures)
-    if not loose and len(tops) > 1 and not beside:
+    around = splits(tree.pictures)
+    classes = {class_folder(name, around) for name in tree.pictures} - {""}
+    bare = not around and {top.lower() for top in tops} <= SPLITS  # train/1.png, test/2.png: parts, and no classes
+    if not loose and len(classes) > 1 and not beside and not bare:
         return "classes"
     found = f"{loose:,} pictures at the top" if loose else f"the folders {', '.join(sorted(tops)[:3])}"
     found = found if loose or len(tops) > 1 else f"the one folder {next(iter(tops))!r}"
