@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from text_models import WIDTH, write_onnx
 
 from shards import aliases, encoders
 from shards.errors import UserError
 from shards.labels import Labelling, LabelOptions, labelling
 from shards.schema import Attribute, Schema, normalise
+from shards.sources import read
 from shards.sources.item import Item, PictureFile, Source
 
 NOWHERE = PictureFile(Path("nowhere.png"), "nowhere.png")
@@ -165,6 +167,18 @@ def test_what_cannot_be_labelled_is_said(items: list[Item], options: dict[str, A
 
 
 # ---------------------------------------------------------------- a schema by hand
+
+
+def test_classes_that_come_as_floats_are_classes(tmp_path: Path) -> None:
+    for i in range(4):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = [{"file_name": f"{i}.png", "label": None if i == 3 else float(i % 2)} for i in range(4)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for labels in ("auto", "class"):
+        pictures = read(tmp_path, labels=labels)
+        result = labelling(pictures, asked(labels=labels))
+        assert [a.values for a in result.schema.attributes] == [("0", "1")]
+        assert words(result, pictures.items) == [["0"], ["1"], ["0"], []]
 
 
 def test_a_schema_decides_and_unlabelled_pictures_are_fine_with_it(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_folders_that_are_splits_are_no_classes(tmp_path: Path) -> None:
     assert {item.tags for item in read(folder(tmp_path / "one", None, *names[:2])).items} == {("cat",), ("dog",)}
     words = read(folder(tmp_path / "words", None, "test/a/1.png", "bus/b/2.png"))
     assert {item.tags for item in words.items} == {("test",), ("bus",)}
-    with pytest.raises(UserError, match="unclear: .*the folders test, train rather than a folder per class"):
+    with pytest.raises(UserError, match=r"unclear: .*the folders test, train rather than a folder per class"):
         read(folder(tmp_path / "bare", None, "train/1.png", "test/2.png"))
 
 

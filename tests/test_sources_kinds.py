@@ -155,6 +155,53 @@ def test_metadata_with_one_class(tmp_path: Path) -> None:
     assert source.one_class and tags(source) == {"a.png": ("3",), "b.png": ("red fox",)}
 
 
+CLASSES = ([3.0, 0, "3", None, "3.0"], ["3", "0", "3", None, "3"])
+MEASURED = ([2.5, 3, "3.0", None, 1e-9], [(2.5,), (3.0,), (3.0,), None, (1e-9,)])
+WORDS = ([2.5, "1.5", "v2", "007", "1e3"], [(2.5,), "1.5", "v2", "007", "1e3"])
+
+
+def together(*files: Mapping[str, str | bytes]) -> dict[str, str | bytes]:
+    """Files in the order of their names, as the samples of a tar need it."""
+    return dict(sorted((name, data) for some in files for name, data in some.items()))
+
+
+def said_of(source: Source) -> list[Any]:
+    """The one class or the vector of each picture."""
+    return [item.vector or (item.tags and item.tags[0]) for item in sorted(source.items, key=lambda item: item.id)]
+
+
+@pytest.mark.parametrize(("labels", "said"), [CLASSES, MEASURED, WORDS])
+def test_single_numbers_are_classes_if_all_are_whole(tmp_path: Path, labels: list[Any], said: list[Any]) -> None:
+    pictures = {f"{i}.png": png() for i in range(5)}
+    lines = [json.dumps({"file_name": f"{i}.png", "label": label}) for i, label in enumerate(labels)]
+    assert said_of(read(put(tmp_path / "lines", {**pictures, "metadata.jsonl": "\n".join(lines)}))) == said
+    content = json.dumps({"labels": [[f"{i}.png", label] for i, label in enumerate(labels)]})
+    assert said_of(read(put(tmp_path / "stylegan", {**pictures, "dataset.json": content}))) == said
+    notes = {f"{i}.json": json.dumps({"label": label}) for i, label in enumerate(labels)}
+    assert said_of(read(tarred(tmp_path / "notes.tar", together(pictures, notes)))) == said
+    alone = {f"{i}.json": json.dumps(label) for i, label in enumerate(labels) if label is not None}
+    assert said_of(read(tarred(tmp_path / "alone.tar", together(pictures, alone)))) == said
+
+
+def test_whole_numbers_are_classes_in_text_arrays_and_tables(tmp_path: Path) -> None:
+    pictures = {f"{i}.png": png() for i in range(3)}
+    rows = "file_name,label\n0.png,3.0\n1.png,\n2.png,1.0\n"
+    assert said_of(read(put(tmp_path / "csv", {**pictures, "metadata.csv": rows}))) == ["3", None, "1"]
+    arrays = {f"{i}.npy": npy(np.float32(i)) for i in range(3)}
+    assert said_of(read(tarred(tmp_path / "whole.tar", together(pictures, arrays)))) == ["0", "1", "2"]
+    arrays["1.npy"] = npy(np.float32(0.5))
+    assert said_of(read(tarred(tmp_path / "measured.tar", together(pictures, arrays)))) == [(0.0,), (0.5,), (2.0,)]
+    vectors = {f"{i}.npy": npy([float(i)]) for i in range(3)}
+    assert said_of(read(tarred(tmp_path / "vectors.tar", together(pictures, vectors)))) == [(0.0,), (1.0,), (2.0,)]
+    parquet = table(tmp_path / "a.parquet", {"image": [png()] * 3, "label": [1.0, None, 0.0]})
+    assert said_of(read(parquet, spool=tmp_path / "spool")) == ["1", None, "0"]
+    names = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    parquet = table(tmp_path / "b.parquet", {"image": [png()] * 3, "label": [1.0, None, 0.0]}, names)
+    assert said_of(read(parquet, spool=tmp_path / "spool")) == ["dog", None, "cat"]
+    source = read(put(tmp_path / "folders", {"1.0/a.png": png(), "1.5/b.png": png(), "01/c.png": png()}))
+    assert said_of(source) == ["01", "1.0", "1.5"]
+
+
 def test_metadata_with_class_and_tags_and_text(tmp_path: Path) -> None:
     rows = [
         {"file_name": "a.png", "label": 3, "tags": ["hat"], "text": CAPTIONS[0]},

@@ -17,7 +17,10 @@ from shards.files import first
 from shards.schema import MAX_SIZE, normalise
 
 Tags = tuple[str, ...]
+Label = str | int | float  # a single one, as a source writes it
 
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?")  # "007" is a word
+_WHOLE = 1 << 53  # up to which floats tell whole numbers apart
 _STRANGE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 _FLOAT32 = float(np.finfo(np.float32).max)
 _PIECE = 40  # characters that a tag has at most when texts are looked at
@@ -70,25 +73,59 @@ def tags_of(value: Any, kept: dict[Tags, Tags]) -> Tags | None:
     raise NotOne(f"tags are text or a list of texts, not {shown(value)}")
 
 
-def label_of(value: Any, names: list[str] | None = None) -> str | tuple[float, ...] | None:
-    """One class as a word, or numbers as a vector; None for nothing.
+def label_of(value: Any, names: list[str] | None = None) -> Label | tuple[float, ...] | None:
+    """One class as a word, a single number (see `meanings`), or a list of numbers as a vector; None for nothing.
 
     Raises:
         NotOne: something else, or a class without a name where classes have names.
     """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
     if isinstance(value, bool):
         value = str(value)
-    if isinstance(value, int):
-        if names and not 0 <= value < len(names):
+    if isinstance(value, int | float) and names:
+        if not 0 <= value < len(names) or value != int(value):
             raise NotOne(f"class {shown(value)} of {len(names)}")
-        if abs(value) >= 1 << 63:
-            raise NotOne(f"class {shown(value)}")
-        value = names[value] if names else str(value)
+        value = names[int(value)]
     if isinstance(value, str):
         return sys.intern(normalise(clean(value))) or None
-    if isinstance(value, float):
-        return None if math.isnan(value) else vector_of([value])
-    return None if value is None else vector_of(value)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise NotOne(f"class {shown(value)}")
+    if isinstance(value, int | float):
+        vector_of([value])  # what is no finite number is no label
+        return value
+    return vector_of(value)
+
+
+def meanings(labels: Iterable[Label]) -> dict[Label, str | tuple[float, ...]]:
+    """What the single labels of a source are: words, or vectors of one number.
+
+    Where all numbers among them are whole they are classes: 3, 3.0 (as pandas writes integers beside nulls) and the
+    texts "3" and "3.0" are the class "3". Where some are not, they are measured: vectors. A text that is a number
+    counts as one if no other text is a word.
+    """
+    numbers = {label: number for label in labels if (number := _number(label)) is not None}
+    words = {label for label in labels if isinstance(label, str) and label not in numbers}
+    whole = all(
+        (number == int(number) and abs(number) < _WHOLE) or isinstance(number, int) for number in numbers.values()
+    )
+    found: dict[Label, str | tuple[float, ...]] = {word: word for word in words}
+    for label, number in numbers.items():
+        if whole:
+            found[label] = sys.intern(str(int(number)))
+        else:
+            found[label] = label if isinstance(label, str) and words else (float(number),)
+    return found
+
+
+def _number(label: Label) -> int | float | None:
+    """The number that a label is; None: a word."""
+    if not isinstance(label, str):
+        return label
+    if len(label) > 40 or not _NUMBER.fullmatch(label):
+        return None
+    number = int(label) if label.lstrip("-").isdigit() else float(label)
+    return number if abs(number) <= _FLOAT32 else None
 
 
 def vector_of(value: Any) -> tuple[float, ...]:
@@ -106,8 +143,8 @@ def vector_of(value: Any) -> tuple[float, ...]:
     return tuple(map(float, value))
 
 
-def array_of(data: bytes) -> tuple[float, ...]:
-    """The numbers in a .npy file of one dimension (or none).
+def array_of(data: bytes) -> float | list[float]:
+    """The numbers in a .npy file of one dimension, or the one number of a file without any.
 
     Raises:
         NotOne: no such file; what is pickled in one is never read.
@@ -121,7 +158,8 @@ def array_of(data: bytes) -> tuple[float, ...]:
         if len(shape) > 1 or dtype.kind not in "fiub" or count * dtype.itemsize != len(data) - file.tell():
             raise NotOne(f"an array {dtype} {shape}"[:120])
         values = np.frombuffer(data, dtype, offset=file.tell())
-        return vector_of([float(value) for value in values[: MAX_SIZE + 1]])
+        found = list(vector_of([float(value) for value in values[: MAX_SIZE + 1]]))
+        return found if shape else found[0]
     except NotOne:
         raise
     except Exception as error:  # numpy's reading of a damaged header fails in many ways

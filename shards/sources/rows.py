@@ -14,7 +14,19 @@ from typing import Any, NamedTuple
 
 from shards.errors import UserError
 from shards.schema import Attribute
-from shards.sources.cells import NotOne, Tags, clean, get, label_of, sentence_of, split, tag_like, tags_of
+from shards.sources.cells import (
+    Label,
+    NotOne,
+    Tags,
+    clean,
+    get,
+    label_of,
+    meanings,
+    sentence_of,
+    split,
+    tag_like,
+    tags_of,
+)
 from shards.sources.columns import Columns, Stated
 from shards.sources.item import Item, Picture, Problems, Source
 
@@ -35,7 +47,7 @@ class Asked:
 
 class _Row(NamedTuple):
     tags: Tags | None
-    label: str | None
+    label: Label | None
     vector: tuple[float, ...] | None
     group: str | None
 
@@ -81,9 +93,9 @@ class Rows:
         text = self._read(sentence_of, get(row, TEXT), None, at)
         if isinstance(label, list):
             tags, label = (*(tags or ()), *label), None
-        word, vector = (label, None) if isinstance(label, str) else (None, label)
+        single, vector = (None, label) if isinstance(label, tuple) else (label, None)
         group = row.get(self.asked.group) if self.asked.group and self.asked.group != FOLDER else None
-        said = _Row(tags, word, vector, _group(group))
+        said = _Row(tags, single, vector, _group(group))
         self.rows.append(_NOTHING if said == _NOTHING else said)
         self.texts.append(text)
         return len(self.rows) - 1
@@ -114,15 +126,17 @@ class Rows:
         Args:
             kind: the reader's name.
             pictures: id, picture and row of each item; without a row, a picture is unlabelled.
-            one_class: whether a label is the one class of a picture whatever else is there.
+            one_class: whether a label is the one class of a picture whatever else is there, and a name: no number.
 
         Raises:
             UserError: columns or groups that are not there, vectors of several lengths.
         """
+        if not one_class:
+            self._settle()
         stated = self._stated()
         texts = self._texts_are_tags()
         tagged = texts or any(row.tags is not None for row in self.rows)
-        labelled = {row.label: None for row in self.rows if row.label}
+        labelled = {str(row.label): None for row in self.rows if row.label is not None}
         given = list(stated.attributes)
         if labelled and tagged and not one_class:
             given.append(self._class(labelled, given))
@@ -130,6 +144,14 @@ class Rows:
         _of_one_length(items)
         alone = bool(labelled) and not tagged and not given
         return Source(kind, items, one_class=alone or one_class, given=tuple(given), problems=self.problems)
+
+    def _settle(self) -> None:
+        """Turn single labels into words or vectors, now that all of them are there."""
+        meant = meanings({row.label for row in self.rows if row.label is not None})
+        for number, row in enumerate(self.rows):
+            if row.label is not None and (label := meant[row.label]) is not row.label:
+                word, vector = (label, None) if isinstance(label, str) else (None, label)
+                self.rows[number] = row._replace(label=word, vector=vector)
 
     def _stated(self) -> Stated:
         if self.asked.group and self.asked.group != FOLDER:
@@ -162,8 +184,8 @@ class Rows:
                 words = list(split(text, self.kept))
             else:
                 caption = text.replace("\n", " ")
-        if row.label:
-            words = [*(words or ()), row.label]
+        if row.label is not None:
+            words = [*(words or ()), str(row.label)]
         denied: Tags = ()
         vector = row.vector
         if number is not None and stated.tags:

@@ -115,13 +115,13 @@ def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors
             elif kind in _TEXTS:
                 row["text"] = _bytes(member, handle).decode("utf-8-sig").strip()
             elif kind == "npy" and vectors:
-                row["vector"] = list(array_of(_bytes(member, handle)))
+                row["vector"] = array_of(_bytes(member, handle))
         except UnicodeDecodeError:
             problems.add("texts that are not UTF-8 (left out)", f"{id}.{clean(kind)}")
         except NotOne as error:
             problems.add(WRONG, f"{id}.{clean(kind)}: {error}")
     vector = row.pop("vector", None)
-    if vector and "label" not in row and any(row.get("known") or [True]):
+    if vector is not None and "label" not in row and any(row.get("known") or [True]):
         row["label"] = vector
     return {name: value for name, value in row.items() if value is not None}
 
@@ -140,7 +140,7 @@ def _note(content: Any) -> dict[str, Any]:
     if isinstance(content, dict):
         known = content.get("known")
         return content if known is None or isinstance(known, list) else {**content, "known": None}
-    if isinstance(content, int | str | list):
+    if isinstance(content, int | float | str | list):
         return {"label": content}
     raise NotOne(shown(content))
 
