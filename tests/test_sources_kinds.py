@@ -273,6 +273,26 @@ def test_all_columns_but_free_text(tmp_path: Path) -> None:
     assert by_id(source)["2.png"].vector == (1.0,)
 
 
+@pytest.mark.parametrize("gap", ["NA", "nan", "None", "null", "N/A", ""])
+def test_gaps_in_columns_of_numbers_and_yes_and_no_are_unknown(tmp_path: Path, gap: str) -> None:
+    rows = f"0,,0.5,yes,1,blue\n1,,{gap},no,{gap},none\n2,,2,{gap},0,red\n"
+    put(tmp_path, {"tags.csv": "id,tags,x,hat,smile,bow\n" + rows} | {f"{i}.png": png() for i in range(3)})
+    for columns in (("x", "hat", "smile", "bow"), ("all",)):
+        source = read(tmp_path, columns=columns)
+        kinds = {"hat": ("hat",), "smile": ("smile",), "bow": ("blue bow", "none bow", "red bow")}
+        assert {a.name: a.values for a in source.given} == kinds
+        assert [item.vector for item in source.items] == [(0.5,), None, (2.0,)]
+        assert [item.denied for item in source.items] == [(), ("hat",), ("smile",)]
+
+
+def test_a_word_among_numbers_is_named(tmp_path: Path) -> None:
+    rows = [f"{i},,{'?' if i == 7 else i}" for i in range(20)]
+    put(tmp_path, {"tags.csv": "id,tags,x\n" + "\n".join(rows)} | {f"{i}.png": png() for i in range(20)})
+    for columns in (("x",), ("all",)):
+        with pytest.raises(UserError, match=r"--columns x: .*tags\.csv: line 9 has '\?' where 19 of 20 cells are num"):
+            read(tmp_path, columns=columns)
+
+
 @pytest.mark.parametrize(
     ("columns", "group", "sentence"),
     [

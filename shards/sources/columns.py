@@ -16,7 +16,9 @@ ALL = "all"
 MOST_VALUES = 1000  # of a column of words
 
 _YES, _NO = frozenset({"true", "yes"}), frozenset({"false", "no"})
+_EMPTY = frozenset({"na", "n/a", "nan", "null", "none"})  # where the others are numbers, or yes and no
 _MOST_COLUMNS = 4096
+_MOSTLY = 0.9  # of a column that are numbers: the others are mistakes
 _MOST_LETTERS = 64  # of a word in a column
 
 Cell = str | bool | float | tuple[float, ...] | None
@@ -35,7 +37,8 @@ class Columns:
     """Collects the cells of the columns asked for, row by row; once all are seen, what the columns are is clear.
 
     A column of true and false (or of 0 and 1, or of -1 and 1) is a tag of its name; one of numbers is an entry of
-    the vector; one of words is an exclusive attribute. "all" asks for every column with a meaning of these.
+    the vector; one of words is an exclusive attribute. NA, nan, null and none are empty cells in the first two, and
+    words in the last. "all" asks for every column with a meaning of these.
 
     Args:
         where: the table, for sentences.
@@ -52,6 +55,7 @@ class Columns:
             raise UserError(f"--columns {','.join(asked)}: a column stands twice; name each once")
         self.seen: dict[str, None] = {}
         self.rows: list[tuple[Cell, ...]] = []
+        self.odd: dict[str, str] = {}  # column → the first cell that is no number, for a sentence
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.places)
@@ -74,6 +78,8 @@ class Columns:
                 if not self.everything:
                     kind = f"cells of column {listed([name])!r} that cannot be read (unknown there)"
                     problems.add(kind, f"{at}: {error}")
+            if name not in self.odd and _number(cells[place]) is None and not _empty(cells[place]):
+                self.odd[name] = f"{at} has {shown(cells[place])}"
         self.rows.append(tuple(cells))
 
     def known(self, name: str, option: str) -> None:
@@ -91,7 +97,8 @@ class Columns:
         """What they say.
 
         Raises:
-            UserError: an unknown column, one with more values than an attribute can have, or two that say the same.
+            UserError: an unknown column, one with more values than an attribute can have, one of numbers with a few
+                words in it, or two that say the same.
         """
         count = len(self.rows)
         found = Stated((), [[] for _ in range(count)], [[] for _ in range(count)], [None] * count)
@@ -101,12 +108,14 @@ class Columns:
             if not self.everything:
                 self.known(name, "--columns")
             values = [row[place] if place < len(row) else None for row in self.rows]
-            kind = _kind(values)
+            there = [None if _empty(value) else value for value in values]
+            if (kind := _kind(there)) != "words":
+                values = there
             if kind == "numbers":
                 numeric.append(values)
             elif kind == "tag":
                 attributes.append(_tag(name, values, found))
-            elif kind == "words" and (words := self._words(name, values)):
+            elif kind == "words" and (words := self._words(name, values, there)):
                 attributes.append(_exclusive(name, values, words, found))
             elif not kind and not self.everything:
                 problems.add("columns without a single value (left out)", listed([name]))
@@ -115,8 +124,18 @@ class Columns:
             found.vectors[row] = _joined(cells)
         return found._replace(attributes=tuple(attributes))
 
-    def _words(self, name: str, values: list[Cell]) -> dict[str, str]:
-        """Cell → the attribute's word; empty: free text, which "all" leaves alone."""
+    def _words(self, name: str, values: list[Cell], there: list[Cell]) -> dict[str, str]:
+        """Cell → the attribute's word; empty: free text, which "all" leaves alone. ``there``: without NA and the like.
+
+        Raises:
+            UserError: nearly all are numbers, or there are too many.
+        """
+        numbers, count = sum(_number(v) is not None for v in there), sum(v is not None for v in there)
+        if numbers >= _MOSTLY * count:
+            raise UserError(
+                f"--columns {listed([name])}: {self.where}: {self.odd[name]} where {numbers:,} of {count:,} cells are "
+                "numbers; correct it or leave it empty, or name the columns without this one"
+            )
         cells = sorted({_spelled(value) for value in values if value is not None})
         rows = sum(value is not None for value in values)
         free = len(cells) > MOST_VALUES or any(len(cell) > _MOST_LETTERS for cell in cells)
@@ -159,6 +178,10 @@ def _number(value: Cell) -> float | None:
             return None
         return number if number is not None and math.isfinite(number) and abs(number) < 3e38 else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _empty(value: Cell) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() in _EMPTY)
 
 
 def _kind(values: list[Cell]) -> str:
