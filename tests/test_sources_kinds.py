@@ -322,6 +322,8 @@ def test_columns_that_say_the_same_or_too_much(tmp_path: Path) -> None:
 def test_groups_by_folder_and_columns_where_there_are_none(tmp_path: Path) -> None:
     put(tmp_path, {"x/1.png": png(), "y/deep/2.png": png()})
     assert [item.group for item in read(tmp_path, group="folder").items] == ["x", "y/deep"]
+    put(tmp_path / "loose", {"1.png": png(), "2.png": png(), "x/3.png": png()})
+    assert [item.group for item in read(tmp_path / "loose", "pictures", group="folder").items] == [".", ".", "x"]
     with pytest.raises(UserError, match=r"--columns: .* is read as classes, which has no columns"):
         read(tmp_path, columns=("x",))
     with pytest.raises(UserError, match=r"--group: .* has no columns"):

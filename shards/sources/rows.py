@@ -196,7 +196,7 @@ class Rows:
         tags = None if words is None else tuple(dict.fromkeys(words))
         group = row.group
         if self.asked.group == FOLDER:
-            group = sys.intern(id.rpartition("/")[0]) or None
+            group = sys.intern(id.rpartition("/")[0] or ".")  # SRC itself is a folder too
         return Item(id, picture, tags and self.kept.setdefault(tags, tags), denied, caption, vector, group)
 
 
