@@ -109,6 +109,8 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
     _write_sidecars(data, records, shards, schema)
     if made.manifest["duplicates_policy"] == "report":
         _count_duplicates(data, records, shards, problems)
+        if part.split == "train":
+            _count_shared(made, build, data, problems)
     manifest = {
         "format_version": FORMAT_VERSION,
         "name": made.name,
@@ -177,6 +179,16 @@ def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], p
     for otherwise in (False, True):
         found = rows[differ == otherwise]
         _name(problems, survey.same("kept", otherwise), found, records, shards)
+
+
+def _count_shared(made: Plan, build: Path, data: Path, problems: Problems) -> None:
+    """Count pictures that were set aside though the training part, in ``data``, has the same bytes."""
+    trained = np.load(data / "hashes.npy", allow_pickle=False)
+    for part in made.parts[1:]:
+        aside = np.load(part.below(build / "data") / "hashes.npy", allow_pickle=False)
+        rows, originals = survey.duplicates(np.concatenate([trained, aside]))
+        if count := int(np.count_nonzero((rows >= len(trained)) & (originals < len(trained)))):
+            problems.add("pictures in both parts (the same bytes; --duplicates drop keeps one)", count=count)
 
 
 def _name(problems: Problems, kind: str, rows: np.ndarray, records: Path, shards: list[dict[str, Any]]) -> None:

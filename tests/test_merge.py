@@ -185,6 +185,18 @@ def test_validation_is_a_data_set_of_its_own(tmp_path: Path) -> None:
     assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == 24
 
 
+def test_pictures_in_both_parts_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    src = drawn(tmp_path / "src", copies=12)
+    dataset = pack(Pack(src, tmp_path / "out", validation=0.25, workers=1))
+    parts = [{s["json"]["sha256"] for s in samples(d)} for d in (dataset, Dataset.open(tmp_path / "out/validation"))]
+    kind = "pictures in both parts (the same bytes; --duplicates drop keeps one)"
+    assert dataset.manifest["problems"][kind] == len(parts[0] & parts[1]) > 0
+    assert f"  note: {kind}: " in capsys.readouterr().out
+    assert dataset.manifest["duplicates"] == len(dataset) - len(parts[0])
+    dataset = pack(Pack(src, tmp_path / "dropped", validation=0.25, workers=1, duplicates="drop"))
+    assert kind not in dataset.manifest["problems"] and kind not in capsys.readouterr().out
+
+
 def test_a_folder_is_a_group(tmp_path: Path) -> None:
     src = tmp_path / "src"
     for i in range(20):
