@@ -23,6 +23,7 @@ from shards.labels import Labelling, LabelOptions, labelling
 from shards.manifest import FORMAT_VERSION, MANIFEST
 from shards.options import argument, option, parse, validate
 from shards.sources import Source, TarMember
+from shards.sources.compressed import COMPRESSED
 
 UNREADABLE = "pictures that cannot be used (left out)"
 
@@ -149,7 +150,10 @@ def _tars(src: Path) -> list[str]:
     names = sorted(path.name for path in src.iterdir() if not path.name.startswith(".") and path.is_file())
     instead = "pack them into a new folder with: python -m shards pack"
     if packed := [name for name in names if _COMPRESSED.search(name)]:
-        raise UserError(f"{src}: compressed tars cannot be read in place ({files.first(packed, 3)}); {instead}")
+        raise UserError(
+            f"{src}: compressed tars cannot be read in place ({files.first(packed, 3)}); {instead}"
+            + ("" if all(map(COMPRESSED.search, packed)) else ", once those are unpacked that are no .gz, .bz2 or .xz")
+        )
     if below := sorted(path.relative_to(src).as_posix() for path in src.glob("*/**/*.tar")):
         raise UserError(f"{src}: tars in folders below it ({files.first(below, 3)}); index each folder, or {instead}")
     found = [name for name in names if name.lower().endswith(".tar")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import tarfile
@@ -455,6 +458,39 @@ def test_tars_that_webdataset_wrote_and_raw_pixels(tmp_path: Path) -> None:
     (item,) = read(raw).items
     assert item.tags == ("hat",) and item.vector is None
     assert np.array_equal(np.load(io.BytesIO(item.picture.read())), pixels)
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "tgz", "tar.bz2", "tbz", "tbz2", "TAR.XZ", "txz"])
+def test_compressed_tars_are_unpacked_once(tmp_path: Path, ending: str) -> None:
+    spool, packed = tmp_path / "spool", tmp_path / "src" / f"a.{ending}"
+    whole = tarred(tmp_path / "a.tar", {"1.png": png(), "1.cls": "fox", "2.cls": "fox", "2.png": png(7)}).read_bytes()
+    make = {"g": gzip.compress, "b": bz2.compress, "x": lzma.compress}
+    put(tmp_path / "src", {packed.name: next(make[c] for c in ending.lower().replace("tar", "") if c in make)(whole)})
+    with pytest.raises(UserError, match="compressed tars can only be packed"):
+        read(tmp_path / "src")
+    source = read(tmp_path / "src", spool=spool)
+    assert tags(source) == {"a/1": ("fox",), "a/2": ("fox",)} == tags(read(packed, spool=spool))
+    assert [item.picture.read() for item in source.items] == [png(), png(7)]
+    stamps = [item.picture.stamp() for item in source.items]
+    (copy,) = spool.iterdir()
+    inode = copy.stat().st_ino
+    assert [item.picture.stamp() for item in read(tmp_path / "src", spool=spool).items] == stamps
+    assert copy.stat().st_ino == inode
+    copy.unlink()
+    assert [item.picture.stamp() for item in read(tmp_path / "src", spool=spool).items] == stamps
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"{packed.name}: cannot be unpacked"):
+        read(packed, spool=spool)
+    packed.write_bytes(b"no tar")
+    with pytest.raises(UserError, match=f"{packed.name}: cannot be unpacked"):
+        read(packed, spool=spool)
+
+
+def test_a_tar_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tgz").write_bytes(gzip.compress(bytes(80 << 20)))
+    with pytest.raises(UserError, match=r"a\.tgz: refused: .* bytes that unpack to more than"):
+        read(tmp_path, spool=tmp_path / "spool")
+    assert not list((tmp_path / "spool").iterdir())
 
 
 def test_our_own_tars_read_back(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from shards.sources.rows import FOLDER, Asked
 from shards.sources.sidecars import read_sidecars
 from shards.sources.stylegan import read_stylegan
 from shards.sources.tags import read_tags
-from shards.sources.tree import Tree, plant, without_pictures
+from shards.sources.tree import Tree, packed_as, plant, without_pictures
 from shards.sources.webdataset import read_webdataset
 
 __all__ = [
@@ -85,7 +85,7 @@ def read(
 def _detected(tree: Tree) -> str:
     """The kind that a source is, by what is there."""
     if not tree.pictures:
-        kinds = sorted({path.suffix.lower() for path in tree.packed.values()})
+        kinds = sorted(set(map(packed_as, tree.packed)))
         if len(kinds) > 1:
             raise UserError(f"{tree.root}: holds tars and Parquet files; say --source webdataset or --source parquet")
         if not kinds:
@@ -118,7 +118,7 @@ def _folders(tree: Tree, beside: int) -> str:
     found = f"{loose:,} pictures at the top" if loose else f"the folders {', '.join(sorted(tops)[:3])}"
     found = found if loose or len(tops) > 1 else f"the one folder {next(iter(tops))!r}"
     if tree.packed:
-        found += ", and " + " and ".join(sorted({path.suffix.lower()[1:] for path in tree.packed.values()})) + " files"
+        found += ", and " + " and ".join(sorted({packed_as(name)[1:] for name in tree.packed})) + " files"
     notes = f", {beside:,} text files beside {len(tree.pictures):,} pictures" if beside else ""
     raise UserError(
         f"{tree.root}: what the pictures show is unclear: no {tags.TABLE} (columns id,tags){notes}, and {found} rather "

@@ -31,6 +31,11 @@ def piece(path: str | Path, offset: int, length: int) -> bytes:
     return data
 
 
+def believable(packed: int, length: int) -> bool:
+    """Whether so many packed bytes may unpack to so many, and are no bomb."""
+    return length <= (64 << 20) + _RATIO * packed
+
+
 def file_stamp(path: str | Path) -> str:
     """A file's size and time of change.
 
@@ -87,7 +92,7 @@ class ZipMember:
             OSError: it cannot be read, is damaged, or unpacks to more than is believable.
         """
         place = self.place
-        if place.length > LARGEST or place.length > (64 << 20) + _RATIO * place.packed:
+        if place.length > LARGEST or not believable(place.packed, place.length):
             raise OSError(0, f"refused: {place.packed:,} bytes that unpack to {place.length:,}")
         fields = _LOCAL.unpack(piece(self.zip, place.header, _LOCAL.size))
         if fields[0] != b"PK\x03\x04":

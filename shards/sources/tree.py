@@ -12,6 +12,7 @@ from pathlib import Path
 from shards.errors import UserError
 from shards.pictures import EXTENSIONS
 from shards.sources.cells import clean
+from shards.sources.compressed import COMPRESSED
 from shards.sources.handles import LARGEST, Place, ZipMember
 from shards.sources.item import Picture, PictureFile, Problems
 
@@ -55,6 +56,12 @@ class Tree:
             raise UserError(f"{self.where(name)}: cannot be read ({error.strerror})") from None
 
 
+def packed_as(name: str) -> str:
+    """What a file with pictures in it is, ".parquet" or ".tar" (compressed or not); "": none."""
+    extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 - many files
+    return extension if extension in PACKED else ".tar" if COMPRESSED.search(name) else ""
+
+
 def plant(src: Path) -> Tree:
     """Look at a source.
 
@@ -66,7 +73,7 @@ def plant(src: Path) -> Tree:
         _folder(tree)
     elif not src.exists():
         raise UserError(f"{src}: no such folder or file; SRC is a folder, a zip, a tar or a Parquet file")
-    elif src.suffix.lower() in PACKED and src.is_file():
+    elif packed_as(src.name) and src.is_file():
         tree.packed[src.name] = src
     elif src.suffix.lower() == ".zip" and src.is_file():
         _zip(tree)
@@ -82,7 +89,7 @@ def _folder(tree: Tree) -> None:
     for path, name in _walk(tree.root, closed):
         extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 - many files
         name = clean(os.fsencode(name).decode("utf-8", "replace"))
-        if extension in PACKED:
+        if packed_as(name):
             tree.packed.setdefault(name, Path(path))
             continue
         files = tree.pictures if extension in EXTENSIONS else tree.texts

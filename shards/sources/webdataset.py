@@ -11,10 +11,11 @@ from typing import Any
 from shards.errors import UserError
 from shards.pictures import EXTENSIONS
 from shards.sources.cells import NotOne, array_of, clean, parsed, shown
+from shards.sources.compressed import COMPRESSED, plain
 from shards.sources.handles import TarMember
 from shards.sources.item import Picture, Problems, Source
 from shards.sources.rows import WRONG, Asked, Rows
-from shards.sources.tree import Tree
+from shards.sources.tree import Tree, packed_as
 from shards.tars import Member, members
 
 PICKLED = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "ten", "joblib"})
@@ -26,15 +27,15 @@ _LARGEST = 1 << 24  # bytes of a label
 
 
 def read_webdataset(tree: Tree, asked: Asked) -> Source:
-    tars = {name: path for name, path in tree.packed.items() if path.suffix.lower() == ".tar"}
+    tars = [(name, plain(path, asked.spool)) for name, path in tree.packed.items() if packed_as(name) == ".tar"]
     if not tars:
         raise UserError(f"{tree.root}: no tars (.tar) in it")
     rows = Rows(str(tree.root), asked, tree.problems, ("id", "known", "key", "__key__"))
     pictures: list[tuple[str, Picture, int | None]] = []
     ids: set[str] = set()
-    vectors = _vectors_count(tars, tree.problems)
-    for name, path in tars.items():
-        folder = name.removesuffix(".tar").removesuffix(".TAR")
+    vectors = _vectors_count([path for _, path in tars])
+    for name, path in tars:
+        folder = COMPRESSED.sub("", name).removesuffix(".tar").removesuffix(".TAR")
         for key, sample, handle in _samples(path):
             id = clean(f"{folder}/{key}")
             if id in ids:
@@ -85,9 +86,9 @@ def _samples(tar: Path) -> Iterator[tuple[str, list[Member], int]]:
         os.close(handle)
 
 
-def _vectors_count(tars: dict[str, Path], problems: Problems) -> bool:
+def _vectors_count(tars: list[Path]) -> bool:
     """Whether .npy members are labels: not where the first samples' .json names tags (a label vector repeats them)."""
-    for path in tars.values():
+    for path in tars:
         for _, sample, handle in itertools.islice(_samples(path), 1000):
             note = next((member for member in sample if member.extension == "json"), None)
             try:
