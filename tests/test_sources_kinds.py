@@ -129,6 +129,26 @@ def test_what_texts_look_like(texts: list[str], are_tags: bool) -> None:
     assert tag_like(texts) is are_tags
 
 
+def test_tags_between_blanks(tmp_path: Path) -> None:
+    rows = ["1girl long_hair blue_eyes", "1girl long_hair", "solo blue_eyes", "solo", ""]
+    said = [("1girl", "long hair", "blue eyes"), ("1girl", "long hair"), ("solo", "blue eyes"), ("solo",)]
+    pictures = {f"{i}.png": png() for i in range(5)}
+    table = "id,tags\n" + "".join(f"{i},{row}\n" for i, row in enumerate(rows))
+    source = read(put(tmp_path / "table", {**pictures, "tags.csv": table}))
+    assert [item.tags for item in source.items] == [*said, ()]
+    note = "texts without commas whose tags have underscores (parted at blanks)"
+    assert source.problems.counts() == {note: 5}
+    texts = {f"{i}.txt": row for i, row in enumerate(rows)}
+    source = read(put(tmp_path / "texts", {**pictures, **texts}))
+    assert [item.tags for item in source.items] == [*said, None] and source.problems.counts() == {note: 4}
+    assert read(tmp_path / "texts", labels="caption").items[0].caption == rows[0]
+    put(tmp_path / "table", {"tags.csv": table.replace("\n4,", '\n4,"a, b"')})
+    source = read(tmp_path / "table")
+    assert [item.tags for item in source.items][:2] == [("1girl long hair blue eyes",), ("1girl long hair",)]
+    put(tmp_path / "table", {"tags.csv": "id,tags\n0,blue hair\n1,blue hair\n2,red_hair\n"})
+    assert read(tmp_path / "table").items[0].tags == ("blue hair",)
+
+
 # ---------------------------------------------------------------- metadata.jsonl, metadata.csv
 
 

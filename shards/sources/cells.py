@@ -19,6 +19,7 @@ from shards.schema import MAX_SIZE, normalise
 Tags = tuple[str, ...]
 Label = str | int | float  # a single one, as a source writes it
 
+BETWEEN, BLANKS = "[,\n]", r"\s+"  # what parts tags in a text
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?")  # "007" is a word
 _WHOLE = 1 << 53  # up to which floats tell whole numbers apart
 _STRANGE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -51,11 +52,16 @@ def parsed(data: bytes | str) -> Any:
         raise NotOne(f"no JSON: {' '.join(str(error).split())[:120]}") from None
 
 
-def split(text: str, kept: dict[Tags, Tags] | None = None) -> Tags:
+def split(text: str, kept: dict[Tags, Tags] | None = None, at: str = BETWEEN) -> Tags:
     """The tags in a text, between commas or line ends; equal tuples are one object if ``kept`` is given."""
-    words = map(normalise, re.split("[,\n]", clean(text)))
+    words = map(normalise, re.split(at, clean(text)))
     tags = tuple(sys.intern(word) for word in dict.fromkeys(words) if word)
     return kept.setdefault(tags, tags) if kept is not None else tags
+
+
+def parted(text: str) -> bool:
+    """Whether a text has several tags, or may have: a comma or line end in it."""
+    return re.search(BETWEEN, text) is not None
 
 
 def tags_of(value: Any, kept: dict[Tags, Tags]) -> Tags | None:
@@ -178,6 +184,23 @@ def sentence_of(value: Any) -> str | None:
         lines = (" ".join(line.split()) for line in clean(value or "").splitlines())
         return "\n".join(line for line in lines if line) or None
     raise NotOne(f"a text, not {shown(value)}")
+
+
+def blank_parted(texts: Iterable[str]) -> bool:
+    """Whether texts are tags between blanks, as boorus write them (`1girl long_hair`): none has a comma, most have
+    several words with an underscore among them, and most words come again."""
+    counts: Counter[str] = Counter()
+    rows = several = 0
+    for text in texts:
+        if parted(text):
+            return False
+        words = text.split()
+        rows += bool(words)
+        several += len(words) > 1 and "_" in text
+        if len(counts) < 1_000_000:
+            counts.update(words)
+    again = sum(count for count in counts.values() if count > 1)
+    return several * 2 > rows and again * 2 >= counts.total()
 
 
 def tag_like(texts: Iterable[str]) -> bool:

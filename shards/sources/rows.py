@@ -15,13 +15,17 @@ from typing import Any, NamedTuple
 from shards.errors import UserError
 from shards.schema import Attribute
 from shards.sources.cells import (
+    BETWEEN,
+    BLANKS,
     Label,
     NotOne,
     Tags,
+    blank_parted,
     clean,
     get,
     label_of,
     meanings,
+    parted,
     sentence_of,
     split,
     tag_like,
@@ -46,7 +50,7 @@ class Asked:
 
 
 class _Row(NamedTuple):
-    tags: Tags | None
+    tags: Tags | str | None  # a text until it is clear where its tags part
     label: Label | None
     vector: tuple[float, ...] | None
     group: str | None
@@ -75,6 +79,7 @@ class Rows:
         self.rows: list[_Row] = []
         self.texts: list[str | None] = []
         self.kept: dict[Tags, Tags] = {}
+        self.parted = False  # whether tags are lists, or texts with commas, anywhere
 
     def add(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]] | None = None) -> int:
         """Take one row; what in it cannot be read is counted, and left out.
@@ -88,17 +93,24 @@ class Rows:
             Its number, for `item`.
         """
         self.columns.add(row, self.problems, at)
-        tags = self._read(tags_of, get(row, TAGS) if any(row.get(c) for c in TAGS) else row.get(TAGS[0]), self.kept, at)
+        tags = self._tags(row.get(TAGS[0]), at)
         label = self._label(row, at, names or {})
         text = self._read(sentence_of, get(row, TEXT), None, at)
         if isinstance(label, list):
-            tags, label = (*(tags or ()), *label), None
+            tags = split(tags) if isinstance(tags, str) else tags or ()
+            tags, label = (*tags, *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
         group = row.get(self.asked.group) if self.asked.group and self.asked.group != FOLDER else None
         said = _Row(tags, single, vector, _group(group))
         self.rows.append(_NOTHING if said == _NOTHING else said)
         self.texts.append(text)
         return len(self.rows) - 1
+
+    def _tags(self, value: Any, at: str) -> Tags | str | None:
+        self.parted = self.parted or isinstance(value, list) or (isinstance(value, str) and parted(value))
+        if isinstance(value, str) and not self.parted:
+            return sys.intern(value.strip())
+        return self._read(tags_of, value, self.kept, at)
 
     def _label(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]]) -> Any:
         if not self.classes:
@@ -131,11 +143,12 @@ class Rows:
         Raises:
             UserError: columns or groups that are not there, vectors of several lengths.
         """
+        self._settle_tags()
         if not one_class:
-            self._settle()
+            self._settle_labels()
         stated = self._stated()
-        texts = self._texts_are_tags()
-        tagged = texts or any(row.tags is not None for row in self.rows)
+        texts = self._texts_part()
+        tagged = bool(texts) or any(row.tags is not None for row in self.rows)
         labelled = {str(row.label): None for row in self.rows if row.label is not None}
         given = list(stated.attributes)
         if labelled and tagged and not one_class:
@@ -145,7 +158,22 @@ class Rows:
         alone = bool(labelled) and not tagged and not given
         return Source(kind, items, one_class=alone or one_class, given=tuple(given), problems=self.problems)
 
-    def _settle(self) -> None:
+    def _settle_tags(self) -> None:
+        """Part the texts of tags, now that all of them are there."""
+        texts = [row.tags for row in self.rows if isinstance(row.tags, str)]
+        at = BETWEEN if self.parted else self._parting(texts)
+        for number, row in enumerate(self.rows):
+            if isinstance(row.tags, str):
+                self.rows[number] = row._replace(tags=split(row.tags, self.kept, at))
+
+    def _parting(self, texts: list[str]) -> str:
+        """What parts the tags in texts; blanks are noted."""
+        if not blank_parted(texts):
+            return BETWEEN
+        self.problems.add("texts without commas whose tags have underscores (parted at blanks)", count=len(texts))
+        return BLANKS
+
+    def _settle_labels(self) -> None:
         """Turn single labels into words or vectors, now that all of them are there."""
         meant = meanings({row.label for row in self.rows if row.label is not None})
         for number, row in enumerate(self.rows):
@@ -160,12 +188,13 @@ class Rows:
             return self.columns.stated(self.problems)
         return Stated((), [], [], [])
 
-    def _texts_are_tags(self) -> bool:
-        """Whether texts are tags; those of rows that have tags of their own stay captions."""
+    def _texts_part(self) -> str:
+        """What parts the tags in texts; "": they are captions, as those of rows that have tags of their own."""
+        pairs = zip(self.rows, self.texts, strict=True)
+        texts = [text for row, text in pairs if text and row.tags is None]
         if self.asked.labels in ("tags", "caption") or any(row.tags is not None for row in self.rows):
-            pairs = zip(self.rows, self.texts, strict=True)
-            return self.asked.labels == "tags" and any(text for row, text in pairs if row.tags is None)
-        return tag_like(filter(None, self.texts))
+            return self._parting(texts) if self.asked.labels == "tags" and texts else ""
+        return self._parting(texts) if tag_like(texts) or blank_parted(texts) else ""
 
     @staticmethod
     def _class(labels: dict[str, None], given: list[Attribute]) -> Attribute:
@@ -174,14 +203,14 @@ class Rows:
         name = "class" if all(attribute.name != "class" for attribute in given) else "class label"
         return Attribute(name, "exclusive", tuple(sorted(label for label in labels if label not in taken)))
 
-    def _item(self, id: str, picture: Picture, number: int | None, texts: bool, stated: Stated) -> Item:
+    def _item(self, id: str, picture: Picture, number: int | None, texts: str, stated: Stated) -> Item:
         row = _NOTHING if number is None else self.rows[number]
         words: list[str] | None = None if row.tags is None else list(row.tags)
         caption = None
         if number is not None and (text := self.texts[number]):
             self.texts[number] = None  # with a million of them, memory matters; rows that pictures share have no text
             if texts and row.tags is None:
-                words = list(split(text, self.kept))
+                words = list(split(text, self.kept, texts))
             else:
                 caption = text.replace("\n", " ")
         if row.label is not None:
