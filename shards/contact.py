@@ -62,16 +62,27 @@ def save(sheet: Image.Image, path: Path) -> None:
     """Write a sheet as PNG in one step; one that lies there already is replaced, and nothing else.
 
     Raises:
-        UserError: another file bears the name.
+        UserError: its folder is missing, or another file bears the name.
         Failure: the disk refuses.
     """
-    if path.exists() and not is_sheet(path):
-        raise UserError(f"{path}: is there already, and no contact sheet of ours; give another --sheet")
+    refuse(path)
     text = PngImagePlugin.PngInfo()
     text.add_itxt(_KEYWORD, sheet.info[_KEYWORD])
     encoded = io.BytesIO()
     sheet.save(encoded, "PNG", pnginfo=text)
     write_bytes(path, encoded.getvalue())
+
+
+def refuse(path: Path) -> None:
+    """See that a sheet can have a name.
+
+    Raises:
+        UserError: its folder is missing, or another file bears it.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another --sheet")
+    if path.exists() and not is_sheet(path):
+        raise UserError(f"{path}: is there already, and no contact sheet of ours; give another --sheet")
 
 
 def is_sheet(path: Path) -> bool:

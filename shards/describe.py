@@ -54,9 +54,11 @@ def describe(options: Describe) -> None:
     """Print what a data set holds, and draw its contact sheet.
 
     Raises:
-        UserError: there is no such data set, or the sheet's name is taken.
+        UserError: there is no such data set, or the sheet's folder is missing or its name taken.
         Failure: the disk refuses, or a shard cannot be read.
     """
+    if options.sheet and options.columns:
+        contact.refuse(options.sheet)
     dataset = Dataset.open(options.data)
     counts = tally(dataset)
     print("\n".join(clean(line) for line in lines(dataset, counts)), flush=True)

@@ -80,6 +80,14 @@ def test_a_sheet_replaces_nothing_but_a_sheet(dataset: Dataset, tmp_path: Path) 
     assert not (dataset.path / "contact-sheet.png").exists()
 
 
+def test_a_sheet_in_no_folder_is_refused_before_the_work(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"there is no folder .*gone"):
+        describe.describe(describe.Describe(str(dataset.path), sheet=tmp_path / "gone" / "x.png"))
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     dataset.path.chmod(0o555)
