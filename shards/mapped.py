@@ -33,7 +33,7 @@ def mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; copy it back or pack the data set again") from None
     except Exception as error:  # numpy's reading of a damaged header fails in many ways
-        why = " ".join(str(error).split())[:120]
+        why = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "its header is damaged"
         raise UserError(f"{path}: not a readable array ({why}); pack the data set again") from None
     if (kind, found, fortran) != (dtype, shape, False):
         holds = " ".join(f"{kind} {found}".split())[:120]

@@ -162,7 +162,9 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
     (whole / "known.npy").write_bytes(b"")
     (whole / "index.npy").unlink()
     text = said(whole)
-    assert "labels.npy: holds float32 (23, " in text and "known.npy: not a readable array" in text
+    assert (
+        "labels.npy: holds float32 (23, " in text and "known.npy: not a readable array (its header is damaged)" in text
+    )
     assert "index.npy: missing" in text
 
 
