@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps
 
 from shards.errors import UserError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 FITS = ("crop", "pad", "stretch")
 FORMS = ("auto", "jpg", "png", "webp", "raw")
 LARGEST = 1 << 16  # pixels along a side; the product is bounded by Pillow's own guard against bombs
@@ -26,6 +26,9 @@ _NPY = b"\x93NUMPY"
 _SPARE = 2  # a JPEG is decoded at a fraction only while it stays this many times as large as it is to become
 _PROFILE = 1 << 24  # bytes; a larger colour profile is none
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+# What Pillow warns of in damaged notes is no concern of ours; set once, for `catch_warnings` is not safe among threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class PictureError(Exception):
@@ -298,13 +301,14 @@ def _opened(data: bytes) -> Image.Image:
         return _raw(data)
     if not data:
         raise PictureError("an empty file")
-    with _guarded(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    bomb = PictureError("refused: a decompression bomb, or too many pixels to open safely")
+    with _guarded():
         try:
             picture = Image.open(io.BytesIO(data))
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise PictureError("refused: a decompression bomb, or too many pixels to open safely") from None
+        except Image.DecompressionBombError:
+            raise bomb from None
+    if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 1 << 62):  # of which Pillow only warns
+        raise bomb
     if max(picture.size) > LARGEST:
         raise PictureError(f"refused: {picture.size[0]} x {picture.size[1]} pixels")
     return picture

@@ -221,6 +221,16 @@ def test_what_cannot_be_indexed_in_place(tmp_path: Path) -> None:
         index_in_place(IndexInPlace(tmp_path / "packed"))
 
 
+def test_damaged_exif_is_no_talk_of_pillow(tmp_path: Path) -> None:
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12"  # five entries are promised, and a half is there
+    samples = [{"jpg": encoded(picture(i), "JPEG", exif=exif), "cls": i % 2} for i in range(4)]
+    folder = written(tmp_path / "tars", samples)
+    command = [sys.executable, "-m", "shards", "index", str(folder), "--size", "4", "--workers", "2"]
+    for more in (command, [sys.executable, "-m", "shards", "describe", str(folder)]):
+        done = subprocess.run(more, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+
+
 def test_pickled_members_are_never_read(tmp_path: Path) -> None:
     folder = tmp_path / "tars"
     folder.mkdir()
