@@ -131,7 +131,9 @@ def vacant(out: Path) -> Path:
         UserError: it holds a data set, or anything else.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - a link as OUT keeps its own name
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
+    if out.is_symlink():
+        raise UserError(f"{out} is a symlink; give the folder that it leads to, or choose another OUT")
+    if out.exists() and not out.is_dir():
         raise UserError(f"{out} is there already, and no folder; choose another OUT")
     try:
         names = sorted(path.name for path in out.iterdir()) if out.exists() else []

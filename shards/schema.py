@@ -278,7 +278,10 @@ def infer(rows: Iterable[Sequence[str] | None], *, one_class: bool = False) -> S
         together.update(_pairs(tags))
         filled, longest = filled + bool(tags), max(longest, len(tags))
     if not count:
-        raise UserError("no picture has a tag, so there is nothing to label with; give tags, or class folders")
+        raise UserError(
+            "no picture has a tag, so there is nothing to label with; give tags or class folders, or pack the pictures "
+            "unlabelled with the schema of another data set: --schema OTHER/schema.yaml"
+        )
     nouns = {_noun(tag) for tag in count}
     if one_class or (longest == 1 and len(count) > 1):
         name = nouns.pop() if len(nouns) == 1 and not one_class else ""

@@ -210,6 +210,21 @@ def test_an_out_that_holds_anything_is_left_as_it_was(tmp_path: Path) -> None:
     assert len(pack(Pack(src, tmp_path / "empty", workers=1))) == 6
 
 
+def test_pictures_without_labels_need_the_schema_of_others(tmp_path: Path) -> None:
+    src = tagged(tmp_path / "src", 3)
+    with pytest.raises(UserError, match=r"--schema OTHER/schema\.yaml"):
+        pack(Pack(src, tmp_path / "out", workers=1, source="pictures"))
+    other = pack(Pack(src, tmp_path / "other", workers=1))
+    schema = other.path / "schema.yaml"
+    assert not pack(Pack(src, tmp_path / "out", workers=1, source="pictures", schema=schema)).known.any()
+
+
+def test_a_link_as_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="out is a symlink"):
+        pack(Pack(tagged(tmp_path / "src", 3), tmp_path / "out", workers=1))
+
+
 def test_source_and_licence_reach_the_manifest(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src", 6)
     assert pack(Pack(src, tmp_path / "a", workers=1)).manifest["licence"] is None

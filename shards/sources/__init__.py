@@ -122,5 +122,6 @@ def _folders(tree: Tree, beside: int) -> str:
     notes = f", {beside:,} text files beside {len(tree.pictures):,} pictures" if beside else ""
     raise UserError(
         f"{tree.root}: what the pictures show is unclear: no {tags.TABLE} (columns id,tags){notes}, and {found} rather "
-        f"than a folder per class; add a {tags.TABLE}, or say --source classes, sidecars or pictures (unlabelled)"
+        f"than a folder per class; add a {tags.TABLE}, or say --source classes or sidecars, or "
+        "--source pictures --schema OTHER/schema.yaml (unlabelled)"
     )

@@ -21,6 +21,9 @@ def read_stylegan(tree: Tree, asked: Asked) -> Source:
     except NotOne as error:
         raise UserError(f"{where}: {error}; make it anew") from None
     entries = content.get("labels") if isinstance(content, dict) else None
+    if isinstance(content, dict) and content.get("labels", ()) is None:
+        unlabelled = "--source pictures --schema OTHER/schema.yaml"
+        raise UserError(f'{where}: holds no labels ("labels": null); pack its pictures unlabelled with {unlabelled}')
     if not isinstance(entries, list):
         raise UserError(f'{where}: no list under "labels"; it holds [name, class or numbers] for each picture')
     rows = Rows(where, asked, tree.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from shards.sources.cells import listed
 
 def read_table(where: str, data: bytes, needs: Sequence[Sequence[str]]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, column → cell) of each row of a CSV; names of columns are in lower case where ``needs`` has them.
+
+    Cells are separated by commas; by semicolons or tabs where only then the header has the columns that are needed.
 
     Args:
         where: the table, for sentences.
@@ -26,7 +29,7 @@ def read_table(where: str, data: bytes, needs: Sequence[Sequence[str]]) -> Itera
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{where}, line {line}: not UTF-8; save the table as UTF-8 text") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, needs), strict=True)
     try:
         header = _header(where, next(reader, []), needs)
         for row in reader:
@@ -40,6 +43,16 @@ def read_table(where: str, data: bytes, needs: Sequence[Sequence[str]]) -> Itera
             yield reader.line_num, dict(zip(header, row + [""] * (len(header) - len(row)), strict=True))
     except csv.Error as error:
         raise UserError(f"{where}, line {reader.line_num}: {error}; check the quotes there") from None
+
+
+def _separator(text: str, needs: Sequence[Sequence[str]]) -> str:
+    for separator in ",;\t":
+        with contextlib.suppress(csv.Error):
+            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+            cells = {cell.strip().lower() for cell in row}
+            if all(cells.intersection(names) for names in needs):
+                return separator
+    return ","
 
 
 def _header(where: str, row: list[str], needs: Sequence[Sequence[str]]) -> list[str]:

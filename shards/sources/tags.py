@@ -60,13 +60,19 @@ def matched(find: Callable[[str], list[str]], name: str, found: Iterable[str], a
 
 def finder(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Look up pictures by id: the path in the folder, else the path in its images/, else the bare file name;
-    each with or without the extension."""
-    ranks: tuple[dict[str, list[str]], ...] = ({}, {}, {})
+    each with or without the extension; and where nothing has that name, with blanks at the ends of it left out."""
+    ranks: tuple[dict[str, list[str]], ...] = ({}, {}, {}, {})
     for original in names:
         path = unicodedata.normalize("NFC", original)
-        for places, name in zip(ranks, (path, path.removeprefix("images/"), path.rpartition("/")[2]), strict=True):
+        spellings = (path, path.removeprefix("images/"), path.rpartition("/")[2])
+        stripped: set[str] = set()
+        for places, name in zip(ranks, spellings, strict=False):
             for spelling in (name, name.rpartition(".")[0]):
                 places.setdefault(spelling, []).append(original)
+                if spelling != spelling.strip():
+                    stripped.add(spelling.strip())
+        for spelling in stripped:
+            ranks[-1].setdefault(spelling, []).append(original)
 
     def find(name: str) -> list[str]:
         name = unicodedata.normalize("NFC", name).removeprefix("./")
