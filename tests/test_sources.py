@@ -90,6 +90,7 @@ def test_an_exact_path_beats_a_bare_name(tmp_path: Path) -> None:
     [
         ("", "empty; it needs the columns id,tags"),
         ("id,tags\n", "no rows under its header"),
+        ("name;tags\na;x\n", "line 1: no column id and no tags; the columns are name;tags"),
         ("name,tags\na,x\n", "line 1: no column id; the columns are name, tags"),
         ("a,b\n", "no column id and no tags"),
         ("id,tags\na,red hair, long hair\n", "line 2: 3 cells under 2 columns.*quotes"),
@@ -105,6 +106,45 @@ def test_a_broken_table_is_one_sentence_with_its_line(tmp_path: Path, table: str
     with pytest.raises(UserError, match=sentence) as caught:
         read(folder(tmp_path, table, "a.png"))
     assert "\n" not in str(caught.value) and "tags.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separators_of_a_table(tmp_path: Path, separator: str) -> None:
+    table = f"id,by,tags\na,x,{'red hair, hat' if separator != ',' else chr(34) + 'red hair, hat' + chr(34)}\n"
+    head, row = table.split("\n")[:2]
+    table = f"{head.replace(',', separator)}\n{row.replace(',', separator, 2)}\n"
+    assert found(read(folder(tmp_path, table, "a.png"))) == {"a.png": ("red hair", "hat")}
+
+
+def test_names_with_blanks_at_their_ends(tmp_path: Path) -> None:
+    table = "id,tags\n a,smile\nb.png,hat\nc,bow\nd,cap\n"
+    names = (" a.png", "sub/b.png ", "c.png", " c.png", "x/ d.png", "y/d .png")
+    source = read(folder(tmp_path, table, *(name for name in names if name.endswith("png"))))
+    assert found(source)[" a.png"] == ("smile",) and found(source)["c.png"] == ("bow",)
+    assert found(source)[" c.png"] is None
+    assert source.problems.found[
+        "ids that fit several pictures (left out; write the id with folder and extension)"
+    ] == ["d"]
+
+
+def test_pictures_with_endings_that_are_not_read(tmp_path: Path) -> None:
+    names = ("a.png", "b.jfif", "c.JPE", "d.heic", "x/e.HEIC", "f.avif", "g.txt2", "h.py", ".i.heic")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "JPEG")
+    (tmp_path / "tags.csv").write_text("id,tags\na,x\nb,x\nc,x\n")
+    source = read(tmp_path)
+    assert len(source.items) == 3
+    assert source.problems.lines() == [
+        "files with the ending .heic, which is not read (left out): 2 (d.heic, x/e.HEIC)",
+        "files with the ending .avif, which is not read (left out): 1 (f.avif)",
+    ]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (*names, "tags.csv"):
+            archive.write(tmp_path / name, name)
+    assert read(tmp_path / "a.zip").problems.found == source.problems.found
+    with pytest.raises(UserError, match=r"no pictures in it .*ending \.heic, which is not read \(left out\): e\.HEIC"):
+        read(tmp_path / "x")
 
 
 def test_class_folders(tmp_path: Path) -> None:

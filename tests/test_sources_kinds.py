@@ -405,6 +405,20 @@ def test_a_zip_bomb_is_refused_when_it_is_read(tmp_path: Path) -> None:
     assert good.picture.read() == png()
 
 
+def test_zip_members_that_cannot_be_read_are_named_by_why(tmp_path: Path) -> None:
+    files = {"x/1.png": png(), "y/2.png": png()}
+    for method, how in ((zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")):
+        with pytest.raises(UserError, match=rf"no pictures in it .*zip members that are packed by {how} \(left out"):
+            read(zipped(tmp_path / f"{how}.zip", files, method))
+    data = bytearray(zipped(tmp_path / "a.zip", files).read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    assert read(tmp_path / "a.zip", "classes").problems.lines() == [
+        "zip members that are encrypted (left out; unpack the zip): 1 (y/2.png)"
+    ]
+
+
 def test_zip_members_that_are_damaged_are_noticed(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"x/1.png": png(1, 64), "y/1.png": png(2, 64)}, zipfile.ZIP_STORED)
     source = read(path)
@@ -413,6 +427,12 @@ def test_zip_members_that_are_damaged_are_noticed(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(OSError, match="damaged"):
         source.items[0].picture.read()
+
+
+def test_stylegan_without_labels_points_to_pictures(tmp_path: Path) -> None:
+    put(tmp_path, {"a.png": png(), "dataset.json": '{"labels": null}'})
+    with pytest.raises(UserError, match=r"no labels .*--source pictures --schema OTHER/schema.yaml"):
+        read(tmp_path)
 
 
 # ---------------------------------------------------------------- tars
@@ -439,6 +459,18 @@ def test_foreign_tars_with_every_form_of_label(tmp_path: Path) -> None:
     source = read(tarred(tmp_path / "d.tar", vectors))
     assert [item.vector for item in source.items] == [(1.0, 0.5), None]
     assert source.problems.counts()["labels that cannot be read (left out)"] == 1
+
+
+def test_endings_of_several_parts_in_tars(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {}
+    for i in range(2):
+        files |= {f"{i}.image.png": png(i), f"{i}.label.cls": f"c{i}", f"{i}.note.json": '{"caption": "A hat."}'}
+        files |= {f"{i}.mask.npy": npy([1.0, 2.0])}
+    files |= {"2.png": png(), "2.cls": "plain", "2.coarse.cls": "other"}
+    source = read(tarred(tmp_path / "a.tar", files))
+    assert tags(source) == {"a/0": ("c0",), "a/1": ("c1",), "a/2": ("plain",)}
+    assert [(item.caption, item.vector) for item in source.items] == [("A hat.", None)] * 2 + [(None, None)]
+    assert source.problems.counts() == {".mask.npy members (not read)": 2, ".coarse.cls members (not read)": 1}
 
 
 def test_what_is_pickled_in_a_tar_is_never_read(tmp_path: Path) -> None:

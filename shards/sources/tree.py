@@ -19,6 +19,11 @@ from shards.sources.item import Picture, PictureFile, Problems
 TEXTS = frozenset({".txt", ".caption", ".csv", ".json", ".jsonl"})
 PACKED = frozenset({".parquet", ".tar"})
 
+STRANGE = frozenset(  # pictures that are not read
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
+    | {".svg", ".exr", ".hdr", ".dds", ".pcx", ".cr2", ".nef", ".arw", ".dng"}
+)
+_METHODS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstd", 98: "ppmd"}
 _HIDDEN = ("__MACOSX", "Thumbs.db")
 
 
@@ -39,6 +44,11 @@ class Tree:
     texts: dict[str, Picture] = field(default_factory=dict)
     packed: dict[str, Path] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
+
+    def pass_over(self, name: str, extension: str) -> None:
+        """Count a file that is not read if it looks like a picture."""
+        if extension in STRANGE:
+            self.problems.add(f"files with the ending {extension}, which is not read (left out)", name)
 
     def where(self, name: str) -> str:
         """A file of it for a sentence."""
@@ -97,6 +107,8 @@ def _folder(tree: Tree) -> None:
             tree.problems.add("files whose names are the same once read as UTF-8 (the first counts)", name)
         elif extension in EXTENSIONS or extension in TEXTS:
             files[name] = PictureFile(path, name)
+        else:
+            tree.pass_over(name, extension)
 
 
 def _walk(root: Path, closed: Callable[[OSError], None]) -> Iterator[tuple[str, str]]:
@@ -129,10 +141,15 @@ def _zip(tree: Tree) -> None:
     top = _wrapper(names)
     for member, name in sorted(zip(members, names, strict=True), key=lambda pair: pair[1]):
         name, extension = name.removeprefix(top), os.path.splitext(name)[1].lower()  # noqa: PTH122
-        if any(_hidden(part) for part in name.split("/")) or extension not in EXTENSIONS | TEXTS:
+        if any(_hidden(part) for part in name.split("/")):
             continue
-        if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            tree.problems.add("zip members that are encrypted or packed in a rare way (left out)", name)
+        if extension not in EXTENSIONS | TEXTS:
+            tree.pass_over(name, extension)
+        elif member.flag_bits & 1:
+            tree.problems.add("zip members that are encrypted (left out; unpack the zip)", name)
+        elif (method := member.compress_type) not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            how = _METHODS.get(method, f"method {method}")
+            tree.problems.add(f"zip members that are packed by {how} (left out; unpack the zip)", name)
         elif member.file_size > LARGEST:
             tree.problems.add("zip members of more than a gigabyte (left out)", name)
         else:
@@ -158,8 +175,6 @@ def _hidden(name: str) -> bool:
 
 def without_pictures(tree: Tree) -> UserError:
     """What to say of a source that holds no pictures."""
-    closed = tree.problems.named("folders that cannot be read", 1)
-    return UserError(
-        f"{tree.root}: no pictures in it (looked for {', '.join(sorted(EXTENSIONS))}, in all folders below)"
-        + (f"; {closed} cannot be read" if closed else "")
-    )
+    looked = f"looked for {', '.join(sorted(EXTENSIONS))}, in all folders below"
+    lost = [f"{kind}: {tree.problems.named(kind, 1)}" for kind in tree.problems.found]
+    return UserError("; ".join([f"{tree.root}: no pictures in it ({looked})", *lost[:3]]))

@@ -23,6 +23,7 @@ PICKLED = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "ten", "joblib"})
 _PICTURES = frozenset(extension[1:] for extension in EXTENSIONS)
 _RAW = "image.npy"
 _TEXTS = ("txt", "caption", "text")
+_READ = frozenset({"json", "cls", "npy", *_TEXTS})
 _LARGEST = 1 << 24  # bytes of a label
 
 
@@ -45,6 +46,8 @@ def read_webdataset(tree: Tree, asked: Asked) -> Source:
             picture = _picture(path, sample, id, tree.problems)
             if picture is None:
                 tree.problems.add("samples without a picture (left out)", id)
+                for member in sample:
+                    tree.pass_over(f"{id}.{member.extension}", f".{member.extension.rpartition('.')[2]}")
                 continue
             row = _row(sample, handle, id, tree.problems, vectors)
             if not row:
@@ -90,7 +93,7 @@ def _vectors_count(tars: list[Path]) -> bool:
     """Whether .npy members are labels: not where the first samples' .json names tags (a label vector repeats them)."""
     for path in tars:
         for _, sample, handle in itertools.islice(_samples(path), 1000):
-            note = next((member for member in sample if member.extension == "json"), None)
+            note = next((member for kind, member in _said(sample) if kind == "json"), None)
             try:
                 content = parsed(_bytes(note, handle)) if note else None
             except NotOne:
@@ -103,11 +106,13 @@ def _vectors_count(tars: list[Path]) -> bool:
 def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors: bool) -> dict[str, Any]:
     """What a sample's other members say, as columns; what is pickled is never read."""
     row: dict[str, Any] = {}
-    for member in sample:
-        kind = member.extension
-        if kind.rpartition(".")[2] in PICKLED:
-            problems.add(f".{clean(kind)} members (pickled: never read)", id)
+    for kind, member in _said(sample):
+        name = clean(member.extension)
+        if kind in PICKLED:
+            problems.add(f".{name} members (pickled: never read)", id)
             continue
+        if not kind:
+            problems.add(f".{name} members (not read)", id)
         try:
             if kind == "json":
                 row = {**_note(parsed(_bytes(member, handle))), **row}
@@ -118,13 +123,28 @@ def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors
             elif kind == "npy" and vectors:
                 row["vector"] = array_of(_bytes(member, handle))
         except UnicodeDecodeError:
-            problems.add("texts that are not UTF-8 (left out)", f"{id}.{clean(kind)}")
+            problems.add("texts that are not UTF-8 (left out)", f"{id}.{name}")
         except NotOne as error:
-            problems.add(WRONG, f"{id}.{clean(kind)}: {error}")
+            problems.add(WRONG, f"{id}.{name}: {error}")
     vector = row.pop("vector", None)
     if vector is not None and "label" not in row and any(row.get("known") or [True]):
         row["label"] = vector
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _said(sample: list[Member]) -> Iterator[tuple[str, Member]]:
+    """The members of a sample but its pictures, each with what it is read as: the last part of its ending ("label.cls"
+    is a .cls) where no other is that; "": nothing. An array must be plainly .npy: "mask.npy" is no label."""
+    taken = {member.extension for member in sample}
+    for member in sample:
+        kind = member.extension.rpartition(".")[2]
+        if kind in _PICTURES or member.extension == _RAW:
+            continue
+        if kind != member.extension and kind in _READ:
+            if kind in taken or kind == "npy":
+                kind = ""
+            taken.add(kind)
+        yield kind, member
 
 
 def _bytes(member: Member, handle: int) -> bytes:
