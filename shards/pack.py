@@ -248,7 +248,8 @@ def _manifest(options: Pack, source: sources.Source, recipe: writer.Recipe) -> d
 
 def _name(options: Pack) -> str:
     src = options.src.resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", src.stem if src.is_file() else src.name).strip("-.")[:64]
+    plain = src.stem.removesuffix(".tar") if src.is_file() else src.name
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.")[:64]
     return options.name or name or "pictures"
 
 

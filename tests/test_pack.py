@@ -219,6 +219,17 @@ def test_pictures_without_labels_need_the_schema_of_others(tmp_path: Path) -> No
     assert not pack(Pack(src, tmp_path / "out", workers=1, source="pictures", schema=schema)).known.any()
 
 
+def test_a_compressed_tar_is_packed(tmp_path: Path) -> None:
+    whole = pack(Pack(tagged(tmp_path / "src"), tmp_path / "whole", workers=1))
+    with tarfile.open(tmp_path / "small.tar.gz", "w:gz") as archive, tarfile.open(whole.shards[0]) as original:
+        for member in original:
+            archive.addfile(member, original.extractfile(member))
+    dataset = pack(Pack(tmp_path / "small.tar.gz", tmp_path / "out", workers=2, per_shard=5))
+    assert dataset.shards[0].name == "small-000000.tar" and len(dataset) == 24
+    assert {dataset.read(i) for i in range(24)} == {whole.read(i) for i in range(24)}
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_link_as_out_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path)
     with pytest.raises(UserError, match="out is a symlink"):
