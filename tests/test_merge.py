@@ -127,11 +127,11 @@ def test_kill_9_during_parts_and_merge(tmp_path: Path) -> None:
         pack_part(Pack(src, out, part=part, **options))
     program = (
         "import os, signal; from pathlib import Path; from shards import index, merge\n"
-        "save = index.save_array\n"
-        "def dying(path, array):\n"
-        "    save(path, array)\n"
+        "save = index.save_rows\n"
+        "def dying(path, *rows):\n"
+        "    save(path, *rows)\n"
         "    os.kill(os.getpid(), signal.SIGKILL) if path.name == 'known.npy' else None\n"
-        "index.save_array = dying\n"
+        "index.save_rows = dying\n"
         f"merge.merge(merge.Merge(Path({str(out)!r})))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
