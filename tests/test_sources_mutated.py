@@ -16,7 +16,7 @@ from test_sources_kinds import npy, png, put, tarred, zipped
 
 from shards.errors import UserError
 from shards.sources import Source, read
-from shards.sources.cells import NotOne, array_of, clean, label_of, parsed, split, tag_like
+from shards.sources.cells import NotOne, array_of, clean, label_of, meanings, parsed, split, tag_like
 
 MUTATED = settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PICTURES: dict[str, str | bytes] = {"x/a.png": png(1), "x/b.png": png(2), "y/c.png": png(3)}
@@ -162,7 +162,20 @@ def test_any_value_is_a_label_or_not_one(value: Any) -> None:
         label = label_of(value)
     except NotOne:
         return
-    assert label is None or isinstance(label, str | tuple)
+    if label is None or isinstance(label, tuple):
+        return
+    (meant,) = meanings([label]).values()
+    assert isinstance(meant, str | tuple) and meant
+
+
+@given(st.lists(st.one_of(st.integers(-5, 5), st.sampled_from([0.5, 2.0, "2", "2.0", "2.5", "02", "red"]))))
+def test_single_labels_are_all_classes_or_some_measured(labels: list[Any]) -> None:
+    meant = meanings(labels)
+    assert set(meant) == set(labels)
+    numbers = [meant[label] for label in labels if not isinstance(label, str)]
+    assert len({type(one) for one in numbers}) <= 1, "all numbers are one or the other"
+    if 0.5 in labels:
+        assert all(isinstance(one, tuple) for one in numbers)
 
 
 def test_numbers_and_nesting_without_end() -> None:
