@@ -1,0 +1,379 @@
+"""Our training step against the same networks in a plain PyTorch loop, preset by preset; its memory, where time goes.
+
+    python benchmarks/step.py [--presets faces32,article96] [--pairs 5] [--json FILE]
+
+Both sides train by the same method (loss, wrong labels, penalties at the same steps, averaged weights) on the same
+pictures, which lie ready: theirs as float32 in [-1, 1], ours as uint8, as the stream gives them. They run in turns,
+each in a process of its own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. A
+turn goes from one penalty to the next. Where our time goes is measured after that, in a pass of its own. The last lines
+are the medians over the pairs of their seconds divided by ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import psutil
+import torch
+from torch import nn
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import shards
+import trainer.state
+from shards import options
+from shards.errors import UserError, exit_status
+from shards.options import option
+from shards.stream import Batch
+from trainer import config as configuration
+from trainer.config import Config
+from trainer.distributed import Distributed
+from trainer.losses import LOSSES
+from trainer.state import TrainingState, architecture_of, fresh_networks
+
+T = TypeVar("T")
+
+WIDTHS = (12, 3, 10)  # of the example's faces: hair colour, hair length, eye colour
+# Name -> picture side, options. R3GAN's own widths are for GPUs; these are what two CPU cores can carry.
+CASES: dict[str, tuple[int, str]] = {
+    "smoke": (16, "--preset smoke"),
+    "faces32": (32, "--preset faces32"),
+    "faces64": (64, "--preset faces64"),
+    "article96": (96, "--preset article96"),
+    "sngan64": (64, "--preset sngan64"),
+    "r3gan32": (32, "--preset r3gan64 --channels 64,48,32,16 --batch 32"),
+}
+_MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Measure our training step against a plain PyTorch loop of the same method on the same networks."""
+
+    presets: tuple[str, ...] = option(tuple(CASES)[1:], "what to measure", choices=tuple(CASES))
+    pairs: int = option(5, "turns of the two sides", minimum=1)
+    steps: int = option(4, "steps of a turn, rounded up to whole cadences of the penalty", minimum=1)
+    seconds: float = option(150, "start no turn of a preset after this many", above=0)
+    grow: int = option(2_000, "steps of `smoke` over which memory is watched; 0: none", minimum=0)
+    mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
+    json: Path | None = option(None, "write the figures to this file too")
+
+
+def case(name: str) -> tuple[Config, int]:
+    """The configuration of a case, and its pictures' size."""
+    size, words = CASES[name]
+    return configuration.load(words.split()), size
+
+
+def cadence(config: Config) -> int:
+    """Steps from one penalty to the next; 1 without penalties."""
+    return config.penalty_every if config.gamma else 1
+
+
+def synthetic(config: Config, size: int) -> Batch:
+    """A batch of noise pictures; every one is labelled, and has a wrong label."""
+    torch.manual_seed(0)
+    count = config.batch
+    images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    parts = [nn.functional.one_hot(torch.randint(width, (count,)), width).float() for width in WIDTHS]
+    wrong = torch.cat([part.roll(1, 1) for part in parts], 1)
+    known = torch.ones(count, len(WIDTHS))
+    return Batch(images, torch.cat(parts, 1), known, wrong, known, torch.ones(count), torch.arange(count), count)
+
+
+# ---------------------------------------------------------------- the plain side
+
+
+class PlainLoop:
+    """What a PyTorch tutorial would write for our method: no channels_last, no autocast, nothing fused or shared."""
+
+    def __init__(self, config: Config, size: int, device: torch.device) -> None:
+        self.config, self.loss = config, LOSSES[config.loss]
+        g, d = fresh_networks(architecture_of(config, size, WIDTHS), config.seed)
+        averaged, _ = fresh_networks(architecture_of(config, size, WIDTHS), config.seed)
+        self.g, self.d, self.averaged = g.to(device), d.to(device), averaged.to(device)
+        self.g_optimizer = torch.optim.Adam(g.parameters(), lr=config.lr_g, betas=config.betas)
+        self.d_optimizer = torch.optim.Adam(d.parameters(), lr=config.lr_d, betas=config.betas)
+        batch = synthetic(config, size)
+        self.x = (batch.images.float() / 127.5 - 1).contiguous().to(device)
+        self.y, self.known, self.wrong_y = batch.label.to(device), batch.known.to(device), batch.wrong_label.to(device)
+        self.number = 0
+        self.log: dict[str, float] = {}
+
+    def step(self) -> None:
+        """One update of D, one of G, one of the average."""
+        config, loss, x, y, known = self.config, self.loss, self.x, self.y, self.known
+        penalise = config.gamma > 0 and self.number % config.penalty_every == 0
+        fake = self.g(torch.randn(len(x), config.noise_size, device=x.device), y, known)
+
+        shown = x.clone().requires_grad_(penalise)
+        drawn = fake.detach().requires_grad_(penalise)
+        real_logits, fake_logits = self.d(shown, y, known), self.d(drawn, y, known)
+        d_loss = loss.discriminator(real_logits, fake_logits) / len(x)
+        if config.mismatch == "real":
+            wrong_logits = self.d(x, self.wrong_y, known)
+            d_loss = d_loss + config.mismatch_weight * loss.mismatch(real_logits, wrong_logits).mean()
+        if penalise:
+            for logits, pictures in ((real_logits, shown), (fake_logits, drawn)):
+                (slope,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+                d_loss = d_loss + config.penalty_every * config.gamma / 2 * slope.square().sum() / len(x)
+        self.d_optimizer.zero_grad()
+        d_loss.backward()
+        self.d_optimizer.step()
+
+        fake_logits = self.d(fake, y, known)
+        g_loss = loss.generator(fake_logits, self.d(x, y, known) if loss.needs_real else fake_logits) / len(x)
+        self.g_optimizer.zero_grad()
+        g_loss.backward()
+        self.g_optimizer.step()
+
+        with torch.no_grad():
+            for own, theirs in zip(self.averaged.parameters(), self.g.parameters(), strict=True):
+                own.mul_(0.999).add_(theirs, alpha=0.001)
+        self.log = {"d": d_loss.item(), "g": g_loss.item()}
+        self.number += 1
+
+
+# ---------------------------------------------------------------- our side
+
+
+def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], None]]:
+    """The trainer's state for a case, and one step of it on a batch lying ready."""
+    config, size = case(name)
+    state = TrainingState(config, architecture_of(config, size, WIDTHS), env)
+    batch = synthetic(config, size)
+    numbers = itertools.count()
+
+    def step() -> None:
+        state.step(batch._replace(position=batch.position + config.batch * next(numbers)))
+
+    return state, step
+
+
+class Regions:
+    """Seconds by region; a region inside another is not counted to the outer one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.open = ["the rest"]
+        self._device, self._since = device, time.perf_counter()
+
+    def charge(self) -> None:
+        """Add the time since the last change to the region that is open."""
+        wait(self._device)
+        now = time.perf_counter()
+        self.seconds[self.open[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def region(self, name: str) -> Iterator[None]:
+        """What is inside belongs to ``name``."""
+        self.charge()
+        self.open.append(name)
+        try:
+            yield
+        finally:
+            self.charge()
+            self.open.pop()
+
+    def around(self, function: Callable[..., T], name: Callable[[dict[str, Any]], str]) -> Callable[..., T]:
+        """The function inside a region, which ``name`` chooses by the call's keyword arguments."""
+
+        def timed(*args: Any, **kwargs: Any) -> T:
+            with self.region(name(kwargs)):
+                return function(*args, **kwargs)
+
+        return timed
+
+
+def regions_of(name: str, env: Distributed, steps: int) -> dict[str, float]:
+    """Seconds of ``steps`` steps of ours by what they were spent on.
+
+    A penalty step of D is one region, from its forward to its backward, and so is G's step.
+    """
+    state, step = our_state(name, env)
+    for _ in range(steps):
+        step()
+    regions = Regions(env.device)
+
+    def in_d(part: str) -> Callable[[dict[str, Any]], str]:
+        return lambda _: part if regions.open[-1] == "the rest of D's step" else regions.open[-1]
+
+    def player(keywords: dict[str, Any]) -> str:
+        return "penalty steps of D" if keywords["penalise"] else "the rest of D's step"
+
+    targets: list[tuple[Any, str, Callable[[dict[str, Any]], str]]] = [
+        (trainer.state, "discriminator_step", player),
+        (trainer.state, "generator_step", lambda _: "G's forward and backward, through D"),
+        (state.g.module, "forward", in_d("pictures for D")),
+        (state.d.module, "forward", in_d("D's forward")),
+        (env, "backward", in_d("D's backward")),
+        (env, "step", lambda _: "optimizers"),
+        (state.ema, "update", lambda _: "average"),
+    ]
+    with ExitStack() as patches:
+        for owner, attribute, chooser in targets:
+            timed = regions.around(getattr(owner, attribute), chooser)
+            patches.enter_context(patch.object(owner, attribute, timed))
+        regions.charge()
+        regions.seconds.clear()
+        for _ in range(steps):
+            step()
+        regions.charge()
+    return dict(sorted(regions.seconds.items(), key=lambda found: -found[1]))
+
+
+# ---------------------------------------------------------------- the measurement
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had (resident), in MB."""
+    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kept / _MEGABYTE if sys.platform == "darwin" else kept / 1024
+
+
+def serve_ours(name: str, steps: int, precision: str, pipe: Connection) -> None:
+    """Our side's process."""
+    env = Distributed(precision=precision)
+    _, step = our_state(name, env)
+    serve(step, steps, env.device, env.describe(), pipe)
+    pipe.send(regions_of(name, env, steps))
+
+
+def serve_theirs(name: str, steps: int, precision: str, pipe: Connection) -> None:
+    """The plain side's process; ``precision`` is not for it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plain = PlainLoop(*case(name), device)
+    serve(plain.step, steps, device, f"{device}, {torch.get_num_threads()} threads, float32", pipe)
+
+
+def serve(step: Callable[[], None], steps: int, device: torch.device, machine: str, pipe: Connection) -> None:
+    """Warm up and say so; time a turn of ``steps`` a message until told to end; then say how much memory it took."""
+    for _ in range(steps):
+        step()
+    pipe.send(machine)
+    while pipe.recv():
+        wait(device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait(device)
+        pipe.send(time.perf_counter() - began)
+    pipe.send(peak_megabytes())
+
+
+def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
+    """Run both sides of a case by turns.
+
+    Returns:
+        The figures, ready for JSON.
+    """
+    config, size = case(name)
+    steps = -(-asked.steps // cadence(config)) * cadence(config)
+    sides: dict[str, Connection] = {}
+    machine: dict[str, str] = {}
+    for side, target in (("ours", serve_ours), ("theirs", serve_theirs)):
+        sides[side] = spawn(target, name, steps, asked.mixed_precision)
+        machine[side] = sides[side].recv()
+        print(f"{name}, {side}: {size} px, batch {config.batch}, on {machine[side]}; warmed up", flush=True)
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    began = time.monotonic()
+    for pair in range(asked.pairs):
+        if pair and time.monotonic() - began > asked.seconds:
+            break
+        for side, pipe in list(sides.items())[:: -1 if pair % 2 else 1]:
+            pipe.send(True)
+            seconds[side].append(pipe.recv())
+    for pipe in sides.values():
+        pipe.send(False)
+    peaks = {side: pipe.recv() for side, pipe in sides.items()}
+    regions: dict[str, float] = sides["ours"].recv()
+    return {
+        "ratio": statistics.median(b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)),
+        "images_per_second": {side: steps * config.batch / statistics.median(s) for side, s in seconds.items()},
+        "seconds": seconds,
+        "steps": steps,
+        "batch": config.batch,
+        "peak_megabytes": peaks,
+        "regions": {region: taken / sum(regions.values()) for region, taken in regions.items()},
+        "machine": machine,
+    }
+
+
+def serve_growth(steps: int, precision: str, pipe: Connection) -> None:
+    """A process that trains `smoke`: MB before and after ``steps``, once a quarter of them has warmed it up."""
+    _, step = our_state("smoke", Distributed(precision=precision))
+    process = psutil.Process()
+    for count in (steps // 4, steps):
+        for _ in range(count):
+            step()
+        pipe.send(process.memory_info().rss / _MEGABYTE)
+
+
+def spawn(target: Callable[..., None], *args: object) -> Connection:
+    """Start a process of this file.
+
+    Returns:
+        Our end of its pipe, the last argument of ``target``. A process that fails closes it.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, end = context.Pipe()
+    context.Process(target=target, args=(*args, end), daemon=True).start()
+    end.close()
+    return ours
+
+
+def describe(name: str, figures: dict[str, Any]) -> Iterator[str]:
+    """The lines for one case."""
+    for side, speed in figures["images_per_second"].items():
+        turns, peak = len(figures["seconds"][side]), figures["peak_megabytes"][side]
+        yield f"{name}, {side}: {speed:.1f} images/s (median of {turns} turns), peak memory {peak:,.0f} MB"
+    shares = (f"{region} {share:.0%}" for region, share in figures["regions"].items() if share >= 0.005)
+    yield f"{name}, our time: {', '.join(shares)}"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure, print, and write the figures where asked."""
+    asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
+    figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
+    figures |= {"version": shards.__version__, "commit": shards.revision()}
+    for name in asked.presets:
+        try:
+            figures["presets"][name] = measure(name, asked)
+        except EOFError:
+            raise UserError(f"{name}: a side ended before its time; its own words are above") from None
+        print("\n".join(describe(name, figures["presets"][name])), flush=True)
+    if asked.grow:
+        pipe = spawn(serve_growth, asked.grow, asked.mixed_precision)
+        before, after = pipe.recv(), pipe.recv()
+        figures["growth"] = {"steps": asked.grow, "megabytes": after - before}
+        print(f"smoke: {before:,.1f} MB, after {asked.grow} more steps {after:,.1f} MB")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    for name, found in figures["presets"].items():
+        print(f"ratio: {found['ratio']:.2f} ({name})")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))
