@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from trainer.config import Config
+from trainer.losses import gradient_penalty
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build, levels
+from trainer.networks.article import ArticleDiscriminator
 
 WIDTHS = (12, 10, 10)
 
@@ -162,3 +164,20 @@ def test_article_label_plane_is_the_fourth_channel(channels_last: bool) -> None:
     discriminator(x, label, known)
     assert torch.equal(planes[0][:, :3], x)
     assert torch.equal(planes[0][:, 3].reshape(2, -1), discriminator.plane(label))  # type: ignore[operator]
+
+
+def test_a_penalty_goes_through_the_articles_discriminator() -> None:
+    """Its second derivative, through 5x5 convolutions and activations in place, against a difference."""
+    torch.manual_seed(0)
+    widths = (12, 3, 10)
+    d = ArticleDiscriminator(widths).double().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pictures = (torch.rand(2, 3, 96, 96, dtype=torch.float64) * 2 - 1).requires_grad_()
+    label, known = torch.rand(2, sum(widths)).double(), torch.ones(2, len(widths)).double()
+    weight = d.get_parameter("layers.0.weight")
+    penalty = gradient_penalty(d(pictures, label, known), pictures)
+    (gradient,) = torch.autograd.grad(penalty, weight)
+    step = 1e-7 * torch.randn_like(weight)
+    with torch.no_grad():
+        weight += step
+    change = gradient_penalty(d(pictures, label, known), pictures) - penalty
+    assert change.item() == pytest.approx((gradient * step).sum().item(), rel=1e-2)

@@ -236,7 +236,8 @@ def load(argv: Sequence[str]) -> Config:
 
 def usage(command: str) -> str:
     """The help text, with the presets."""
-    presets = "\n".join(f"  {name:<12}{values['doc']}" for name, values in PRESETS.items())
+    width = max(map(len, PRESETS)) + 2
+    presets = "\n".join(f"  {name:<{width}}{values['doc']}" for name, values in PRESETS.items())
     text = options.usage(
         Config, command, {"config": "YAML file of these options; flags win over it, it wins over the preset"}
     )
