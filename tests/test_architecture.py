@@ -20,6 +20,7 @@ ONLY: dict[str, set[str]] = {
     "trainer/networks/": {"torch", "trainer.networks"},
     "trainer/losses.py": {"torch"},
     "trainer/ema.py": {"torch"},
+    "trainer/schedules.py": set(),
     "trainer/randomness.py": {"torch", "shards.keyed"},
     "trainer/augment/": {"torch", "trainer.augment", "trainer.randomness"},
     "shards/order.py": {"numpy", "shards.keyed"},
@@ -44,7 +45,14 @@ NEVER: list[tuple[str, str, set[str]]] = [
 LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.errors", "shards.options"}
 PURE_STANDARD = {"math", "dataclasses", "collections", "typing", "__future__", "copy", "functools", "itertools", "zlib"}
 # Rooms that touch no file, process or clock: of the standard library they import these.
-PURE = ("trainer/networks/", "trainer/losses.py", "shards/order.py", "shards/keyed.py", "trainer/ema.py")
+PURE = (
+    "trainer/networks/",
+    "trainer/losses.py",
+    "trainer/ema.py",
+    "trainer/schedules.py",
+    "shards/order.py",
+    "shards/keyed.py",
+)
 
 
 def modules(name: str, source: str) -> set[str]:

@@ -75,6 +75,13 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--flip"], "--flip: nothing is mirrored without augmentation"),
         (["--augment", "ada", "--ada-speed", "0"], "--ada-speed: 0.0 must be above 0"),
         (["--augment", "ada", "--ada-target", "1.5"], "--ada-target: 1.5 is above 1"),
+        (["--decay", "cosine"], "--decay needs --decay-images"),
+        (["--gamma-end", "0.1"], "--gamma-end needs --decay-images"),
+        (["--beta2-end", "0.99"], "--beta2-end needs --decay-images"),
+        (["--decay-images", "100"], "--decay-images: nothing changes over them"),
+        (["--decay-to", "0.1"], "--decay-to: the learning rates do not fall"),
+        (["--decay", "linear", "--decay-images", "9", "--warmup-images", "9"], "is not after --warmup-images 9"),
+        (["--gamma-end", "0", "--decay-images", "100"], "--gamma-end 0: the relativistic loss diverges"),
     ],
 )
 def test_a_bad_combination_is_one_sentence(words: list[str], expected: str) -> None:
@@ -94,7 +101,8 @@ def test_the_options_that_stay() -> None:
         "shards preset run total_images batch seed workers mixed_precision threads checkpoint_every grid_every "
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
         "augment augment_kinds flip ada_target ada_speed "
-        "family channels blocks expansion group_width conditioning spectral_norm"
+        "family channels blocks expansion group_width conditioning spectral_norm "
+        "warmup_images decay decay_to decay_images gamma_end beta2_end"
     )
     shown = config.usage("train")
     for name in promised.split():

@@ -51,6 +51,20 @@ def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Pa
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
+    """They follow from the clock, also where --total-images was another while it ran."""
+    words = "--warmup-images 64 --decay cosine --decay-to 0.1 --decay-images 400 --log-every 16".split()
+    words += "--gamma-end 0.05 --beta2-end 0.99".split()
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole), *words)
+    for images in (48, 272, 512):
+        train(*run_words(data, run, images), *words)
+    assert_same_run(run, whole)
+    rates = [row["schedule/lr_g"] for row in metrics(whole)]
+    assert rates[3] == max(rates) == 2e-3 and rates[-1] == pytest.approx(2e-4)
+    assert {"schedule/lr_d", "schedule/gamma", "schedule/beta2"} < metrics(whole)[0].keys()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path, processes: int) -> None:

@@ -85,3 +85,36 @@ def test_a_mismatch_of_no_weight_is_not_computed(tmp_path: Path) -> None:
     assert "loss/mismatch" not in state.step(stream[0])
     state, stream = make_state(tmp_path / "again")
     assert "loss/mismatch" in state.step(stream[0])
+
+
+def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: Path) -> None:
+    words = "--lr-g 0.04 --lr-d 0.02 --warmup-images 16 --decay linear --decay-to 0.5 --decay-images 32"
+    state, stream = make_state(tmp_path, *words.split(), *"--gamma 1 --gamma-end 0.5 --beta2-end 0.5".split())
+    found = []
+    for number in range(5):
+        state.step(stream[number])
+        assert state.rates["schedule/lr_g"] == state.g.optimizer.param_groups[0]["lr"]
+        assert state.rates["schedule/lr_d"] == state.d.optimizer.param_groups[0]["lr"]
+        assert state.rates["schedule/gamma"] == state.method.gamma
+        for player in (state.g, state.d):
+            assert player.optimizer.param_groups[0]["betas"] == (0.0, state.rates["schedule/beta2"])
+        found.append([state.rates[f"schedule/{name}"] for name in ("lr_g", "lr_d", "gamma", "beta2")])
+    assert [row[0] for row in found] == pytest.approx([0.02, 0.04, 0.03, 0.02, 0.02])
+    assert [row[1] for row in found] == pytest.approx([0.01, 0.02, 0.015, 0.01, 0.01])
+    assert found[1][2] == pytest.approx(0.75) and found[4][2:] == [0.5, 0.5]
+    plain, _ = make_state(tmp_path / "plain")
+    plain.step(stream[0])
+    assert plain.rates == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.lr_g
+
+
+def test_a_rate_is_what_the_step_uses(tmp_path: Path) -> None:
+    """Adam's first step moves each weight by its rate: the warm-up's first step is half of the second's."""
+    moved = []
+    for warmup in ("0", "16"):
+        words = ("--warmup-images", warmup, "--lr-g", "0.01", "--penalty-every", "1000")
+        state, stream = make_state(tmp_path / warmup, *words)
+        before = [p.clone() for p in state.g.module.parameters()]
+        state.step(stream[0])
+        pairs = zip(state.g.module.parameters(), before, strict=True)
+        moved.append(max((a - b).abs().max().item() for a, b in pairs))
+    assert moved == pytest.approx([0.01, 0.005], rel=1e-3)

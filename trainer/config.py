@@ -21,6 +21,7 @@ from shards.options import option
 from shards.order import WRONG_LABELS
 from shards.sampling import ORDERS, Sampling
 from trainer.presets import PRESETS
+from trainer.schedules import SHAPES
 
 # What may change when a run goes on: how long, how often, by whom it is carried. Anything else is another run.
 MAY_CHANGE = frozenset(
@@ -127,6 +128,16 @@ class Config:
     lr_g: float = option(2e-3, "generator's learning rate (Adam)", above=0)
     lr_d: float = option(2e-3, "discriminator's learning rate (Adam)", above=0)
     betas: tuple[float, float] = option((0.0, 0.95), "Adam's betas", minimum=0, maximum=0.999999)
+    warmup_images: int = option(0, "images over which both learning rates rise from 0", minimum=0)
+    decay: str = option("none", "how both learning rates fall after that", choices=SHAPES)
+    decay_to: float = option(0.0, "share of them that is left in the end", minimum=0, maximum=1)
+    decay_images: int | None = option(
+        None, "images seen at which --decay, --gamma-end and --beta2-end have arrived", minimum=1
+    )
+    gamma_end: float | None = option(None, "where --gamma goes, along a cosine; it stays if not given", minimum=0)
+    beta2_end: float | None = option(
+        None, "where the second of --betas goes, along a cosine; it stays if not given", minimum=0, maximum=0.999999
+    )
     ema_half_life: float = option(
         20_000, "images after which old weights count half in the averaged generator", minimum=0
     )
@@ -164,9 +175,11 @@ class Config:
         """
         options.validate(self)
         self._check_networks()
-        if self.loss == "relativistic" and self.gamma == 0:
+        self._check_schedules()
+        if self.loss == "relativistic" and 0 in (self.gamma, self.gamma_end):
+            name = "gamma" if self.gamma == 0 else "gamma-end"
             raise UserError(
-                "--gamma 0: the relativistic loss diverges without its gradient penalties; use a --gamma above 0"
+                f"--{name} 0: the relativistic loss diverges without its gradient penalties; use a --{name} above 0"
             )
         if self.augment == "diff" and not self.augment_kinds:
             raise UserError("--augment-kinds names no change for --augment diff; name some, or use --augment none")
@@ -190,6 +203,24 @@ class Config:
             if self.family != "r3gan" and getattr(self, name) != getattr(Config, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag}: only r3gan has grouped convolutions; leave it out, or use --family r3gan")
+
+    def _check_schedules(self) -> None:
+        asked = {"decay": self.decay != "none", "gamma-end": self.gamma_end is not None}
+        asked["beta2-end"] = self.beta2_end is not None
+        used = next((name for name, there in asked.items() if there), None)
+        if used and self.decay_images is None:
+            raise UserError(
+                f"--{used} needs --decay-images, the images seen at which it arrives (--total-images may grow, "
+                "a schedule may not)"
+            )
+        if not used and self.decay_images is not None:
+            raise UserError("--decay-images: nothing changes over them; add --decay, --gamma-end or --beta2-end")
+        if self.decay == "none" and self.decay_to:
+            raise UserError("--decay-to: the learning rates do not fall; add --decay cosine or --decay linear")
+        if self.decay != "none" and (self.decay_images or 0) <= self.warmup_images:
+            raise UserError(
+                f"--decay-images {self.decay_images} is not after --warmup-images {self.warmup_images}; give more"
+            )
 
     @property
     def sampling(self) -> Sampling:

@@ -126,6 +126,7 @@ def iterate(
         if measure:
             values = env.totals(scalars) | {"data/wrong_share": batch.wrong_count / config.batch}
             values |= {"data/damaged": float(state.damaged), "guard/skipped": float(state.guard.skipped)}
+            values |= state.rates
         if seen is not None:
             seen.advance(state.images_seen, config.batch, values)
         if stopping or due(config.checkpoint_every):

@@ -21,6 +21,7 @@ from trainer.ema import ExponentialMovingAverage
 from trainer.guard import Guard
 from trainer.losses import LOSSES
 from trainer.networks import Architecture, build
+from trainer.schedules import Schedule
 from trainer.step import GlobalCounts, Method, MicroBatch, Player, Scalars, discriminator_step, generator_step
 
 
@@ -39,6 +40,8 @@ class TrainingState:
         self.images_seen = 0
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
         self.guard = Guard()
+        self.schedules = schedules_of(config)
+        self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
         self.adaptive: AdaptiveProbability | None = None
         if config.augment == "ada":
             ada = (config.ada_target, config.ada_speed, config.batch)
@@ -89,6 +92,7 @@ class TrainingState:
         """
         counts = GlobalCounts(batch=self.config.batch, wrong=batch.wrong_count)
         micro_batches = self._micro_batches(batch)
+        self._follow_schedules(self.images_seen + self.config.batch)
         step = self.images_seen // self.config.batch
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
@@ -102,6 +106,17 @@ class TrainingState:
         self.ema.update(self.g.module, self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
         return scalars
+
+    def _follow_schedules(self, images_seen: int) -> None:
+        """Set what moves for the step that brings the clock there: numbers of the CPU, which nothing waits for."""
+        now = {name: schedule(images_seen) for name, schedule in self.schedules.items() if schedule.moves}
+        for name, player in (("lr_g", self.g), ("lr_d", self.d)):
+            for group in player.optimizer.param_groups:
+                group["lr"] = now.get(name, group["lr"])
+                group["betas"] = (group["betas"][0], now.get("beta2", group["betas"][1]))
+        if "gamma" in now:
+            self.method = dataclasses.replace(self.method, gamma=now["gamma"])
+        self.rates = {f"schedule/{name}": value for name, value in now.items()}
 
     def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
         images = batch.images.to(self.env.device, non_blocking=True)  # uint8 crosses, a quarter of the floats' bytes
@@ -195,6 +210,24 @@ def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, nn
         return build(architecture)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def schedules_of(config: Config) -> dict[str, Schedule]:
+    """What follows the clock, by the name it is logged under."""
+
+    def rate(start: float) -> Schedule:
+        over = config.decay_images or 0
+        return Schedule(start, start * config.decay_to, config.decay, over, config.warmup_images)
+
+    def way(start: float, end: float | None) -> Schedule:
+        return Schedule(start) if end is None else Schedule(start, end, "cosine", config.decay_images or 0)
+
+    return {
+        "lr_g": rate(config.lr_g),
+        "lr_d": rate(config.lr_d),
+        "gamma": way(config.gamma, config.gamma_end),
+        "beta2": way(config.betas[1], config.beta2_end),
+    }
 
 
 def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Architecture:
