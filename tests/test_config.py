@@ -78,6 +78,7 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--decay", "cosine"], "--decay needs --decay-images"),
         (["--gamma-end", "0.1"], "--gamma-end needs --decay-images"),
         (["--beta2-end", "0.99"], "--beta2-end needs --decay-images"),
+        (["--d-steps", "0"], "--d-steps: 0 is below 1"),
         (["--decay-images", "100"], "--decay-images: nothing changes over them"),
         (["--decay-to", "0.1"], "--decay-to: the learning rates do not fall"),
         (["--decay", "linear", "--decay-images", "9", "--warmup-images", "9"], "is not after --warmup-images 9"),
@@ -102,7 +103,7 @@ def test_the_options_that_stay() -> None:
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
         "augment augment_kinds flip ada_target ada_speed "
         "family channels blocks expansion group_width conditioning spectral_norm "
-        "warmup_images decay decay_to decay_images gamma_end beta2_end"
+        "warmup_images decay decay_to decay_images gamma_end beta2_end d_steps"
     )
     shown = config.usage("train")
     for name in promised.split():

@@ -65,6 +65,20 @@ def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Pa
     assert {"schedule/lr_d", "schedule/gamma", "schedule/beta2"} < metrics(whole)[0].keys()
 
 
+def test_a_run_that_stops_between_two_updates_of_g_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
+    """Three updates of D to one of G: rows fall where G was updated, but for a run's last one."""
+    words = ("--d-steps", 3, "--log-every", 16, "--penalty-every", 2)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole, 256), *words)
+    for images in (112, 256):  # 7 steps, 16 steps: neither is a multiple of three
+        train(*run_words(data, run, images), *words)
+    assert [row["images_seen"] for row in metrics(whole)] == [48, 96, 144, 192, 240, 256]
+    assert ["loss/g" in row for row in metrics(whole)] == [True] * 5 + [False]
+    assert metrics(whole) == [row for row in metrics(run) if row["images_seen"] != 112]
+    ours, theirs = tensors(run), tensors(whole)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path, processes: int) -> None:

@@ -33,6 +33,29 @@ def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
     assert state.images_seen == 10 * 8
 
 
+def test_several_updates_of_d_to_one_of_g(tmp_path: Path) -> None:
+    """By the clock; each has pictures of its own, and D's updates are what penalties count."""
+    state, stream = make_state(tmp_path, "--d-steps", "3", "--penalty-every", "2")
+    of_g, penalised, moved = [], [], []
+    for number in range(7):
+        before = [[p.clone() for p in player.module.parameters()] for player in (state.d, state.g)]
+        scalars = state.step(stream[number])
+        of_g.append("loss/g" in scalars and "grad/g" in scalars)
+        penalised.append("loss/penalty" in scalars)
+        after = [list(player.module.parameters()) for player in (state.d, state.g)]
+        moved.append([any(map(differ, a, b)) for a, b in zip(before, after, strict=True)])
+    assert of_g == [g for _, g in moved] == [False, False, True, False, False, True, False]
+    assert penalised == [True, False, True, False, True, False, True]
+    assert all(d for d, _ in moved)
+    assert state.images_seen == 7 * 8
+    state.images_seen = 11 * 8  # as a run that goes on
+    assert "loss/g" in state.step(stream[11])
+
+
+def differ(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return not torch.equal(a, b)
+
+
 def test_without_gamma_there_is_no_penalty(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--loss", "hinge", "--gamma", "0")
     assert "loss/penalty" not in state.step(stream[0])

@@ -83,6 +83,11 @@ class _Due:
     def __call__(self, cadence: int) -> bool:
         return self.after // cadence > self.before // cadence or self.after >= self.end
 
+    def at_last(self, cycle: int) -> _Due:
+        """What fires if the clock moves at the end of each cycle only (but at the end of the run, too)."""
+        after = self.after if self.after >= self.end else self.after // cycle * cycle
+        return _Due(self.before // cycle * cycle, after, self.end)
+
 
 def iterate(
     config: Config,
@@ -99,10 +104,11 @@ def iterate(
         samples: in the data set, for the share of damaged ones.
     """
     last_save, complaint, skipped = state.images_seen, "", state.guard.skipped
+    cycle = config.batch * config.d_steps  # its last step updates G too, and so has all there is to log
     for batch in signals.awaited(incoming):
         complaint = complaint or batch.complaint
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
-        measure = due(config.log_every)
+        measure = due.at_last(cycle)(config.log_every)
         scalars = state.step(batch)
         # What rank 0 cannot record ends all processes as a signal does: together, and saved.
         asked = signals.request() is not None or (seen is not None and seen.trouble is not None)

@@ -104,7 +104,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ema_half_life": 10_000,
     },
     # Spectral normalisation and a projection head as published (Miyato et al. 2018; Miyato & Koyama 2018), but for the
-    # widths, and for one step of D before each of G where they take five. For one small GPU; not measured here.
+    # widths, and for one step of D to each of G where they take five (--d-steps 5). For one small GPU; not measured
+    # here.
     #   accelerate launch trainer/main.py --preset sngan64 --shards data/faces64
     "sngan64": {
         "doc": "64x64 with a spectrally normalised discriminator and hinge loss, for a small GPU",

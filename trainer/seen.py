@@ -107,7 +107,8 @@ class Seen:
         row = {**values, "speed/images_per_second": speed}
         self.log_file.write(images_seen, row)
         self.trackers.log(images_seen, row)
-        summary = "  ".join(f"{name.removeprefix('loss/')} {values[name]:.3f}" for name in ("loss/d", "loss/g"))
+        losses = [name for name in ("loss/d", "loss/g") if name in values]
+        summary = "  ".join(f"{name.removeprefix('loss/')} {values[name]:.3f}" for name in losses)
         self.bar.set_postfix_str(summary)
         if self.bar.disable and now - self._spoken > _QUIET:
             self._spoken = now

@@ -87,8 +87,11 @@ class TrainingState:
     def step(self, batch: Batch) -> Scalars:
         """Train on one global batch, of which ``batch`` is this process's share.
 
+        Each batch is one update of D, with pictures and noise of its own; every ``d_steps``-th is one of G as well. So
+        the clock stays images seen, and a run that goes on is in the same place between two updates of G.
+
         Returns:
-            Detached scalars on the device: this process's share of each.
+            Detached scalars on the device: this process's share of each; those of G only where it was updated.
         """
         counts = GlobalCounts(batch=self.config.batch, wrong=batch.wrong_count)
         micro_batches = self._micro_batches(batch)
@@ -97,7 +100,8 @@ class TrainingState:
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
         scalars = discriminator_step(*players, penalise=penalise)
-        scalars |= generator_step(*players)
+        if (step + 1) % self.config.d_steps == 0:
+            scalars |= generator_step(*players)
         self.guard.look(scalars)
         if self.adaptive is not None:
             self.adaptive.count(scalars["augment/sign"])

@@ -1,4 +1,4 @@
-"""The method on one screen: one update of the discriminator, one update of the generator.
+"""The method on one screen: one update of the discriminator, one update of the generator (after one or more of D's).
 
 Symbols of the papers: x real pictures, y their labels (with the mask k of what is known), ŷ labels that are wrong for
 x, z noise, x̂ = G(z, y), T the augmentation through which D sees every picture. Both functions take the micro-batches
