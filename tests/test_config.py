@@ -103,7 +103,7 @@ def test_the_options_that_stay() -> None:
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
         "augment augment_kinds flip ada_target ada_speed "
         "family channels blocks expansion group_width conditioning spectral_norm "
-        "warmup_images decay decay_to decay_images gamma_end beta2_end d_steps"
+        "warmup_images decay decay_to decay_images gamma_end beta2_end d_steps interpolate"
     )
     shown = config.usage("train")
     for name in promised.split():

@@ -14,7 +14,7 @@ from trainer.distributed import Distributed
 from trainer.losses import LOSSES
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.randomness import normal
-from trainer.step import GlobalCounts, Method, MicroBatch, Player, discriminator_step, generator_step
+from trainer.step import GlobalCounts, Method, MicroBatch, Player, between, discriminator_step, generator_step
 
 WIDTHS, SIZE, NOISE, BATCH = (3, 1), 8, 5, 8
 
@@ -119,14 +119,52 @@ def test_generator_step_is_its_definition(loss: str, t: Augment) -> None:
     assert scalars["loss/g"].item() == pytest.approx(total.item(), rel=1e-10)
 
 
+def test_between_labels_is_half_way_where_as_much_is_known() -> None:
+    batch = make_batch()
+    mixed = between(batch)
+    halves = (batch.y + batch.wrong_y) / 2
+    for row in range(BATCH):  # 1 and 5 know less than those before and after them; 5 has no wrong label either
+        expected = batch.y if row in (1, 2, 5, 6) else halves
+        assert torch.equal(mixed[row], expected[row]), row
+    without = between(batch._replace(has_wrong=torch.zeros(BATCH, dtype=torch.float64)))
+    assert torch.equal(without, batch.y)
+
+
+@AUGMENT
+@pytest.mark.parametrize("loss", LOSSES)
+def test_learning_between_labels_is_its_definition(loss: str, t: Augment) -> None:
+    d, g = make_players()
+    x, y, k, _, _, _, position = batch = make_batch()
+    method = replace(make_method(loss), augment=t, interpolate=0.4)
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env())
+    ours = gradients(g)
+    assert all(p.grad is None for p in d.module.parameters()), "D is frozen"
+    real = d.module(t(x, "augmentation of x in G", position), y, k).detach()
+    terms = []
+    for noise, purpose, labels in (
+        ("noise of G", "augmentation of x̂ in G", y),
+        ("noise of G between labels", "augmentation of x̂ between labels in G", between(batch)),
+    ):
+        x_hat = t(g.module(normal(3, noise, position, NOISE, torch.float64), labels, k), purpose, position)
+        terms.append(method.loss.generator(d.module(x_hat, labels, k), real) / BATCH)
+    total = terms[0] + 0.4 * terms[1]
+    g.optimizer.zero_grad()
+    total.backward()
+    for own, defined in zip(ours, gradients(g), strict=True):
+        torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
+    assert scalars["loss/g"].item() == pytest.approx(total.item(), rel=1e-10)
+    assert scalars["loss/between"].item() == pytest.approx(terms[1].item(), rel=1e-10)
+
+
 @AUGMENT
 @pytest.mark.parametrize("mismatch", ["real", "generated"])
+@pytest.mark.parametrize("interpolate", [0.0, 0.4])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_accumulation_equals_the_large_batch(loss: str, mismatch: str, t: Augment) -> None:
+def test_accumulation_equals_the_large_batch(loss: str, interpolate: float, mismatch: str, t: Augment) -> None:
     whole, parts = [], []
     for micro_batches, collected in (([make_batch()], whole), (split(make_batch(), 4), parts)):
         d, g = make_players(lr=1e-2)
-        method, env = replace(make_method(loss, mismatch), augment=t), make_env()
+        method, env = replace(make_method(loss, mismatch), augment=t, interpolate=interpolate), make_env()
         scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True)
         scalars |= generator_step(d, g, micro_batches, COUNTS, method, env)
         collected.extend([*gradients(d), *gradients(g), *d.module.parameters(), *g.module.parameters()])

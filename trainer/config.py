@@ -108,6 +108,9 @@ class Config:
         choices=WRONG_LABELS,
     )
     mismatch_weight: float = option(1.0, "weight of that part of its loss", minimum=0)
+    interpolate: float = option(
+        0.0, "weight of what the generator learns half way between a right and a wrong label (GAN-INT)", minimum=0
+    )
     gamma: float = option(0.2, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)
     d_steps: int = option(1, "batches, each an update of the discriminator, to one update of the generator", minimum=1)
     penalty_every: int = option(16, "steps between two penalties, each counting as many times", minimum=1)

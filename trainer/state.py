@@ -50,6 +50,7 @@ class TrainingState:
             loss=LOSSES[config.loss],
             mismatch=config.mismatch if config.mismatch_weight else "none",
             mismatch_weight=config.mismatch_weight,
+            interpolate=config.interpolate,
             gamma=config.gamma,
             penalty_every=config.penalty_every,
             noise=config.noise_size,

@@ -57,6 +57,7 @@ class Method:
     noise: int = 100  # length of z
     seed: int = 0
     augment: Augment = unchanged  # T: of a picture, what for and its position
+    interpolate: float = 0.0  # weight of what G learns between two labels
 
 
 @dataclass
@@ -140,27 +141,52 @@ def generator_step(
     method: Method,
     env: Distributed,
 ) -> Scalars:
-    """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients."""
+    """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients.
+
+    With `interpolate` G also draws between labels, where there is no real picture but D may judge (GAN-INT, Reed et al.
+    2016, section 4.3, equation 5): one more picture x̂' = G(z', y') a position, its loss weighed.
+    """
     g.optimizer.zero_grad(set_to_none=True)
     d.module.requires_grad_(False).eval()
     scalars: Scalars = {}
-    for x, y, k, _, _, _, position in env.synchronised_at_last(g.wrapped, micro_batches):
+    for micro_batch in env.synchronised_at_last(g.wrapped, micro_batches):
+        x, y, k, _, _, _, position = micro_batch
         z = normal(method.seed, "noise of G", position, method.noise, x.dtype)
+        labels, known, purposes = y, k, ["augmentation of x̂ in G"]
+        if method.interpolate:
+            z = torch.cat([z, normal(method.seed, "noise of G between labels", position, method.noise, x.dtype)])
+            labels, known = torch.cat([y, between(micro_batch)]), torch.cat([k, k])
+            purposes.append("augmentation of x̂ between labels in G")
         with env.autocast():
-            x_hat = g.wrapped(z, y, k).to(x.dtype)
-        x_hat = method.augment(x_hat, "augmentation of x̂ in G", position)  # in full precision
+            x_hat = g.wrapped(z, labels, known).to(x.dtype)
+        drawn = zip(x_hat.split(len(x)), purposes, strict=True)
+        x_hat = torch.cat([method.augment(part, purpose, position) for part, purpose in drawn])  # in full precision
         if method.loss.needs_real:
             x = method.augment(x, "augmentation of x in G", position)
         with env.autocast():
-            fake = d.module(x_hat, y, k).to(x.dtype)
+            fake, *beside = d.module(x_hat, labels, known).to(x.dtype).split(len(x))
             with torch.no_grad():
                 real = d.module(x, y, k).to(x.dtype) if method.loss.needs_real else fake
         loss = method.loss.generator(fake, real) / counts.batch
+        for logits in beside:
+            part = method.loss.generator(logits, real) / counts.batch
+            loss = loss + method.interpolate * part
+            _add(scalars, "loss/between", part)
         env.backward(loss * env.world)
         _add(scalars, "loss/g", loss)
     d.module.requires_grad_(True)
     scalars["grad/g"] = env.step(g.module, g.optimizer) / env.world
     return scalars
+
+
+def between(batch: MicroBatch) -> Tensor:
+    """y' = β y + (1-β) ŷ with the article's β = ½, where as much is known of ŷ as of y; elsewhere y, its own partner.
+
+    Returns:
+        (b, L), of which the same is known as of y.
+    """
+    alike = batch.has_wrong * (batch.known == batch.wrong_known).all(1)
+    return torch.lerp(batch.y, batch.wrong_y, alike[:, None] / 2)
 
 
 def _add(scalars: Scalars, name: str, value: Tensor) -> None:
