@@ -21,6 +21,8 @@ ONLY: dict[str, set[str]] = {
     "trainer/losses.py": {"torch"},
     "trainer/ema.py": {"torch"},
     "trainer/schedules.py": set(),
+    "trainer/advice.py": set(),
+    "trainer/spread.py": {"torch"},
     "trainer/randomness.py": {"torch", "shards.keyed"},
     "trainer/augment/": {"torch", "trainer.augment", "trainer.randomness"},
     "shards/order.py": {"numpy", "shards.keyed"},
@@ -50,6 +52,8 @@ PURE = (
     "trainer/losses.py",
     "trainer/ema.py",
     "trainer/schedules.py",
+    "trainer/advice.py",
+    "trainer/spread.py",
     "shards/order.py",
     "shards/keyed.py",
 )

@@ -43,7 +43,14 @@ def test_the_run_directory_is_whole(smoke: Path) -> None:
     rows = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_seen"] for row in rows] == list(range(128, 1025, 128))
     promised = {"images_seen", "loss/d", "loss/g", "loss/mismatch", "grad/d", "grad/g", "logit/real", "logit/fake"}
-    promised |= {"augment/sign", "guard/skipped", "data/wrong_share", "data/damaged", "speed/images_per_second"}
+    promised |= {
+        "samples/spread",
+        "augment/sign",
+        "guard/skipped",
+        "data/wrong_share",
+        "data/damaged",
+        "speed/images_per_second",
+    }
     assert all(row.keys() - {"loss/penalty"} == promised for row in rows), "dashboards hold on to these keys"
     assert sorted(p.name for p in (smoke / "samples").iterdir()) == ["000000000512.png", "000000001024.png"]
     assert "<html" in (smoke / "report.html").read_text()

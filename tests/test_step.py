@@ -96,6 +96,10 @@ def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise
         torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
     assert scalars["loss/d"].item() == pytest.approx(total.item(), rel=1e-10)
     assert scalars["augment/sign"].item() == pytest.approx(real.sign().mean().item())
+    pictures = (batch.x, g.module(z, y, k))
+    for name, seen in zip(("spread/real", "spread/fake"), pictures, strict=True):  # before T
+        distances = (seen[::2] - seen[1::2]).square().sum() / BATCH
+        assert scalars[name].item() == pytest.approx(distances.item(), rel=1e-10)
     norm = torch.stack([o.square().sum() for o in ours]).sum().sqrt()
     assert scalars["grad/d"].item() == pytest.approx(norm.item(), rel=1e-10)
 

@@ -28,6 +28,7 @@ from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.rundir import RunDirectory
 from trainer.seen import Seen
+from trainer.spread import with_ratio
 from trainer.state import TrainingState, architecture_of
 
 
@@ -130,7 +131,7 @@ def iterate(
                 f"such steps change nothing ({skipped:,} so far)"
             )
         if measure:
-            values = env.totals(scalars) | {"data/wrong_share": batch.wrong_count / config.batch}
+            values = with_ratio(env.totals(scalars)) | {"data/wrong_share": batch.wrong_count / config.batch}
             values |= {"data/damaged": float(state.damaged), "guard/skipped": float(state.guard.skipped)}
             values |= state.rates
         if seen is not None:

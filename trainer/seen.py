@@ -14,6 +14,7 @@ from tqdm import tqdm
 from shards.errors import Failure
 from shards.index import Dataset
 from trainer import draw, grids
+from trainer.advice import Adviser
 from trainer.config import Config
 from trainer.metrics_log import MetricsLog
 from trainer.randomness import normal
@@ -36,6 +37,7 @@ class Seen:
 
     def __init__(self, run: RunDirectory, config: Config, dataset: Dataset, state: TrainingState) -> None:
         self.run, self.config = run, config
+        self.adviser = Adviser()
         self.trouble: Failure | None = None  # what keeps the metrics from being recorded
         rows = draw.sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
         drawn = draw.Labels(dataset.labels[rows], dataset.known[rows])
@@ -107,6 +109,8 @@ class Seen:
         row = {**values, "speed/images_per_second": speed}
         self.log_file.write(images_seen, row)
         self.trackers.log(images_seen, row)
+        for sentence in self.adviser.look(row):
+            self.say(f"advice at {images_seen:,} images: {sentence}")
         losses = [name for name in ("loss/d", "loss/g") if name in values]
         summary = "  ".join(f"{name.removeprefix('loss/')} {values[name]:.3f}" for name in losses)
         self.bar.set_postfix_str(summary)

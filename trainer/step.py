@@ -21,6 +21,7 @@ from trainer.augment import Augment, unchanged
 from trainer.distributed import Distributed
 from trainer.losses import AdversarialLoss, gradient_penalty
 from trainer.randomness import normal
+from trainer.spread import FAKE, REAL, pair_distances
 
 Scalars = dict[str, Tensor]
 
@@ -129,6 +130,8 @@ def discriminator_step(
         _add(scalars, "logit/real", real.sum() / counts.batch)
         _add(scalars, "logit/fake", fake.sum() / counts.batch)
         _add(scalars, "augment/sign", real.sign().sum() / counts.batch)
+        _add(scalars, REAL, pair_distances(x) / counts.batch)
+        _add(scalars, FAKE, pair_distances(x_hat) / counts.batch)
     scalars["grad/d"] = env.step(d.module, d.optimizer) / env.world  # a share of it
     return scalars
 
