@@ -77,8 +77,11 @@ def test_a_vacant_place_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert files.vacant(Path("out")) == tmp_path / "out"
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="is a symlink; give the folder"):
         files.vacant(Path("link"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is there already, and no folder"):
+        files.vacant(Path("file"))
 
 
 def test_the_revision_is_the_checkouts_commit(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
