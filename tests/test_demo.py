@@ -37,5 +37,5 @@ def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
     shown = judge.accuracy(drawn, torch.from_numpy(asked.label))
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     print(f"right on real pictures {real}, on drawn ones {shown}, {rows[-1]['images_seen']} images seen")
-    assert shown["hair"] >= 0.95
+    assert shown["hair"] >= 0.95 and min(shown.values()) >= 0.55
     assert len(torch.unique(drawn[:100].flatten(1), dim=0)) == 100, "one picture for everything is no generator"
