@@ -130,9 +130,8 @@ class Dataset:
         Raises:
             Failure: the shard can no longer be read there, or fetched.
         """
-        data = bytearray(int(self._entries[i]["length"]))
-        self.read_into(i, memoryview(data))
-        return bytes(data)
+        shard, _, offset, length = self._entries[i].item()
+        return self._files.read(shard, offset, length)
 
     def read_into(self, i: int, buffer: memoryview) -> None:
         """Fill ``buffer``, which has the length of sample i's picture in bytes, with that picture.
@@ -228,16 +227,34 @@ class _Files(threading.local):
         self.handles: dict[int, _Handle] = {}
         self.swept = 0.0
 
-    def read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
-        handle = self.handles.get(shard) or self._open(shard)
+    def read(self, shard: int, offset: int, length: int) -> bytes:
         try:
-            if self.cached:
-                handle.touch()
-            count = _pread_into(handle.number, buffer, offset)
+            data = os.pread(self._number(shard), length, offset)
         except OSError as error:
-            raise Failure(f"{self.name(shard)}: cannot be read at byte {offset:,} ({error.strerror})") from None
-        if count != buffer.nbytes:
-            end = offset + buffer.nbytes
+            raise self._unreadable(shard, offset, error) from None
+        self._check(shard, offset, length, len(data))
+        return data
+
+    def read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
+        try:
+            count = _pread_into(self._number(shard), buffer, offset)
+        except OSError as error:
+            raise self._unreadable(shard, offset, error) from None
+        self._check(shard, offset, buffer.nbytes, count)
+
+    def _number(self, shard: int) -> int:
+        """The descriptor of a shard."""
+        handle = self.handles.get(shard) or self._open(shard)
+        if self.cached:
+            handle.touch()
+        return handle.number
+
+    def _unreadable(self, shard: int, offset: int, error: OSError) -> Failure:
+        return Failure(f"{self.name(shard)}: cannot be read at byte {offset:,} ({error.strerror})")
+
+    def _check(self, shard: int, offset: int, wanted: int, found: int) -> None:
+        if found != wanted:
+            end = offset + wanted
             raise Failure(f"{self.name(shard)}: ends before byte {end:,}; the file was changed after packing")
 
     def _open(self, shard: int) -> _Handle:
