@@ -1,6 +1,6 @@
 """What two processes cost against one of twice the threads, and four micro-batches against one, at one global batch.
 
-    python benchmarks/scaling.py [--preset faces32] [--pairs 5] [--json FILE]
+    python benchmarks/scaling.py [--preset faces32] [--batch 128] [--pairs 5] [--json FILE]
 
 All sides are started by `accelerate launch`, the way docs/training.md says, live side by side, and train in turns on
 pictures lying ready; one that has no turn waits in a read. A turn goes from one penalty to the next. The last lines are
@@ -37,6 +37,7 @@ from shards.errors import exit_status
 from shards.options import option
 from shards.stream import Batch
 from trainer import config as configuration
+from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.state import TrainingState, architecture_of
 
@@ -66,12 +67,20 @@ class BenchmarkOptions:
     """Measure what processes and micro-batches cost."""
 
     preset: str = option("faces32", "what to train", choices=tuple(CASES))
+    batch: int | None = option(None, "images a step; the preset's if not given", minimum=4)
     pairs: int = option(5, "turns of each side", minimum=1)
     steps: int = option(16, "steps of a turn, rounded up to whole cadences of the penalty", minimum=1)
     mixed_precision: str = option("auto", "of all sides", choices=("auto", "no", "bf16", "fp16"))
     json: Path | None = option(None, "write the figures to this file too")
     side: str | None = option(None, "internal: be this side", choices=tuple(SIDES))
     address: str | None = option(None, "internal: of the socket on which to be told")
+
+
+def chosen(asked: BenchmarkOptions, side: Side) -> tuple[Config, int]:
+    """The options of a side, and the pictures' size."""
+    size, words = CASES[asked.preset]
+    batch = ["--batch", str(asked.batch)] if asked.batch else []
+    return configuration.load([*words.split(), *batch, "--accumulate", str(side.accumulate)]), size
 
 
 # ---------------------------------------------------------------- one side
@@ -85,8 +94,7 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
 
 def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
     """A turn of a side in this process, which says how many seconds it took."""
-    size, words = CASES[asked.preset]
-    config = configuration.load([*words.split(), "--accumulate", str(side.accumulate)])
+    config, size = chosen(asked, side)
     state = TrainingState(config, architecture_of(config, size, WIDTHS), env)
     batch = share_of(synthetic(config, size), env.rank, env.world)
     steps = -(-asked.steps // cadence(config)) * cadence(config)
@@ -126,6 +134,7 @@ def started(asked: BenchmarkOptions, name: str, folder: Path) -> Iterator[Connec
     if side.processes > 1:
         launch += ["--multi_gpu", "--num_processes", str(side.processes), "--main_process_port", str(free_port())]
     own = ["--preset", asked.preset, "--steps", str(asked.steps), "--mixed-precision", asked.mixed_precision]
+    own += ["--batch", str(asked.batch)] if asked.batch else []
     command = [sys.executable, *launch, str(Path(__file__).resolve()), *own, "--side", name, "--address", address]
     with Listener(address) as listener:
         listener._listener._socket.settimeout(START_SECONDS)  # type: ignore[attr-defined] - it offers no other way
@@ -160,8 +169,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
             for name, pipe in list(pipes.items())[:: -1 if number % 2 else 1]:
                 pipe.send(True)
                 seconds[name].append(pipe.recv())
-    size, words = CASES[asked.preset]
-    config = configuration.load(words.split())
+    config, size = chosen(asked, SIDES[PLAIN])
     images = -(-asked.steps // cadence(config)) * cadence(config) * config.batch
     return {
         "benchmark": "scaling",

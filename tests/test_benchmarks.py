@@ -136,7 +136,8 @@ def test_step(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_scaling(tmp_path: Path) -> None:
-    printed, figures = run("scaling.py", ["--preset", "smoke", "--pairs", "2"], tmp_path)
+    printed, figures = run("scaling.py", ["--preset", "smoke", "--batch", "12", "--pairs", "2"], tmp_path)
+    assert figures["batch"] == 12
     assert set(figures["seconds"]) == set(scaling.SIDES)
     assert all(len(taken) == 2 for taken in figures["seconds"].values())
     assert set(figures["ratios"]) == set(scaling.SIDES) - {scaling.PLAIN}
