@@ -165,6 +165,15 @@ def test_mirroring_takes_every_other_picture_if_allowed() -> None:
     assert abs(mirrored.double().mean().item() - 0.5) < 0.05
 
 
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_diff_changes_as_many_pictures_as_asked_and_those_as_ever(p: float) -> None:
+    x = noise(1, 8).repeat(1_000, 1, 1, 1)
+    always, sometimes = changed(x, KINDS, p=1.0), changed(x, KINDS, p=p)
+    touched = (sometimes != x).flatten(1).any(1)
+    assert torch.equal(sometimes[touched], always[touched])
+    assert abs(touched.double().mean().item() - p) <= 4 * math.sqrt(p * (1 - p) / 1_000)
+
+
 # ---------------------------------------------------------------- ADA's transforms
 
 

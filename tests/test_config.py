@@ -78,6 +78,11 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--decay", "cosine"], "--decay needs --decay-images"),
         (["--gamma-end", "0.1"], "--gamma-end needs --decay-images"),
         (["--beta2-end", "0.99"], "--beta2-end needs --decay-images"),
+        (["--ema-half-life-end", "9"], "--ema-half-life-end needs --decay-images"),
+        (["--augment", "diff", "--augment-p-end", "0"], "--augment-p-end needs --decay-images"),
+        (["--augment", "ada", "--augment-p", "0.5"], "--augment-p: ada finds its own probability"),
+        (["--augment-p-end", "0.5", "--decay-images", "9"], "--augment-p-end: nothing is changed without augmentation"),
+        (["--augment", "diff", "--augment-p", "1.1"], "--augment-p: 1.1 is above 1"),
         (["--d-steps", "0"], "--d-steps: 0 is below 1"),
         (["--decay-images", "100"], "--decay-images: nothing changes over them"),
         (["--decay-to", "0.1"], "--decay-to: the learning rates do not fall"),
@@ -103,7 +108,8 @@ def test_the_options_that_stay() -> None:
         "log_every log_with dry_run accumulate wandb_project wandb_entity wandb_group wandb_mode init_from "
         "augment augment_kinds flip ada_target ada_speed "
         "family channels blocks expansion group_width conditioning spectral_norm "
-        "warmup_images decay decay_to decay_images gamma_end beta2_end d_steps interpolate"
+        "warmup_images decay decay_to decay_images gamma_end beta2_end d_steps interpolate "
+        "ema_half_life_end augment_p augment_p_end"
     )
     shown = config.usage("train")
     for name in promised.split():

@@ -54,7 +54,8 @@ def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Pa
 def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
     """They follow from the clock, also where --total-images was another while it ran."""
     words = "--warmup-images 64 --decay cosine --decay-to 0.1 --decay-images 400 --log-every 16".split()
-    words += "--gamma-end 0.05 --beta2-end 0.99".split()
+    words += "--gamma-end 0.05 --beta2-end 0.99 --ema-half-life-end 50".split()
+    words += "--augment diff --augment-p 0.1 --augment-p-end 0.9".split()
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(*run_words(data, whole), *words)
     for images in (48, 272, 512):
@@ -62,7 +63,8 @@ def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Pa
     assert_same_run(run, whole)
     rates = [row["schedule/lr_g"] for row in metrics(whole)]
     assert rates[3] == max(rates) == 2e-3 and rates[-1] == pytest.approx(2e-4)
-    assert {"schedule/lr_d", "schedule/gamma", "schedule/beta2"} < metrics(whole)[0].keys()
+    others = {"lr_d", "gamma", "beta2", "ema_half_life", "augment_p"}
+    assert {f"schedule/{name}" for name in others} < metrics(whole)[0].keys()
 
 
 def test_a_run_that_stops_between_two_updates_of_g_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:

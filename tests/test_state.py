@@ -130,6 +130,34 @@ def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: P
     assert plain.rates == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.lr_g
 
 
+def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_path: Path) -> None:
+    words = "--ema-half-life 8 --ema-half-life-end 80 --ema-ramp 0 --decay-images 32"
+    words += " --augment diff --augment-p 0 --augment-p-end 1"
+    state, stream = make_state(tmp_path, *words.split())
+    plain, _ = make_state(tmp_path / "plain")
+    generator, average = next(state.g.module.parameters()), next(state.ema.module.parameters())
+    pictures = torch.randn(64, 3, 16, 16)
+    found = []
+    for number in range(5):
+        before = average.clone()
+        state.step(stream[number])
+        found.append([state.rates[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
+        expected = torch.lerp(before, generator, 1 - 0.5 ** (8 / found[-1][0]))
+        torch.testing.assert_close(average, expected)
+        seen = state.method.augment(pictures, "test", torch.arange(64))
+        touched = (seen != pictures).flatten(1).any(1).double().mean().item()
+        assert touched == pytest.approx(found[-1][1], abs=0.2)
+    way = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
+    assert [row[0] for row in found] == pytest.approx([8 + 72 * part for part in way])
+    assert [row[1] for row in found] == pytest.approx(way)
+    assert plain.ema.half_life == plain.config.ema_half_life and plain.augment_p == 1
+    state.ema.ramp = 0.1  # caps the end of the schedule as it does its start
+    state.images_seen = 100
+    before = average.clone()
+    state.step(stream[5])
+    torch.testing.assert_close(average, torch.lerp(before, generator, 1 - 0.5 ** (8 / 10)))
+
+
 def test_a_rate_is_what_the_step_uses(tmp_path: Path) -> None:
     """Adam's first step moves each weight by its rate: the warm-up's first step is half of the second's."""
     moved = []

@@ -123,6 +123,10 @@ class Config:
     augment_kinds: tuple[str, ...] = option(
         ("color", "translation", "cutout"), "changes of diff", choices=("color", "translation", "cutout")
     )
+    augment_p: float = option(1.0, "probability that diff changes a picture", minimum=0, maximum=1)
+    augment_p_end: float | None = option(
+        None, "where --augment-p goes, along a cosine; it stays if not given", minimum=0, maximum=1
+    )
     flip: bool = option(False, "pictures may be mirrored by diff and ada; not for text and glyphs")
     ada_target: float = option(
         0.6, "mean sign of D's logits of real pictures that ada holds; less: changes more", above=-1, maximum=1
@@ -136,7 +140,7 @@ class Config:
     decay: str = option("none", "how both learning rates fall after that", choices=SHAPES)
     decay_to: float = option(0.0, "share of them that is left in the end", minimum=0, maximum=1)
     decay_images: int | None = option(
-        None, "images seen at which --decay, --gamma-end and --beta2-end have arrived", minimum=1
+        None, "images seen at which --decay and all options that end in -end have arrived", minimum=1
     )
     gamma_end: float | None = option(None, "where --gamma goes, along a cosine; it stays if not given", minimum=0)
     beta2_end: float | None = option(
@@ -144,6 +148,9 @@ class Config:
     )
     ema_half_life: float = option(
         20_000, "images after which old weights count half in the averaged generator", minimum=0
+    )
+    ema_half_life_end: float | None = option(
+        None, "where --ema-half-life goes, along a cosine; it stays if not given", minimum=0
     )
     ema_ramp: float = option(0.1, "cap on that half-life, as a share of the images seen so far; 0: no cap", minimum=0)
     # machine
@@ -189,6 +196,12 @@ class Config:
             raise UserError("--augment-kinds names no change for --augment diff; name some, or use --augment none")
         if self.augment == "none" and self.flip:
             raise UserError("--flip: nothing is mirrored without augmentation; add --augment diff or --augment ada")
+        if self.augment != "diff" and (self.augment_p != 1 or self.augment_p_end is not None):
+            name = "augment-p" if self.augment_p != 1 else "augment-p-end"
+            why = (
+                "ada finds its own probability" if self.augment == "ada" else "nothing is changed without augmentation"
+            )
+            raise UserError(f"--{name}: {why}; leave it out, or use --augment diff")
         if self.unlabelled_share == 1:
             raise UserError("--unlabelled-share 1 leaves nothing to learn labels from; give a share below 1")
         if self.dtype == "float64" and self.mixed_precision not in ("auto", "no"):
@@ -209,16 +222,17 @@ class Config:
                 raise UserError(f"{flag}: only r3gan has grouped convolutions; leave it out, or use --family r3gan")
 
     def _check_schedules(self) -> None:
-        asked = {"decay": self.decay != "none", "gamma-end": self.gamma_end is not None}
-        asked["beta2-end"] = self.beta2_end is not None
-        used = next((name for name, there in asked.items() if there), None)
+        ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
+        used = ["decay"] if self.decay != "none" else []
+        used += [name.replace("_", "-") for name in ends if getattr(self, name) is not None]
         if used and self.decay_images is None:
             raise UserError(
-                f"--{used} needs --decay-images, the images seen at which it arrives (--total-images may grow, "
+                f"--{used[0]} needs --decay-images, the images seen at which it arrives (--total-images may grow, "
                 "a schedule may not)"
             )
         if not used and self.decay_images is not None:
-            raise UserError("--decay-images: nothing changes over them; add --decay, --gamma-end or --beta2-end")
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in ends)
+            raise UserError(f"--decay-images: nothing changes over them; add --decay or one of {flags}")
         if self.decay == "none" and self.decay_to:
             raise UserError("--decay-to: the learning rates do not fall; add --decay cosine or --decay linear")
         if self.decay != "none" and (self.decay_images or 0) <= self.warmup_images:

@@ -30,7 +30,7 @@ class ExponentialMovingAverage:
 
     Args:
         generator: whose weights to follow; it is copied, with its buffers.
-        half_life, ramp: see `decay`.
+        half_life, ramp: see `decay`. The half-life may be set anew before any update; the ramp caps it as ever.
     """
 
     def __init__(self, generator: nn.Module, half_life: float, ramp: float) -> None:

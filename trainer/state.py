@@ -42,6 +42,7 @@ class TrainingState:
         self.guard = Guard()
         self.schedules = schedules_of(config)
         self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
+        self.augment_p = config.augment_p
         self.adaptive: AdaptiveProbability | None = None
         if config.augment == "ada":
             ada = (config.ada_target, config.ada_speed, config.batch)
@@ -69,7 +70,7 @@ class TrainingState:
             return unchanged
 
         def transform(pictures: Tensor, purpose: str, positions: Tensor) -> Tensor:
-            policy, p = ("ada", adaptive.p) if adaptive is not None else (config.augment_kinds, 1.0)
+            policy, p = ("ada", adaptive.p) if adaptive is not None else (config.augment_kinds, self.augment_p)
             return augment(pictures, config.seed, purpose, positions, policy=policy, p=p, flip=config.flip)
 
         return transform
@@ -121,6 +122,8 @@ class TrainingState:
                 group["betas"] = (group["betas"][0], now.get("beta2", group["betas"][1]))
         if "gamma" in now:
             self.method = dataclasses.replace(self.method, gamma=now["gamma"])
+        self.ema.half_life = now.get("ema_half_life", self.ema.half_life)
+        self.augment_p = now.get("augment_p", self.augment_p)
         self.rates = {f"schedule/{name}": value for name, value in now.items()}
 
     def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
@@ -232,6 +235,8 @@ def schedules_of(config: Config) -> dict[str, Schedule]:
         "lr_d": rate(config.lr_d),
         "gamma": way(config.gamma, config.gamma_end),
         "beta2": way(config.betas[1], config.beta2_end),
+        "ema_half_life": way(config.ema_half_life, config.ema_half_life_end),
+        "augment_p": way(config.augment_p, config.augment_p_end),
     }
 
 

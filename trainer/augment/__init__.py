@@ -37,7 +37,7 @@ def augment(
         purpose: which pictures these are and for whom; others at the same positions draw differently.
         positions: int64 (B,), places in the stream.
         policy: "ada", or those of DiffAugment's "color", "translation", "cutout" to apply.
-        p: probability of each of ADA's changes, a scalar.
+        p: probability of each of ADA's changes, or that DiffAugment changes a picture at all; a scalar.
         flip: whether pictures may be mirrored.
 
     Returns:
@@ -49,7 +49,7 @@ def augment(
         changed = ada.ada_augment(pictures, draws, torch.as_tensor(p, device=pictures.device), flip)
     else:
         draws = Draws(seed, purpose, positions, pictures.dtype, even=diff.EVEN)
-        changed = diff.diff_augment(pictures, draws, tuple(policy), flip)
+        changed = diff.diff_augment(pictures, draws, tuple(policy), flip, p)
     return changed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 

@@ -7,29 +7,31 @@ from torch import Tensor
 from trainer.augment.draws import Draws
 from trainer.augment.pixels import each, lines, pick
 
-EVEN = 8  # uniform draws that all of it takes
+EVEN = 9  # uniform draws that all of it takes
 _LARGEST_SHIFT = 1 / 8  # of the side
 _HOLE = 1 / 2  # side of the square that is cut out, of the picture's
 
 
-def diff_augment(pictures: Tensor, draws: Draws, kinds: tuple[str, ...], flip: bool) -> Tensor:
-    """Change every picture in all the ways that ``kinds`` names, always in the same order.
+def diff_augment(pictures: Tensor, draws: Draws, kinds: tuple[str, ...], flip: bool, p: Tensor | float = 1.0) -> Tensor:
+    """Change pictures in all the ways that ``kinds`` names, always in the same order.
 
     Args:
         pictures: (B, 3, S, S), 0 is mid-grey.
         draws: with `EVEN` uniform ones.
         kinds: of "color", "translation", "cutout".
         flip: also mirror every other picture.
+        p: probability in [0, 1] that a picture is changed, in all these ways; others stay as they are.
     """
+    changed = pictures
     if flip:
-        pictures = _mirror(pictures, draws)
+        changed = _mirror(changed, draws)
     if "color" in kinds:
-        pictures = _color(pictures, draws)
+        changed = _color(changed, draws)
     if "translation" in kinds:
-        pictures = _translation(pictures, draws)
+        changed = _translation(changed, draws)
     if "cutout" in kinds:
-        pictures = _cutout(pictures, draws)
-    return pictures
+        changed = _cutout(changed, draws)
+    return changed.where(draws.fires(p)[:, None, None, None], pictures)  # drawn last: p moves no other draw
 
 
 def _mirror(pictures: Tensor, draws: Draws) -> Tensor:
