@@ -64,6 +64,9 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--family", "article", "--group-width", "8"], "--group-width: only r3gan has grouped convolutions"),
         (["--family", "r3gna"], "did you mean 'r3gan'?"),
         (["--conditioning", "plan"], "did you mean 'plane'?"),
+        (["--conditioning", "classifier", "--mismatch", "real"], "--mismatch real: with --conditioning classifier"),
+        (["--classifier-weight", "2"], "--classifier-weight: there is no classifier; add --conditioning classifier"),
+        (["--conditioning", "classifier", "--classifier-weight", "-1"], "--classifier-weight: -1.0 is below 0"),
         (["--blocks", "0"], "--blocks: 0 is below 1"),
         (["--dtype", "float64", "--mixed-precision", "bf16"], "no mixed precision"),
         (["--betas", "0,1"], "--betas: 1.0 is above"),
@@ -99,6 +102,20 @@ def test_a_bad_combination_is_one_sentence(words: list[str], expected: str) -> N
 def test_a_config_made_in_python_is_checked_too() -> None:
     with pytest.raises(UserError, match="--batch"):
         Config(batch=0)
+    with pytest.raises(UserError, match="use --mismatch none"):
+        Config(conditioning="classifier")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_classifier_has_no_wrong_labels_whatever_the_preset_says(preset: str, tmp_path: Path) -> None:
+    made = config.load(["--preset", preset, "--conditioning", "classifier"])
+    assert made.mismatch == "none"
+    file = tmp_path / "classes.yaml"
+    file.write_text(f"preset: {preset}\nconditioning: classifier\n")
+    again = config.load(["--config", str(file)])
+    assert again == made
+    assert config.compare(made.to_dict(), again) == []
+    assert config.load(["--preset", preset]).mismatch == PRESETS[preset].get("mismatch", "real")
 
 
 def test_the_options_that_stay() -> None:
@@ -109,7 +126,7 @@ def test_the_options_that_stay() -> None:
         "augment augment_kinds flip ada_target ada_speed "
         "family channels blocks expansion group_width conditioning spectral_norm "
         "warmup_images decay decay_to decay_images gamma_end beta2_end d_steps interpolate "
-        "ema_half_life_end augment_p augment_p_end"
+        "ema_half_life_end augment_p augment_p_end classifier_weight"
     )
     shown = config.usage("train")
     for name in promised.split():

@@ -1,4 +1,6 @@
-"""Golden curves: twenty float64 steps of every family and loss, equal to what was stored, on any CPU.
+"""Golden curves: twenty float64 steps of every family and loss, and of every family with a classifier, as stored.
+
+They are equal on any CPU.
 
 A difference means that training changed. If it was meant to, write the curves anew and say why in the commit:
 
@@ -28,15 +30,20 @@ from trainer.step import GlobalCounts, MicroBatch, discriminator_step, generator
 
 CURVES = Path(__file__).resolve().parent / "golden_curves.json"
 WIDTHS, STEPS = (3, 1, 2), 20
+KINDS = ("exclusive", "tag", "vector")
+CASES = [(family, loss, "auto") for family in FAMILIES for loss in LOSSES]
+CASES += [(family, "relativistic", "classifier") for family in FAMILIES]
 # The article's networks do 96x96 only, and their first layer has 552,960 outputs: a short noise keeps them small.
 SIZES, BATCHES = {"article": 96}, {"article": 2}
 CHANNELS = {"residual": (8, 6), "r3gan": (16, 8)}
 
 
-def configuration(family: str, loss: str) -> Config:
+def configuration(family: str, loss: str, conditioning: str) -> Config:
     return Config(
         family=family,
         loss=loss,
+        conditioning=conditioning,
+        mismatch="none" if conditioning == "classifier" else "real",
         channels=CHANNELS.get(family, ()),
         noise_size=4,
         label_size=4,
@@ -66,12 +73,12 @@ def batch_at(step: int, count: int, size: int) -> MicroBatch:
     return MicroBatch(x, y, known, y.roll(1, 0), known.roll(1, 0), has_wrong, position)
 
 
-def curve(family: str, loss: str) -> dict[str, list[float]]:
+def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
     """What each of the steps measured, by name."""
-    config = configuration(family, loss)
+    config = configuration(family, loss, conditioning)
     size = SIZES.get(family, 8)
     env = Distributed("cpu", "no", threads=1)
-    state = TrainingState(config, architecture_of(config, size, WIDTHS), env)
+    state = TrainingState(config, architecture_of(config, size, WIDTHS), env, KINDS)
     # torch promises its generators' streams for no two kinds of CPU: the weights are ours, in float64.
     for module in (state.g.module, state.d.module):
         for name, weight in module.named_parameters():
@@ -90,10 +97,13 @@ def curve(family: str, loss: str) -> dict[str, list[float]]:
     return found
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("family", [pytest.param(f, marks=[pytest.mark.long] if f in SIZES else []) for f in FAMILIES])
-def test_twenty_steps_give_the_stored_curves(family: str, loss: str) -> None:
-    stored, found = json.loads(CURVES.read_text())[f"{family} {loss}"], curve(family, loss)
+def name_of(family: str, loss: str, conditioning: str) -> str:
+    return f"{family} {loss}" + ("" if conditioning == "auto" else f" {conditioning}")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.long] if c[0] in SIZES else []) for c in CASES])
+def test_twenty_steps_give_the_stored_curves(case: tuple[str, str, str]) -> None:
+    stored, found = json.loads(CURVES.read_text())[name_of(*case)], curve(*case)
     assert found.keys() == stored.keys()
     for name, values in found.items():
         np.testing.assert_allclose(values, stored[name], rtol=1e-8, atol=1e-8, err_msg=name)
@@ -101,9 +111,9 @@ def test_twenty_steps_give_the_stored_curves(family: str, loss: str) -> None:
 
 
 def test_every_stored_curve_is_tried() -> None:
-    assert set(json.loads(CURVES.read_text())) == {f"{family} {loss}" for family in FAMILIES for loss in LOSSES}
+    assert set(json.loads(CURVES.read_text())) == {name_of(*case) for case in CASES}
 
 
 if __name__ == "__main__":
-    curves = {f"{family} {loss}": curve(family, loss) for family in FAMILIES for loss in LOSSES}
+    curves = {name_of(*case): curve(*case) for case in CASES}
     CURVES.write_text(json.dumps(curves, indent=1) + "\n")

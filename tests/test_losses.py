@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.losses import LOSSES, gradient_penalty
+from trainer.losses import LOSSES, class_loss, gradient_penalty
 
 REAL, FAKE, WRONG = (torch.tensor(v, dtype=torch.float64) for v in ([2.0, -0.5], [-1.0, 0.25], [0.5, -3.0]))
 
@@ -112,3 +112,60 @@ def test_penalty_against_finite_differences_and_its_own_gradient() -> None:
         weight[0, 0] += step
     after = gradient_penalty(net(x).squeeze(1), x).item()
     assert gradient[0, 0].item() == pytest.approx((after - penalty.item()) / step, rel=1e-3)
+
+
+# ---------------------------------------------------------------- an auxiliary classifier's
+
+KINDS, WIDTHS = ("tag", "exclusive", "tag", "tag", "vector", "text"), (1, 3, 1, 1, 2, 2)
+LABEL = torch.tensor([[1.0, 0, 1, 0, 0, 1, 3, -1, 0.6, 0.8]], dtype=torch.float64)
+SCORES = torch.tensor([[0.5, 1, 2, -1, -2, 3, 1, 1, 0.6, 0]], dtype=torch.float64)
+BY_HAND = [  # an attribute
+    softplus(-0.5),
+    math.log(math.exp(1) + math.exp(2) + math.exp(-1)) - 2,
+    softplus(-2),
+    softplus(-3),
+    (2**2 + 2**2) / 2 / 2,
+    0.8**2 / 2,
+]
+
+
+def test_class_loss_by_hand() -> None:
+    """Each attribute alone, none, and all; labels in two rows with masks of their own."""
+    for attribute, expected in enumerate(BY_HAND):
+        known = torch.zeros(1, len(KINDS), dtype=torch.float64)
+        known[0, attribute] = 1
+        assert class_loss(SCORES, LABEL, known, KINDS, WIDTHS).item() == pytest.approx(expected, abs=1e-12), attribute
+    known = torch.tensor([[1.0] * 6, [0.0] * 6], dtype=torch.float64)
+    found = class_loss(SCORES.repeat(2, 1), LABEL.repeat(2, 1), known, KINDS, WIDTHS)
+    assert found.tolist() == pytest.approx([sum(BY_HAND), 0], abs=1e-12)
+
+
+def test_class_loss_of_a_label_between_two_is_the_mean_of_theirs() -> None:
+    """Of words; numbers half way are a goal of their own."""
+    known = torch.tensor([[1.0, 1, 1, 1, 0, 0]], dtype=torch.float64)
+    other = LABEL.clone()
+    other[0, :6] = torch.tensor([0.0, 1, 0, 0, 1, 1])
+    of_both = [class_loss(SCORES, y, known, KINDS, WIDTHS).item() for y in (LABEL, other)]
+    between = class_loss(SCORES, torch.lerp(LABEL, other, 0.5), known, KINDS, WIDTHS).item()
+    assert between == pytest.approx(sum(of_both) / 2, abs=1e-12)
+
+
+def test_class_loss_has_the_gradients_of_its_kinds() -> None:
+    """What is predicted less what is: softmax and sigmoid by words, the score itself by numbers; 0 where unknown."""
+    scores = SCORES.clone().requires_grad_()
+    known = torch.tensor([[1.0, 1, 0, 1, 1, 1]], dtype=torch.float64)
+    class_loss(scores, LABEL, known, KINDS, WIDTHS).sum().backward()
+    tags, softmax = SCORES.sigmoid() - LABEL, SCORES[:, 1:4].softmax(1) - LABEL[:, 1:4]
+    numbers = SCORES - LABEL
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    parts = [tags[:, :1], softmax, zero, tags[:, 5:6], numbers[:, 6:8] / 2, numbers[:, 8:]]
+    assert scores.grad is not None
+    torch.testing.assert_close(scores.grad, torch.cat(parts, 1))
+    assert torch.autograd.gradcheck(lambda s: class_loss(s, LABEL, known, KINDS, WIDTHS), (scores,))
+
+
+def test_class_loss_is_finite_far_out_and_refuses_other_attributes() -> None:
+    known = torch.ones(1, len(KINDS), dtype=torch.float64)
+    assert class_loss(1e4 * SCORES, LABEL, known, KINDS, WIDTHS).isfinite().all()
+    with pytest.raises(ValueError, match="zip"):
+        class_loss(SCORES, LABEL, known, KINDS[1:], WIDTHS)

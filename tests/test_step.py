@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,21 +12,25 @@ from torch import Tensor, nn
 
 from trainer.augment import Augment, augment, unchanged
 from trainer.distributed import Distributed
-from trainer.losses import LOSSES
+from trainer.losses import LOSSES, class_loss
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.randomness import normal
 from trainer.step import GlobalCounts, Method, MicroBatch, Player, between, discriminator_step, generator_step
 
 WIDTHS, SIZE, NOISE, BATCH = (3, 1), 8, 5, 8
+CLASSES = functools.partial(class_loss, kinds=("exclusive", "tag"), widths=WIDTHS)
 
 
 def make_env(precision: str = "no") -> Distributed:
     return Distributed(device="cpu", precision=precision, threads=1)
 
 
-def make_players(dtype: torch.dtype = torch.float64, lr: float = 0.0) -> tuple[Player, Player]:
+def make_players(
+    dtype: torch.dtype = torch.float64, lr: float = 0.0, conditioning: str = "auto"
+) -> tuple[Player, Player]:
     torch.manual_seed(0)
-    architecture = Architecture(family="residual", size=SIZE, widths=WIDTHS, noise=NOISE, embedding=4, channels=(6, 4))
+    shape = {"size": SIZE, "widths": WIDTHS, "noise": NOISE, "embedding": 4, "channels": (6, 4)}
+    architecture = Architecture(family="residual", conditioning=conditioning, **shape)  # type: ignore[arg-type]
     g, d = (module.to(dtype) for module in build(architecture))
     for p in (*g.parameters(), *d.parameters()):  # the blocks' zeros would hide half of the network
         nn.init.normal_(p, 0, 0.3)
@@ -160,6 +165,97 @@ def test_learning_between_labels_is_its_definition(loss: str, t: Augment) -> Non
     assert scalars["loss/between"].item() == pytest.approx(terms[1].item(), rel=1e-10)
 
 
+def with_classifier(loss: str, t: Augment = unchanged, interpolate: float = 0.0) -> Method:
+    method = replace(make_method(loss, "none"), augment=t, interpolate=interpolate)
+    return replace(method, classes=CLASSES, classifier_weight=0.6)
+
+
+@AUGMENT
+@pytest.mark.parametrize("penalise", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_discriminator_step_with_a_classifier_is_its_definition(loss: str, penalise: bool, t: Augment) -> None:
+    """It learns classes of real pictures only, and the penalty is on the slope of the logit alone."""
+    d, g = make_players(conditioning="classifier")
+    x, y, k, _, _, _, position = batch = make_batch()
+    method = with_classifier(loss, t)
+    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise)
+    ours = gradients(d)
+
+    z = normal(3, "noise of D", position, NOISE, torch.float64)
+    x_hat = t(g.module(z, y, k), "augmentation of x̂ in D", position).detach().requires_grad_()
+    x = t(x, "augmentation of x in D", position).clone().requires_grad_()
+    of_real, of_fake = d.module(x, y, k), d.module(x_hat, y, k)
+    assert of_real.shape == (BATCH, 1 + sum(WIDTHS))
+    classes = CLASSES(of_real[:, 1:], y, k).sum() / BATCH
+    total = method.loss.discriminator(of_real[:, 0], of_fake[:, 0]) / BATCH + 0.6 * classes
+    if penalise:
+        slopes = torch.autograd.grad(of_real[:, 0].sum() + of_fake[:, 0].sum(), (x, x_hat), create_graph=True)
+        total = total + 4 * 0.5 / 2 * sum(s.square().sum() for s in slopes) / BATCH
+    d.optimizer.zero_grad()
+    total.backward()
+    for own, defined in zip(ours, gradients(d), strict=True):
+        torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
+    assert scalars["loss/d"].item() == pytest.approx(total.item(), rel=1e-10)
+    assert scalars["loss/classes"].item() == pytest.approx(classes.item(), rel=1e-10)
+
+
+@AUGMENT
+@pytest.mark.parametrize("interpolate", [0.0, 0.4])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_generator_step_with_a_classifier_is_its_definition(loss: str, interpolate: float, t: Augment) -> None:
+    d, g = make_players(conditioning="classifier")
+    x, y, k, _, _, _, position = batch = make_batch()
+    method = with_classifier(loss, t, interpolate)
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env())
+    ours = gradients(g)
+    assert all(p.grad is None for p in d.module.parameters()), "D is frozen, its classifier too"
+    assert all(p.requires_grad for p in d.module.parameters())
+    real = d.module(t(x, "augmentation of x in G", position), y, k)[:, 0].detach()
+    total, classes = 0.0, 0.0
+    for weight, noise, purpose, labels in (
+        (1.0, "noise of G", "augmentation of x̂ in G", y),
+        (interpolate, "noise of G between labels", "augmentation of x̂ between labels in G", between(batch)),
+    ):
+        x_hat = t(g.module(normal(3, noise, position, NOISE, torch.float64), labels, k), purpose, position)
+        scores = d.module(x_hat, labels, k)
+        part = CLASSES(scores[:, 1:], labels, k).sum() / BATCH
+        total = total + weight * (method.loss.generator(scores[:, 0], real) / BATCH + 0.6 * part)
+        classes = classes + weight * part
+    g.optimizer.zero_grad()
+    total.backward()  # type: ignore[union-attr, attr-defined]
+    for own, defined in zip(ours, gradients(g), strict=True):
+        torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
+    assert scalars["loss/g"].item() == pytest.approx(float(total), rel=1e-10)
+    assert scalars["loss/classes_g"].item() == pytest.approx(float(classes), rel=1e-10)
+
+
+def test_bits_of_unknown_attributes_change_nothing_that_a_classifier_teaches() -> None:
+    found = []
+    for bits in (0.0, 7.0):
+        d, g = make_players(conditioning="classifier")
+        batch = make_batch()
+        unknown = batch.known[:, [0, 0, 0, 1]] == 0
+        batch = batch._replace(y=batch.y.masked_fill(unknown, bits))
+        args = (d, g, [batch], COUNTS, with_classifier("relativistic"), make_env())
+        scalars = discriminator_step(*args, penalise=True)
+        of_d = gradients(d)
+        scalars |= generator_step(*args)
+        found.append([*of_d, *gradients(g), *(scalars[name] for name in sorted(scalars))])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_accumulation_with_a_classifier_equals_the_large_batch() -> None:
+    found = []
+    for micro_batches in ([make_batch()], split(make_batch(), 4)):
+        d, g = make_players(lr=1e-2, conditioning="classifier")
+        args = (d, g, micro_batches, COUNTS, with_classifier("relativistic", ada, 0.4), make_env())
+        scalars = discriminator_step(*args, penalise=True) | generator_step(*args)
+        weights = [*d.module.parameters(), *g.module.parameters()]
+        found.append([*gradients(d), *gradients(g), *weights, *(scalars[name] for name in sorted(scalars))])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
 @AUGMENT
 @pytest.mark.parametrize("mismatch", ["real", "generated"])
 @pytest.mark.parametrize("interpolate", [0.0, 0.4])
@@ -190,7 +286,10 @@ def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning:
     batch = split(make_batch(), 4)[0] if family == "article" else make_batch()
     batch = batch._replace(x=nn.functional.interpolate(batch.x, size=size))
     for _ in range(2):
-        args = (d, g, [batch], COUNTS, make_method("matching-aware"), make_env())
+        method = make_method("matching-aware")
+        if conditioning == "classifier":
+            method = with_classifier("matching-aware")
+        args = (d, g, [batch], COUNTS, method, make_env())
         scalars = discriminator_step(*args, penalise=True) | generator_step(*args)
         assert all(value.isfinite() for value in scalars.values())
     for player in (d, g):

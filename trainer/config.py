@@ -87,9 +87,10 @@ class Config:
     conditioning: str = option(
         "auto",
         "how the label enters the discriminator: held against a picture's features by projection or concatenation, "
-        "or as a plane of the picture; auto: plane in article, projection elsewhere",
-        choices=("auto", "projection", "concatenation", "plane"),
+        "as a plane of the picture, or not at all: a classifier names it; auto: plane in article, projection elsewhere",
+        choices=("auto", "projection", "concatenation", "plane", "classifier"),
     )
+    classifier_weight: float = option(1.0, "weight of what a classifier makes of pictures, in both losses", minimum=0)
     spectral_norm: bool = option(
         False, "divide the discriminator's weights by their largest singular value; generators then end in a tanh"
     )
@@ -186,6 +187,7 @@ class Config:
         """
         options.validate(self)
         self._check_networks()
+        self._check_classifier()
         self._check_schedules()
         if self.loss == "relativistic" and 0 in (self.gamma, self.gamma_end):
             name = "gamma" if self.gamma == 0 else "gamma-end"
@@ -220,6 +222,16 @@ class Config:
             if self.family != "r3gan" and getattr(self, name) != getattr(Config, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag}: only r3gan has grouped convolutions; leave it out, or use --family r3gan")
+
+    def _check_classifier(self) -> None:
+        if self.conditioning != "classifier":
+            if self.classifier_weight != 1:
+                raise UserError("--classifier-weight: there is no classifier; add --conditioning classifier")
+        elif self.mismatch != "none" and self.mismatch_weight:
+            raise UserError(
+                f"--mismatch {self.mismatch}: with --conditioning classifier the discriminator's logits do not look at "
+                "labels, so that a wrong one teaches nothing; use --mismatch none"
+            )
 
     def _check_schedules(self) -> None:
         ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
@@ -271,6 +283,8 @@ def from_dict(values: Mapping[str, Any], where: str) -> Config:
 def load(argv: Sequence[str]) -> Config:
     """The configuration that a command line asks for: preset < --config FILE.yaml < flags.
 
+    A classifier knows no wrong labels: what a preset or the default says of --mismatch is not meant for it.
+
     Raises:
         UserError: anything on the way does not fit.
     """
@@ -280,6 +294,8 @@ def load(argv: Sequence[str]) -> Config:
     chosen |= _coerce_all(flags, "")
     preset = options.coerce(Config, "preset", chosen.get("preset"))
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
+    if (base | chosen).get("conditioning") == "classifier":
+        base["mismatch"] = "none"
     return Config(**(base | chosen))
 
 

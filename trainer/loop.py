@@ -246,7 +246,8 @@ def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
 
 
 def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
-    return TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
+    kinds = [attribute.kind for attribute in dataset.schema.attributes]
+    return TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env, kinds)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,13 @@
 """Losses as pure functions of logits.
 
 Sign: a discriminator's logit is positive for "real, and matching its label". Every function returns the *sum* over
-its samples, never a mean: the step divides by the count of the whole global batch, which masks make different from
-rank to rank.
+its samples, or a value a sample that is to be masked or weighed, never a mean: the step divides by the count of the
+whole global batch, which masks make different from rank to rank.
 
 Shapes: real, fake, wrong are logits (B,), float32 or better; ``has_wrong`` is a 0/1 mask (B,).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,3 +113,47 @@ def gradient_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return gradient.square().sum()
+
+
+# ---------------------------------------------------------------- an auxiliary classifier's
+
+# The kind of an attribute -> how unlikely its entries y are by the scores s, both (B, w) -> (B, 1); of tags, which are
+# taken together, (B, w).
+_SURPRISE: dict[str, PairLoss] = {
+    "exclusive": lambda s, y: -(y * s.log_softmax(1)).sum(1, keepdim=True),
+    "tag": lambda s, y: F.binary_cross_entropy_with_logits(s, y, reduction="none"),
+    "vector": lambda s, y: (s - y).square().mean(1, keepdim=True) / 2,
+    "text": lambda s, y: (s - y).square().sum(1, keepdim=True) / 2,
+}
+
+
+def class_loss(scores: Tensor, label: Tensor, known: Tensor, kinds: Sequence[str], widths: Sequence[int]) -> Tensor:
+    """-log P(y | x) a sample, by the scores of an auxiliary classifier (AC-GAN: Odena et al. 2017, section 3, L_C).
+
+    Attributes are taken as independent given the picture: an exclusive one has the cross-entropy over its entries, a
+    tag the binary one; numbers are a regression, half the mean squared error of a vector (so that a long one weighs no
+    more), half the sum of a text (which is of unit length). Unknown ones count nothing.
+    Labels half way between two are taken as probabilities.
+
+    Args:
+        scores: (B, L), of the label's entries.
+        label: (B, L).
+        known: (B, A), 0 or 1.
+        kinds: "exclusive", "tag", "vector" or "text", of each attribute.
+        widths: entries of each attribute.
+
+    Returns:
+        (B,), sums over the known attributes.
+    """
+    names, entries, attributes = zip(*_blocks(kinds, widths), strict=True)
+    parts = zip(names, scores.split(entries, 1), label.split(entries, 1), known.split(attributes, 1), strict=True)
+    return torch.cat([_SURPRISE[kind](s, y) * k for kind, s, y, k in parts], 1).sum(1)
+
+
+def _blocks(kinds: Sequence[str], widths: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Kind, entries and attributes: of each attribute, but of neighbouring tags together, as there may be thousands."""
+    blocks: list[tuple[str, int, int]] = []
+    for kind, width in zip(kinds, widths, strict=True):
+        _, entries, attributes = blocks.pop() if kind == "tag" and blocks and blocks[-1][0] == "tag" else ("", 0, 0)
+        blocks.append((kind, entries + width, attributes + 1))
+    return blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.guard import Guard
-from trainer.losses import LOSSES
+from trainer.losses import LOSSES, class_loss
 from trainer.networks import Architecture, build
 from trainer.schedules import Schedule
 from trainer.step import GlobalCounts, Method, MicroBatch, Player, Scalars, discriminator_step, generator_step
@@ -32,9 +33,10 @@ class TrainingState:
         config: what to train.
         architecture: the networks' shapes.
         env: device, world and precision.
+        kinds: of the label's attributes (see `shards.schema`), which the loss of a classifier must know.
     """
 
-    def __init__(self, config: Config, architecture: Architecture, env: Distributed) -> None:
+    def __init__(self, config: Config, architecture: Architecture, env: Distributed, kinds: Sequence[str] = ()) -> None:
         self.config, self.architecture, self.env = config, architecture, env
         self.dtype = getattr(torch, config.dtype)
         self.images_seen = 0
@@ -47,6 +49,7 @@ class TrainingState:
         if config.augment == "ada":
             ada = (config.ada_target, config.ada_speed, config.batch)
             self.adaptive = AdaptiveProbability(*ada, env.device, self.dtype)
+        classes = functools.partial(class_loss, kinds=kinds, widths=architecture.widths)
         self.method = Method(
             loss=LOSSES[config.loss],
             mismatch=config.mismatch if config.mismatch_weight else "none",
@@ -57,6 +60,8 @@ class TrainingState:
             noise=config.noise_size,
             seed=config.seed,
             augment=self._augmentation(),
+            classes=classes if config.conditioning == "classifier" else None,
+            classifier_weight=config.classifier_weight,
         )
         g, d = fresh_networks(architecture, config.seed)
         self.ema = ExponentialMovingAverage(self._place(g), config.ema_half_life, config.ema_ramp)

@@ -9,7 +9,7 @@ averages over the world, hence ``· world``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from trainer.randomness import normal
 from trainer.spread import FAKE, REAL, pair_distances
 
 Scalars = dict[str, Tensor]
+ClassLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class MicroBatch(NamedTuple):
@@ -59,6 +60,8 @@ class Method:
     seed: int = 0
     augment: Augment = unchanged  # T: of a picture, what for and its position
     interpolate: float = 0.0  # weight of what G learns between two labels
+    classes: ClassLoss | None = None  # of class scores (b, L), y and k: (b,); None: D has no classifier
+    classifier_weight: float = 1.0  # of that in both players' losses
 
 
 @dataclass
@@ -81,6 +84,10 @@ def discriminator_step(
     penalise: bool,
 ) -> Scalars:
     """Make D tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ), all as T(x).
+
+    A classifier beside D learns which y a real T(x) has. AC-GAN (Odena et al. 2017, section 3) teaches it the y of x̂ as
+    well. Here it learns what classes look like from real pictures alone: of x̂ it would learn what G draws for y, right
+    or wrong, and tell G that this is right.
 
     Args:
         penalise: add the lazy gradient penalty; such a step runs in full precision.
@@ -112,15 +119,20 @@ def discriminator_step(
             labels, known = [y, y, wrong_y], [k, k, wrong_k]
             rows = torch.arange(3 * len(x), device=x.device) % (2 * len(x))
         with env.autocast(enabled=not penalise):
-            logits = d.wrapped(pictures, torch.cat(labels), torch.cat(known), rows)
+            scores = d.wrapped(pictures, torch.cat(labels), torch.cat(known), rows)
         d.module.eval()  # spectral norms are followed once a step, by its first forward, and stand for the rest of it
-        real, fake, wrong = logits.to(x.dtype).split([len(x), len(x), len(logits) - 2 * len(x)])
+        logits, classes = apart(scores.to(x.dtype))
+        real, fake, wrong = logits.split([len(x), len(x), len(logits) - 2 * len(x)])
 
         loss = method.loss.discriminator(real, fake) / counts.batch
         if len(wrong) and counts.wrong:
             part_three = (method.loss.mismatch(real, wrong) * has_wrong).sum() / counts.wrong
             loss = loss + method.mismatch_weight * part_three
             _add(scalars, "loss/mismatch", part_three)
+        if method.classes is not None:
+            of_real = method.classes(classes[: len(x)], y, k).sum() / counts.batch
+            loss = loss + method.classifier_weight * of_real
+            _add(scalars, "loss/classes", of_real)
         if penalise:
             penalty = gradient_penalty(torch.cat([real, fake]), pictures) / counts.batch
             loss = loss + method.penalty_every * method.gamma / 2 * penalty
@@ -147,7 +159,8 @@ def generator_step(
     """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients.
 
     With `interpolate` G also draws between labels, where there is no real picture but D may judge (GAN-INT, Reed et al.
-    2016, section 4.3, equation 5): one more picture x̂' = G(z', y') a position, its loss weighed.
+    2016, section 4.3, equation 5): one more picture x̂' = G(z', y') a position, its loss weighed. Where D has a
+    classifier, it is to name the y of T(x̂).
     """
     g.optimizer.zero_grad(set_to_none=True)
     d.module.requires_grad_(False).eval()
@@ -167,14 +180,20 @@ def generator_step(
         if method.loss.needs_real:
             x = method.augment(x, "augmentation of x in G", position)
         with env.autocast():
-            fake, *beside = d.module(x_hat, labels, known).to(x.dtype).split(len(x))
+            logits, classes = apart(d.module(x_hat, labels, known).to(x.dtype))
+            fake, *beside = logits.split(len(x))
             with torch.no_grad():
-                real = d.module(x, y, k).to(x.dtype) if method.loss.needs_real else fake
+                real = apart(d.module(x, y, k).to(x.dtype))[0] if method.loss.needs_real else fake
         loss = method.loss.generator(fake, real) / counts.batch
-        for logits in beside:
-            part = method.loss.generator(logits, real) / counts.batch
+        for between_labels in beside:
+            part = method.loss.generator(between_labels, real) / counts.batch
             loss = loss + method.interpolate * part
             _add(scalars, "loss/between", part)
+        if method.classes is not None:
+            of_each = method.classes(classes, labels, known)
+            part = (of_each[: len(x)].sum() + method.interpolate * of_each[len(x) :].sum()) / counts.batch
+            loss = loss + method.classifier_weight * part
+            _add(scalars, "loss/classes_g", part)
         env.backward(loss * env.world)
         _add(scalars, "loss/g", loss)
     d.module.requires_grad_(True)
@@ -190,6 +209,12 @@ def between(batch: MicroBatch) -> Tensor:
     """
     alike = batch.has_wrong * (batch.known == batch.wrong_known).all(1)
     return torch.lerp(batch.y, batch.wrong_y, alike[:, None] / 2)
+
+
+def apart(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """What D gave, (M,) or with a classifier (M, 1 + L), as logits (M,) and class scores (M, 0 or L)."""
+    scores = scores.view(len(scores), -1)
+    return scores[:, 0], scores[:, 1:]
 
 
 def _add(scalars: Scalars, name: str, value: Tensor) -> None:

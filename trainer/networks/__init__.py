@@ -1,7 +1,7 @@
 """Generator and discriminator families, by name.
 
 A family is a pair of plain torch modules that know nothing of files, ranks or trackers:
-``G(z, label, known) -> pictures`` and ``D(pictures, label, known, rows) -> logits``.
+``G(z, label, known) -> pictures`` and ``D(pictures, label, known, rows) -> logits``, a classifier's scores behind each.
 """
 
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ class ArticleDiscriminator(Discriminator):
 
     Args:
         widths: entries of each label attribute.
-        conditioning: "plane", or a late one in its place, which scores the 1024 features of the picture alone.
+        conditioning: "plane", or another in its place, which scores the 1024 features of the picture alone.
     """
 
     def __init__(self, widths: tuple[int, ...], conditioning: str = "plane") -> None:
@@ -85,7 +85,7 @@ class ArticleDiscriminator(Discriminator):
         return x if self.early else self.trunk(x)
 
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """What `features` returned with M rows, label (M, L), known (M, A) -> logits (M,)."""
+        """What `features` returned with M rows, label (M, L), known (M, A) -> logits (M,), or (M, 1 + L)."""
         if not self.early:
             return self.head(h, label, known)
         assert self.plane is not None

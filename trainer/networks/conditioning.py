@@ -5,8 +5,9 @@ bits of an unknown attribute never reach a network. Where a label is embedded, a
 their place, so that a picture without labels, or with some, teaches like any other; the article's networks,
 which are kept as published, see zeros there.
 
-A discriminator takes its label in one of three ways (`HEADS`). Late: *projection* and *concatenation* hold the label
-against the features of a picture. Early: a *plane* that is drawn from the label is the picture's fourth channel.
+A discriminator takes its label in one of four ways (`HEADS`). Late: *projection* and *concatenation* hold the label
+against the features of a picture. Early: a *plane* that is drawn from the label is the picture's fourth channel. Not at
+all: a *classifier* is asked which label the picture has, and it is the loss that holds its answer against the label.
 """
 
 from collections.abc import Callable
@@ -119,6 +120,24 @@ class UnconditionalHead(nn.Module):
         return self.psi(h).squeeze(1)
 
 
+class ClassifierHead(nn.Module):
+    """ψ(h) and, from the same features, a score for every entry of the label (AC-GAN: Odena et al. 2017, section 3).
+
+    Args:
+        widths: entries of each attribute; L is their sum.
+        channels: c, length of the picture's feature vector.
+    """
+
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.psi = nn.Linear(channels, 1)
+        self.classes = nn.Linear(channels, sum(widths))
+
+    def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """h (B, c) -> (B, 1 + L), a logit and the scores; label and known are not looked at."""
+        return torch.cat([self.psi(h), self.classes(h)], 1)
+
+
 class LabelPlane(nn.Module):
     """A label as a channel of the picture: its embedding, one number a pixel.
 
@@ -142,4 +161,5 @@ HEADS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     "projection": ProjectionHead,
     "concatenation": ConcatenationHead,
     "plane": UnconditionalHead,
+    "classifier": ClassifierHead,
 }

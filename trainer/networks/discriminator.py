@@ -14,6 +14,9 @@ class Discriminator(nn.Module):
     A late-conditioned one runs its trunk once for a real picture that is scored against its own label and a wrong
     one; where the label enters early, as a plane of the picture, `features` is the identity. Every part treats
     the samples of a batch independently, so that one concatenated pass equals several: D(cat)[:B] == D(real).
+
+    One with a classifier gives more than logits (M,): behind each logit, in (M, 1 + L), a score for every entry of the
+    label. They come out of the one `forward` together, since that is what DDP reduces gradients for.
     """
 
     plane: nn.Module | None
@@ -40,13 +43,13 @@ class Discriminator(nn.Module):
         return self.trunk(x) if self.plane is None else x
 
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h with M rows, label (M, L), known (M, A) -> logits (M,); positive means real and matching."""
+        """h with M rows, label (M, L), known (M, A) -> logits (M,), or (M, 1 + L); positive means real and matching."""
         if self.plane is not None:
             h = self.trunk(torch.cat([h, self.plane(label, known).to(h.dtype)], 1))
         return self.head(h, label, known)
 
     def forward(self, x: Tensor, label: Tensor, known: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits of pictures under labels.
+        """Logits of pictures under labels, or of pictures alone and beside them what a classifier makes of these.
 
         Args:
             x: pictures (N, 3, S, S) in [-1, 1].
@@ -54,7 +57,7 @@ class Discriminator(nn.Module):
             rows: int64 (M,), which picture each label is held against; without it M = N, one by one.
 
         Returns:
-            (M,) logits.
+            (M,) logits; of a classifier (M, 1 + L), a logit and the scores of the label's entries.
         """
         with parametrize.cached():
             work_out_weights(self)
