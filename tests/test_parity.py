@@ -74,6 +74,14 @@ def test_float64_weights_agree_with_learning_between_labels_and_two_updates_of_d
     assert all("loss/between" in row for row in metrics(one))
 
 
+@pytest.mark.long
+def test_float64_weights_agree_after_twenty_steps_with_a_classifier(data: Path, tmp_path: Path) -> None:
+    words = ("--dtype", "float64", "--total-images", 320, "--penalty-every", 4, "--conditioning", "classifier")
+    one, other = finished(tmp_path, data, 1, 1, *words), finished(tmp_path, data, 2, 2, *words)
+    assert_within(one, other, 1e-8)
+    assert all(row["loss/classes"] > 0 and row["loss/classes_g"] > 0 for row in metrics(one))
+
+
 def test_float32_gradients_of_a_step_agree(data: Path, tmp_path: Path) -> None:
     """Adam's first moment after one step with beta1 = 0 *is* the gradient."""
     words = ("--total-images", 16, "--mixed-precision", "no")  # whatever this machine is quick at
