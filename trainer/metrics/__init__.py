@@ -1,0 +1,1 @@
+"""How good generated pictures are: figures, and what they are made from."""
