@@ -45,10 +45,15 @@ class File(NamedTuple):
     sha256: str
 
 
-def default_cache() -> Path:
-    """~/.cache/cgan-trainer/shards, or where XDG_CACHE_HOME says."""
+def cache_home() -> Path:
+    """~/.cache/cgan-trainer, or where XDG_CACHE_HOME says: all that can be fetched or computed again lies there."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "cgan-trainer" / "shards"  # noqa: PTH117
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "cgan-trainer"  # noqa: PTH117
+
+
+def default_cache() -> Path:
+    """Where shards are kept if nothing else was said."""
+    return cache_home() / "shards"
 
 
 @dataclass(frozen=True)
