@@ -81,6 +81,7 @@ def test_moments_of_parts_add_up(counts: list[int], shift: float) -> None:
     assert np.allclose(total.scatter, whole.scatter, rtol=1e-9, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:Metric:UserWarning")  # it keeps all features
 def test_kernel_is_that_of_torchmetrics_and_of_the_definition() -> None:
     x, y = gaussian(60, 24, 0), gaussian(60, 24, 1, 0.2)
     theirs = KernelInceptionDistance(Given(), subsets=1, subset_size=60, normalize=True)

@@ -5,6 +5,7 @@ The symbols are the papers'. All sums are float64. Every draw is keyed, so a fig
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,12 @@ class Moments:
             raise UserError(f"a covariance needs at least 2 pictures, and there are {self.count}; compare more")
         return self.scatter / (self.count - 1)
 
+    @functools.cached_property
+    def root(self) -> np.ndarray:
+        """The symmetric root of the covariance, float64 (F, F); raises as `covariance`."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
 
 @dataclass(frozen=True)
 class Frechet:
@@ -112,15 +119,13 @@ def frechet(real: Moments, generated: Moments) -> Frechet:
     """‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½): FID, if the features are Inception's (Heusel et al. 2017, eq. 6).
 
     The root's trace is that of (Σ₁^½ Σ₂ Σ₁^½)^½, which is symmetric: its eigenvalues are real and, but for rounding,
-    not negative, also where a covariance lacks rank.
+    not negative, also where a covariance lacks rank. Σ₁^½ is kept for the next distance from the same ``real``.
 
     Raises:
         UserError: fewer than two pictures on a side.
     """
     a, b = real.covariance, generated.covariance
-    values, vectors = np.linalg.eigh(a)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    product = root @ b @ root
+    product = real.root @ b @ real.root
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0)).sum()
     difference = real.mean - generated.mean
     value = float(difference @ difference + np.trace(a) + np.trace(b) - 2 * shared)
