@@ -49,6 +49,22 @@ class Batch(NamedTuple):
     complaint: str = ""  # what was wrong with the first of them, and where
 
 
+def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
+    """Put the pixels of one sample into ``out``, uint8 (S, S, 3), however the data set holds them.
+
+    Raises:
+        ValueError: it cannot be decoded.
+        Failure: it cannot be read, or fetched.
+    """
+    form = dataset.format(sample)
+    if form == "raw":
+        dataset.read_into(sample, out.data.cast("B"))
+    elif form == "other":
+        fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
+    else:
+        decode_into(dataset.read(sample), out)
+
+
 class Stream(TorchDataset[Batch]):
     """Maps the number of a global batch to this rank's share of it.
 
@@ -167,19 +183,12 @@ class Stream(TorchDataset[Batch]):
         Returns:
             None, or what is wrong with the sample.
         """
-        dataset = self.dataset
         try:
-            form = dataset.format(sample)
-            if form == "raw":
-                dataset.read_into(sample, out.data.cast("B"))
-            elif form == "other":
-                fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
-            else:
-                decode_into(dataset.read(sample), out)
+            read_pixels(self.dataset, sample, out)
         except ValueError as error:
             return str(error)
         except Failure as failure:
-            if dataset.remote:  # its shards are checked when they arrive: this is a lost server or a full disk
+            if self.dataset.remote:  # its shards are checked when they arrive: this is a lost server or a full disk
                 raise
             return str(failure)
         return None
