@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from tqdm import tqdm
 
-from shards import options, seal
+from shards import seal
 from shards.cache import default_cache
-from shards.errors import Failure, UserError
+from shards.errors import UserError
 from shards.files import explained, move_directory, vacant, write_bytes, write_json
 from shards.index import Dataset
-from shards.options import argument, option
 from shards.schema import WORDLESS, Schema
 from trainer import classifier
 from trainer.classifier import Classifier, learn
 from trainer.device import choose
-from trainer.judged_pictures import Pictures, Sides, factor, gather, shrink, validation_part
+from trainer.judged_pictures import Pictures, factor, gather, shrink, validation_part
 from trainer.metrics.combinations import Combinations
-from trainer.metrics.fidelity import Fidelity, fidelity, judgeable, weakness
+from trainer.metrics.fidelity import Fidelity, fidelity, judgeable
 
 FORMAT_VERSION = 1
 METHOD = 1  # of choosing pictures and of training; another number trains other judges
@@ -135,7 +134,9 @@ class Judge:
         try:
             notes = json.loads((folder / _NOTES).read_text("utf-8"))
             if notes["format_version"] > FORMAT_VERSION:
-                raise UserError(f"{folder} has judge format {notes['format_version']}; this version reads {FORMAT_VERSION}")
+                raise UserError(
+                    f"{folder}: judge format {notes['format_version']}; this version reads {FORMAT_VERSION}"
+                )
             weights = (folder / _WEIGHTS).read_bytes()
             if not seal.whole(notes) or hashlib.sha256(weights).hexdigest() != notes["sha256"][_WEIGHTS]:
                 raise ValueError("it was changed, its hash does not fit")
@@ -149,7 +150,7 @@ class Judge:
             return cls(schema, notes["size"], real, notes["identity"], temperatures, net)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"the judge in {folder} is damaged ({reason}); delete the folder and make it anew") from None
+            raise UserError(f"the judge in {folder} is damaged ({reason}); delete it and make it anew") from None
 
 
 def judge_of(
@@ -240,7 +241,7 @@ def _seen(schema: Schema) -> np.ndarray:
 
 
 def _keep(judge: Judge, folder: Path) -> None:
-    """Put a judge into the cache, unless another process has done so; a cache that cannot be written is no reason to stop."""
+    """Put a judge into the cache, unless another process has; one that cannot be written is no reason to stop."""
     try:
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or there is none
         judge.save(folder)
@@ -251,5 +252,6 @@ def _keep(judge: Judge, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _bar(doing: str, wanted: bool) -> Iterator[Any]:
-    with tqdm(desc=doing, unit="img", unit_scale=True, dynamic_ncols=True, disable=not (wanted and sys.stderr.isatty())) as bar:
+    hidden = not (wanted and sys.stderr.isatty())
+    with tqdm(desc=doing, unit="img", unit_scale=True, dynamic_ncols=True, disable=hidden) as bar:
         yield bar

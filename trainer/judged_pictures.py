@@ -1,7 +1,7 @@
 """The labelled pictures that a judge learns from and is tried on: which of a data set, and on which side.
 
-A picture's side is decided by a hash of its pixels, so that copies of a picture are all on one side, wherever they lie in the
-data set. Where the data set has a validation part, which keeps whole groups apart, that is what the judge is tried on.
+A picture's side is decided by a hash of its pixels, so that copies of a picture are all on one side, wherever they lie.
+ Where the data set has a validation part, which keeps whole groups apart, that is what the judge is tried on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Sides:
 
 
 def factor(size: int) -> int:
-    """By how much pictures are shrunk: the least power of two that makes them no larger than 64 pixels, or all there is."""
+    """By how much pictures are shrunk: the least power of two that makes them 64 pixels or fewer, if one divides them."""
     by = 1
     while size // by > LARGEST_SIDE and size % (2 * by) == 0:
         by *= 2
@@ -113,11 +113,14 @@ def gather(dataset: Dataset, aside: Dataset | None, seed: int, progress: Progres
     count = len(whole)
     few = max(count // 10, min(100, count // 4))
     ends = np.sort(hashes)[[few, 2 * few]] if tried is None else np.sort(hashes)[[0, few]]
-    sides = [whole.part(np.flatnonzero(side)) for side in (hashes >= ends[1], (hashes >= ends[0]) & (hashes < ends[1]))]
-    tried = whole.part(np.flatnonzero(hashes < ends[0])) if tried is None else tried
-    if not all(map(len, (*sides, tried))):
-        raise UserError(f"{dataset.where}: almost all of its labelled pictures are copies of one another; nothing to judge by")
-    return Sides(*sides, tried, damaged)
+    side = np.searchsorted(ends, hashes, side="right")  # a hash is of one picture and all its copies
+    first, second, rest = (whole.part(np.flatnonzero(side == number)) for number in range(3))
+    sides = Sides(rest, second, first if tried is None else tried, damaged)
+    if not all(map(len, (sides.learn, sides.tune, sides.held_out))):
+        raise UserError(
+            f"{dataset.where}: nearly all of its labelled pictures are copies of one; they cannot be judged"
+        )
+    return sides
 
 
 def choose(dataset: Dataset, most: int, seed: int) -> np.ndarray:

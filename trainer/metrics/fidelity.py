@@ -103,10 +103,10 @@ class AttributeFidelity:
 
     @property
     def balanced_interval(self) -> tuple[float, float]:
-        """Where the balanced share lies with 95 % confidence: Wilson's interval of as many pictures as are worth as much.
+        """Where the balanced share lies with 95 % confidence: Wilson's interval of the pictures that it is worth.
 
-        The mean of V shares of n₁ … n_V pictures is as uncertain as one share of V² / Σ 1/nᵥ pictures, so one value with
-        a single picture makes it wide.
+        The mean of V shares of n₁ … n_V pictures is as uncertain as one share of V² / Σ 1/nᵥ pictures: one value
+        with a single picture makes it wide.
         """
         counts = [tally.count for tally in self.by_value.values() if tally.count]
         if not counts:
@@ -143,8 +143,8 @@ class Fidelity:
         whole: pictures by whether everything that is known of them is right, doubtful attributes left aside.
         worst: pairs of values of exclusive attributes (values, where there is only one) with the fewest right pictures,
             the worst first.
-        seen, unseen: as ``whole``, for exclusive attributes in combinations that the data has, and that it has not; None
-            where combinations were not given, or nothing can be combined.
+        seen, unseen: as ``whole``, for exclusive attributes in combinations that the data has, and that it has not;
+            None where combinations were not given, or nothing can be combined.
     """
 
     attributes: tuple[AttributeFidelity, ...]
@@ -221,8 +221,8 @@ def fidelity(
     """Hold what a judge sees in N pictures against their labels.
 
     Args:
-        logits: float (N, L): of an exclusive attribute the largest entry is what is shown; a tag is shown if its entry is
-            above 0.
+        logits: float (N, L): of an exclusive attribute the largest entry is what is shown; a tag is shown if its
+            entry is above 0.
         label: float (N, L) label vectors of zeros and ones.
         known: bool (N, A): what is not known is not counted.
         real: the judge's result on held-out real pictures, from which doubts follow; left out: no doubts.
@@ -286,7 +286,7 @@ def _tally(
 def _worst(
     schema: Schema, attributes: Sequence[int], asked: Mapping[int, np.ndarray], shown: Mapping[int, np.ndarray]
 ) -> tuple[Combination, ...]:
-    """The combinations of which one can be surest that few pictures are right: the lowest upper ends of their intervals."""
+    """The combinations that are surely bad: those whose share's interval has the lowest upper end."""
     candidates = []
     for group in [tuple(attributes)] if len(attributes) == 1 else itertools.combinations(attributes, 2):
         widths = [schema.attributes[a].width for a in group]
