@@ -20,6 +20,7 @@ EYES = Attribute("eyes", "exclusive", ("blue eyes", "red eyes"))
 SMILE = Attribute("smile", "tag", ("smile",))
 SCHEMA = Schema((HAIR, Attribute("caption", "text", (), 2), EYES, SMILE))
 WIDTH = 3 + 2 + 2 + 1
+Words = tuple[int, int, int]  # numbers of hair, eyes and smile; -1: unknown
 
 
 def labels(*rows: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -153,9 +154,7 @@ PICTURES = st.lists(
 
 
 @given(PICTURES, st.randoms(use_true_random=False))
-def test_any_order_gives_the_same_and_counts_add_up(
-    pictures: list[tuple[tuple[int, int, int], tuple[int, int, int]]], random: Random
-) -> None:
+def test_any_order_gives_the_same_and_counts_add_up(pictures: list[tuple[Words, Words]], random: Random) -> None:
     asked, shown = [p[0] for p in pictures], [p[1] for p in pictures]
     label, known = labels(*asked)
     logits = seen_as(*shown)

@@ -1,7 +1,7 @@
 """The judge: a small classifier of a data set's labels, which says whether a picture shows what its label says.
 
-``judge_of(dataset)`` trains one on the data set's own pictures, in about a minute, and keeps it in the user's cache; its
-accuracy on pictures that it never saw says how far to believe it. ``python -m trainer judge SHARDS`` prints that.
+``judge_of(dataset)`` trains one on the data set's own pictures, in about a minute, and keeps it in the user's cache;
+its accuracy on pictures that it never saw says how far to believe it. ``python -m trainer judge SHARDS`` prints that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from trainer.metrics.fidelity import Fidelity, fidelity, judgeable
 FORMAT_VERSION = 1
 METHOD = 1  # of choosing pictures and of training; another number trains other judges
 _WEIGHTS, _NOTES = "judge.safetensors", "judge.json"
-_TEMPERATURES = np.geomspace(0.2, 10, 80)
+_TEMPERATURES = np.geomspace(0.5, 10, 60)  # no lower: a judge that was always right would be sure of anything
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Judge:
     def fidelity(
         self, images: np.ndarray, label: np.ndarray, known: np.ndarray, seen: Combinations | None = None
     ) -> Fidelity:
-        """Whether pictures uint8 (N, 3, S, S) show their labels, with doubts where it is a bad judge; see `fidelity`."""
+        """Whether pictures uint8 (N, 3, S, S) show their labels, with doubts where it judges badly; see `fidelity`."""
         return fidelity(self.schema, self.logits(images), label, known, real=self.real, seen=seen)
 
     def _small(self, images: np.ndarray) -> np.ndarray:
@@ -134,9 +134,8 @@ class Judge:
         try:
             notes = json.loads((folder / _NOTES).read_text("utf-8"))
             if notes["format_version"] > FORMAT_VERSION:
-                raise UserError(
-                    f"{folder}: judge format {notes['format_version']}; this version reads {FORMAT_VERSION}"
-                )
+                newer = f"judge format {notes['format_version']}, and this version reads up to {FORMAT_VERSION}"
+                raise UserError(f"{folder} has {newer}; upgrade, or make the judge anew")
             weights = (folder / _WEIGHTS).read_bytes()
             if not seal.whole(notes) or hashlib.sha256(weights).hexdigest() != notes["sha256"][_WEIGHTS]:
                 raise ValueError("it was changed, its hash does not fit")
@@ -184,11 +183,11 @@ def judge_of(
     }
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     folder = (cache or default_cache().parent / "judges") / name
-    if folder.exists():
-        with contextlib.suppress(UserError):  # a damaged one is made anew
-            judge = Judge.load(folder, str(where))
-            if judge.identity == identity:
-                return judge
+    if folder.is_dir():
+        try:
+            return Judge.load(folder, str(where))
+        except UserError:  # a damaged one is made anew
+            shutil.rmtree(folder, ignore_errors=True)
     judge = _train(dataset, aside, identity, where, progress)
     _keep(judge, folder)
     return judge
@@ -243,7 +242,6 @@ def _seen(schema: Schema) -> np.ndarray:
 def _keep(judge: Judge, folder: Path) -> None:
     """Put a judge into the cache, unless another process has; one that cannot be written is no reason to stop."""
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or there is none
         judge.save(folder)
     except UserError as error:
         if not folder.exists():

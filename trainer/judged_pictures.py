@@ -61,7 +61,7 @@ class Sides:
 
 
 def factor(size: int) -> int:
-    """By how much pictures are shrunk: the least power of two that makes them 64 pixels or fewer, if one divides them."""
+    """By how much pictures are shrunk: the least power of two that leaves 64 pixels or fewer, as far as one divides."""
     by = 1
     while size // by > LARGEST_SIDE and size % (2 * by) == 0:
         by *= 2
@@ -117,9 +117,7 @@ def gather(dataset: Dataset, aside: Dataset | None, seed: int, progress: Progres
     first, second, rest = (whole.part(np.flatnonzero(side == number)) for number in range(3))
     sides = Sides(rest, second, first if tried is None else tried, damaged)
     if not all(map(len, (sides.learn, sides.tune, sides.held_out))):
-        raise UserError(
-            f"{dataset.where}: nearly all of its labelled pictures are copies of one; they cannot be judged"
-        )
+        raise UserError(f"{dataset.where}: nearly all of its labelled pictures are copies of one picture")
     return sides
 
 

@@ -1,8 +1,8 @@
 """Which combinations of values stand together in a data set, so that pictures of new ones can be scored apart.
 
-"blue hair" and "yellow eyes" may each be common and never meet. A generator that draws both together has learned what the
-words mean, not only which pictures there were. Where the whole combinations are few beside the pictures, a new one is one
-that no picture has; where they are many, almost every one is new, and what counts is a new *pair* of values.
+"blue hair" and "yellow eyes" may each be common and never meet. A generator that draws both together has learned
+what the words mean, not only which pictures there were. Where the whole combinations are few beside the pictures, a new
+one is one that no picture has; where they are many, almost every one is new, and what counts is a new *pair* of values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether pictures show what their labels say, attribute by attribute, as far as a judge can tell.
 
-The judge is a classifier with accuracies of its own (`trainer.judge`). What it sees badly on real pictures it cannot say of
-drawn ones either: such an attribute is reported with a doubt, and left out of every sum over attributes. An attribute
-of which a label says nothing is not counted.
+The judge is a classifier with accuracies of its own (`trainer.judge`). What it sees badly on real pictures it cannot
+say of drawn ones either: such an attribute is reported with a doubt, and left out of every sum over attributes. An
+attribute of which a label says nothing is not counted.
 """
 
 from __future__ import annotations
