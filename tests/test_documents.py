@@ -118,7 +118,13 @@ def run(script: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=where,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(where), "VIRTUAL_ENV": sys.prefix},
+        env={
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": str(where),
+            "VIRTUAL_ENV": sys.prefix,
+            "XDG_CACHE_HOME": str(where / ".cache"),  # what a reader's commands keep is not for this machine's user
+        },
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
