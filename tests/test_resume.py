@@ -82,6 +82,16 @@ def test_a_run_that_stops_between_two_updates_of_g_equals_one_that_never_stopped
 
 
 @pytest.mark.long
+def test_of_four_processes_too(data: Path, tmp_path: Path) -> None:
+    """Of two, any order of adding gradients up gives the same sum; and 96 images is no moment of a penalty."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole, 256), processes=4)
+    for images in (96, 256):
+        train(*run_words(data, run, images), processes=4)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path, processes: int) -> None:
     """Stopped between two moves of ADA's probability, whose sums of signs so far are part of the checkpoint."""

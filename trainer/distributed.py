@@ -108,7 +108,9 @@ class Distributed:
         with warnings.catch_warnings():
             # torch 2.13 renames `broadcast_buffers`; older ones know no other name.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*", category=FutureWarning)
-            return self.accelerator.prepare_model(module)
+            wrapped = self.accelerator.prepare_model(module)
+        _settle_buckets(wrapped)
+        return wrapped
 
     def synchronised_at_last(self, wrapped: nn.Module, micro_batches: Sequence[T]) -> Iterator[T]:
         """The micro-batches, with the all-reduce of ``wrapped``'s gradients held back until the last one's backward."""
@@ -257,6 +259,19 @@ class Distributed:
             if kind is None:
                 self.settle(0)
             dist.destroy_process_group()
+
+
+def _settle_buckets(wrapped: nn.Module) -> None:
+    """Lay out DDP's buckets for good, by a backward of nothing.
+
+    In what order the processes' gradients are added up depends on where in a bucket they lie, and DDP lays its buckets
+    out anew after the first backward, as gradients came in it: one way in a run that starts with a penalty, another way
+    in one that resumes without. With three processes or more, a resumed run would then differ by rounding.
+    """
+    parameters = [p for p in wrapped.parameters() if p.requires_grad]
+    wrapped.reducer.prepare_for_backward([])  # type: ignore[operator, union-attr] - as DDP's forward does
+    torch.stack([0 * p.sum() for p in parameters]).sum().backward()
+    wrapped.zero_grad(set_to_none=True)
 
 
 def _start(cpu: bool, timeout: float) -> Accelerator:
