@@ -37,6 +37,28 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     assert done.returncode in (-signal.SIGINT, 130, 1)
 
 
+SLOW_END = """
+import os, signal, sys, time
+from trainer import signals
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+signals._GRACE = 0.05
+signals.install()
+os.kill(os.getpid(), signal.SIGTERM)
+assert signals.request() == "SIGTERM"
+sys.modules["held"] = Slow()  # goes when Python has given up its handlers
+if sys.argv[1] == "finish":
+    signals.finish()
+"""
+
+
+@pytest.mark.parametrize(("last", "status"), [("finish", 0), ("nothing", -signal.SIGALRM)])
+def test_an_end_that_takes_long_is_no_alarm(last: str, status: int) -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW_END, last], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+
+
 CHILD = """
 import os, pathlib, sys, time
 from trainer import signals

@@ -22,6 +22,7 @@ def train(argv: Sequence[str]) -> None:
     Raises:
         UserError: it does not fit; nothing has run then.
     """
+    signals.install()  # before any large import: a signal would kill the process meanwhile
     # Config knows no torch: a wrong option is answered at once, not after seconds of imports.
     from trainer import config
 
@@ -35,11 +36,13 @@ def train(argv: Sequence[str]) -> None:
             print(config.usage(COMMAND))
         return
     options = config.load(argv)
-    signals.install()
 
     from trainer import loop
 
-    loop.train(options)
+    try:
+        loop.train(options)
+    finally:
+        signals.finish()
 
 
 def main() -> None:

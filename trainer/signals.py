@@ -41,6 +41,11 @@ def install() -> None:
     _launched = "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
+def finish() -> None:
+    """The run is over: no alarm from now on. Python gives up its handlers before it ends; one would kill it then."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
 def request() -> str | None:
     """Why this process should stop ("SIGTERM", "the launcher is gone"), or None."""
     if _received is None and _launched and os.getppid() != _parent:
