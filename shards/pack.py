@@ -275,6 +275,8 @@ def _write(
     processes: int,
 ) -> None:
     """Write the shards of this job that are not there yet."""
+    import webdataset.writer  # noqa: F401 - here once, before the workers are forked and each imports it by itself
+
     number, jobs = options.share()
     tasks = _Tasks(options.seed, source, recipe, aside, made, build)
     mine = [i for i in range(len(tasks)) if i % jobs == number - 1]

@@ -176,3 +176,18 @@ class _Leaves:
 def _quota(share: float, batch: int) -> int:
     """How many pictures of a global batch are unlabelled."""
     return round(share * batch)
+
+
+def check_division(batch: int, world: int, accumulate: int) -> None:
+    """Make sure that processes x accumulation divide the batch.
+
+    Raises:
+        UserError: they do not; the sentence names the nearest sizes that would do.
+    """
+    parts = world * accumulate
+    if batch % parts:
+        below, above = batch // parts * parts, (batch // parts + 1) * parts
+        near = f"{below} or {above}" if below else str(above)
+        raise UserError(
+            f"--batch {batch} cannot be shared by {world} processes x {accumulate} accumulation steps; use {near}"
+        )

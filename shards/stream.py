@@ -28,7 +28,7 @@ from shards.decode import decode_into, fit_into
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.ring import Ring
-from shards.sampling import Sampling, order_of
+from shards.sampling import Sampling, check_division, order_of
 
 _PLAIN = Sampling()
 _AHEAD = 4  # batches that a worker may be ahead of the trainer
@@ -302,21 +302,6 @@ class _Shared(TorchDataset[tuple[Any, ...]]):
     def __getitem__(self, number: int) -> tuple[Any, ...]:
         _, *rest = self.stream.fill(number, self.ring[number])
         return tuple(part.numpy() if isinstance(part, Tensor) else part for part in rest)
-
-
-def check_division(batch: int, world: int, accumulate: int) -> None:
-    """Make sure that processes x accumulation divide the batch.
-
-    Raises:
-        UserError: they do not; the sentence names the nearest sizes that would do.
-    """
-    parts = world * accumulate
-    if batch % parts:
-        below, above = batch // parts * parts, (batch // parts + 1) * parts
-        near = f"{below} or {above}" if below else str(above)
-        raise UserError(
-            f"--batch {batch} cannot be shared by {world} processes x {accumulate} accumulation steps; use {near}"
-        )
 
 
 class _Count(Sampler[int]):

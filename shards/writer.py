@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from webdataset.writer import TarWriter
 
 from shards import files, index, tars, workers
 from shards.errors import Failure
@@ -74,6 +73,8 @@ def write_shard(task: Task) -> str:
     Raises:
         Failure: the disk refuses.
     """
+    from webdataset.writer import TarWriter  # it brings torch along, which takes seconds
+
     problems = Problems()
     recipe = task.recipe
     rows = recipe.labelling.rows(task.items)

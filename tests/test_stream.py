@@ -22,9 +22,9 @@ from shards.decode import decode
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
-from shards.sampling import Sampling, check_cache, describe
+from shards.sampling import Sampling, check_cache, check_division, describe
 from shards.shapes import write_folder
-from shards.stream import Batch, Stream, batches, check_division
+from shards.stream import Batch, Stream, batches
 
 BATCH = 24
 

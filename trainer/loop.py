@@ -20,7 +20,7 @@ import shards
 from shards import sampling
 from shards.errors import Failure, UserError
 from shards.index import Dataset
-from shards.stream import Batch, Stream, batches, check_division
+from shards.stream import Batch, Stream, batches
 from shards.workers import count
 from trainer import signals, tracking
 from trainer.checkpoint import Saved, find
@@ -239,7 +239,7 @@ def _bytes(gigabytes: float) -> int:
 
 def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
     """This process's share of the pictures, once all that was asked of their order is known to be possible."""
-    check_division(config.batch, env.world, config.accumulate)
+    sampling.check_division(config.batch, env.world, config.accumulate)
     stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling, config.wrong)
     sampling.check_cache(stream.order, config.sampling, dataset, _bytes(config.cache_limit))
     return stream
