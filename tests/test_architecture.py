@@ -57,7 +57,8 @@ NEVER: list[tuple[str, str, set[str]]] = [
     ("trainer/presets.py", "torch", set()),
 ]
 # What launch may know of its neighbours.
-LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.errors", "shards.options"}
+LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.version_line", "shards.errors", "shards.options"}
+LAUNCH_KNOWS |= {"shards.files", "shards.pack", "shards.sampling"}
 PURE_STANDARD = {"math", "dataclasses", "collections", "typing", "__future__", "copy", "functools", "itertools", "zlib"}
 # Rooms that touch no file, process or clock: of the standard library they import these.
 PURE = (

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 SLURM = ROOT / "launch" / "slurm"
-SCRIPTS = [SLURM / "train.sbatch", SLURM / "task.sh", ROOT / ".ci" / "run"]
+SCRIPTS = [SLURM / "train.sbatch", SLURM / "pack.sbatch", SLURM / "task.sh", SLURM / "node.sh", ROOT / ".ci" / "run"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
@@ -79,12 +79,18 @@ def test_the_task_becomes_the_command() -> None:
 
 SRUN = """#!/bin/bash
 echo "srun $*" >>calls
-env | grep -E '^(MASTER_|SRUN_|OMP_|REQUEUE_FILE)' | sort >env
+env | sort >env
 {body}
 """
 SCONTROL = """#!/bin/bash
 echo "scontrol $*" >>calls
-if [[ $1 == show ]]; then printf '%s\\n' node7 node8; fi
+case $* in
+*hostnames*) printf '%s\\n' node7 node8 ;;
+*"show node node7") echo "NodeName=node7 Arch=x86_64 NodeAddr=10.1.2.7 NodeHostName=n7 Version=22.05" ;;
+esac
+"""
+SCANCEL = """#!/bin/bash
+echo "scancel $*" >>calls
 """
 
 
@@ -95,11 +101,11 @@ class Cluster:
         self.folder = folder
         tools = folder / "tools"
         tools.mkdir()
-        for name, text in {"srun": SRUN.format(body=srun), "scontrol": SCONTROL, "sleep": "#!/bin/bash\n"}.items():
+        stand_ins = {"srun": SRUN.format(body=srun), "scontrol": SCONTROL, "scancel": SCANCEL, "sleep": "#!/bin/bash\n"}
+        for name, text in stand_ins.items():
             (tools / name).write_text(text)
             (tools / name).chmod(0o755)
-        (folder / "trainer").mkdir()
-        (folder / "trainer" / "main.py").touch()
+        (folder / "launch").symlink_to(ROOT / "launch")
         self.env = {
             **os.environ,
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
@@ -125,17 +131,23 @@ class Cluster:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
+    @property
+    def seen(self) -> dict[str, str]:
+        """The environment of srun."""
+        lines = (self.folder / "env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
 
 def test_a_job_that_ends_well(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, "exit 0")
     status, _ = cluster.run("--preset", "smoke", "--run", "runs/a b", SLURM_RESTART_COUNT="2")
     assert status == 0
     srun = next(c for c in cluster.calls if c.startswith("srun"))
-    expected = "launch/slurm/task.sh python3 trainer/main.py --preset smoke --run runs/a b"
+    expected = "launch/slurm/task.sh python3 -m trainer.main --preset smoke --run runs/a b"
     assert srun.endswith(expected) and "--kill-on-bad-exit=1" in srun
     assert not [c for c in cluster.calls if "requeue" in c]
-    env = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
-    assert env["MASTER_ADDR"] == "node7" and env["MASTER_PORT"] == str(20000 + 4244)
+    env = cluster.seen
+    assert env["MASTER_ADDR"] == "10.1.2.7" and env["MASTER_PORT"] == str(20000 + 4244)
     assert env["SRUN_CPUS_PER_TASK"] == env["OMP_NUM_THREADS"] == "3"
 
 
@@ -160,27 +172,88 @@ def test_a_marker_from_before_does_not_count(tmp_path: Path) -> None:
     assert not [c for c in cluster.calls if "requeue" in c]
 
 
-def test_a_cancelled_job_saves_and_stays_cancelled(tmp_path: Path) -> None:
-    wait_and_save = 'touch started; until [[ -e go ]]; do /bin/sleep 0.05; done; touch "$REQUEUE_FILE"; exit 0'
-    cluster = Cluster(tmp_path, wait_and_save)
+def test_what_an_outer_job_left_is_not_obeyed(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "exit 0")
+    left = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "elsewhere", "MASTER_PORT": "1"}
+    left |= {"ACCELERATE_USE_CPU": "true", "TORCHELASTIC_RUN_ID": "x"}
+    cluster.run(**left)
+    assert not set(left) & set(cluster.seen) - {"MASTER_ADDR", "MASTER_PORT"}
+    assert cluster.seen["MASTER_ADDR"] == "10.1.2.7" and cluster.seen["MASTER_PORT"] == str(20000 + 4242)
+
+
+WAIT_AND_SAVE = 'touch started; until [[ -e go ]]; do /bin/sleep 0.05; done; touch "$REQUEUE_FILE"; exit 0'
+
+
+def signalled(cluster: Cluster, number: signal.Signals) -> str:
+    """The output of a job whose script hears a signal while its tasks run; they save and leave then."""
     job = cluster.start()
     for _ in range(400):
-        if (tmp_path / "started").exists():
+        if (cluster.folder / "started").exists():
             break
         time.sleep(0.05)
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(number)
     time.sleep(0.3)
     assert job.poll() is None, "the script left before its tasks"
-    (tmp_path / "go").touch()
+    (cluster.folder / "go").touch()
     output, _ = job.communicate(timeout=60)
-    assert job.returncode == 0 and "told to end" in output
+    assert job.returncode == 0
+    return output
+
+
+def test_a_cancelled_job_saves_and_stays_cancelled(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, WAIT_AND_SAVE)
+    assert "told to end" in signalled(cluster, signal.SIGTERM)
     assert not [c for c in cluster.calls if "requeue" in c]
+    assert not list(tmp_path.glob(".requeue-*"))
 
 
-@pytest.mark.parametrize(("change", "sentence"), [("trainer", "is not the checkout"), ("PYTHON", "no interpreter")])
-def test_what_is_missing_is_said(tmp_path: Path, change: str, sentence: str) -> None:
-    cluster = Cluster(tmp_path, "exit 0")
-    if change == "trainer":
-        (tmp_path / "trainer" / "main.py").unlink()
-    status, output = cluster.run(**({"PYTHON": "/nowhere/python"} if change == "PYTHON" else {}))
+def test_a_warning_to_the_script_is_passed_on(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, WAIT_AND_SAVE)
+    signalled(cluster, signal.SIGUSR1)
+    assert "scancel --signal=TERM 4242" in cluster.calls and "scontrol requeue 4242" in cluster.calls
+
+
+@pytest.mark.parametrize(
+    ("python", "sentence"), [("/bin/false", "finds no cgan-trainer"), ("/nowhere/python", "no interpreter")]
+)
+def test_what_is_missing_is_said(tmp_path: Path, python: str, sentence: str) -> None:
+    status, output = Cluster(tmp_path, "exit 0").run(PYTHON=python)
     assert status == 2 and sentence in output
+
+
+def test_a_job_without_its_scripts_says_so(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "exit 0")
+    (tmp_path / "launch").unlink()
+    status, output = cluster.run()
+    assert status == 2 and "no launch/slurm/task.sh" in output
+
+
+# ---------------------------------------------------------------- one task, one launcher; packing
+
+
+def test_a_task_becomes_a_nodes_launcher(tmp_path: Path) -> None:
+    (tmp_path / "python").write_text("#!/bin/bash\necho $$; env; printf '<%s>' \"$@\"\n")
+    (tmp_path / "python").chmod(0o755)
+    given = {"SLURM_NNODES": "3", "SLURM_NODEID": "2", "SLURM_CPUS_PER_TASK": "8", "RANKS_PER_NODE": "4"}
+    given |= {"GPUS_PER_NODE": "0", "MASTER_ADDR": "10.1.2.7", "MASTER_PORT": "20001"}
+    words = [SLURM / "node.sh", tmp_path / "python", "-m", "trainer.main", "--run", "a b"]
+    task = subprocess.Popen(words, env={**os.environ, **given}, text=True, stdout=subprocess.PIPE)
+    printed, _ = task.communicate(timeout=30)
+    assert int(printed.splitlines()[0]) == task.pid, "a shell stays in between"
+    assert "\nACCELERATE_USE_CPU=true\n" in printed and "\nOMP_NUM_THREADS=2\n" in printed
+    launched = "<--num_machines><3><--machine_rank><2><--num_processes><12><--main_process_ip><10.1.2.7>"
+    assert launched in printed and printed.endswith("<-m><trainer.main><--run><a b>")
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, "pack --workers 5 a b c --size 64 --part 3/8"),
+        ({}, "merge c"),
+    ],
+)
+def test_an_array_packs_and_its_last_job_merges(tmp_path: Path, task: dict[str, str], expected: str) -> None:
+    given = {"PYTHON": "echo", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_CPUS_PER_TASK": "5", **task}
+    command = ["bash", SLURM / "pack.sbatch", "a b", "c", "--size", "64"]
+    printed = subprocess.run(command, env={**os.environ, **given}, text=True, capture_output=True, check=True).stdout
+    assert printed == f"-m shards {expected}\n"

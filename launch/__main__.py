@@ -1,0 +1,22 @@
+"""`python -m launch COMMAND`."""
+
+from __future__ import annotations
+
+import sys
+
+from shards import version_line
+from shards.errors import exit_status
+from shards.options import dispatch
+
+COMMANDS = {
+    "slurm": ("write or submit a SLURM job that trains, or an array of jobs that packs", "launch.slurm.submit:main"),
+}
+
+
+def main() -> int:
+    """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
+    return exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m launch", version=version_line()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
