@@ -51,7 +51,7 @@ NEVER: list[tuple[str, str, set[str]]] = [
     ("shards/", "torch", {"shards/stream.py", "shards/encoders/torch_model.py"}),
     ("shards/", "accelerate", set()),
     ("launch/", "torch", set()),
-    ("trainer/", "launch", set()),
+    ("trainer/", "launch", {"trainer/cgan.py"}),
     ("trainer/", "accelerate", {"trainer/distributed.py", "trainer/tracking.py"}),
     ("trainer/config.py", "torch", set()),
     ("trainer/presets.py", "torch", set()),

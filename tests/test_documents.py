@@ -181,7 +181,8 @@ def training_options(commands: list[str]) -> Iterator[list[str]]:
     """The trainer's words in commands that start it."""
     for command in commands:
         words = shlex.split(command, comments=True)
-        for entry in ("trainer/main.py", "launch/slurm/train.sbatch"):
+        submits = "launch slurm" in command and "--array" not in words
+        for entry in ("trainer/main.py", "launch/slurm/train.sbatch", *(["--"] if submits else [])):
             if entry in words:
                 rest = words[words.index(entry) + 1 :]
                 ends = [i for i, word in enumerate(rest) if re.fullmatch(r"[|&;>]+|\d?>.*|…|\.\.\.", word)]
@@ -281,3 +282,4 @@ def test_training_options_are_found() -> None:
     line = "ACCELERATE_USE_CPU=true accelerate launch --num_processes 2 trainer/main.py --batch 8 > log.txt"
     assert list(training_options([line])) == [["--batch", "8"]]
     assert list(training_options(["sbatch --nodes=2 launch/slurm/train.sbatch --seed 1"])) == [["--seed", "1"]]
+    assert list(training_options(["python -m launch slurm --nodes 2 -- --seed 1 > job"])) == [["--seed", "1"]]

@@ -1,16 +1,17 @@
-"""The console command `cgan`: every command under one name, the same code as `python -m shards|trainer`."""
+"""The console command `cgan`: every command under one name, the same code as `python -m shards|trainer|launch`."""
 
 from __future__ import annotations
 
 import sys
 
+from launch import __main__ as launch
 from shards import __main__ as shards
 from shards import version_line
 from shards.errors import exit_status
 from shards.options import dispatch
 from trainer import __main__ as trainer
 
-COMMANDS = shards.COMMANDS | trainer.COMMANDS
+COMMANDS = shards.COMMANDS | trainer.COMMANDS | launch.COMMANDS
 
 
 def main() -> None:

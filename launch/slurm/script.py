@@ -83,7 +83,7 @@ def directive(name: str, value: str) -> str:
 def _directives(job: Job, directory: Path) -> list[tuple[str, str]]:
     """What every job has."""
     folder = str(directory / job.logs).replace("%", "%%")  # %x and the like are SLURM's
-    found = [
+    found: list[tuple[str, str | None]] = [
         ("job-name", job.name),
         ("output", f"{folder}/%x-%j.out"),
         ("open-mode", "append"),
