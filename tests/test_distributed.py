@@ -11,7 +11,8 @@ import torch
 from launching import CONFIG, environment, free_port
 
 from shards.errors import UserError
-from trainer.distributed import Distributed, resolve_precision
+from trainer import distributed
+from trainer.distributed import Distributed, cores_of_a_process, resolve_precision
 
 AGREE = """
 import sys
@@ -116,3 +117,24 @@ def test_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: pytest.
     assert resolve_precision("auto", cpu) == "bf16", "what the launcher was told counts where the option is auto"
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
         resolve_precision("fp16", cpu)
+
+
+@pytest.mark.parametrize(
+    ("slurm", "seen", "local", "cores"),
+    [
+        ({}, 16, 4, 4),
+        ({}, 2, 4, 1),
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 8, 8, 8),  # each task bound to its own
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 64, 8, 8),  # none is
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 2, 8, 2),
+        ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "2", "WORLD_SIZE": "16"}, 64, 8, 8),  # a launcher a node
+        ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "1"}, 64, 1, 64),  # a shell within a job
+    ],
+)
+def test_cores_are_shared_out_once(
+    monkeypatch: pytest.MonkeyPatch, slurm: dict[str, str], seen: int, local: int, cores: int
+) -> None:
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed.workers, "count", lambda: seen)
+    assert cores_of_a_process(local) == cores

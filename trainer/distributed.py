@@ -61,7 +61,8 @@ class Distributed:
         self.world: int = self.accelerator.num_processes
         self._check_world()
         self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world)
-        self.threads = threads or max(1, workers.count() // self.local_world)
+        self.cores = cores_of_a_process(self.local_world)
+        self.threads = threads or self.cores
         if self.device.type == "cpu":
             memory.keep_freed()
         torch.set_num_threads(self.threads)  # the launcher pins one thread a process where nobody asked for it
@@ -259,6 +260,18 @@ class Distributed:
             if kind is None:
                 self.settle(0)
             dist.destroy_process_group()
+
+
+def cores_of_a_process(local_world: int) -> int:
+    """The CPU cores that each of ``local_world`` processes of this machine may use.
+
+    Where srun started one task a process, SLURM has shared the cores out already: a task that is bound to its own sees
+    no others, and they must not be divided again.
+    """
+    shared_out = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if shared_out.isdigit() and os.environ.get("SLURM_NTASKS") == os.environ.get("WORLD_SIZE"):
+        return max(1, min(workers.count(), int(shared_out)))
+    return max(1, workers.count() // local_world)
 
 
 def _settle_buckets(wrapped: nn.Module) -> None:

@@ -21,7 +21,6 @@ from shards import sampling
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches
-from shards.workers import count
 from trainer import signals, tracking
 from trainer.checkpoint import Saved, find
 from trainer.config import Config
@@ -268,7 +267,7 @@ def _lost_processes_explained(env: Distributed) -> Iterator[None]:
 def _workers(config: Config, env: Distributed) -> int:
     if config.workers is not None:
         return config.workers
-    return 1 if env.device.type == "cpu" else max(1, min(8, count() // env.local_world))
+    return 1 if env.device.type == "cpu" else min(8, env.cores)
 
 
 def _order_of(config: Config, dataset: Dataset, run: RunDirectory, env: Distributed) -> str:
