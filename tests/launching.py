@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -75,6 +76,22 @@ def start(*words: object, processes: int = 0, **extra: str) -> subprocess.Popen[
         text=True,
         start_new_session=True,
     )
+
+
+def copy_of_the_checkout(target: Path) -> Path:
+    """What a commit of everything would hold, with this test's environment in the place of .venv."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):  # an unpacked archive
+        kept = (p for p in ROOT.rglob("*") if not {".git", ".venv", "__pycache__"} & set(p.relative_to(ROOT).parts))
+        listed = [str(p.relative_to(ROOT)) for p in kept]
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (target / ".venv").symlink_to(sys.prefix)
+    return target
 
 
 def free_port() -> int:

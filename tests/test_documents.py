@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from launching import copy_of_the_checkout
 
 from shards import options
 from trainer.config import Config
@@ -94,22 +94,6 @@ each_block = pytest.mark.parametrize("block", ALL_BLOCKS, ids=lambda b: f"{b.doc
 
 
 # ---------------------------------------------------------------- running them
-
-
-def copy_of_the_checkout(target: Path) -> Path:
-    """What a commit of everything would hold, with this test's environment in the place of .venv."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
-    except (OSError, subprocess.CalledProcessError):  # an unpacked archive
-        kept = (p for p in ROOT.rglob("*") if not {".git", ".venv", "__pycache__"} & set(p.relative_to(ROOT).parts))
-        listed = [str(p.relative_to(ROOT)) for p in kept]
-    for name in filter(None, listed):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    (target / ".venv").symlink_to(sys.prefix)
-    return target
 
 
 def run(script: str, where: Path) -> subprocess.CompletedProcess[str]:

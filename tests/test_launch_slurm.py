@@ -11,9 +11,9 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from launching import copy_of_the_checkout
 
 from launch.slurm import script, storage
 from launch.slurm.job import Job, seconds
@@ -205,8 +205,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_an_installed_package_has_its_scripts(tmp_path: Path) -> None:
     """A wheel, unpacked, writes a job whose files are its own."""
-    build = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-q", "-w", tmp_path, ROOT]
-    subprocess.run(build, check=True, capture_output=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-q", "-w", tmp_path]
+    subprocess.run([*build, copy_of_the_checkout(tmp_path / "checkout")], check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "site")
     command = [sys.executable, "-m", "launch", "slurm", "--storage", "trust", *TRAIN]
