@@ -66,10 +66,12 @@ class BenchmarkOptions:
     """Measure our training step against a plain PyTorch loop of the same method on the same networks."""
 
     presets: tuple[str, ...] = option(tuple(CASES)[1:], "what to measure", choices=tuple(CASES))
-    pairs: int = option(5, "turns of the two sides", minimum=1)
+    pairs: int = option(5, "turns of the two sides; 0: none, only memory is watched", minimum=0)
     steps: int = option(4, "steps of a turn, rounded up to whole cadences of the penalty", minimum=1)
     seconds: float = option(150, "start no turn of a preset after this many", above=0)
-    grow: int = option(2_000, "steps of `smoke` over which memory is watched; 0: none", minimum=0)
+    grow: int = option(2_000, "steps over which memory is watched, in tenths; 0: none", minimum=0)
+    grow_presets: tuple[str, ...] = option(("smoke",), "of these", choices=tuple(CASES))
+    grow_seconds: float = option(600, "begin no further tenth of a preset after this many", above=0)
     mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
     json: Path | None = option(None, "write the figures to this file too")
 
@@ -321,14 +323,34 @@ def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
     }
 
 
-def serve_growth(steps: int, precision: str, pipe: Connection) -> None:
-    """A process that trains `smoke`: MB before and after ``steps``, once a quarter of them has warmed it up."""
-    _, step = our_state("smoke", Distributed(precision=precision))
+def serve_growth(name: str, precision: str, pipe: Connection) -> None:
+    """A process that trains a case by so many steps whenever told to, and says how many MB it has then (resident)."""
+    _, step = our_state(name, Distributed(precision=precision))
     process = psutil.Process()
-    for count in (steps // 4, steps):
-        for _ in range(count):
+    while steps := pipe.recv():
+        for _ in range(steps):
             step()
         pipe.send(process.memory_info().rss / _MEGABYTE)
+
+
+def growth(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
+    """How the memory of our side grows while it trains.
+
+    Returns:
+        The figures, ready for JSON: steps so far and MB, a tenth a row.
+    """
+    pipe = spawn(serve_growth, name, asked.mixed_precision)
+    began, done = time.monotonic(), 0
+    rows: list[tuple[int, float]] = []
+    for tenth in range(1, 11):
+        if rows and time.monotonic() - began > asked.grow_seconds:
+            break
+        due = -(-asked.grow * tenth // 10)
+        pipe.send(due - done)
+        done = due
+        rows.append((done, pipe.recv()))
+    pipe.send(0)
+    return {"steps": done, "megabytes": rows[-1][1] - rows[0][1], "rows": rows}
 
 
 def spawn(target: Callable[..., None], *args: object) -> Connection:
@@ -353,22 +375,36 @@ def describe(name: str, figures: dict[str, Any]) -> Iterator[str]:
     yield f"{name}, our time: {', '.join(shares)}"
 
 
+def describe_growth(name: str, figures: dict[str, Any]) -> str:
+    """Its line: a tenth of the steps, half of them, all of them."""
+    rows = figures["rows"]
+    shown = dict(rows[at] for at in (0, (len(rows) - 1) // 2, -1))
+    return f"{name}, memory: {', '.join(f'{found:,.1f} MB after {count:,} steps' for count, found in shown.items())}"
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """A process that failed has closed its pipe: say which case it was."""
+    try:
+        yield
+    except EOFError:
+        raise UserError(f"{name}: a side ended before its time; its own words are above") from None
+
+
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the figures where asked."""
     asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
     figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": shards.revision()}
-    for name in asked.presets:
-        try:
+    figures["growth"] = {}
+    for name in asked.presets if asked.pairs else ():
+        with explained(name):
             figures["presets"][name] = measure(name, asked)
-        except EOFError:
-            raise UserError(f"{name}: a side ended before its time; its own words are above") from None
         print("\n".join(describe(name, figures["presets"][name])), flush=True)
-    if asked.grow:
-        pipe = spawn(serve_growth, asked.grow, asked.mixed_precision)
-        before, after = pipe.recv(), pipe.recv()
-        figures["growth"] = {"steps": asked.grow, "megabytes": after - before}
-        print(f"smoke: {before:,.1f} MB, after {asked.grow} more steps {after:,.1f} MB")
+    for name in asked.grow_presets if asked.grow else ():
+        with explained(name):
+            figures["growth"][name] = growth(name, asked)
+        print(describe_growth(name, figures["growth"][name]), flush=True)
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for name, found in figures["presets"].items():

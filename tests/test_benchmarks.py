@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -131,7 +132,24 @@ def test_step(tmp_path: Path) -> None:
     assert sum(found["regions"].values()) == pytest.approx(1)
     parts = {"pictures for D", "D's forward", "D's backward", "penalty steps of D", "optimizers", "average"}
     assert parts | {"G's forward and backward, through D"} <= found["regions"].keys()
-    assert figures["growth"]["megabytes"] < 30
+    growth = figures["growth"]["smoke"]
+    assert [steps for steps, _ in growth["rows"]] == list(range(4, 41, 4))
+    assert growth["megabytes"] < 30
+    (line,) = (line for line in printed if line.startswith("smoke, memory: "))
+    assert re.fullmatch(
+        r"smoke, memory: [\d.]+ MB after 4 steps, [\d.]+ MB after 20 steps, [\d.]+ MB after 40 steps", line
+    )
+
+
+@pytest.mark.long
+def test_memory_stays_over_two_thousand_steps(tmp_path: Path) -> None:
+    """Nothing that a step makes is kept: from the first tenth on, a few megabytes of the allocator's are all."""
+    words = ["--pairs", "0", "--grow", "2000", "--grow-presets", "smoke", "--grow-seconds", "200"]
+    _, figures = run("step.py", words, tmp_path)
+    assert figures["presets"] == {}
+    growth = figures["growth"]["smoke"]
+    assert growth["steps"] >= 400
+    assert growth["megabytes"] < 10
 
 
 @pytest.mark.long
