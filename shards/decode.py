@@ -11,24 +11,6 @@ from PIL import Image, UnidentifiedImageError
 _JPEG = b"\xff\xd8"
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
-    """The pixels of one packed picture.
-
-    Args:
-        data: a JPEG, PNG or WebP file.
-        size: its side in pixels, as the data set promises.
-
-    Returns:
-        uint8 (3, size, size).
-
-    Raises:
-        ValueError: it cannot be decoded, or has another size.
-    """
-    pixels = np.empty((size, size, 3), np.uint8)
-    decode_into(data, pixels)
-    return pixels.transpose(2, 0, 1)
-
-
 def decode_into(data: bytes, out: np.ndarray) -> None:
     """Decode one packed picture where it is to lie.
 

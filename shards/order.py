@@ -260,20 +260,6 @@ class Mixed:
         return list(dict.fromkeys(shard for part, _, inner in self._split(index) for shard in part.shards(inner)))
 
 
-def sample_at(seed: int, n: int, positions: np.ndarray) -> np.ndarray:
-    """The sample ids at positions of the plain endless stream: each id exactly once in every n positions.
-
-    Args:
-        seed: the run's seed.
-        n: number of samples in the data set, at least 1.
-        positions: int64 (B,), values ≥ 0; they may cross the ends of epochs.
-
-    Returns:
-        int64 (B,), values in [0, n).
-    """
-    return Shuffled(keyed.key(seed, "order"), n)(positions)
-
-
 # ---------------------------------------------------------------- wrong labels, substitutes
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from shards.decode import decode_into
 from shards.index import Dataset
 from shards.pack import Pack, pack
 from shards.shapes import write_folder
@@ -34,6 +35,13 @@ def make_dataset(folder: Path, count: int = 64, size: int = 16, per_shard: int =
     write_folder(folder / "source", count, size)
     pack(Pack(src=folder / "source", out=folder / "data", size=size, workers=1, per_shard=per_shard))
     return Dataset.open(folder / "data")
+
+
+def decoded(data: bytes, size: int) -> np.ndarray:
+    """The pixels of one packed picture, uint8 (3, size, size)."""
+    pixels = np.empty((size, size, 3), np.uint8)
+    decode_into(data, pixels)
+    return pixels.transpose(2, 0, 1)
 
 
 def environment(processes: int, extra: dict[str, str]) -> dict[str, str]:

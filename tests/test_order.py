@@ -18,8 +18,12 @@ sizes = st.integers(1, 3_000)
 seeds = st.integers(0, 2**63 - 1)
 
 
+def sample_at(seed: int, n: int, positions: np.ndarray) -> np.ndarray:
+    return order.Shuffled(keyed.key(seed, "order"), n)(positions)
+
+
 def epoch(seed: int, n: int, number: int) -> np.ndarray:
-    return order.sample_at(seed, n, np.arange(number * n, (number + 1) * n, dtype=np.int64))
+    return sample_at(seed, n, np.arange(number * n, (number + 1) * n, dtype=np.int64))
 
 
 @given(seeds, sizes, st.integers(0, 10**9))
@@ -30,8 +34,8 @@ def test_every_epoch_holds_each_sample_once(seed: int, n: int, number: int) -> N
 @given(seeds, sizes, st.integers(0, 10**6), st.integers(1, 64))
 def test_a_position_does_not_depend_on_what_was_asked_before(seed: int, n: int, start: int, count: int) -> None:
     positions = np.arange(start, start + count, dtype=np.int64)
-    together = order.sample_at(seed, n, positions)
-    alone = np.concatenate([order.sample_at(seed, n, positions[i : i + 1]) for i in range(count)])
+    together = sample_at(seed, n, positions)
+    alone = np.concatenate([sample_at(seed, n, positions[i : i + 1]) for i in range(count)])
     assert np.array_equal(together, alone)
 
 
@@ -49,7 +53,7 @@ def test_pairs_are_uniform() -> None:
     """Where two neighbours of an epoch stand: chi-square over ordered pairs of 12 samples (131 degrees of freedom)."""
     n, draws = 12, 20_000
     starts = n * np.arange(draws, dtype=np.int64)
-    seen = Counter(zip(order.sample_at(7, n, starts).tolist(), order.sample_at(7, n, starts + 1).tolist(), strict=True))
+    seen = Counter(zip(sample_at(7, n, starts).tolist(), sample_at(7, n, starts + 1).tolist(), strict=True))
     expected = draws / (n * (n - 1))
     assert len(seen) == n * (n - 1)
     assert sum((count - expected) ** 2 / expected for count in seen.values()) < 185  # 0.1 %
@@ -63,7 +67,7 @@ def test_epochs_share_no_structure() -> None:
 
 def test_a_billion_samples_cost_nothing() -> None:
     tracemalloc.start()
-    drawn = order.sample_at(3, 10**9, np.arange(10**12, 10**12 + 64, dtype=np.int64))
+    drawn = sample_at(3, 10**9, np.arange(10**12, 10**12 + 64, dtype=np.int64))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(set(drawn.tolist())) == 64
@@ -72,7 +76,7 @@ def test_a_billion_samples_cost_nothing() -> None:
 
 def test_golden_order() -> None:
     """The order is part of the resume contract: a release that changes it would change every run."""
-    assert order.sample_at(0, 10, np.arange(10, dtype=np.int64)).tolist() == GOLDEN
+    assert sample_at(0, 10, np.arange(10, dtype=np.int64)).tolist() == GOLDEN
 
 
 GOLDEN = [7, 3, 9, 8, 6, 1, 5, 0, 4, 2]
@@ -245,7 +249,7 @@ STARTS = np.array([0])
 @given(seeds, st.integers(0, 10**12))
 def test_a_wrong_label_is_never_the_right_one(seed: int, start: int) -> None:
     positions = np.arange(start, start + 32, dtype=np.int64)
-    samples = order.sample_at(seed, len(LABELS), positions)
+    samples = sample_at(seed, len(LABELS), positions)
     partners, found = order.partner_at(seed, positions, samples, LABELS, KNOWN, STARTS)
     assert found.all()
     assert (LABELS[partners] != LABELS[samples]).any(1).all()

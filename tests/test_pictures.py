@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from launching import decoded
 from PIL import Image, ImageCms
 
 from shards import pictures
-from shards.decode import decode
 from shards.errors import UserError
 from shards.pictures import PictureError, dimensions, native, prepare
 
@@ -176,7 +176,7 @@ def test_damaged_notes_are_a_picture_or_a_picture_error(form: str, changes: list
         with contextlib.suppress(PictureError):
             look(bytes(data))
     with contextlib.suppress(ValueError):
-        decode(bytes(data), 16)
+        decoded(bytes(data), 16)
 
 
 def test_how_a_picture_is_read_at_its_own_size() -> None:

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from launching import ROOT, make_dataset
+from launching import ROOT, decoded, make_dataset
 from PIL import Image
 
-from shards.decode import decode
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
@@ -102,7 +101,7 @@ def test_global_batches_do_not_depend_on_ranks_or_workers(
 def test_every_epoch_shows_every_picture_once_across_batches(dataset: Dataset) -> None:
     """50 pictures in batches of 24: batches cross the ends of epochs, and nothing is dropped or repeated."""
     seen = [image for batch in take(Stream(dataset, BATCH, 0), 0, 25) for image in batch.images.numpy()]
-    every = sorted(decode(dataset.read(i), dataset.size).tobytes() for i in range(len(dataset)))
+    every = sorted(decoded(dataset.read(i), dataset.size).tobytes() for i in range(len(dataset)))
     for epoch in range(12):
         assert sorted(image.tobytes() for image in seen[epoch * 50 : (epoch + 1) * 50]) == every
 
@@ -244,7 +243,7 @@ def test_a_batch_is_what_the_data_set_says(dataset: Dataset) -> None:
     assert next(batches(Stream(dataset, BATCH, 0), 0, 1)).images.is_contiguous(memory_format=torch.channels_last)
     labels = np.asarray(dataset.labels)
     for row, image in enumerate(batch.images.numpy()):
-        same = [i for i in range(len(dataset)) if np.array_equal(decode(dataset.read(i), 16), image)]
+        same = [i for i in range(len(dataset)) if np.array_equal(decoded(dataset.read(i), 16), image)]
         assert any(np.array_equal(labels[i], batch.label[row]) for i in same)
     assert batch.has_wrong.all()
     assert batch.wrong_count == BATCH
@@ -285,16 +284,16 @@ def test_decoded_pixels_are_pillows(form: str, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(path, form)
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    assert np.array_equal(decode(path.read_bytes(), 16), expected)
+    assert np.array_equal(decoded(path.read_bytes(), 16), expected)
 
 
 def test_what_cannot_be_decoded_is_said() -> None:
     for data in (b"", b"no picture", b"\xff\xd8 no jpeg either"):
         with pytest.raises(ValueError, match="cannot be decoded"):
-            decode(data, 16)
+            decoded(data, 16)
 
 
 def test_a_picture_of_another_size_is_said(tmp_path: Path) -> None:
     Image.new("RGB", (8, 12)).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match="is 8x12, not 16x16"):
-        decode((tmp_path / "x.png").read_bytes(), 16)
+        decoded((tmp_path / "x.png").read_bytes(), 16)

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from launching import assert_same_run, checkpoints, metrics, train
+from launching import assert_same_run, checkpoints, decoded, metrics, train
 from test_stream import assert_equal, glue, ids, take
 
-from shards.decode import decode
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
@@ -71,7 +70,7 @@ def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, 
     stream = Stream(damaged, BATCH, 2)
     pictures: dict[bytes, list[int]] = {}
     for i in range(COUNT):
-        pictures.setdefault(decode(whole.read(i), 16).tobytes(), []).append(i)
+        pictures.setdefault(decoded(whole.read(i), 16).tobytes(), []).append(i)
     labels, known = np.asarray(whole.labels), np.asarray(whole.known)
     replaced = 0
     for number, (batch, before) in enumerate(
