@@ -50,14 +50,14 @@ def environment(processes: int, extra: dict[str, str]) -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1", **cpu, **extra}
 
 
-def command(words: Sequence[object], processes: int = 0) -> list[str]:
+def command(words: Sequence[object], processes: int = 0, program: Path = MAIN) -> list[str]:
     """The command line: plain Python for 0 processes, else `accelerate launch` with that many."""
     if processes == 0:
-        return [sys.executable, str(MAIN), *map(str, words)]
+        return [sys.executable, str(program), *map(str, words)]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
     if processes > 1:
         launch += ["--multi_gpu", "--num_processes", str(processes), "--main_process_port", str(free_port())]
-    return [*launch, str(MAIN), *map(str, words)]
+    return [*launch, str(program), *map(str, words)]
 
 
 def train(*words: object, processes: int = 0, expect: int | None = 0, **extra: str) -> subprocess.CompletedProcess[str]:

@@ -145,6 +145,29 @@ def dangers(name: str, source: str) -> Iterator[str]:
             yield f"{at} {called}"
 
 
+# What an Accelerate or torch object offers and this system may not use, with the reason.
+TRAPS = {
+    "prepare": "a prepared loader reads everything on every process, or half of it; a prepared module enters autocast",
+    "prepare_data_loader": "a prepared loader reads everything on every process, or half of it",
+    "prepare_scheduler": "a prepared scheduler steps once a process",
+    "accumulate": "its counter is shared by both players: D would never step",
+    "save_state": "it is not atomic, and after a resume it counts from 0",
+    "compile": "a compiled discriminator cannot be differentiated twice",
+}
+
+
+def traps(name: str, source: str) -> Iterator[str]:
+    """Calls of what fails silently in this system, and a package that does not import beside torch's CPU build."""
+    if any(within(m, "torchvision") for m in modules(name, source)):
+        yield f"{name} imports torchvision"
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        owner, _, called = _called(node).rpartition(".")
+        if owner.split(".")[-1] in ("accelerator", "torch") and called in TRAPS:
+            yield f"{name}:{node.lineno} {owner}.{called}: {TRAPS[called]}"
+
+
 def shape(name: str, source: str) -> Iterator[str]:
     """Files that grew too long, and drawers for everything."""
     count = len(source.splitlines())
@@ -166,7 +189,7 @@ def sources() -> dict[str, str]:
 Rule = Callable[[str, str], Iterator[str]]
 
 
-@pytest.mark.parametrize("rule", [broken_arrows, dangers, shape])
+@pytest.mark.parametrize("rule", [broken_arrows, dangers, traps, shape])
 def test_the_sources_keep_the_rule(rule: Rule) -> None:
     files = sources()
     assert {name.split("/")[0] for name in files} == set(ROOMS)
@@ -259,6 +282,21 @@ subprocess.run(['ls'])
 yaml.safe_load('')
 """
     assert not list(dangers("trainer/new.py", safe))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "self.accelerator.prepare(loader)",
+        "accelerator.prepare_data_loader(loader)",
+        "with env.accelerator.accumulate(d):\n    pass",
+        "d = torch.compile(d)",
+        "import torchvision.transforms",
+    ],
+)
+def test_trap_what_fails_silently_is_seen(source: str) -> None:
+    assert list(traps("trainer/new.py", source))
+    assert not list(traps("trainer/new.py", "self.accelerator.prepare_model(module)\nre.compile('x')"))
 
 
 def test_long_files_and_drawers_are_seen() -> None:

@@ -148,7 +148,7 @@ def test_memory_stays_over_two_thousand_steps(tmp_path: Path) -> None:
     _, figures = run("step.py", words, tmp_path)
     assert figures["presets"] == {}
     growth = figures["growth"]["smoke"]
-    assert growth["steps"] >= 400
+    assert growth["steps"] >= 400, "this machine is too slow to tell"
     assert growth["megabytes"] < 10
 
 

@@ -115,7 +115,7 @@ def test_other_files_near_the_cache_are_left_alone(local: Dataset, tmp_path: Pat
     assert len(list(tmp_path.rglob("mine.tar"))) == 3
 
 
-def test_two_data_sets_with_the_same_names(local: Dataset, tmp_path: Path) -> None:
+def test_trap_two_data_sets_with_the_same_names(local: Dataset, tmp_path: Path) -> None:
     other = make_dataset(tmp_path / "other", count=48, size=16, per_shard=6)
     assert {path.name for path in local.shards} & {path.name for path in other.shards}
     for dataset in (local, other):

@@ -79,7 +79,7 @@ def test_damaged_checkpoints_do_not_push_out_good_ones(tmp_path: Path) -> None:
     assert not complaints
 
 
-def test_a_failed_save_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_a_failed_save_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
 
     def full(*_: object) -> None:

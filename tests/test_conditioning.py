@@ -115,7 +115,7 @@ def test_the_way_of_each_family(family: str, own: str) -> None:
 
 
 @pytest.mark.parametrize("conditioning", HEADS)
-def test_heads_score_unlabelled_pictures(conditioning: str) -> None:
+def test_trap_heads_score_unlabelled_pictures(conditioning: str) -> None:
     """Trap: without ψ and null embeddings a projection of a picture without label is identically 0."""
     head = HEADS[conditioning](WIDTHS, 8)
     h = torch.randn(4, 8, requires_grad=True)

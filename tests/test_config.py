@@ -20,7 +20,7 @@ def test_every_preset_parses(preset: str) -> None:
     assert config.from_dict(made.to_dict(), "config.yaml") == made
 
 
-def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+def test_trap_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("preset: smoke\nbatch: 8\nlr-g: 1e-4\nbetas: [0.1, 0.9]\nlog_with: [tensorboard]\n")
     made = config.load(["--config", str(file), "--batch", "4"])
@@ -133,6 +133,15 @@ def test_the_options_that_stay() -> None:
         assert f"--{name.replace('_', '-')}" in shown
         assert hasattr(Config, name)
     assert all(f"  {preset}" in shown for preset in PRESETS)
+
+
+def test_trap_whole_numbers_among_betas_are_floats(tmp_path: Path) -> None:
+    """torch's Adam refuses (0, 0.9), whose first is an integer."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("betas: [0, 0.9]\n")
+    for words in (["--betas", "0,0.9"], ["--config", str(file)]):
+        betas = config.load(words).betas
+        assert betas == (0.0, 0.9) and all(isinstance(beta, float) for beta in betas)
 
 
 def test_dashes_and_underscores_are_alike() -> None:

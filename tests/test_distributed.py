@@ -72,7 +72,7 @@ def with_scaler(scale: float) -> Distributed:
     return env
 
 
-def test_the_scaler_skips_an_overflowed_step_and_lowers_its_scale() -> None:
+def test_trap_the_scaler_skips_an_overflowed_step_and_lowers_its_scale() -> None:
     env = with_scaler(2.0**16)
     module = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(2))])
     weight = module[0]
@@ -107,12 +107,30 @@ def test_a_step_whose_gradients_are_not_finite_changes_nothing(fused: bool, bad:
     assert not any(map(torch.equal, after, before))
 
 
-def test_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_the_launchers_single_thread_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`accelerate launch` sets OMP_NUM_THREADS=1 where it is unset, and torch then starts with one thread."""
+    monkeypatch.setattr("trainer.distributed.workers.count", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert Distributed("cpu", "no", threads=0).threads == torch.get_num_threads() == 3
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        assert Distributed("cpu", "no", threads=0).threads == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_trap_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for flags, expected in (({"avx2"}, "no"), ({"avx2", "avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), (set(), "no")):
         monkeypatch.setattr("trainer.distributed._cpu_flags", lambda flags=flags: flags)
         assert resolve_precision("auto", cpu) == expected
         assert resolve_precision("no", cpu) == "no"
+    monkeypatch.setattr("trainer.distributed._cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # which the launcher exports where nothing was said
+    assert resolve_precision("auto", cpu) == "bf16"
+    monkeypatch.setattr("trainer.distributed._cpu_flags", set)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert resolve_precision("auto", cpu) == "bf16", "what the launcher was told counts where the option is auto"
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):

@@ -29,6 +29,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PINS = re.findall(r"(?m)^([a-z0-9.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
 
 
+def test_trap_the_launchers_configuration_has_plain_values_and_keys_that_it_knows() -> None:
+    """There is no "auto", an unquoted NO is false, and a key that it does not know ends the launch."""
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    found = ClusterConfig.from_yaml_file(str(ROOT / "accelerate_config.yaml"))
+    assert isinstance(found, ClusterConfig)
+    assert found.distributed_type == "NO" and found.mixed_precision == "no"
+    assert (found.num_machines, found.num_processes, found.use_cpu) == (1, 1, False)
+
+
 @pytest.mark.parametrize(
     ("version", "wanted", "inside"),
     [

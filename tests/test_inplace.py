@@ -231,7 +231,7 @@ def test_damaged_exif_is_no_talk_of_pillow(tmp_path: Path) -> None:
         assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
 
 
-def test_pickled_members_are_never_read(tmp_path: Path) -> None:
+def test_trap_pickled_members_are_never_read(tmp_path: Path) -> None:
     folder = tmp_path / "tars"
     folder.mkdir()
     with TarWriter(str(folder / "x.tar")) as tar:
@@ -278,7 +278,7 @@ def nearest(pixels: np.ndarray) -> str:
     return min(COLOURS, key=lambda name: int(np.abs(pixels[0, 0].astype(int) - COLOURS[name]).sum()))
 
 
-def test_names_of_every_kind(tmp_path: Path) -> None:
+def test_trap_names_of_every_kind(tmp_path: Path) -> None:
     """Keys in folders, long names, links and other kinds of members; nothing is ever unpacked."""
     folder = tmp_path / "tars"
     folder.mkdir()

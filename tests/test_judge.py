@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import make_dataset
+from launching import decoded, make_dataset
 from PIL import Image
 
 from shards import shapes
-from shards.decode import decode
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
@@ -28,7 +27,7 @@ COUNT, SIZE = 360, 16
 
 def all_pictures(dataset: Dataset) -> np.ndarray:
     """uint8 (N, 3, S, S)."""
-    return np.stack([decode(dataset.read(i), dataset.size) for i in range(len(dataset))])
+    return np.stack([decoded(dataset.read(i), dataset.size) for i in range(len(dataset))])
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,7 @@ def test_the_options_name_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [(4, 1), (6, 1), (32, 4), (96, 5), (128, 6), (0, 0), (5, 0), (40, 0), (100, 0)]
 )
-def test_levels(size: int, expected: int) -> None:
+def test_trap_ninety_six_pixels_begin_at_six(size: int, expected: int) -> None:
     assert levels(size) == expected
 
 

@@ -40,16 +40,16 @@ def test_defaults_and_values() -> None:
 
 
 @pytest.mark.parametrize("word", ["--gift=false", "--gift=no", "--no-gift", "--nogift", "--no_gift"])
-def test_a_flag_can_be_said_no_to(word: str) -> None:
+def test_trap_a_flag_can_be_said_no_to(word: str) -> None:
     """Fire hands `--gift=false` on as the truthy string 'false'."""
     assert parse("--gift", word).gift is False
 
 
-def test_a_flag_does_not_swallow_the_next_word() -> None:
+def test_trap_a_flag_does_not_swallow_the_next_word() -> None:
     assert parse("--gift", "sugar") == Order("tea", ("milk", "sugar"), gift=True)
 
 
-def test_text_stays_text() -> None:
+def test_trap_text_stays_text() -> None:
     """Fire evaluates `1e5`, `a,b` and `None` as Python."""
     assert parse("--note", "1e5").note == "1e5"
     assert parse("--note", "[1, 2]").note == "[1, 2]"
@@ -75,7 +75,7 @@ def test_text_stays_text() -> None:
         (["-c", "3"], "unknown option '-c'"),
     ],
 )
-def test_a_mistake_is_one_sentence(words: list[str], expected: str) -> None:
+def test_trap_a_mistake_is_one_sentence_before_anything_runs(words: list[str], expected: str) -> None:
     with pytest.raises(UserError) as caught:
         parse(*words)
     assert expected in str(caught.value)

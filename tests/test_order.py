@@ -59,7 +59,7 @@ def test_pairs_are_uniform() -> None:
     assert sum((count - expected) ** 2 / expected for count in seen.values()) < 185  # 0.1 %
 
 
-def test_epochs_share_no_structure() -> None:
+def test_trap_epochs_share_no_structure() -> None:
     first, second = epoch(0, 1_000, 0), epoch(0, 1_000, 1)
     assert (first == second).sum() < 10  # 1 expected by chance
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
@@ -247,7 +247,7 @@ STARTS = np.array([0])
 
 
 @given(seeds, st.integers(0, 10**12))
-def test_a_wrong_label_is_never_the_right_one(seed: int, start: int) -> None:
+def test_trap_a_wrong_label_is_never_the_right_one(seed: int, start: int) -> None:
     positions = np.arange(start, start + 32, dtype=np.int64)
     samples = sample_at(seed, len(LABELS), positions)
     partners, found = order.partner_at(seed, positions, samples, LABELS, KNOWN, STARTS)

@@ -93,7 +93,7 @@ def test_pictures_that_fit_are_the_same_bytes_and_shuffled(tmp_path: Path) -> No
     assert order(pack(Pack(src, tmp_path / "other", workers=1, seed=1))) not in (ids, sorted(ids))
 
 
-def test_the_bytes_do_not_depend_on_workers_or_on_the_start_method(
+def test_trap_the_bytes_do_not_depend_on_workers_or_on_the_start_method(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     src = tagged(tmp_path / "src")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import make_dataset
+from launching import decoded, make_dataset
 
-from shards.decode import decode
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from trainer.metrics.extractors import Extractor
@@ -43,7 +42,7 @@ def test_features_are_computed_once(dataset: Dataset, means: Extractor, tmp_path
     assert means.compute.seen == 30  # type: ignore[attr-defined]
     assert np.array_equal(first.features, again.features) and np.array_equal(first.rows, again.rows)
     assert len(set(first.rows.tolist())) == 30
-    one = decode(dataset.read(int(first.rows[7])), dataset.size)
+    one = decoded(dataset.read(int(first.rows[7])), dataset.size)
     assert np.allclose(first.features[7], one.mean((1, 2)), rtol=1e-6)
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
 

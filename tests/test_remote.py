@@ -278,7 +278,7 @@ def test_a_silent_transfer_is_lost_and_errors_pass() -> None:
         "file://host/x",
     ],
 )
-def test_urls_that_are_refused(where: str) -> None:
+def test_trap_urls_that_are_refused(where: str) -> None:
     with pytest.raises(UserError):
         locate(where)
 

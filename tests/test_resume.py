@@ -7,11 +7,18 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from launching import TINY, assert_same_run, checkpoints, make_dataset, metrics, start, tensors, train
+
+from shards.stream import Stream
+from trainer import checkpoint, config
+from trainer.distributed import Distributed
+from trainer.state import TrainingState, architecture_of
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,50 @@ def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Pa
     ours, theirs = tensors(run), tensors(unbroken)
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "stops"),
+    [
+        ("residual", 16, range(1, 6)),
+        ("r3gan", 16, range(1, 6)),
+        pytest.param("article", 96, (1, 5), marks=pytest.mark.long),
+    ],
+)
+def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
+    tmp_path: Path, family: str, size: int, stops: Sequence[int]
+) -> None:
+    """Networks, average, optimizers, ADA's probability and what is logged; penalties fall on some of the steps."""
+    dataset = make_dataset(tmp_path, count=12, size=size)
+    words = f"--preset smoke --family {family} --batch 2 --penalty-every 2 --ada-speed 20 --ada-target -0.9"
+    words += " --augment ada --flip --ema-half-life 8"
+    words += " --channels 16,16,16" if family != "article" else " --channels="
+    asked = config.load(words.split())
+    stream = Stream(dataset, asked.batch, asked.seed)
+
+    def fresh() -> TrainingState:
+        env = Distributed("cpu", "no", threads=1)
+        return TrainingState(asked, architecture_of(asked, dataset.size, dataset.schema.widths), env)
+
+    def step(state: TrainingState, number: int) -> dict[str, float]:
+        return state.env.totals(state.step(stream[number]))
+
+    whole, rows, saved = fresh(), [], {}
+    assert whole.adaptive is not None
+    whole.adaptive.p += 0.5  # from where it can go either way
+    for number in range(6):
+        rows.append(step(whole, number))
+        whole.pool()
+        saved[number + 1] = checkpoint.save(tmp_path / "run", whole.values(), whole.files(), keep=9)
+    assert len({row["augment/p"] for row in rows}) > 1 and "loss/penalty" in rows[2]
+    for stop in stops:
+        other = fresh()
+        other.load(checkpoint.read(saved[stop]))
+        assert [step(other, number) for number in range(stop, 6)] == rows[stop:], stop
+        other.pool()
+        for file, held in whole.files().items():
+            for name, tensor in held.items():
+                assert torch.equal(other.files()[file][name], tensor), (stop, file, name)
 
 
 def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
@@ -217,5 +268,5 @@ def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: P
     assert all(np.allclose(ours[k], theirs[k], atol=1e-6) for k in theirs if k.startswith("generator/"))
 
 
-def test_pruning_keeps_the_newest(data: Path, unbroken: Path) -> None:
+def test_trap_pruning_after_going_on_keeps_the_newest(data: Path, unbroken: Path) -> None:
     assert checkpoints(unbroken) == [f"{n:012d}" for n in (256, 384, 512)]

@@ -65,7 +65,7 @@ def test_weights_and_biases_holds_the_run(smoke: Path) -> None:
     assert "images_seen" in done.stdout
 
 
-def test_nothing_in_a_checkpoint_is_pickled(smoke: Path) -> None:
+def test_trap_nothing_in_a_checkpoint_is_pickled(smoke: Path) -> None:
     for path in (smoke / "checkpoints").rglob("*"):
         assert path.is_dir() or path.suffix in (".safetensors", ".json")
 
@@ -154,7 +154,7 @@ def test_sampling_from_no_run(tmp_path: Path) -> None:
         trainer.sample.load(tmp_path / "nothing")
 
 
-def test_the_entry_runs_from_anywhere_uninstalled(tmp_path: Path) -> None:
+def test_trap_the_entry_runs_from_anywhere_uninstalled(tmp_path: Path) -> None:
     """`python trainer/main.py`, from another folder, with the checkout not on the path."""
     command = [sys.executable, ROOT / "trainer" / "main.py", "--help"]
     done = subprocess.run(

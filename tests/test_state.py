@@ -56,6 +56,21 @@ def differ(a: torch.Tensor, b: torch.Tensor) -> bool:
     return not torch.equal(a, b)
 
 
+def test_trap_the_loss_scaler_is_saved(tmp_path: Path) -> None:
+    """fp16's scale takes hundreds of steps to find: a run that goes on does not look for it again."""
+    state, stream = make_state(tmp_path)
+    state.env.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3, enabled=True)
+    state.step(stream[0])  # two updates, of D and of G
+    saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.files(), keep=1))
+    other, _ = make_state(tmp_path / "other")
+    other.env.scaler = torch.amp.GradScaler("cpu", growth_interval=3, enabled=True)
+    other.load(saved)
+    for going_on in (state, other):
+        assert going_on.env.scaler.get_scale() == 2.0**7
+        going_on.step(stream[1])
+        assert going_on.env.scaler.get_scale() == 2.0**8, "the count of good updates goes on too"
+
+
 def test_without_gamma_there_is_no_penalty(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--loss", "hinge", "--gamma", "0")
     assert "loss/penalty" not in state.step(stream[0])

@@ -128,6 +128,42 @@ def test_generator_step_is_its_definition(loss: str, t: Augment) -> None:
     assert scalars["loss/g"].item() == pytest.approx(total.item(), rel=1e-10)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("mismatch", ["real", "generated", "none"])
+@pytest.mark.parametrize("penalise", [False, True])
+def test_trap_d_has_one_forward_through_its_wrapper_to_each_backward(mismatch: str, penalise: bool, parts: int) -> None:
+    """DDP leaves the gradients of a second forward's backward unreduced, and those of D called past its wrapper.
+
+    So all parts of the loss and the penalty are one pass through the wrapper; only G's step, which wants none of D's
+    gradients, goes past it.
+    """
+    d, g = make_players()
+    happened: list[str] = []
+
+    class Wrapper(nn.Module):
+        def __init__(self, module: nn.Module, name: str) -> None:
+            super().__init__()
+            self.module, self.name = module, name
+
+        def forward(self, *args: Tensor | None) -> Tensor:
+            happened.append(self.name)
+            return self.module(*args)
+
+    d.wrapped, g.wrapped = Wrapper(d.module, "D"), Wrapper(g.module, "G")
+    env = make_env()
+    inner = []
+    d.module.register_forward_hook(lambda *_: inner.append("d"))
+    backward = env.backward
+    env.backward = lambda loss: (happened.append("backward"), backward(loss))[1]  # type: ignore[method-assign]
+    args = (d, g, split(make_batch(), parts), COUNTS, make_method("relativistic", mismatch), env)
+    discriminator_step(*args, penalise=penalise)
+    assert happened == ["D", "backward"] * parts
+    assert len(inner) == parts, "none past the wrapper"
+    happened.clear()
+    generator_step(*args)
+    assert happened == ["G", "backward"] * parts
+
+
 def test_between_labels_is_half_way_where_as_much_is_known() -> None:
     batch = make_batch()
     mixed = between(batch)
@@ -260,7 +296,7 @@ def test_accumulation_with_a_classifier_equals_the_large_batch() -> None:
 @pytest.mark.parametrize("mismatch", ["real", "generated"])
 @pytest.mark.parametrize("interpolate", [0.0, 0.4])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_accumulation_equals_the_large_batch(loss: str, interpolate: float, mismatch: str, t: Augment) -> None:
+def test_trap_accumulation_equals_the_large_batch(loss: str, interpolate: float, mismatch: str, t: Augment) -> None:
     whole, parts = [], []
     for micro_batches, collected in (([make_batch()], whole), (split(make_batch(), 4), parts)):
         d, g = make_players(lr=1e-2)
@@ -297,7 +333,7 @@ def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning:
         assert all(reached.values()), [name for name in reached if not reached[name]]
 
 
-def test_each_step_moves_its_own_player_only() -> None:
+def test_trap_each_step_moves_its_own_player_only() -> None:
     d, g = make_players(lr=1e-2)
     before_d, before_g = ([p.clone() for p in player.module.parameters()] for player in (d, g))
 
@@ -315,7 +351,7 @@ def test_each_step_moves_its_own_player_only() -> None:
     assert all(p.requires_grad for p in d.module.parameters())
 
 
-def test_the_steps_draw_different_noise_of_their_own_positions() -> None:
+def test_trap_the_steps_draw_different_noise_of_their_own_positions() -> None:
     seen: list[Tensor] = []
     d, g = make_players()
     g.module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -351,6 +387,15 @@ def test_trap_penalty_steps_run_in_full_precision_inside_the_forward() -> None:
     d, _ = make_players(torch.float32)
     assert dtypes_inside(d, penalise=False) == {torch.bfloat16}
     assert dtypes_inside(d, penalise=True) == {torch.float32}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_trap_every_loss_runs_under_autocast(loss: str) -> None:
+    """Binary cross-entropy of probabilities raises there: ours are of logits, in full precision."""
+    d, g = make_players(torch.float32)
+    args = (d, g, [make_batch(torch.float32)], COUNTS, make_method(loss), make_env("bf16"))
+    scalars = discriminator_step(*args, penalise=False) | generator_step(*args)
+    assert all(value.isfinite() and value.dtype == torch.float32 for value in scalars.values())
 
 
 @pytest.mark.parametrize("mismatch", ["real", "generated", "none"])

@@ -88,7 +88,7 @@ WAYS = ["full", "windowed", "quota", "balance", "all"]  # of `samplings`
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_global_batches_do_not_depend_on_ranks_or_workers(
+def test_trap_global_batches_do_not_depend_on_ranks_or_workers(
     half_labelled: Dataset, way: str, world: int, workers: int
 ) -> None:
     sampling = samplings(half_labelled)[WAYS.index(way)]
@@ -98,7 +98,7 @@ def test_global_batches_do_not_depend_on_ranks_or_workers(
         assert_equal(glue([share[number] for share in shares]), expected[number])
 
 
-def test_every_epoch_shows_every_picture_once_across_batches(dataset: Dataset) -> None:
+def test_trap_every_epoch_shows_every_picture_once_across_batches(dataset: Dataset) -> None:
     """50 pictures in batches of 24: batches cross the ends of epochs, and nothing is dropped or repeated."""
     seen = [image for batch in take(Stream(dataset, BATCH, 0), 0, 25) for image in batch.images.numpy()]
     every = sorted(decoded(dataset.read(i), dataset.size).tobytes() for i in range(len(dataset)))

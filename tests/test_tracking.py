@@ -143,7 +143,7 @@ def test_without_a_key_the_run_is_kept_offline_and_read_back(environment: dict, 
     assert "exit" in found
 
 
-def test_a_resumed_offline_run_keeps_its_id_and_syncs_whole(
+def test_trap_a_resumed_offline_run_keeps_its_id_and_syncs_whole(
     server: FakeWandb, environment: dict, tmp_path: Path, png: Path
 ) -> None:
     run = tmp_path / "first"
@@ -168,7 +168,7 @@ def test_a_resumed_offline_run_keeps_its_id_and_syncs_whole(
     assert [row["_step"] for row in seen.history] == list(range(12))
 
 
-def test_sigterm_loses_no_offline_row(environment: dict, tmp_path: Path, png: Path) -> None:
+def test_trap_sigterm_loses_no_offline_row(environment: dict, tmp_path: Path, png: Path) -> None:
     run = tmp_path / "first"
     run.mkdir()
     wait = "print('ready', flush=True); time.sleep(60)"
@@ -192,7 +192,7 @@ def test_sigterm_loses_no_offline_row(environment: dict, tmp_path: Path, png: Pa
 # ---------------------------------------------------------------- online
 
 
-def test_with_a_key_the_run_is_online_and_one_over_a_resume(
+def test_trap_with_a_key_the_run_is_online_and_one_over_a_resume(
     server: FakeWandb, environment: dict, tmp_path: Path, png: Path
 ) -> None:
     run = tmp_path / "first"
@@ -251,7 +251,7 @@ def test_a_key_that_is_none(server: FakeWandb, environment: dict, tmp_path: Path
 
 
 @pytest.mark.parametrize(("status", "delay"), [(500, 0.0), pytest.param(None, 30.0, marks=pytest.mark.long)])
-def test_a_server_that_fails_or_is_slow_is_given_up(
+def test_trap_a_server_that_fails_or_is_slow_is_given_up(
     server: FakeWandb, environment: dict, tmp_path: Path, png: Path, status: int | None, delay: float
 ) -> None:
     server.status, server.delay = status, delay
