@@ -27,6 +27,8 @@ from shards.shapes import draw
 from trainer import config as configuration
 from trainer.losses import LOSSES
 
+pytestmark = pytest.mark.timeout(900)  # the first test of a split waits for all of its cases
+
 CANCELS = "head.psi.bias"
 SMALL = "--preset smoke --order full --batch 16 --threads 1 --penalty-every 4"
 EXACT = f"{SMALL} --dtype float64"
