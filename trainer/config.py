@@ -27,7 +27,7 @@ from trainer.schedules import SHAPES
 MAY_CHANGE = frozenset(
     "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
     "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run "
-    "cache cache_limit damaged_limit skip_limit".split()
+    "cache cache_limit damaged_limit skip_limit compile".split()
 )
 
 
@@ -156,6 +156,10 @@ class Config:
     ema_ramp: float = option(0.1, "cap on that half-life, as a share of the images seen so far; 0: no cap", minimum=0)
     # machine
     mixed_precision: str = option("auto", "auto: what the hardware does fast", choices=("auto", "no", "bf16", "fp16"))
+    compile: bool = option(
+        False,
+        "torch.compile the networks: a slow start for quicker steps; on a CPU it needs g++ or clang++",
+    )
     dtype: str = option("float32", "of weights and arithmetic; float64 is for proofs", choices=("float32", "float64"))
     device: str = option(
         "auto", "auto: a CUDA GPU if there is one, else the CPU", choices=("auto", "cpu", "cuda", "mps")

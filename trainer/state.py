@@ -16,12 +16,14 @@ from shards.stream import Batch
 from trainer import checkpoint
 from trainer.augment import Augment, augment, unchanged
 from trainer.augment.adaptive import AdaptiveProbability
+from trainer.compilation import compile_networks
 from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.guard import Guard
 from trainer.losses import LOSSES, class_loss
 from trainer.networks import Architecture, build
+from trainer.networks.discriminator import Discriminator
 from trainer.schedules import Schedule
 from trainer.step import GlobalCounts, Method, MicroBatch, Player, Scalars, discriminator_step, generator_step
 
@@ -67,6 +69,12 @@ class TrainingState:
         self.ema = ExponentialMovingAverage(self._place(g), config.ema_half_life, config.ema_ramp)
         self.g = self._player(g, config.lr_g)
         self.d = self._player(d, config.lr_d)
+        if config.compile and not config.dry_run:
+            env.say("compiling the networks, which takes a minute or more")
+            share = config.batch // env.world // config.accumulate  # of one micro-batch
+            drawn = 2 * share if config.interpolate else share
+            seen = 3 * share if self.method.mismatch == "generated" else 2 * share
+            compile_networks(g, d, architecture, drawn=drawn, seen=seen, autocast=env.autocast)
 
     def _augmentation(self) -> Augment:
         """T of the options, with ADA's probability as it is when T is applied."""
@@ -212,7 +220,7 @@ class TrainingState:
         return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
 
 
-def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, nn.Module]:
+def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Discriminator]:
     """Networks with the initial weights of a seed, the same on every process.
 
     Raises:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainer.augment import Augment, unchanged
+from trainer.compilation import uncompiled
 from trainer.distributed import Distributed
 from trainer.losses import AdversarialLoss, gradient_penalty
 from trainer.randomness import normal
@@ -118,7 +119,7 @@ def discriminator_step(
         elif method.mismatch == "real":  # (x, ŷ), as its text has it: x's features serve twice
             labels, known = [y, y, wrong_y], [k, k, wrong_k]
             rows = torch.arange(3 * len(x), device=x.device) % (2 * len(x))
-        with env.autocast(enabled=not penalise):
+        with env.autocast(enabled=not penalise), uncompiled(penalise):  # which has no second derivative otherwise
             scores = d.wrapped(pictures, torch.cat(labels), torch.cat(known), rows)
         d.module.eval()  # spectral norms are followed once a step, by its first forward, and stand for the rest of it
         logits, classes = apart(scores.to(x.dtype))

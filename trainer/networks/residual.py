@@ -18,6 +18,24 @@ from trainer.networks.discriminator import Discriminator
 _SLOPE = 0.2
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Twice the size by bilinear interpolation, (B, C, s, s) -> (B, C, 2s, 2s).
+
+    Compiled, it is written out: a new row lies a quarter of the way from an old one to a neighbour, and so do columns.
+    The interpolation's own backward scatters, and torch 2.13 compiles what follows a scatter into wrong gradients.
+    """
+    if not torch.compiler.is_dynamo_compiling():
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    for side in (2, 3):
+        rows = x.shape[side]
+        first, last = x.narrow(side, 0, 1), x.narrow(side, rows - 1, 1)
+        before = torch.cat([first, x.narrow(side, 0, rows - 1)], side)
+        after = torch.cat([x.narrow(side, 1, rows - 1), last], side)
+        pair = [torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)]
+        x = torch.stack(pair, side + 1).flatten(side, side + 1)
+    return x
+
+
 class ResidualBlock(nn.Module):
     """x + conv(act(conv(act(x)))), the identity at the start.
 
@@ -87,8 +105,7 @@ class ResidualGenerator(nn.Module):
         weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
         x = self.blocks[0](self.basis * weights[:, :, None, None])
         for widen, block in zip(self.widen, self.blocks[1:], strict=True):
-            x = F.interpolate(widen(x), scale_factor=2, mode="bilinear", align_corners=False)
-            x = block(x)
+            x = block(doubled(widen(x)))
         x = self.to_picture(x)
         return x.tanh() if self.bounded else x
 
