@@ -1,6 +1,6 @@
 """Our training step against the article's training loop as published, on the article's networks.
 
-    python benchmarks/article_step.py [--pairs 5] [--seconds 300] [--json FILE]
+    python benchmarks/article_step.py [--pairs 5] [--seconds 300] [--compile] [--json FILE]
 
 Both sides run in turns on the same pictures, so that a machine that slows down does so to both; each in a process of
 its own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. The last line is the
@@ -50,6 +50,7 @@ class BenchmarkOptions:
     batch: int = option(16, "images a step", minimum=1)
     mismatch: str = option("real", "our part three", choices=("real", "generated"))
     mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
+    compile: bool = option(False, "compile our networks; theirs stay as published")
     json: Path | None = option(None, "write the figures to this file too")
 
 
@@ -146,7 +147,8 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
         images: uint8 (B, 3, 96, 96), as the stream gives them.
         y: their labels (B, 32).
     """
-    chosen = config.load(["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch])
+    words = ["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch]
+    chosen = config.load([*words, "--compile", str(asked.compile)])
     state = TrainingState(chosen, architecture_of(chosen, SIZE, WIDTHS), env)
     known = torch.ones(asked.batch, len(WIDTHS))
     wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
@@ -247,6 +249,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, object]:
         "seconds": taken,
         "batch": asked.batch,
         "mismatch": asked.mismatch,
+        "compile": asked.compile,
         "machine": machine,
         "torch": torch.__version__,
         "version": shards.__version__,
