@@ -125,6 +125,17 @@ def test_a_run_is_shown_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "first").iterdir() if p.name.startswith(".")] == []
 
 
+def test_exhibits_are_shown_if_there_are_any(tmp_path: Path) -> None:
+    run = full_run(tmp_path / "run")
+    assert "What labels and noise do" not in written(run).texts["h2"]
+    picture(run / "exhibits" / "noise.png", ["blue hair"])
+    (run / "exhibits" / "<b>.png").write_bytes(b"no picture")
+    page = written(run)
+    assert "What labels and noise do" in page.texts["h2"] and "<b>.png is damaged." in page.texts["p"]
+    shown = next(image for image in page.all("img") if image["alt"] == "Generated pictures: noise; rows: blue hair")
+    assert shown["src"].startswith("data:image/jpeg")
+
+
 def test_everything_shown_is_escaped(tmp_path: Path) -> None:
     run = full_run(tmp_path / "<script>alert('run')<", name=NASTY)
     (run / "config.yaml").write_text(yaml.safe_dump({NASTY: NASTY, "nested": {"a<b": [NASTY, None]}, "preset": NASTY}))

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
     "sample": ("draw pictures by words from a trained run", "trainer.sample:main"),
     "judge": ("say how well a classifier of a data set's labels sees each attribute", "trainer.judge_table:main"),
+    "exhibits": ("draw what labels and noise do", "trainer.exhibits:main"),
     "report": ("write a run's report.html anew", "trainer.report:main"),
     "demo": ("faces, pack, train, sample: the whole way on a small example", "trainer.demo:main"),
 }

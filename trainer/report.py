@@ -23,7 +23,7 @@ from trainer import metrics_log
 from trainer.curves import Curve, chart, curves, escape, readable, short
 
 _STRIP = 12  # pictures in the strip over time
-_THUMBNAIL = 420  # pixels
+_THUMBNAIL, _EXHIBIT = 420, 1100  # pixels of their width, at most
 _LARGEST_PNG = 6 << 20  # bytes; a larger grid is shown smaller
 
 
@@ -129,6 +129,7 @@ def _page(run: Path) -> str:
     seen = int(max([last_row.get(metrics_log.CLOCK, 0), *(grid.images_seen for grid in grids)]))
     sections = [
         ("Samples", _samples_section(grids)),
+        ("What labels and noise do", _exhibits_section(run / "exhibits")),
         ("Curves", _curves_section(found)),
         ("Values", _values_section(found)),
         ("Options", note or _options_section(config)),
@@ -136,6 +137,7 @@ def _page(run: Path) -> str:
     body = "".join(
         f'<section aria-labelledby="s{i}"><h2 id="s{i}">{title}</h2>{content}</section>\n'
         for i, (title, content) in enumerate(sections)
+        if content
     )
     return _DOCUMENT.format(name=escape(name), style=_STYLE, facts=_facts(run, config, found, seen), body=body)
 
@@ -206,14 +208,26 @@ def _samples_section(grids: Sequence[Sample]) -> str:
     return f'<div class="newest">{large}</div>' + (over_time if small else "")
 
 
+def _exhibits_section(folder: Path) -> str:
+    """What `trainer exhibits` drew; nothing if it did not."""
+    paths = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+    figures = "".join(_picture(path, _EXHIBIT, path.stem, f"Generated pictures: {path.stem}") for path in paths)
+    return f'<div class="newest">{figures}</div>' if figures else ""
+
+
 def _figure(grid: Sample, width: int | None) -> str:
-    """One grid with its caption; width and height are given, so that the page does not jump while it opens."""
-    shown = _embedded(grid.path, width)
-    label = f"{short(grid.images_seen)} images seen"
+    """One grid with its caption."""
+    seen = grid.images_seen
+    return _picture(grid.path, width, f"{short(seen)} images seen", f"Generated pictures after {seen:,} images")
+
+
+def _picture(path: Path, width: int | None, label: str, alt: str) -> str:
+    """One picture; width and height are given, so that the page does not jump while it opens."""
+    shown = _embedded(path, width)
     if shown is None:
-        return f"<figure><p>{escape(grid.path.name)} is damaged.</p></figure>"
+        return f"<figure><p>{escape(path.name)} is damaged.</p></figure>"
     url, across, down, caption = shown
-    alt = f"Generated pictures after {grid.images_seen:,} images" + (f"; {caption}" if caption else "")
+    alt += f"; {caption}" if caption else ""
     return (
         f'<figure><img src="{url}" width="{across}" height="{down}" alt="{escape(alt)}">'
         f"<figcaption>{escape(label)}</figcaption></figure>"
