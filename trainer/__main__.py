@@ -13,6 +13,7 @@ COMMANDS = {
     "sample": ("draw pictures by words from a trained run", "trainer.sample:main"),
     "judge": ("say how well a classifier of a data set's labels sees each attribute", "trainer.judge_table:main"),
     "exhibits": ("draw what labels and noise do", "trainer.exhibits:main"),
+    "compare": ("set runs side by side: options, metrics, evaluations, curves", "trainer.compare:main"),
     "report": ("write a run's report.html anew", "trainer.report:main"),
     "demo": ("faces, pack, train, sample: the whole way on a small example", "trainer.demo:main"),
 }

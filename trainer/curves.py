@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainer.metrics_log import CLOCK
@@ -114,7 +114,7 @@ def chart(key: str, curve: Curve, number: int) -> str:
     """One curve as SVG: a band from the least to the greatest value, and the smoothed mean."""
     smooth = curve.smooth()
     left, right = curve.x[0], max(curve.x[-1], curve.x[0] + 1)
-    bottom, top = _range(curve)
+    bottom, top = framed(curve.mean, min(curve.low), max(curve.high))
 
     def across(value: float) -> str:
         return f"{_LEFT + (value - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT):.1f}"
@@ -149,10 +149,9 @@ def chart(key: str, curve: Curve, number: int) -> str:
     )
 
 
-def _range(curve: Curve) -> tuple[float, float]:
-    """The values to frame: all of them, unless a few outliers would press the rest flat."""
-    low, high = min(curve.low), max(curve.high)
-    ordered = sorted(curve.mean)
+def framed(values: Sequence[float], low: float, high: float) -> tuple[float, float]:
+    """The range to frame: from low to high, unless a few outliers among the values would press the rest flat."""
+    ordered = sorted(values)
     near_low, near_high = ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
     room = 2 * (near_high - near_low)
     if room > 0:

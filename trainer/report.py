@@ -21,6 +21,7 @@ from shards.files import write_bytes
 from shards.options import argument, parse
 from trainer import metrics_log
 from trainer.curves import Curve, chart, curves, escape, readable, short
+from trainer.page import page, table
 
 _STRIP = 12  # pictures in the strip over time
 _THUMBNAIL, _EXHIBIT = 420, 1100  # pixels of their width, at most
@@ -134,12 +135,7 @@ def _page(run: Path) -> str:
         ("Values", _values_section(found)),
         ("Options", note or _options_section(config)),
     ]
-    body = "".join(
-        f'<section aria-labelledby="s{i}"><h2 id="s{i}">{title}</h2>{content}</section>\n'
-        for i, (title, content) in enumerate(sections)
-        if content
-    )
-    return _DOCUMENT.format(name=escape(name), style=_STYLE, facts=_facts(run, config, found, seen), body=body)
+    return page(name, _facts(run, config, found, seen), sections)
 
 
 def _config(path: Path) -> tuple[dict[str, Any], str]:
@@ -163,7 +159,7 @@ def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], seen: int) -> str:
+def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], seen: int) -> list[tuple[str, str]]:
     total = config.get("total_images")
     progress = f"{seen:,}"
     if isinstance(total, int) and total > 0:
@@ -177,9 +173,9 @@ def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], see
     if (times := [p.stat().st_mtime for p in (run / "config.yaml", run / "metrics.jsonl") if p.exists()])[1:]:
         facts.append(("Last row", datetime.fromtimestamp(times[1]).astimezone().strftime("%Y-%m-%d %H:%M %Z")))
     if config.get("preset"):
-        facts.append(("Preset", config["preset"]))
+        facts.append(("Preset", str(config["preset"])))
     facts.append(("Written by", f"cgan-trainer {shards.__version__}" + (f" ({commit})" if commit else "")))
-    return "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>" for term, value in facts)
+    return facts
 
 
 def _seconds(speed: Curve) -> float:
@@ -223,10 +219,10 @@ def _figure(grid: Sample, width: int | None) -> str:
 
 def _picture(path: Path, width: int | None, label: str, alt: str) -> str:
     """One picture; width and height are given, so that the page does not jump while it opens."""
-    shown = _embedded(path, width)
-    if shown is None:
+    embedded = _embedded(path, width)
+    if embedded is None:
         return f"<figure><p>{escape(path.name)} is damaged.</p></figure>"
-    url, across, down, caption = shown
+    url, across, down, caption = embedded
     alt += f"; {caption}" if caption else ""
     return (
         f'<figure><img src="{url}" width="{across}" height="{down}" alt="{escape(alt)}">'
@@ -258,89 +254,21 @@ def _values_section(found: Mapping[str, Curve]) -> str:
         drawn = [readable(v) for v in (curve.smooth()[-1], min(curve.low), max(curve.high))] if curve.x else [""] * 3
         cells = [readable(curve.last) if math.isfinite(curve.last) else "not finite", *drawn, f"{curve.not_finite:,}"]
         rows.append(f'<tr><th scope="row">{escape(key)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
-    return _table("values", head, "".join(rows))
+    return table("values", head, "".join(rows))
 
 
 def _options_section(config: Mapping[str, Any]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td><code>{escape(_shown(value))}</code></td></tr>'
+        f'<tr><th scope="row">{escape(key)}</th><td><code>{escape(shown(value))}</code></td></tr>'
         for key, value in config.items()
     )
-    return _table("options", '<th scope="col">Option</th><th scope="col">Value</th>', rows)
+    return table("options", '<th scope="col">Option</th><th scope="col">Value</th>', rows)
 
 
-def _table(kind: str, head: str, rows: str) -> str:
-    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """An option's value as people read it."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "none"
+        return ", ".join(map(shown, value)) or "none"
     if value is None:
         return "none"
     return str(value) if not isinstance(value, bool) else "yes" if value else "no"
-
-
-_STYLE = """
-:root{color-scheme:light dark;--paper:#fafafa;--card:#fff;--ink:#1d2129;--dim:#626a78;--line:#e1e4ea;
---curve:#2b5fc4;--band:#b9cdf2}
-@media (prefers-color-scheme:dark){:root{--paper:#14161b;--card:#1d2027;--ink:#e6e8ec;--dim:#9aa3b2;--line:#313742;
---curve:#7fa9ff;--band:#2f4675}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:24px 20px 48px;max-width:1320px;background:var(--paper);color:var(--ink);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-h1{margin:0 0 12px;font-size:26px;line-height:1.2;overflow-wrap:anywhere}
-h2{margin:36px 0 12px;font-size:19px}
-h3{margin:20px 0 8px;font-size:14px;font-weight:600;color:var(--dim)}
-dl{display:flex;flex-wrap:wrap;gap:10px 32px;margin:0}
-dt{font-size:12px;color:var(--dim)}
-dd{margin:0;font-weight:600;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
-figure{margin:0;padding:10px;background:var(--card);border:1px solid var(--line);border-radius:8px}
-figcaption{font-size:13px;color:var(--dim)}
-img{display:block;max-width:100%;height:auto;border-radius:4px}
-.newest{display:flex;flex-wrap:wrap;gap:14px}
-.newest figcaption,.strip figcaption{margin-top:6px}
-.strip{display:flex;gap:12px;overflow-x:auto;padding-bottom:8px}
-.strip figure{flex:0 0 260px}
-.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,380px),1fr));gap:14px}
-.curves figcaption{display:flex;justify-content:space-between;gap:12px;margin-bottom:4px}
-.curves span{overflow-wrap:anywhere}
-.curves b,td{font-variant-numeric:tabular-nums}
-.curves b{color:var(--ink)}
-svg{display:block;width:100%;height:auto}
-svg text{font-size:11.5px;fill:var(--dim)}
-.x{text-anchor:middle}
-.y{text-anchor:end;dominant-baseline:middle}
-.grid{stroke:var(--line)}
-.band{fill:var(--band);stroke:var(--band);stroke-linejoin:round;fill-opacity:.55;stroke-opacity:.8}
-.mean{fill:none;stroke:var(--curve);stroke-width:2;stroke-linejoin:round}
-.end{fill:var(--curve)}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:14px}
-th,td{padding:4px 20px 4px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-thead th{font-size:12px;font-weight:600;color:var(--dim)}
-tbody th{font-weight:400}
-.values td,.values thead th+th{text-align:right}
-.options td{overflow-wrap:anywhere}
-code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-@media (max-width:600px){
-body{padding:16px 12px 32px}h1{font-size:22px}.strip figure{flex-basis:210px}th,td{padding-right:12px}}
-"""
-
-# The policy is a second wall behind the escaping: nothing is fetched, no script runs.
-_DOCUMENT = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}</title>
-<style>{style}</style>
-</head>
-<body>
-<header><h1>{name}</h1><dl>{facts}</dl></header>
-<main>
-{body}</main>
-</body>
-</html>
-"""
