@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
     "sample": ("draw pictures by words from a trained run", "trainer.sample:main"),
     "judge": ("say how well a classifier of a data set's labels sees each attribute", "trainer.judge_table:main"),
+    "evaluate": ("measure how good pictures are, and whether they show their labels", "trainer.evaluate:main"),
     "exhibits": ("draw what labels and noise do", "trainer.exhibits:main"),
     "compare": ("set runs side by side: options, metrics, evaluations, curves", "trainer.compare:main"),
     "report": ("write a run's report.html anew", "trainer.report:main"),

@@ -19,7 +19,7 @@ import shards
 from shards.errors import UserError
 from shards.files import write_bytes
 from shards.options import argument, parse
-from trainer import metrics_log
+from trainer import evaluation_table, evaluations, metrics_log
 from trainer.curves import Curve, chart, curves, escape, readable, short
 from trainer.page import page, table
 
@@ -130,6 +130,7 @@ def _page(run: Path) -> str:
     seen = int(max([last_row.get(metrics_log.CLOCK, 0), *(grid.images_seen for grid in grids)]))
     sections = [
         ("Samples", _samples_section(grids)),
+        ("Evaluation", _evaluation_section(run)),
         ("What labels and noise do", _exhibits_section(run / "exhibits")),
         ("Curves", _curves_section(found)),
         ("Values", _values_section(found)),
@@ -202,6 +203,37 @@ def _samples_section(grids: Sequence[Sample]) -> str:
         f'<h3>Over time</h3><div class="strip" role="region" aria-label="Samples over time" tabindex="0">{small}</div>'
     )
     return f'<div class="newest">{large}</div>' + (over_time if small else "")
+
+
+def _evaluation_section(run: Path) -> str:
+    """The newest evaluation, if there is one: its figures, what a reader must know of them, and its pictures."""
+    try:
+        newest = evaluations.newest(run)
+    except UserError as error:
+        return f"<p>{escape(error)}</p>"
+    if newest is None:
+        return ""
+    seen, entry = newest
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("Figure", "Generated", "Real", "Meaning"))
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row.name)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in evaluation_table.rows(entry)
+    )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in entry.get("notes", []))
+    heading = f"<p>{escape(evaluation_table.heading(seen, entry))}</p>"
+    paths = [run / "evaluation" / Path(name).name for name in entry.get("pictures", [])]
+    figures = "".join(
+        _picture(path, _EXHIBIT, _PICTURES.get(path.stem.split("-")[-1], path.stem), path.stem) for path in paths
+    )
+    return heading + table("options", head, rows) + notes + (f'<div class="newest">{figures}</div>' if figures else "")
+
+
+_PICTURES = {
+    "worst": "What fails most: pictures that should show these values and do not",
+    "nearest": "Nearest to training pictures: is it the same picture?",
+}
 
 
 def _exhibits_section(folder: Path) -> str:

