@@ -241,14 +241,15 @@ class Cluster:
         return found
 
     @contextlib.contextmanager
-    def suspended(self, job: str) -> Iterator[None]:
+    def suspended(self, job: str) -> Iterator[list[psutil.Process]]:
         """A job's trainers stand still while the context is open; signals wait for them."""
+        ranks = list(self.ranks(job).values())
         with contextlib.ExitStack() as waking:
-            for process in self.ranks(job).values():
+            for process in ranks:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.suspend()
                 waking.callback(_wake, process)
-            yield
+            yield ranks
 
     # -------------------------------------------------------- commands
 
@@ -279,6 +280,15 @@ class Cluster:
         """Wait until a job is in one of the states, and return it."""
         self.until(lambda: self.field(job, "JobState") in states, seconds, f"job {job} is not {'/'.join(states)}")
         return self.field(job, "JobState")
+
+
+def signalled(process: psutil.Process) -> bool:
+    """Whether a signal waits for a suspended process (or it is gone)."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return True
+    return any(int(mask, 16) for mask in re.findall(r"(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status))
 
 
 def _wake(process: psutil.Process) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from launching import TINY, assert_same_run, checkpoints, make_dataset, train
-from slurm_cluster import Cluster, cluster
+from slurm_cluster import Cluster, cluster, signalled
 
 from shards.index import Dataset
 from shards.pack import Pack, pack
@@ -107,10 +107,11 @@ def test_warned_of_the_time_limit_it_saves_and_goes_on_as_if_unbroken(
 ) -> None:
     """The real warning, which SLURM sends up to half a minute early; until then the ranks are suspended."""
     options = "--log-with wandb --wandb-mode offline"
-    job = submit(cluster, tmp_path, data, "--time", "1", "--warn", "30", more=options)
+    job = submit(cluster, tmp_path, data, "--time", "2", "--warn", "60", more=options)
+    began = time.monotonic()
     job.wait("training from 0")
-    with cluster.suspended(job.number):
-        time.sleep(31)
+    with cluster.suspended(job.number) as ranks:  # on a slow machine the warning was there before
+        cluster.until(lambda: all(signalled(rank) for rank in ranks) or time.monotonic() > began + 61)
     job.wait("queueing it again")
     assert job.ends("COMPLETED") and (restarts := job.restarts()) >= 1
     assert len(re.findall(r"try \d on", job.output)) == restarts + 1, "all tries write one log"
