@@ -148,7 +148,8 @@ def test_memory_stays_over_two_thousand_steps(tmp_path: Path) -> None:
     _, figures = run("step.py", words, tmp_path)
     assert figures["presets"] == {}
     growth = figures["growth"]["smoke"]
-    assert growth["steps"] >= 400, "this machine is too slow to tell"
+    if growth["steps"] < 400:
+        pytest.skip(f"{growth['steps']} steps in its time: this machine is too slow, or too busy, to tell")
     assert growth["megabytes"] < 10
 
 
