@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,41 @@ def save(run: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[str, T
 
 
 def prune(run: Path, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints, and what an interrupted save left behind."""
+    """Remove all but the newest ``keep`` checkpoints and the best, and what an interrupted save left behind."""
+    marked = read_best(run)
     for old in _directories(run)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if marked is None or old != directory(run, marked.images_seen):
+            shutil.rmtree(old, ignore_errors=True)
     for partial in (run / "checkpoints").glob(".*.partial"):
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which checkpoint is the best so far, and by what."""
+
+    images_seen: int
+    metric: str
+    value: float
+
+
+def mark_best(run: Path, best: Best) -> None:
+    """Keep a checkpoint, which must be there, as the best: it is never pruned, and the one before it no longer spared.
+
+    Raises:
+        Failure: the disk refuses.
+    """
+    write_json(run / "checkpoints" / "best.json", asdict(best))
+
+
+def read_best(run: Path) -> Best | None:
+    """The checkpoint that is marked as the best; None if none is, or it is gone."""
+    try:
+        content = json.loads((run / "checkpoints" / "best.json").read_text())
+        best = Best(int(content["images_seen"]), str(content["metric"]), float(content["value"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return best if directory(run, best.images_seen).is_dir() else None
 
 
 def newest(run: Path) -> tuple[Saved | None, list[str]]:
@@ -129,13 +159,17 @@ def read(path: Path) -> Saved:
 
 
 def find(run: Path, which: str | None = None) -> Saved:
-    """A run's newest whole checkpoint, or the one of ``which`` images seen.
+    """A run's newest whole checkpoint, or the one of ``which`` images seen, or the "best".
 
     Raises:
         UserError: there is none.
     """
     if not (run / "checkpoints").is_dir():
         raise UserError(f"{run} is no run: it has no checkpoints folder; train one with --run {run}")
+    if which == "best":
+        if (best := read_best(run)) is None:
+            raise UserError(f"{run} has no best checkpoint: it takes --evaluate-every in training to find one")
+        return read(directory(run, best.images_seen))
     if which is not None:
         if not re.fullmatch("[0-9]+", which) or not directory(run, int(which)).is_dir():
             names = [p.name.lstrip("0") or "0" for p in _directories(run)]

@@ -27,7 +27,7 @@ from trainer.schedules import SHAPES
 MAY_CHANGE = frozenset(
     "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
     "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run "
-    "cache cache_limit damaged_limit skip_limit compile".split()
+    "cache cache_limit damaged_limit skip_limit compile evaluate_every best_by".split()
 )
 
 
@@ -71,6 +71,12 @@ class Config:
     grid_every: int = option(20_000, "images between two picture grids", minimum=1)
     checkpoint_every: int = option(20_000, "images between two checkpoints", minimum=1)
     keep: int = option(3, "checkpoints to keep, the newest ones", minimum=1)
+    evaluate_every: int | None = option(
+        None, "images between two small evaluations by a judge of the labels; none if not given", minimum=1
+    )
+    best_by: str = option(
+        "fidelity", "what of them decides which checkpoint is kept as the best", choices=("fidelity", "kid")
+    )
     seed: int = option(0, "decides sample order, weights and noise", minimum=0, maximum=2**63 - 1)
     # networks
     family: str = option("residual", "networks", choices=("residual", "r3gan", "article"))

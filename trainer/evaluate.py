@@ -55,7 +55,7 @@ class EvaluateOptions:
     run: Path = argument("directory of a run")
     count: int = option(5000, "pictures to draw", minimum=16)
     metrics: tuple[str, ...] = option((), "some of these; all that the data allow if not given", choices=METRICS)
-    checkpoint: str | None = option(None, "images seen of the checkpoint to evaluate; the newest if not given")
+    checkpoint: str | None = option(None, "images seen of the checkpoint to evaluate, or best; the newest if not given")
     seed: int = option(0, "decides labels, noise and which real pictures are compared with", minimum=0)
     extractor: str = option(
         "auto",

@@ -57,7 +57,7 @@ class ExhibitsOptions:
         (), "attributes to set against each other, by their names; those with the most values if not given"
     )
     seed: int = option(0, "decides the noise and the labels that are shown", minimum=0)
-    checkpoint: str | None = option(None, "images seen of the checkpoint to draw from; the newest if not given")
+    checkpoint: str | None = option(None, "images seen of the checkpoint to take, or best; the newest if not given")
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:

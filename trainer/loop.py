@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from shards.index import Dataset
 from shards.stream import Batch, Stream, batches
 from trainer import signals, tracking
 from trainer.checkpoint import Saved, find
+from trainer.checkup import Checkup
 from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.rundir import RunDirectory
@@ -51,6 +53,7 @@ def train(config: Config) -> None:
         if config.dry_run:
             return _describe(config, stream, state, env)
 
+        checkup = Checkup(config, dataset, env) if config.evaluate_every is not None else None
         entered = env.first(lambda: _enter_run(run, config, dataset, exits))
         saved, weights = env.tell(entered or (None, None))
         if saved is not None:
@@ -69,7 +72,7 @@ def train(config: Config) -> None:
         seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
         start = state.images_seen // config.batch
         incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
-        iterate(config, env, state, incoming, run, seen, len(dataset))
+        iterate(config, env, state, incoming, run, seen, len(dataset), checkup)
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,13 @@ def iterate(
     run: RunDirectory,
     seen: Seen | None,
     samples: int = 0,
+    checkup: Checkup | None = None,
 ) -> None:
     """Step through batches until the run has seen its images or is asked to stop, and fire what is due.
 
     Args:
         samples: in the data set, for the share of damaged ones.
+        checkup: evaluates now and then; None: nothing does.
     """
     last_save, complaint, skipped = state.images_seen, "", state.guard.skipped
     cycle = config.batch * config.d_steps  # its last step updates G too, and so has all there is to log
@@ -109,17 +114,19 @@ def iterate(
         complaint = complaint or batch.complaint
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due.at_last(cycle)(config.log_every)
+        evaluating = checkup is not None and config.evaluate_every is not None and due(config.evaluate_every)
+        saving = evaluating or due(config.checkpoint_every)  # the best is saved when it is found
         scalars = state.step(batch)
         # What rank 0 cannot record ends all processes as a signal does: together, and saved.
         asked = signals.request() is not None or (seen is not None and seen.trouble is not None)
         news = env.count(asked, batch.damaged)
-        if measure or news[0] or due(config.checkpoint_every):  # what is logged or saved is counted to the last image
+        if measure or news[0] or saving:  # what is logged or saved is counted to the last image
             news = [a + b for a, b in zip(news, env.settle(len(news)), strict=True)]
         state.damaged += news[1]
         broken = state.damaged > config.damaged_limit * max(state.images_seen, samples)
         stopping = news[0] > 0 or broken
         values: dict[str, float] = {}
-        if measure or due(config.checkpoint_every):
+        if measure or saving:
             state.guard.settle()
         if state.guard.in_a_row > config.skip_limit:
             raise _broken(", ".join(state.guard.terms), state.images_seen, last_save)
@@ -133,11 +140,21 @@ def iterate(
             values = with_ratio(env.totals(scalars)) | {"data/wrong_share": batch.wrong_count / config.batch}
             values |= {"data/damaged": float(state.damaged), "guard/skipped": float(state.guard.skipped)}
             values |= state.rates
+        best = False
+        if checkup is not None and evaluating:
+            started = time.monotonic()
+            figures = checkup.look(state)
+            best = checkup.is_best(figures, run)
+            values = values | figures
+            if seen is not None:
+                seen.spent_beside(time.monotonic() - started)
         if seen is not None:
             seen.advance(state.images_seen, config.batch, values)
-        if stopping or due(config.checkpoint_every):
+        if stopping or best or due(config.checkpoint_every):
             _save(env, state, run, config.keep, last_save)
             last_save = state.images_seen
+        if checkup is not None and best:
+            checkup.mark(values, state, run)
         if seen is not None and due(config.grid_every):
             seen.grid(state)
         if broken:

@@ -47,7 +47,7 @@ class SampleOptions:
     out: Path | None = option(
         None, "a .png file (a grid) or a folder/ (single pictures and a tags.csv); RUN/sample.png if not given"
     )
-    checkpoint: str | None = option(None, "images seen of the checkpoint to draw from; the newest if not given")
+    checkpoint: str | None = option(None, "images seen of the checkpoint to take, or best; the newest if not given")
     columns: int = option(8, "pictures a row of a one-phrase grid", minimum=1)
     text_encoder: str | None = option(
         None, "where the folder of the captions' text encoder is now; left out: where it was when the data were packed"

@@ -93,6 +93,10 @@ class Seen:
         if self.trouble is not None:
             raise self.trouble
 
+    def spent_beside(self, seconds: float) -> None:
+        """Leave a time out of the next logged speed."""
+        self._seconds_beside += seconds
+
     def advance(self, images_seen: int, images: int, values: Mapping[str, float]) -> None:
         """Move the progress bar; record one line of metrics, everywhere, if there are values."""
         self.bar.update(images)
@@ -131,7 +135,7 @@ class Seen:
             grids.save(grids.grid(pictures, _COLUMNS, row_titles=self.titles), path, captions=self.titles)
             self.trackers.log_grid(state.images_seen, path, self.titles)
             write_report(self.run.path)
-        self._seconds_beside += time.monotonic() - start
+        self.spent_beside(time.monotonic() - start)
 
     @contextlib.contextmanager
     def _warned(self) -> Iterator[None]:

@@ -1,0 +1,82 @@
+"""A small evaluation during training: do pictures show their labels, and how far are they from real ones?
+
+The same labels and noises each time, drawn by the averaged generator, so that figures of one run compare. Nothing of
+the training is touched: draws are keyed, no gradient is recorded, and networks that learn are not asked.
+"""
+
+from __future__ import annotations
+
+import math
+
+from shards.index import Dataset
+from trainer import checkpoint
+from trainer.checkpoint import Best
+from trainer.config import Config
+from trainer.distributed import Distributed
+from trainer.draw import sample_labels
+from trainer.evaluate import of_judge
+from trainer.examine import examine
+from trainer.figures import Findings, obedience
+from trainer.judge import judge_of
+from trainer.metrics.distances import kernel
+from trainer.metrics.fidelity import fidelity
+from trainer.metrics.realstats import real_features
+from trainer.rundir import RunDirectory
+from trainer.state import TrainingState
+
+COUNT = 512  # pictures
+PREFIX = "evaluate/"
+
+
+class Checkup:
+    """Evaluates a training now and then; the same calls on every process.
+
+    Making it trains the judge, if it is not in the cache (`python -m trainer judge` puts it there before a large job).
+
+    Raises:
+        UserError: no attribute of the data set can be judged, or it has too few pictures.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, env: Distributed) -> None:
+        self.config, self.env = config, env
+        device = str(env.device)
+        self.judge = env.first(lambda: judge_of(dataset, device=device)) or judge_of(
+            dataset, device=device, progress=False
+        )
+        self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
+        count = min(COUNT, len(dataset))
+        self.real = env.first(lambda: real_features(dataset, of_judge(self.judge), count, config.seed))
+
+    def look(self, state: TrainingState) -> dict[str, float]:
+        """Figures of the averaged generator, by the names that they are logged under."""
+        judge, seed = self.judge, self.config.seed
+        drawn = (state.ema.module, self.config.noise_size, self.labels, seed, "noise of a checkup")
+        features, logits = examine(
+            self.env, *drawn, lambda pictures: (judge.features(pictures), judge.logits(pictures))
+        )
+
+        def figures() -> dict[str, float]:
+            found = Findings()
+            obedience(fidelity(judge.schema, logits, *self.labels, real=judge.real), judge.real, found)
+            assert self.real is not None
+            found.add("kid", kernel(self.real.features, features).mean)
+            return {PREFIX + name: value for name, value in found.figures.items()}
+
+        return self.env.tell(self.env.first(figures)) or {}
+
+    def is_best(self, values: dict[str, float], run: RunDirectory) -> bool:
+        """Whether a checkpoint with these figures would be the best so far; the same on every process."""
+        value = values.get(PREFIX + self.config.best_by, math.nan)
+        before = checkpoint.read_best(run.path) if self.env.is_first else None
+        better = before is None or before.metric != self.config.best_by or _better(value, before)
+        return self.env.tell(math.isfinite(value) and better)
+
+    def mark(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> None:
+        """Keep the checkpoint of this moment, which has been saved, as the best."""
+        metric = self.config.best_by
+        best = Best(state.images_seen, metric, values[PREFIX + metric])
+        self.env.first(lambda: checkpoint.mark_best(run.path, best))
+
+
+def _better(value: float, before: Best) -> bool:
+    return value < before.value if before.metric == "kid" else value > before.value
