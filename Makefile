@@ -35,8 +35,8 @@ format: $(INSTALLED) ## let ruff put the sources in order
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(INSTALLED) ## the benchmarks, each against its rival, in one run
-	@for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(RUN) "$$benchmark" $(ARGS) || exit 1; done
+bench: $(INSTALLED) ## the benchmarks, each against its rival, in one run (the open questions take hours: not here)
+	@for benchmark in $(filter-out benchmarks/open_questions.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(RUN) "$$benchmark" $(ARGS) || exit 1; done
 
 environment: $(INSTALLED) ## only make .venv and install into it
 

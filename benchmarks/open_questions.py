@@ -9,6 +9,7 @@ after an interruption, and more seeds or images add to what was measured.
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -17,16 +18,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 # Run as a file, Python looks for modules beside the file and not in the repository.
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import question_data
+from questions import data, figures, judging, plot
 
+import shards
 from shards import options
 from shards.errors import Failure, UserError, exit_status
+from shards.files import write_bytes, write_json
+from shards.index import Dataset
 from shards.options import option
 from trainer.checkpoint import find
+
+MAIN = Path(__file__).resolve().parent.parent / "trainer" / "main.py"
 
 
 @dataclass(frozen=True)
@@ -34,38 +41,57 @@ class Variant:
     """One way of doing it: what the runs that try it have in common.
 
     Attributes:
-        says: what is different, for tables and plots.
-        words: options that are added to those of all runs.
-        data: the data set to train on, a name of `question_data.DATA_SETS`.
+        words: options, added to those that all runs have.
+        data: the data set to train on, a name of `questions.data.DATA_SETS`.
     """
 
-    says: str
     words: str = ""
     data: str = "labelled"
 
 
-BASE = "base"
-VARIANTS: dict[str, Variant] = {
-    BASE: Variant("preset faces32"),
-    "noise-8": Variant("noise of 8 numbers", "--noise-size 8"),
-    "noise-256": Variant("noise of 256 numbers", "--noise-size 256"),
-    "label-8": Variant("label embedding of 8 numbers", "--label-size 8"),
-    "label-256": Variant("label embedding of 256 numbers", "--label-size 256"),
-    "concatenation": Variant("concatenation", "--conditioning concatenation"),
-    "plane": Variant("plane", "--conditioning plane"),
-    "tenth-alone": Variant("a tenth labelled, the rest left out", "--unlabelled-share 0", data="tenth"),
-    "tenth": Variant("a tenth labelled, the rest kept as it comes", data="tenth"),
-    "tenth-quota": Variant("a tenth labelled, half of each batch", "--unlabelled-share 0.5", data="tenth"),
-    "half": Variant("each attribute known of half of the pictures", data="half"),
-    "any-wrong": Variant("one-hot words, wrong labels of other pictures", "--wrong sample"),
-    "captions": Variant("sentences through a text encoder", data="captions"),
-    "classifier": Variant("auxiliary classifier", "--conditioning classifier"),
+VARIANTS = {
+    "base": Variant(),
+    "noise-8": Variant("--noise-size 8"),
+    "noise-256": Variant("--noise-size 256"),
+    "label-8": Variant("--label-size 8"),
+    "label-256": Variant("--label-size 256"),
+    "concatenation": Variant("--conditioning concatenation"),
+    "plane": Variant("--conditioning plane"),
+    "tenth-alone": Variant("--unlabelled-share 0", data="tenth"),
+    "tenth": Variant(data="tenth"),
+    "tenth-quota": Variant("--unlabelled-share 0.5", data="tenth"),
+    "half": Variant(data="half"),
+    "any-wrong": Variant("--wrong sample"),
+    "captions": Variant(data="captions"),
+    "classifier": Variant("--conditioning classifier"),
 }
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "noise": (BASE, "noise-8", "noise-256", "label-8", "label-256"),
-    "conditioning": (BASE, "concatenation", "plane", "classifier"),
-    "unlabelled": (BASE, "tenth-alone", "tenth", "tenth-quota", "half"),
-    "language": (BASE, "any-wrong", "captions"),
+# Question -> the variants that answer it, by what they are called in its table and plot.
+QUESTIONS = {
+    "noise": {
+        "base": "noise 64, label 64",
+        "noise-8": "noise 8, label 64",
+        "noise-256": "noise 256, label 64",
+        "label-8": "noise 64, label 8",
+        "label-256": "noise 64, label 256",
+    },
+    "conditioning": {
+        "base": "projection",
+        "concatenation": "concatenation",
+        "plane": "plane",
+        "classifier": "auxiliary classifier",
+    },
+    "unlabelled": {
+        "base": "all labelled",
+        "half": "each attribute known of half of the pictures",
+        "tenth": "a tenth labelled, the others as they come",
+        "tenth-quota": "a tenth labelled, half of each batch",
+        "tenth-alone": "a tenth labelled, the others left out",
+    },
+    "language": {
+        "base": "one-hot words; a wrong label differs in one attribute",
+        "any-wrong": "one-hot words; a wrong label is another picture's",
+        "captions": "sentences; a wrong one is another picture's",
+    },
 }
 
 
@@ -82,6 +108,8 @@ class QuestionOptions:
     faces: int = option(6_000, "faces to draw for the data sets", minimum=400)
     size: int = option(32, "their side in pixels", minimum=16)
     preset: str = option("faces32", "what the runs have in common")
+    pictures: int = option(1_000, "pictures drawn of each checkpoint for the judge, two a label", minimum=2)
+    judge_only: bool = option(False, "train nothing; judge what is there")
     jobs: int = option(2, "runs at a time, each on one thread", minimum=1)
 
     def __post_init__(self) -> None:
@@ -122,7 +150,7 @@ def train(asked: QuestionOptions, name: str, seed: int) -> None:
     ]
     log = run.with_suffix(".log")
     with log.open("ab") as file:
-        command = [sys.executable, str(ROOT / "trainer" / "main.py"), *map(str, words)]
+        command = [sys.executable, str(MAIN), *map(str, words)]
         status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if status:
         raise Failure(f"{run.name}: the trainer ended with status {status}; see {log}")
@@ -148,11 +176,50 @@ def train_all(asked: QuestionOptions) -> None:
             pool.shutdown(cancel_futures=True)
 
 
+def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.Figures]:
+    """Have every checkpoint of every run that was asked for and is done judged; its figures are kept beside the run.
+
+    Returns:
+        (the runs of each variant, the judge's share right of real pictures by attribute).
+    """
+    labelled = Dataset.open(asked.out / "data" / "labelled")
+    captions = any(VARIANTS[name].data == "captions" for name in asked.variants)
+    examiner = judging.examiner(labelled, asked.pictures, captions=captions, cache=asked.out / "judge")
+    runs: dict[str, dict[int, figures.Run]] = {}
+    for name, seed in asked.runs:
+        run = asked.run(name, seed)
+        if images_seen(run) < asked.images:
+            print(f"{run.name} is not there, or has not come that far: left out", flush=True)
+            continue
+        kept = run.with_name(f"{run.name}.{asked.pictures}.json")
+        known = {int(seen): row for seen, row in json.loads(kept.read_text()).items()} if kept.exists() else {}
+        found = judging.examine(run, examiner, known)
+        print(f"judged {run.name}: {len(found)} checkpoints", flush=True)
+        write_json(kept, found)
+        runs.setdefault(name, {})[seed] = found
+    return dict(runs), examiner.own
+
+
+def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.Figures) -> None:
+    """Write the figures, and a plot a question; print a table a question."""
+    versions = {"version": shards.__version__, "commit": shards.revision(), "torch": torch.__version__}
+    found = {"judge on real pictures": own, "pictures": asked.pictures, "runs": runs}
+    write_json(asked.out / "results.json", {"benchmark": "open_questions", **versions, **found})
+    for question in asked.questions:
+        if variants := {title: runs[name] for name, title in QUESTIONS[question].items() if name in runs}:
+            print(f"\n{question}\n")
+            print("\n".join(figures.table(variants, own)))
+            svg = plot.plot(f"The question of {question}", variants, own)
+            write_bytes(asked.out / f"{question}.svg", svg.encode())
+
+
 def main(argv: Sequence[str]) -> None:
     """Make what is missing, train what is missing, judge, print."""
     asked = options.parse(QuestionOptions, argv, command="python benchmarks/open_questions.py")
-    question_data.make(asked.out / "data", asked.faces, asked.size, {VARIANTS[name].data for name in asked.variants})
-    train_all(asked)
+    if not asked.judge_only:
+        data.make(asked.out / "data", asked.faces, asked.size, {VARIANTS[name].data for name in asked.variants})
+        train_all(asked)
+    publish(asked, *judge_all(asked))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,12 @@ Row = list[str]  # id, tags, caption
 
 def sentences(tags: Sequence[str], forms: Sequence[str], purpose: str) -> list[str]:
     """Tags of faces, each like "blue hair, long hair, yellow eyes", in sentences whose forms are drawn by key."""
-    chosen = keyed.below(len(forms), keyed.bits(keyed.key(0, purpose), np.arange(len(tags), dtype=np.int64)))
+    draws = keyed.bits(keyed.key(0, purpose), np.arange(len(tags), dtype=np.int64))
+    chosen: list[int] = keyed.below(len(forms), draws).tolist()
     words = [[tag.split()[0] for tag in line.split(", ")] for line in tags]
     return [
         forms[form].format(hair=hair, length=length, eyes=eyes)
-        for form, (hair, length, eyes) in zip(chosen.tolist(), words, strict=True)
+        for form, (hair, length, eyes) in zip(chosen, words, strict=True)
     ]
 
 
@@ -59,21 +61,26 @@ def make(folder: Path, count: int, size: int, wanted: Collection[str]) -> None:
     if not drawn.exists():
         faces(Faces(out=drawn, count=count, size=size))
     for name, say in DATA_SETS.items():
-        out = folder / name
-        if (name == "labelled" or name in wanted) and not out.exists():
-            options = dict(_CAPTIONED if name == "captions" else {})
-            if name in ("tenth", "half"):  # the same words at the same places, though few pictures name them
-                options["schema"] = folder / "labelled" / "schema.yaml"
-            _pack(drawn, out, say(_read(drawn / "tags.csv")), size, options)
+        if (name == "labelled" or name in wanted) and not (folder / name).exists():
+            _pack(drawn, folder / name, say(_read(drawn / "tags.csv")), size)
 
 
-def _pack(drawn: Path, out: Path, table: list[Row], size: int, options: dict[str, object]) -> None:
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as source:
-        shutil.copytree(drawn / "images", Path(source, "images"), copy_function=os.link)
+def _pack(drawn: Path, out: Path, table: list[Row], size: int) -> None:
+    """Pack the pictures under a table; its captions are the labels if it has any."""
+    captioned = any(caption for _, _, caption in table)
+    labelled = out.with_name("labelled") / "schema.yaml"  # words at the same places, though few pictures name them
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        source = Path(folder)
+        shutil.copytree(drawn / "images", source / "images", copy_function=os.link)
         shutil.copy(drawn / "source.json", source)  # the licence
-        with Path(source, "tags.csv").open("w", newline="", encoding="utf-8") as file:
+        with (source / "tags.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([["id", "tags", "caption"], *table])
-        pack(Pack(src=Path(source), out=out, size=size, name="faces", **options))  # pyright: ignore[reportArgumentType]
+        asked = Pack(src=source, out=out, size=size, name="faces")
+        if captioned:
+            asked = replace(asked, labels="caption", text_encoder=ENCODER)
+        elif labelled.exists():
+            asked = replace(asked, schema=labelled)
+        pack(asked)
 
 
 def _read(path: Path) -> list[Row]:
@@ -110,7 +117,6 @@ def _captions(table: list[Row]) -> list[Row]:
     return [[name, tags, text] for (name, tags, _), text in zip(table, texts, strict=True)]
 
 
-_CAPTIONED = {"labels": "caption", "text_encoder": ENCODER}
 DATA_SETS: dict[str, Callable[[list[Row]], list[Row]]] = {
     "labelled": _all,
     "tenth": _tenth,

@@ -1,0 +1,1 @@
+"""What `open_questions.py` is made of: the data sets, the judging of runs, and the tables and plots."""

@@ -1,0 +1,144 @@
+"""What the pictures of a run are worth: whether they show what was asked for, and how different they are.
+
+Every checkpoint of every run is asked for the same labels, by noise drawn in the same way. The judge is trained on real
+pictures, and its own accuracy on held-out ones stands beside its figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import trainer.sample
+from questions.data import ENCODER, OTHER_SENTENCES, SENTENCES, sentences
+from questions.figures import OTHERWISE, RIGHT, VARIETY, Figures
+from shards import encoders, keyed
+from shards.index import Dataset
+from shards.stream import read_pixels
+from trainer.draw import Labels, sample_rows
+from trainer.judge import Judge, judge_of
+from trainer.metrics.fidelity import fidelity
+from trainer.sample import Sampler
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """The judge, and what it has pictures drawn for: two a label, whose distance is held against that of real ones.
+
+    Attributes:
+        labels: of ``2 n`` pictures, each twice in a row, as the labelled data has them.
+        real: mean of ‖a - b‖² over as many pairs of real pictures a, b of those labels; pixels in [0, 255].
+        phrasings: what they are asked by where labels are sentences, by the name of the figures; encoded.
+    """
+
+    judge: Judge
+    labels: Labels
+    real: float
+    phrasings: dict[str, Labels]
+
+    def examine(self, sampler: Sampler) -> Figures:
+        """Draw what is asked for, and judge it.
+
+        Returns:
+            "right: ATTRIBUTE", the share of pictures that show their label in it, for each; the same for the
+            other sentences, where labels are sentences; "variety", the ratio of root mean squared distances within
+            one label, drawn to real.
+        """
+        asked = self.phrasings if sampler.vocabulary.text is not None else {RIGHT: self.labels}
+        figures: Figures = {}
+        for name, labels in asked.items():
+            pictures = sampler.draw_labels(labels, seed=1)
+            found = fidelity(self.judge.schema, self.judge.logits(pictures), *self.labels)
+            figures |= {f"{name}: {a.name}": a.tally.share for a in found.attributes}
+            if name == RIGHT:
+                figures[VARIETY] = math.sqrt(_distance(pictures[::2], pictures[1::2]) / self.real)
+        return figures
+
+    @property
+    def own(self) -> Figures:
+        """The judge's share right of held-out real pictures, by attribute."""
+        return {a.name: a.tally.share for a in self.judge.real.attributes}
+
+
+def examiner(labelled: Dataset, count: int, *, captions: bool, cache: Path) -> Examiner:
+    """A judge of the labelled pictures, with ``count`` labels to ask for (half as many, each twice).
+
+    Args:
+        labelled: exclusive attributes, all known.
+        captions: whether sentences are to be asked for too, which takes the text encoder.
+        cache: folder for the judge, which is trained once.
+    """
+    rows, partners = pairs(np.asarray(labelled.labels), count // 2)
+    real = _distance(_read(labelled, rows), _read(labelled, partners))
+    twice = np.repeat(rows, 2)
+    labels = Labels(np.asarray(labelled.labels[twice], np.float32), np.asarray(labelled.known[twice], bool))
+    phrasings = dict(_phrasings(labelled, rows)) if captions else {}
+    return Examiner(judge_of(labelled, cache=cache), labels, real, phrasings)
+
+
+def _read(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """uint8 (n, S, S, 3): some pictures."""
+    pictures = np.empty((len(rows), dataset.size, dataset.size, 3), np.uint8)
+    for row, out in zip(rows.tolist(), pictures, strict=True):
+        read_pixels(dataset, row, out)
+    return pictures
+
+
+def pairs(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures, and another one of the same label for each; of labels that a single picture has there are none.
+
+    Args:
+        labels: (N, L).
+
+    Returns:
+        Two int64 (count,): numbers of pictures, drawn by key.
+    """
+    _, kind, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    kind = kind.reshape(-1)
+    several = np.flatnonzero(sizes[kind] > 1)
+    rows = several[sample_rows(len(several), count, 1, "what the judge asks for")]
+    draws = keyed.bits(keyed.key(1, "another picture of the label"), np.arange(count, dtype=np.int64))
+    partners = np.empty_like(rows)
+    for place, (row, draw) in enumerate(zip(rows, draws, strict=True)):
+        alike = np.flatnonzero(kind == kind[row])
+        others = alike[alike != row]
+        partners[place] = others[keyed.below(len(others), draw)]
+    return rows, partners
+
+
+def _phrasings(labelled: Dataset, rows: np.ndarray) -> Iterator[tuple[str, Labels]]:
+    """The labels of some pictures as sentences, each twice: built as those of the data, and otherwise."""
+    schema = labelled.schema
+    # A label's words in the order in which the faces' tags name them: hair colour, hair length, eyes.
+    order = ("hair", "hair (long/short/tied)", "eyes")
+    names = [attribute.name for attribute in schema.attributes]
+    tags = []
+    for row in rows:
+        words = dict(zip(names, schema.words(labelled.labels[row], labelled.known[row]), strict=True))
+        tags.append(", ".join(words[name] for name in order))
+    for name, forms in ((RIGHT, SENTENCES), (OTHERWISE, OTHER_SENTENCES)):
+        vectors = encoders.load(ENCODER).encode(sentences(tags, forms, "sentence to ask by"))
+        yield name, Labels(np.repeat(vectors, 2, axis=0), np.ones((2 * len(rows), 1), bool))
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean of ‖a - b‖² over pairs of pictures uint8 (n, 3, S, S), or (n, S, S, 3)."""
+    return float(np.square(one.astype(np.float64) - other).sum(axis=(1, 2, 3)).mean())
+
+
+def checkpoints(run: Path) -> list[int]:
+    """Images seen at a run's checkpoints, oldest first."""
+    folder = run / "checkpoints"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+
+
+def examine(run: Path, examiner: Examiner, known: dict[int, Figures]) -> dict[int, Figures]:
+    """The figures of every checkpoint of a run; those that are known already are taken as they are."""
+    return {
+        seen: known.get(seen) or examiner.examine(trainer.sample.load(run, str(seen), device="cpu"))
+        for seen in checkpoints(run)
+    }
