@@ -115,6 +115,8 @@ class QuestionOptions:
     def __post_init__(self) -> None:
         """Hold the values against their bounds."""
         options.validate(self)
+        if not self.variants:
+            raise UserError("--leave-out names every variant of --questions; leave some in")
 
     @property
     def variants(self) -> list[str]:
@@ -182,6 +184,7 @@ def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.
     Returns:
         (the runs of each variant, the judge's share right of real pictures by attribute).
     """
+    torch.set_num_threads(1)  # two would wait for each other more than compute, where other work shares the cores
     labelled = Dataset.open(asked.out / "data" / "labelled")
     captions = any(VARIANTS[name].data == "captions" for name in asked.variants)
     examiner = judging.examiner(labelled, asked.pictures, captions=captions, cache=asked.out / "judge")

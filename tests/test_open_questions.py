@@ -111,11 +111,12 @@ def test_a_plot_has_a_panel_a_figure_and_a_line_a_variant() -> None:
 def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
     pytest.importorskip("dicebear", reason="needs the demo extra")
 
-    def run(*words: str) -> list[str]:
+    def run(*words: str, expect: int = 0) -> list[str]:
         command = [sys.executable, str(ROOT / "benchmarks" / "open_questions.py"), "--out", str(tmp_path)]
         scale = "--questions unlabelled --preset smoke --size 16 --faces 400 --every 64 --pictures 20 --jobs 1"
-        done = subprocess.run([*command, *scale.split(), *words], capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
+        done = subprocess.run([*command, *scale.split(), *words], capture_output=True, text=True, check=False)
+        assert done.returncode == expect, done.stderr
+        return (done.stderr if expect else done.stdout).splitlines()
 
     few = ["--images", "128", "--leave-out", "half,tenth-quota"]
     said = run(*few, "--seeds", "1")
@@ -141,3 +142,6 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
     assert set(row) == {*(f"right: {name}" for name in found["judge on real pictures"]), "variety"}
     assert all(0 <= value <= 1 for name, value in row.items() if name != "variety") and row["variety"] > 0
     assert "unlabelled" in said and (tmp_path / "unlabelled.svg").read_text().startswith("<svg")
+
+    (sentence,) = run(*few, "--faces", "500", expect=2)
+    assert "holds 400 faces of 16 pixels, not 500 of 16" in sentence

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from shards import keyed
+from shards.errors import UserError
 from shards.faces import Faces, faces
+from shards.index import Dataset
 from shards.pack import Pack, pack
 
 ENCODER = "minilm"
@@ -55,7 +57,7 @@ def make(folder: Path, count: int, size: int, wanted: Collection[str]) -> None:
         wanted: names of `DATA_SETS`; "labelled" is made in any case.
 
     Raises:
-        UserError, Failure: faces cannot be drawn or packed; the sentence says why.
+        UserError, Failure: faces cannot be drawn or packed, or other ones are there; the sentence says why.
     """
     drawn = folder / "faces"
     if not drawn.exists():
@@ -63,6 +65,12 @@ def make(folder: Path, count: int, size: int, wanted: Collection[str]) -> None:
     for name, say in DATA_SETS.items():
         if (name == "labelled" or name in wanted) and not (folder / name).exists():
             _pack(drawn, folder / name, say(_read(drawn / "tags.csv")), size)
+    there = Dataset.open(folder / "labelled")
+    if (len(there), there.size) != (count, size):
+        raise UserError(
+            f"{there.where} holds {len(there):,} faces of {there.size} pixels, not {count:,} of {size}; "
+            "ask for those, or give another --out"
+        )
 
 
 def _pack(drawn: Path, out: Path, table: list[Row], size: int) -> None:
