@@ -24,7 +24,7 @@ def plot(title: str, variants: Mapping[str, Runs], own: Figures) -> str:
         SVG, without scripts. Figures of what was asked in other sentences are dashed lines.
     """
     keys = [key for key in keys_of(variants) if not key.startswith(OTHERWISE)]
-    last = max(seen for runs in variants.values() for run in runs.values() for seen in run)
+    last = max(common(runs.values())[-1] for runs in variants.values())
     panels = [
         f'<g transform="translate({number % 2 * _WIDE},{number // 2 * _HIGH})">{_panel(key, variants, own, last)}</g>'
         for number, key in enumerate(keys)
