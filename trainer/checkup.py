@@ -14,10 +14,9 @@ from trainer.checkpoint import Best
 from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.draw import sample_labels
-from trainer.evaluate import of_judge
 from trainer.examine import examine
+from trainer.eyes import of_judge, shared_judge
 from trainer.figures import Findings, obedience
-from trainer.judge import judge_of
 from trainer.metrics.distances import kernel
 from trainer.metrics.fidelity import fidelity
 from trainer.metrics.realstats import real_features
@@ -39,10 +38,7 @@ class Checkup:
 
     def __init__(self, config: Config, dataset: Dataset, env: Distributed) -> None:
         self.config, self.env = config, env
-        device = str(env.device)
-        self.judge = env.first(lambda: judge_of(dataset, device=device)) or judge_of(
-            dataset, device=device, progress=False
-        )
+        self.judge = shared_judge(env, dataset)
         self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
         count = min(COUNT, len(dataset))
         self.real = env.first(lambda: real_features(dataset, of_judge(self.judge), count, config.seed))

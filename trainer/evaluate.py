@@ -8,10 +8,8 @@ labels and noise are keyed by a picture's number, so what is drawn does not depe
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +30,11 @@ from trainer import evaluation_pictures, evaluation_table, evaluations, grids, s
 from trainer.distributed import Distributed
 from trainer.draw import Labels, sample_labels
 from trainer.examine import Look, examine, redraw
+from trainer.eyes import EXTRACTORS, Eyes, open_eyes
 from trainer.figures import METRICS, Findings, Seen, distances, newness, obedience, variety
-from trainer.judge import Judge, judge_of
+from trainer.judge import Judge
 from trainer.metrics.combinations import Combinations
-from trainer.metrics.extractors import Extractor, efficientnet_lite0, inception_v3, judged
+from trainer.metrics.extractors import Extractor
 from trainer.metrics.fidelity import fidelity
 from trainer.metrics.realstats import RealFeatures, real_features
 from trainer.report import write_report
@@ -44,7 +43,6 @@ from trainer.sample import Sampler
 _PATIENCE = 24 * 3600.0  # seconds that processes wait for the first, which trains a judge and reads real pictures
 _TRAINING = 20_000  # training pictures that generated ones are looked for among, unless distances need more
 _NEW = 500  # pictures of combinations that the data lacks
-_FEATURES = ("fid", "kid", "prdc", "novelty", "diversity")
 _NOISE, _NOISE_NEW = "noise to evaluate", "noise to evaluate, of new combinations"
 
 
@@ -60,7 +58,7 @@ class EvaluateOptions:
     extractor: str = option(
         "auto",
         "features to compare by; auto: efficientnet where it is installed, else the judge's",
-        choices=("auto", "efficientnet", "judge", "inception"),
+        choices=EXTRACTORS,
     )
     inception: Path | None = option(
         None, "file of Inception's weights (weights-inception-2015-12-05-6726825d.pth), for figures as papers have them"
@@ -104,13 +102,13 @@ def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, A
     """
     sampler, dataset = env.together(lambda: _open(asked, env))
     findings = Findings()
-    eyes = _eyes(asked, env, dataset, findings)
+    eyes = open_eyes(env, dataset, asked.metrics, asked.extractor, asked.inception, findings)
     labels = sample_labels(dataset.labels, dataset.known, asked.count, asked.seed, "labels to evaluate")
     found = _examined(env, sampler, labels, asked.seed, _NOISE, eyes.look, "drawing")
     new = new_combinations(dataset, min(_NEW, asked.count), asked.seed) if eyes.judge is not None else None
     judged_new = None
     if new is not None and eyes.judge is not None:
-        look = _seeing(None, eyes.judge)
+        look = Eyes(eyes.judge, None, ("fidelity",)).look
         (judged_new,) = _examined(env, sampler, new, asked.seed, _NOISE_NEW, look, "drawing new combinations")
     drawn = _Drawn(labels, *eyes.sorted(found), new, judged_new)
     entry = env.tell(env.first(lambda: _conclude(asked, env, sampler, dataset, eyes, drawn, findings)))
@@ -126,31 +124,6 @@ class _Drawn:
     logits: np.ndarray | None  # float32 (n, L)
     new: Labels | None  # of combinations that the data lacks
     new_logits: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class _Eyes:
-    """What pictures are looked at with; ``metrics`` are those that it can measure and that were asked for."""
-
-    judge: Judge | None
-    extractor: Extractor | None
-    metrics: tuple[str, ...]
-
-    @property
-    def look(self) -> Look:
-        return _seeing(self.extractor, self.judge)
-
-    def sorted(self, found: tuple[np.ndarray, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Features and logits of what `look` found."""
-        features = found[0] if self.extractor is not None else None
-        return features, found[-1] if self.judge is not None else None
-
-
-def _seeing(extractor: Extractor | None, judge: Judge | None) -> Look:
-    seen: list[Callable[[np.ndarray], np.ndarray]] = []
-    seen += [extractor] if extractor is not None else []
-    seen += [judge.logits] if judge is not None else []
-    return lambda pictures: tuple(see(pictures) for see in seen)
 
 
 def _examined(
@@ -197,59 +170,6 @@ def _names(schema: Schema) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
-def _eyes(asked: EvaluateOptions, env: Distributed, dataset: Dataset, findings: Findings) -> _Eyes:
-    """The judge and the extractor, as far as they are wanted and there; the same on every process."""
-    metrics = asked.metrics or METRICS
-    wanted = any(metric in metrics for metric in _FEATURES)
-    extractor = env.together(lambda: _extractor(asked, env, findings)) if wanted else None
-    judge, trouble = None, None
-    if "fidelity" in metrics or (wanted and extractor is None):
-        judge, trouble = _judge(env, dataset)
-    if trouble is not None:
-        if "fidelity" in asked.metrics or asked.extractor == "judge":
-            raise trouble
-        metrics = tuple(metric for metric in metrics if metric != "fidelity")
-        findings.notes.append(f"labels were not judged: {trouble}")
-    if wanted and extractor is None:
-        if judge is None:
-            raise UserError(f"{findings.notes[0]}, and there is no judge whose features could stand in")
-        extractor = of_judge(judge)
-    return _Eyes(judge if "fidelity" in metrics else None, extractor, tuple(metrics))
-
-
-def _extractor(asked: EvaluateOptions, env: Distributed, findings: Findings) -> Extractor | None:
-    """The features that were asked for; None for the judge's."""
-    if asked.extractor == "judge":
-        return None
-    if asked.inception is not None:
-        return inception_v3(asked.inception, env.device)
-    try:
-        return efficientnet_lite0(env.device)
-    except UserError as error:
-        if asked.extractor != "auto":
-            raise
-        findings.notes.append(f"features are those of the judge, which sees what labels are about: {error}")
-        return None
-
-
-def _judge(env: Distributed, dataset: Dataset) -> tuple[Judge | None, UserError | None]:
-    """The judge of a data set, or why there is none; the first process trains it, if it is not there yet."""
-    try:
-        first = env.first(lambda: judge_of(dataset, device=str(env.device)))
-    except Failure:
-        raise
-    except UserError as error:
-        return None, error
-    return first or judge_of(dataset, device=str(env.device), progress=False), None
-
-
-def of_judge(judge: Judge) -> Extractor:
-    """The judge's own features as an extractor."""
-    blank = np.zeros((1, 3, judge.size, judge.size), np.uint8)
-    weights = hashlib.sha256(json.dumps(dict(judge.identity), sort_keys=True).encode()).hexdigest()[:16]
-    return judged(judge.features, judge.features(blank).shape[1], weights)
-
-
 def new_combinations(dataset: Dataset, count: int, seed: int) -> Labels | None:
     """Labels that combine values which never met in the data, made by recombining its labels; None: there are none.
 
@@ -280,7 +200,7 @@ def _conclude(
     env: Distributed,
     sampler: Sampler,
     dataset: Dataset,
-    eyes: _Eyes,
+    eyes: Eyes,
     drawn: _Drawn,
     findings: Findings,
 ) -> dict[str, Any]:
@@ -338,7 +258,7 @@ def _judged(
 
 def _compared(
     asked: EvaluateOptions,
-    eyes: _Eyes,
+    eyes: Eyes,
     dataset: Dataset,
     drawn: _Drawn,
     again: evaluation_pictures.Redraw,
@@ -389,7 +309,7 @@ def _real(dataset: Dataset, extractor: Extractor, count: int, seed: int) -> Real
 
 
 def _circumstances(
-    asked: EvaluateOptions, env: Distributed, sampler: Sampler, dataset: Dataset, eyes: _Eyes
+    asked: EvaluateOptions, env: Distributed, sampler: Sampler, dataset: Dataset, eyes: Eyes
 ) -> dict[str, Any]:
     """By what, when and of what: all that it takes to measure the same again."""
     extractor = eyes.extractor

@@ -1,0 +1,122 @@
+"""What an evaluation looks at pictures with: a judge of their labels, and a network whose features are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import Failure, UserError
+from shards.index import Dataset
+from trainer.distributed import Distributed
+from trainer.examine import Look
+from trainer.figures import METRICS, Findings
+from trainer.judge import Judge, judge_of
+from trainer.metrics.extractors import Extractor, efficientnet_lite0, inception_v3, judged
+
+EXTRACTORS = ("auto", "efficientnet", "judge", "inception")
+_FEATURES = ("fid", "kid", "prdc", "novelty", "diversity")  # metrics that are measured in features
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What pictures are looked at with; ``metrics`` are those that it can measure and that were asked for."""
+
+    judge: Judge | None
+    extractor: Extractor | None
+    metrics: tuple[str, ...]
+
+    @property
+    def look(self) -> Look:
+        """What `examine` asks of each picture."""
+        seen: list[Callable[[np.ndarray], np.ndarray]] = []
+        seen += [self.extractor] if self.extractor is not None else []
+        seen += [self.judge.logits] if self.judge is not None else []
+        return lambda pictures: tuple(see(pictures) for see in seen)
+
+    def sorted(self, found: tuple[np.ndarray, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Features and logits of what `look` found."""
+        features = found[0] if self.extractor is not None else None
+        return features, found[-1] if self.judge is not None else None
+
+
+def open_eyes(
+    env: Distributed,
+    dataset: Dataset,
+    asked: Sequence[str],
+    extractor: str,
+    inception: Path | None,
+    findings: Findings,
+) -> Eyes:
+    """The judge and the extractor, as far as they are wanted and there; the same on every process.
+
+    Args:
+        asked: some of `METRICS`; () for all that the data allow.
+        extractor: one of `EXTRACTORS`.
+        inception: the file of Inception's weights, to compare by it.
+        findings: takes notes of what is not there.
+
+    Raises:
+        UserError: what was asked for by its name is not there, or no features are.
+    """
+    metrics = tuple(asked) or METRICS
+    wanted = any(metric in metrics for metric in _FEATURES)
+    network = env.together(lambda: _network(env, extractor, inception, findings)) if wanted else None
+    judge, trouble = None, None
+    if "fidelity" in metrics or (wanted and network is None):
+        judge, trouble = _judge_or_why_not(env, dataset)
+    if trouble is not None:
+        if "fidelity" in asked or extractor == "judge":
+            raise trouble
+        metrics = tuple(metric for metric in metrics if metric != "fidelity")
+        findings.notes.append(f"labels were not judged: {trouble}")
+    if wanted and network is None:
+        if judge is None:
+            raise UserError(f"{findings.notes[0]}, and there is no judge whose features could stand in")
+        network = of_judge(judge)
+    return Eyes(judge if "fidelity" in metrics else None, network, metrics)
+
+
+def _network(env: Distributed, extractor: str, inception: Path | None, findings: Findings) -> Extractor | None:
+    """The network that was asked for; None for the judge's."""
+    if extractor == "judge":
+        return None
+    if inception is not None:
+        return inception_v3(inception, env.device)
+    try:
+        return efficientnet_lite0(env.device)
+    except UserError as error:
+        if extractor != "auto":
+            raise
+        findings.notes.append(f"features are those of the judge, which sees what labels are about: {error}")
+        return None
+
+
+def _judge_or_why_not(env: Distributed, dataset: Dataset) -> tuple[Judge | None, UserError | None]:
+    try:
+        return shared_judge(env, dataset), None
+    except Failure:
+        raise
+    except UserError as error:
+        return None, error
+
+
+def shared_judge(env: Distributed, dataset: Dataset) -> Judge:
+    """The data set's judge on every process; the first one trains it, if it is not in the cache yet.
+
+    Raises:
+        UserError, Failure: see `judge_of`.
+    """
+    device = str(env.device)
+    return env.first(lambda: judge_of(dataset, device=device)) or judge_of(dataset, device=device, progress=False)
+
+
+def of_judge(judge: Judge) -> Extractor:
+    """The judge's own features as an extractor."""
+    blank = np.zeros((1, 3, judge.size, judge.size), np.uint8)
+    weights = hashlib.sha256(json.dumps(dict(judge.identity), sort_keys=True).encode()).hexdigest()[:16]
+    return judged(judge.features, judge.features(blank).shape[1], weights)
