@@ -11,6 +11,8 @@ from launching import decoded, make_dataset
 
 from shards.errors import Failure, UserError
 from shards.index import Dataset
+from shards.pack import Pack, pack
+from shards.shapes import write_folder
 from trainer.metrics.extractors import Extractor
 from trainer.metrics.realstats import pictures, real_features
 
@@ -84,11 +86,63 @@ def test_it_lies_where_the_project_keeps_things(
     assert list((tmp_path / "cgan-trainer" / "features").glob("means-*.safetensors"))
 
 
-def test_too_many_pictures_and_damaged_ones_are_said(
-    dataset: Dataset, means: Extractor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_pictures_are_said(dataset: Dataset, means: Extractor) -> None:
     with pytest.raises(UserError, match="has 40 pictures; features of 41"):
         real_features(dataset, means, 41)
-    monkeypatch.setattr(dataset, "read", lambda row: b"no picture")
-    with pytest.raises(Failure, match=r"picture 3: .*shards verify"):
-        pictures(dataset, np.array([3]))
+
+
+def spoil(dataset: Dataset, rows: list[int], kind: str, patch: pytest.MonkeyPatch) -> None:
+    """Let some pictures be damaged, as a broken file or a broken disk is."""
+    read = dataset.read
+
+    def spoiled(row: int) -> bytes:
+        if row not in rows:
+            return read(row)
+        if kind == "file":
+            return b"no picture"
+        raise Failure("the disk is broken")
+
+    patch.setattr(dataset, "read", spoiled)
+
+
+@pytest.mark.parametrize("kind", ["file", "disk"])
+def test_damaged_pictures_are_left_out_and_tried_again(
+    dataset: Dataset,
+    means: Extractor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    whole = real_features(dataset, means, 30, cache=tmp_path / "whole")
+    lost = [3, 17, 29]  # places among those asked for
+    with monkeypatch.context() as patch:
+        spoil(dataset, whole.rows[lost].tolist(), kind, patch)
+        for _ in range(2):
+            found = real_features(dataset, means, 30, cache=tmp_path / "spoiled")
+            assert found.damaged == 3 and np.array_equal(found.rows, np.delete(whole.rows, lost))
+            assert np.array_equal(found.features, np.delete(whole.features, lost, 0))
+            assert "3 damaged pictures were left out" in capsys.readouterr().err
+        images, there = pictures(dataset, whole.rows)
+        assert np.flatnonzero(~there).tolist() == lost and (images[lost] == 255).all()
+    assert means.compute.seen == 30 + 27, "what could be read is not read again"  # type: ignore[attr-defined]
+    mended = real_features(dataset, means, 30, cache=tmp_path / "spoiled")
+    assert mended.damaged == 0 and not capsys.readouterr().err
+    assert np.array_equal(mended.rows, whole.rows) and np.array_equal(mended.features, whole.features)
+
+
+def test_where_nothing_can_be_read_a_sentence_says_so(
+    dataset: Dataset, means: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(dataset, list(range(40)), "file", monkeypatch)
+    with pytest.raises(Failure, match=r"none of 10 pictures could be read; .*shards verify"):
+        real_features(dataset, means, 10, cache=tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing to keep"
+
+
+def test_pixels_packed_raw_are_read_too(means: Extractor, tmp_path: Path) -> None:
+    write_folder(tmp_path / "source", 20, 16)
+    for form in ("png", "raw"):
+        pack(Pack(src=tmp_path / "source", out=tmp_path / form, size=16, workers=1, format=form))
+    found = [real_features(Dataset.open(tmp_path / form), means, 20, cache=tmp_path) for form in ("png", "raw")]
+    assert np.array_equal(found[0].features, found[1].features)

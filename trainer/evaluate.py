@@ -268,15 +268,17 @@ def _compared(
 ) -> tuple[int, dict[str, Image.Image]]:
     """All that is measured in features; how many pictures a side distances are between, and what is to be seen."""
     assert eyes.extractor is not None and drawn.features is not None
-    count = min(asked.count, len(dataset) // 2)
+    real = _real(dataset, eyes.extractor, min(len(dataset), max(2 * asked.count, _TRAINING)), asked.seed)
+    if real.damaged:
+        findings.notes.append(f"{real.damaged:,} damaged pictures of the data set were left out")
+    count = min(asked.count, len(real.rows) // 2)
     if count < 2:
-        raise UserError(f"{dataset.where}: {len(dataset)} pictures are too few to compare with; a distance needs 4")
+        raise UserError(f"{dataset.where}: {len(real.rows)} pictures are too few to compare with; a distance needs 4")
     if count < asked.count:
         findings.notes.append(
-            f"distances are between {count:,} pictures a side: the data set has {len(dataset):,}, and half of them are "
+            f"distances are between {count:,} pictures a side: of {len(real.rows):,} real ones half are "
             "what the others are held against"
         )
-    real = _real(dataset, eyes.extractor, min(len(dataset), max(2 * count, _TRAINING)), asked.seed)
     labels = Labels(np.asarray(dataset.labels[real.rows], np.float32), np.asarray(dataset.known[real.rows], bool))
     everything, generated = Seen(real.features, labels), Seen(drawn.features, drawn.labels)
     one = everything.first(count)
@@ -289,7 +291,7 @@ def _compared(
     if not same_data:
         findings.notes.append(f"novelty is left out: {dataset.where} is not what the run was trained on")
         return count, {}
-    if len(real.rows) < len(dataset):
+    if len(real.rows) + real.damaged < len(dataset):
         findings.notes.append(f"copies were looked for among {len(real.rows):,} of {len(dataset):,} training pictures")
     novelty = newness(drawn.features, real.features, findings)
     return count, {"nearest": evaluation_pictures.nearest(novelty, again, dataset, real.rows)}

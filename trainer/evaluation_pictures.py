@@ -41,11 +41,11 @@ def nearest(novelty: Novelty, redraw: Redraw, dataset: Dataset, training: np.nda
         training: int64 (T,), which picture of the data set each row of the training features is of.
 
     Raises:
-        Failure: a training picture cannot be read.
+        Failure: a remote training picture cannot be fetched; a damaged one is white.
     """
     chosen = np.argsort(novelty.distances[:, 0], kind="stable")[:_NEAREST]
     drawn, near = redraw(chosen), training[novelty.rows[chosen]]
-    rows = [np.concatenate([one[None], pictures(dataset, each)]) for one, each in zip(drawn, near, strict=True)]
+    rows = [np.concatenate([one[None], pictures(dataset, each)[0]]) for one, each in zip(drawn, near, strict=True)]
     titles = [f"distance {novelty.distances[row, 0]:.3g}" for row in chosen]
     columns = ["generated", *(f"training {n}" for n in range(1, near.shape[1] + 1))]
     return grids.grid(np.concatenate(rows), len(columns), titles, columns)

@@ -1,7 +1,8 @@
 """Features of a data set's real pictures, computed once: kept by data set, extractor and which pictures.
 
 They lie in ~/.cache/cgan-trainer/features (or under XDG_CACHE_HOME), a safetensors file each, and may be deleted at any
-time. One that is damaged, or that cannot be written, costs the time to compute it and nothing else.
+time. One that is damaged, or that cannot be written, costs the time to compute it and nothing else. Pictures that could
+not be read are tried again the next time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,13 @@ from safetensors.numpy import save
 
 from shards import files
 from shards.cache import cache_home
-from shards.decode import decode_into, fit_into
 from shards.errors import Failure, UserError
 from shards.index import Dataset
+from shards.stream import read_pixels
 from trainer.draw import sample_rows
 from trainer.metrics.extractors import Extractor
 
-_FORMAT = 1
+_FORMAT = 2
 _PIECE = 512  # pictures decoded at once
 
 
@@ -35,10 +36,12 @@ class RealFeatures:
     Attributes:
         rows: int64 (n,), which pictures of the data set they are of.
         features: float32 (n, F).
+        damaged: how many more were asked for and could not be read.
     """
 
     rows: np.ndarray
     features: np.ndarray
+    damaged: int = 0
 
 
 def real_features(
@@ -46,12 +49,14 @@ def real_features(
 ) -> RealFeatures:
     """The features of ``count`` pictures, each another, drawn by key: from the cache, or computed and kept there.
 
+    Damaged pictures are left out, counted, and told of on stderr.
+
     Args:
         cache: the folder; ~/.cache/cgan-trainer/features if not given.
 
     Raises:
         UserError: the data set has fewer pictures.
-        Failure: a picture cannot be read.
+        Failure: none of them can be read, or a remote one not be fetched.
     """
     if not 1 <= count <= len(dataset):
         raise UserError(f"{dataset.where} has {len(dataset):,} pictures; features of {count:,} were asked for")
@@ -65,62 +70,97 @@ def real_features(
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     path = (cache or cache_home() / "features") / f"{extractor.name}-{name}.safetensors"
-    features = _kept(path, key, (count, extractor.dimensions))
-    if features is None:
-        features = np.concatenate([extractor(pictures(dataset, part)) for part in _pieces(rows)])
-        _keep(path, key, features)
-    return RealFeatures(rows, features)
+    found = _kept(path, key, extractor.dimensions)
+    missing = rows[~np.isin(rows, found.rows)]
+    more = _computed(dataset, extractor, missing)
+    if len(more.rows):
+        found = _merged(rows, found, more)
+        _keep(path, key, found)
+    damaged = count - len(found.rows)
+    if damaged == count:
+        raise Failure(
+            f"{dataset.where}: none of {count:,} pictures could be read; `python -m shards verify` says what is wrong"
+        )
+    if damaged:
+        print(
+            f"warning: {dataset.where}: {damaged:,} damaged pictures were left out of the real ones; "
+            "`python -m shards verify` finds all such",
+            file=sys.stderr,
+        )
+    return replace(found, damaged=damaged)
 
 
-def pictures(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Pictures of a data set, in the order asked for: uint8 (n, 3, S, S).
+def pictures(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of a data set, in the order asked for.
+
+    Returns:
+        uint8 (n, 3, S, S), white where one is damaged, and bool (n,), whether it is whole.
 
     Raises:
-        Failure: one cannot be read.
+        Failure: a remote one cannot be fetched.
     """
     out = np.empty((len(rows), dataset.size, dataset.size, 3), np.uint8)
-    for pixels, row in zip(out, rows.tolist(), strict=True):
+    whole = np.zeros(len(rows), bool)
+    for number, row in enumerate(rows.tolist()):
         try:
-            if dataset.in_place:
-                fit_into(dataset.read(row), pixels, dataset.fit, dataset.background)
-            else:
-                decode_into(dataset.read(row), pixels)
-        except ValueError as error:
-            raise Failure(
-                f"{dataset.where}, picture {row}: {error}; `python -m shards verify` finds all such"
-            ) from None
-    return out.transpose(0, 3, 1, 2)
+            read_pixels(dataset, row, out[number])
+            whole[number] = True
+        except (ValueError, Failure) as error:
+            if dataset.remote and isinstance(error, Failure):  # a lost server, or a full disk
+                raise
+            out[number] = 255
+    return out.transpose(0, 3, 1, 2), whole
 
 
-def _pieces(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE)]
+def _computed(dataset: Dataset, extractor: Extractor, rows: np.ndarray) -> RealFeatures:
+    """The features of those that can be read."""
+    kept, features = [], [np.empty((0, extractor.dimensions), np.float32)]
+    for start in range(0, len(rows), _PIECE):
+        part = rows[start : start + _PIECE]
+        images, whole = pictures(dataset, part)
+        if whole.any():
+            kept.append(part[whole])
+            features.append(extractor(images[whole]))
+    return RealFeatures(np.concatenate([rows[:0], *kept]), np.concatenate(features))
 
 
-def _kept(path: Path, key: dict[str, object], shape: tuple[int, int]) -> np.ndarray | None:
-    """What the cache holds under a key, if it is whole."""
+def _merged(rows: np.ndarray, one: RealFeatures, other: RealFeatures) -> RealFeatures:
+    """Both together, in the order of ``rows``, which holds each of theirs once."""
+    if not len(one.rows):
+        return other
+    there = np.concatenate([one.rows, other.rows])
+    place = np.argsort(rows)  # where each row stands, ascending by row
+    order = np.argsort(place[np.searchsorted(rows, there, sorter=place)])
+    return RealFeatures(there[order], np.concatenate([one.features, other.features])[order])
+
+
+def _kept(path: Path, key: dict[str, object], dimensions: int) -> RealFeatures:
+    """What the cache holds under a key, if it is whole; else nothing."""
+    nothing = RealFeatures(np.empty(0, np.int64), np.empty((0, dimensions), np.float32))
     try:
         with safe_open(path, "np") as file:
-            metadata, features = file.metadata() or {}, file.get_tensor("features")
+            metadata = file.metadata() or {}
+            found = RealFeatures(file.get_tensor("rows"), file.get_tensor("features"))
     except (OSError, SafetensorError):
-        return None
+        return nothing
     whole = (
         metadata.get("key") == json.dumps(key, sort_keys=True)
-        and metadata.get("sha256") == _digest(features)
-        and features.dtype == np.float32
-        and features.shape == shape
+        and metadata.get("sha256") == _digest(found)
+        and found.features.dtype == np.float32
+        and found.features.shape == (len(found.rows), dimensions)
     )
-    return features if whole else None
+    return found if whole else nothing
 
 
-def _keep(path: Path, key: dict[str, object], features: np.ndarray) -> None:
-    metadata = {"key": json.dumps(key, sort_keys=True), "sha256": _digest(features)}
+def _keep(path: Path, key: dict[str, object], found: RealFeatures) -> None:
+    metadata = {"key": json.dumps(key, sort_keys=True), "sha256": _digest(found)}
     try:
         with files.explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, save({"features": features}, metadata))
+        files.write_bytes(path, save({"rows": found.rows, "features": found.features}, metadata))
     except Failure as error:
         print(f"warning: features of real pictures are not kept for the next time: {error}", file=sys.stderr)
 
 
-def _digest(features: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
+def _digest(found: RealFeatures) -> str:
+    return hashlib.sha256(found.rows.tobytes() + np.ascontiguousarray(found.features).tobytes()).hexdigest()
