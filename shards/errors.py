@@ -28,6 +28,12 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
+def warn(sentence: str) -> None:
+    """Print a warning, once in a job whose processes all come to it."""
+    if is_first_process():
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
 def exit_status(command: Callable[[], object]) -> int:
     """Run ``command`` and return the exit status of the process, with a user's mistakes printed as one sentence."""
     try:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from shards import seal
 from shards.cache import default_cache
-from shards.errors import UserError
+from shards.errors import UserError, warn
 from shards.files import explained, move_directory, vacant, write_bytes, write_json
 from shards.index import Dataset
 from shards.schema import WORDLESS, Schema
@@ -210,7 +210,7 @@ def _train(
     scores = classifier.logits(net, sides.held_out.images) / temperatures
     real = fidelity(schema, scores, sides.held_out.label, sides.held_out.known)
     if sides.damaged:
-        print(f"warning: {sides.damaged:,} damaged pictures were left out of the judge", file=sys.stderr)
+        warn(f"{sides.damaged:,} damaged pictures were left out of the judge")
     return Judge(schema, dataset.size, real, dict(identity), temperatures, net)
 
 
@@ -245,7 +245,7 @@ def _keep(judge: Judge, folder: Path) -> None:
         judge.save(folder)
     except UserError as error:
         if not folder.exists():
-            print(f"warning: the judge could not be kept ({error})", file=sys.stderr)
+            warn(f"the judge could not be kept ({error})")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from safetensors.numpy import save
 
 from shards import files
 from shards.cache import cache_home
-from shards.errors import Failure, UserError
+from shards.errors import Failure, UserError, warn
 from shards.index import Dataset
 from shards.stream import read_pixels
 from trainer.draw import sample_rows
@@ -82,10 +81,9 @@ def real_features(
             f"{dataset.where}: none of {count:,} pictures could be read; `python -m shards verify` says what is wrong"
         )
     if damaged:
-        print(
-            f"warning: {dataset.where}: {damaged:,} damaged pictures were left out of the real ones; "
-            "`python -m shards verify` finds all such",
-            file=sys.stderr,
+        warn(
+            f"{dataset.where}: {damaged:,} damaged pictures were left out of the real ones; "
+            "`python -m shards verify` finds all such"
         )
     return replace(found, damaged=damaged)
 
@@ -159,7 +157,7 @@ def _keep(path: Path, key: dict[str, object], found: RealFeatures) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, save({"rows": found.rows, "features": found.features}, metadata))
     except Failure as error:
-        print(f"warning: features of real pictures are not kept for the next time: {error}", file=sys.stderr)
+        warn(f"features of real pictures are not kept for the next time: {error}")
 
 
 def _digest(found: RealFeatures) -> str:
