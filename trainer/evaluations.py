@@ -9,6 +9,7 @@ perfect generator would have. An evaluation replaces an earlier one that was ask
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,13 +39,40 @@ def read(run: Path) -> dict[int, list[dict[str, Any]]]:
         if content["format_version"] > FORMAT_VERSION:
             raise UserError(f"{path} has format {content['format_version']}, this version reads up to {FORMAT_VERSION}")
         found = {int(seen): list(entries) for seen, entries in content["evaluations"].items()}
-        if not all(isinstance(e.get("figures"), dict) for entries in found.values() for e in entries):
-            raise ValueError("an evaluation without figures")
+        for entry in (entry for entries in found.values() for entry in entries):
+            _check(entry)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); move it away and evaluate again") from None
     return dict(sorted(found.items()))
+
+
+def _check(entry: Any) -> None:
+    """Raise ValueError unless what is shown of an evaluation has the types that it should have."""
+    for part in ("figures", "real"):
+        values = entry.get(part, None if part == "figures" else {})
+        if not isinstance(values, dict) or not all(v is None or isinstance(v, int | float) for v in values.values()):
+            raise ValueError(f"an evaluation whose {part} are no numbers by name")
+    for part in ("notes", "pictures"):
+        texts = entry.get(part, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"an evaluation whose {part} are no list of texts")
+    if not all(isinstance(entry.get(name, 0), int) for name in ("count", "compared", "seed")):
+        raise ValueError("an evaluation whose counts are no numbers")
+    extractor = entry.get("extractor")
+    if extractor is not None and not (isinstance(extractor, dict) and isinstance(extractor.get("name"), str)):
+        raise ValueError("an evaluation whose extractor has no name")
+
+
+def ready(run: Path) -> None:
+    """Make sure that an evaluation can be kept, before any time is spent on it.
+
+    Raises:
+        UserError, Failure: see `add`.
+    """
+    with _alone(run):
+        read(run)
 
 
 def add(run: Path, images_seen: int, entry: Mapping[str, Any]) -> None:
@@ -57,12 +85,17 @@ def add(run: Path, images_seen: int, entry: Mapping[str, Any]) -> None:
         UserError: the file is damaged, or being written by another process.
         Failure: it cannot be written.
     """
-    with locked(run / ".evaluation.lock", f"{path_of(run)} is being written by another evaluation; run this one again"):
+    with _alone(run):
         found = read(run)
         kept = [e for e in found.get(images_seen, []) if any(e.get(key) != entry.get(key) for key in _SAME)]
         found[images_seen] = [*kept, dict(entry)]
         entries = {str(seen): found[seen] for seen in sorted(found)}
         write_json(path_of(run), {"format_version": FORMAT_VERSION, "evaluations": entries})
+
+
+def _alone(run: Path) -> contextlib.AbstractContextManager[None]:
+    busy = f"{path_of(run)} is being written by another evaluation; run this one again"
+    return locked(run / ".evaluation.lock", busy)
 
 
 def newest(run: Path) -> tuple[int, dict[str, Any]] | None:

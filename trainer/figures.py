@@ -15,7 +15,7 @@ import numpy as np
 from shards.errors import UserError
 from shards.schema import WORDLESS, Schema
 from trainer.draw import Labels
-from trainer.metrics.distances import Moments, frechet, kernel, kernel_by_value, mean_of, support
+from trainer.metrics.distances import NEIGHBOURS, Moments, frechet, kernel, kernel_by_value, mean_of, support
 from trainer.metrics.fidelity import Fidelity
 from trainer.metrics.neighbours import checked, nearest
 from trainer.metrics.novelty import QUANTILE, Novelty, copying, diversity
@@ -79,6 +79,19 @@ def obedience(found: Fidelity, judged: Fidelity, into: Findings) -> None:
     into.details |= {"fidelity": found.to_json(), "judge": judged.to_json()}
 
 
+def combined(found: Fidelity, into: Findings) -> None:
+    """Whether pictures show combinations that the data lack, if the judge sees two or more of the attributes in them.
+
+    Args:
+        found: of pictures generated from such labels.
+    """
+    if sum(a.kind == "exclusive" and not a.doubt for a in found.attributes) < 2:
+        into.notes.append("fidelity_new is left out: a combination takes two attributes that the judge sees")
+        return
+    into.add("fidelity_new", found.whole.share)
+    into.details["fidelity_new"] = {"count": found.whole.count, "right": found.whole.right}
+
+
 def distances(schema: Schema, generated: Seen, real: Seen, other: Seen, asked: Collection[str], into: Findings) -> None:
     """Distances between distributions: of generated pictures from real ones, and of other real ones from those.
 
@@ -100,7 +113,9 @@ def distances(schema: Schema, generated: Seen, real: Seen, other: Seen, asked: C
         into.add("kid", found.mean, floor.mean)
         into.details["kid_std"] = {"figure": found.std, "real": floor.std}
         _by_value(schema, generated, real, other, into)
-    if "prdc" in asked:
+    if "prdc" in asked and min(len(x), len(y), len(z)) <= NEIGHBOURS:
+        into.notes.append(f"precision and recall are left out: they need more than {NEIGHBOURS} pictures a side")
+    elif "prdc" in asked:
         found, floor = support(x, y), support(x, z)
         for name in _SUPPORT:
             into.add(name, getattr(found, name), getattr(floor, name))
