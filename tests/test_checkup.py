@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from launching import TINY, checkpoints, make_dataset, metrics, tensors, train
+from torch import Tensor, nn
 
 import trainer.sample
 from shards.errors import UserError
+from shards.index import Dataset
 from trainer import checkpoint
 from trainer.checkpoint import Best
+from trainer.checkup import Checkup
+from trainer.config import Config
+from trainer.distributed import Distributed
+from trainer.metrics import fidelity
+from trainer.rundir import RunDirectory
 
 EVERY = ("--evaluate-every", 64)
 
@@ -65,6 +74,44 @@ def test_it_goes_on_and_agrees_between_processes(data: Path, tmp_path: Path) -> 
     first = figures(tmp_path / "two")[64]
     assert first.keys() == figures(tmp_path / "whole")[64].keys()
     assert first["evaluate/kid"] == pytest.approx(figures(tmp_path / "whole")[64]["evaluate/kid"], rel=0.05)
+
+
+class Grey(nn.Module):
+    """A generator of one shade, which is a buffer, as BatchNorm's statistics are."""
+
+    def __init__(self, shade: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("shade", torch.tensor(shade))
+
+    def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        return self.get_buffer("shade").expand(len(z), 3, 16, 16)
+
+
+def test_processes_draw_with_the_buffers_that_a_checkpoint_holds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(evaluate_every=64, shards=str(data))
+    with Distributed("cpu", "no", 1) as env:
+        checkup = Checkup(config, Dataset.open(data), env)
+
+        def look(shade: float) -> dict[str, float]:
+            return checkup.look(SimpleNamespace(ema=SimpleNamespace(module=Grey(shade))))  # type: ignore[arg-type]
+
+        dark, light = look(-0.5), look(0.5)
+        assert dark != light
+        # As if other processes had seen other pictures: their mean is another.
+        monkeypatch.setattr(env, "average_buffers", lambda module: module.get_buffer("shade").fill_(-0.5))
+        assert look(0.5) == dark
+
+
+def test_what_the_judge_cannot_see_is_said_at_the_start(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fidelity, "TRUSTED", 1.01)  # no judge is as good as that
+    with Distributed("cpu", "no", 1) as env:
+        checkup = Checkup(Config(evaluate_every=64, shards=str(data)), Dataset.open(data), env)
+    said = capsys.readouterr().out
+    assert "warning: evaluations leave out ink (the judge sees it in" in said and "try --best-by kid" in said
+    assert not checkup.is_best({"evaluate/kid": 0.1}, RunDirectory(data / "no run"))
 
 
 def test_the_best_is_spared_and_survives_damage(tmp_path: Path) -> None:

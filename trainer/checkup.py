@@ -18,13 +18,14 @@ from trainer.examine import examine
 from trainer.eyes import of_judge, shared_judge
 from trainer.figures import Findings, obedience
 from trainer.metrics.distances import kernel
-from trainer.metrics.fidelity import fidelity
+from trainer.metrics.fidelity import fidelity, weakness
 from trainer.metrics.realstats import real_features
 from trainer.rundir import RunDirectory
 from trainer.state import TrainingState
 
 COUNT = 512  # pictures
 PREFIX = "evaluate/"
+_NAMED = 3  # attributes
 
 
 class Checkup:
@@ -39,12 +40,24 @@ class Checkup:
     def __init__(self, config: Config, dataset: Dataset, env: Distributed) -> None:
         self.config, self.env = config, env
         self.judge = shared_judge(env, dataset)
+        self._tell_doubts()
         self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
         count = min(COUNT, len(dataset))
         self.real = env.first(lambda: real_features(dataset, of_judge(self.judge), count, config.seed))
 
+    def _tell_doubts(self) -> None:
+        """Say what the judge cannot, before a training waits for it in vain."""
+        attributes = self.judge.real.attributes
+        doubts = [f"{attribute.name} ({why})" for attribute in attributes if (why := weakness(attribute))]
+        if doubts:
+            more = f" and {len(doubts) - _NAMED} more" if len(doubts) > _NAMED else ""
+            self.env.say(f"warning: evaluations leave out {', '.join(doubts[:_NAMED])}{more}")
+        if len(doubts) == len(attributes) and self.config.best_by == "fidelity":
+            self.env.say("warning: so there is no fidelity by which a checkpoint could be the best; try --best-by kid")
+
     def look(self, state: TrainingState) -> dict[str, float]:
         """Figures of the averaged generator, by the names that they are logged under."""
+        self.env.average_buffers(state.ema.module)  # each process's own until then; the checkpoint holds the means too
         judge, seed = self.judge, self.config.seed
         drawn = (state.ema.module, self.config.noise_size, self.labels, seed, "noise of a checkup")
         features, logits = examine(
