@@ -158,6 +158,22 @@ def test_a_container_and_the_sites_own_lines(elsewhere: Path, capsys: pytest.Cap
     assert f"'--container-image=/images/a b.sqsh' --container-mounts={elsewhere},{script.FOLDER}" in text
 
 
+def test_a_container_sees_what_lies_outside_the_folder(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scratch = elsewhere.parent / f"{elsewhere.name}-scratch"
+    for name in ("faces", "runs"):
+        (scratch / name).mkdir(parents=True)
+    (elsewhere / "linked").symlink_to(scratch / "faces")
+    for shards in ("linked", str(scratch / "faces")):
+        words = ["--", "--preset", "smoke", "--batch", "16", "--shards", shards, "--run", str(scratch / "runs" / "new")]
+        text = written(capsys, "--container", "/images/torch.sqsh", *words)
+        (mounts,) = re.findall(r"--container-mounts=(\S+)", text)
+        assert set(mounts.split(",")[2:]) == {str(scratch / "faces"), str(scratch / "runs")}
+    (scratch / "a,b").mkdir()
+    words[words.index("--shards") + 1] = str(scratch / "a,b")
+    with pytest.raises(UserError, match="--container takes paths apart at"):
+        written(capsys, "--container", "/images/torch.sqsh", *words)
+
+
 WORD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
 
@@ -187,7 +203,7 @@ Mount = namedtuple("Mount", "mountpoint fstype")
 def test_folders_of_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = [Mount("/", "xfs"), Mount("/scratch", "lustre"), Mount("/run/user", "tmpfs"), Mount("/dev/shm", "tmpfs")]
     monkeypatch.setattr(storage.psutil, "disk_partitions", lambda all: mounts)
-    monkeypatch.setattr(storage, "_existing", lambda path: path)
+    monkeypatch.setattr(storage, "existing", lambda path: path)
     assert storage.check({"--run": Path("/scratch/ada/runs"), "--logs": Path("/scratch/logs")}) == ""
     assert "--run /home/ada (xfs)" in storage.check({"--run": Path("/home/ada"), "--logs": Path("/scratch/x")})
     for place in ("/tmp/run", "/var/tmp/run", "/dev/shm/x", "/run/user/1000/x"):

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 _BEGIN, _END = "# ---- this job", "# ---- every job ----"
 
 
-def training(job: Job, words: Sequence[str], directory: Path, made_by: str) -> str:
+def training(job: Job, words: Sequence[str], directory: Path, made_by: str, mounts: Sequence[Path] = ()) -> str:
     """The script of a job that trains.
 
     Args:
@@ -21,6 +21,7 @@ def training(job: Job, words: Sequence[str], directory: Path, made_by: str) -> s
         words: the trainer's own options.
         directory: where the job works; it must be absolute, as relative paths in ``words`` start there.
         made_by: the command line that asked for it, for the script's reader.
+        mounts: absolute paths that a container must see besides ``directory``, at the same places.
     """
     srun = job.launcher == "srun"
     ranks = job.ranks_per_node
@@ -35,7 +36,8 @@ def training(job: Job, words: Sequence[str], directory: Path, made_by: str) -> s
     ]
     container = []
     if job.container:
-        container = [f"--container-image={job.container}", f"--container-mounts={directory},{FOLDER}"]
+        seen = ",".join(map(str, (directory, FOLDER, *mounts)))
+        container = [f"--container-image={job.container}", f"--container-mounts={seen}"]
         container.append(f"--container-workdir={directory}")
     settings = [
         f"directory={shlex.quote(str(directory))}",

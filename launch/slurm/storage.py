@@ -50,7 +50,7 @@ def writable(purpose: str, path: Path) -> None:
     Raises:
         UserError: it cannot, or is no folder.
     """
-    place = _existing(path)
+    place = existing(path)
     if not place.is_dir():
         raise UserError(f"{purpose} {path}: {place} is no folder")
     if not os.access(place, os.W_OK | os.X_OK):
@@ -59,7 +59,7 @@ def writable(purpose: str, path: Path) -> None:
 
 def file_system(path: Path) -> str:
     """The type of the file system ("nfs4", "lustre", "ext4", …) that a path lies on, or will; empty if unknown."""
-    place = _existing(path).resolve()
+    place = existing(path).resolve()
     mounts = [(Path(part.mountpoint), part.fstype) for part in psutil.disk_partitions(all=True)]
     holding = [
         (len(mount.parts), number, kind) for number, (mount, kind) in enumerate(mounts) if place.is_relative_to(mount)
@@ -67,6 +67,6 @@ def file_system(path: Path) -> str:
     return max(holding)[2] if holding else ""
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

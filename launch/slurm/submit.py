@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch.slurm import script, storage
@@ -40,8 +40,12 @@ def main(argv: Sequence[str]) -> None:
     directory = Path.cwd()
     needed = _packing(words) if job.array else _training(job, words)
     _check_places(job, directory, needed)
-    render = script.packing if job.array else script.training
-    text = render(job, words, directory, shlex.join(["python", "-m", "launch", "slurm", *argv]).replace("\n", " "))
+    made_by = shlex.join(["python", "-m", "launch", "slurm", *argv]).replace("\n", " ")
+    if job.array:
+        text = script.packing(job, words, directory, made_by)
+    else:
+        mounts = _mounts(directory, needed) if job.container else []
+        text = script.training(job, words, directory, made_by, mounts)
     if job.submit:
         _submit(job, text)
     else:
@@ -104,6 +108,22 @@ def _check_places(job: Job, directory: Path, needed: dict[str, Path]) -> None:
             places["--container"] = Path(job.container)
         if warning := storage.check(places):
             print(f"warning: {warning}", file=sys.stderr)
+
+
+def _mounts(directory: Path, needed: Mapping[str, Path]) -> list[Path]:
+    """What a container must see of what lies outside the folder of the job, also through a link in it.
+
+    Raises:
+        UserError: a path that cannot be named among others.
+    """
+    found: list[Path] = []
+    for purpose, path in needed.items():
+        place = storage.existing(path)
+        outside = [p for p in (place, place.resolve()) if not p.is_relative_to(directory) and p not in found]
+        if any(set(",:") & set(str(p)) for p in outside):
+            raise UserError(f"{purpose} {path}: --container takes paths apart at ',' and ':'; choose another place")
+        found += outside
+    return found
 
 
 # ---------------------------------------------------------------- to SLURM
