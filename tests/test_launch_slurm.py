@@ -56,6 +56,8 @@ def written(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--logs", "a\nb", *TRAIN], "a line break"),
         (["--logs", "a\\b", *TRAIN], "SLURM takes backslashes out of it"),
         (["--setup", "if", *TRAIN], "--setup is no shell"),
+        (["--setup", "module load \\", *TRAIN], "ends in the middle of a command"),
+        (["--setup", "cat <<END", *TRAIN], "ends in the middle of a command or a here-document"),
         (["--sbatch", "nodes=3", *TRAIN], "--sbatch nodes: use --nodes"),
         (["--sbatch", "mail=x", *TRAIN], "--sbatch mail: use --mail"),
         (["--sbatch", "wrap=x", *TRAIN], "--sbatch wrap: the job decides this itself"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -176,10 +177,14 @@ class Job:
                 text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise UserError(f"--setup {self.setup}: {error}") from None
-        checked = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True, check=False)
+        plain = {**os.environ, "LC_ALL": "C"}  # what bash says of here-documents is looked for below
+        checked = subprocess.run(["bash", "-n", "-c", text], env=plain, capture_output=True, text=True, check=False)
         if checked.returncode:
             raise UserError(f"--setup is no shell: {' '.join(checked.stderr.split())}")
-        return text.strip().splitlines()
+        text = text.strip()
+        if text.endswith("\\") or "here-document" in checked.stderr:  # bash would take the job's own lines for the rest
+            raise UserError(f"--setup {self.setup!r} ends in the middle of a command or a here-document")
+        return text.splitlines()
 
 
 def seconds(time: str) -> int:
