@@ -346,6 +346,8 @@ def growth(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
         if rows and time.monotonic() - began > asked.grow_seconds:
             break
         due = -(-asked.grow * tenth // 10)
+        if due == done:  # fewer than ten steps
+            continue
         pipe.send(due - done)
         done = due
         rows.append((done, pipe.recv()))

@@ -153,6 +153,11 @@ def test_memory_stays_over_two_thousand_steps(tmp_path: Path) -> None:
     assert growth["megabytes"] < 10
 
 
+def test_memory_is_watched_over_fewer_than_ten_steps(tmp_path: Path) -> None:
+    _, figures = run("step.py", ["--pairs", "0", "--grow", "3"], tmp_path)
+    assert [steps for steps, _ in figures["growth"]["smoke"]["rows"]] == [1, 2, 3]
+
+
 @pytest.mark.long
 def test_scaling(tmp_path: Path) -> None:
     printed, figures = run("scaling.py", ["--preset", "smoke", "--batch", "12", "--pairs", "2"], tmp_path)
