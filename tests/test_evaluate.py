@@ -235,6 +235,13 @@ def test_without_the_extra_the_judge_stands_in(place: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match="pip install"):
         evaluated(place / "run", "--metrics", "kid", "--extractor", "efficientnet")
 
+    def blind(env: Distributed, dataset: Dataset) -> None:
+        raise UserError("its labels are vectors")
+
+    monkeypatch.setattr(eyes, "shared_judge", blind)
+    with pytest.raises(UserError, match="nothing to compare pictures by: its labels are vectors; EfficientNet's"):
+        evaluated(place / "run", "--metrics", "kid")
+
 
 # ---------------------------------------------------------------- figures
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from launching import decoded, make_dataset
 from PIL import Image
 
@@ -260,6 +263,17 @@ def test_labels_that_nobody_can_see_get_a_sentence(tmp_path: Path) -> None:
     pack(Pack(src=tmp_path / "source", out=tmp_path / "data", size=8, workers=1))
     with pytest.raises(UserError, match="of kind vector, of which nobody can see"):
         judge_of(Dataset.open(tmp_path / "data"), cache=tmp_path / "judges")
+
+
+def test_features_are_known_by_the_weights_that_make_them(judge: Judge, tmp_path: Path) -> None:
+    """The same data set's judge, trained anew on another machine, has another identity, for caches and evaluations."""
+    judge.save(tmp_path / "same")
+    anew = replace(judge, net=copy.deepcopy(judge.net))
+    assert Judge.load(tmp_path / "same", "cpu").extractor().identity == judge.extractor().identity
+    with torch.no_grad():
+        anew.net.trunk[0].weight[0, 0, 0, 0] += 1e-3  # type: ignore[index, union-attr]
+    assert anew.extractor().identity != judge.extractor().identity
+    assert anew.extractor().name == judge.extractor().name
 
 
 # ---------------------------------------------------------------- the command

@@ -15,7 +15,7 @@ from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.draw import sample_labels
 from trainer.examine import examine
-from trainer.eyes import of_judge, shared_judge
+from trainer.eyes import shared_judge
 from trainer.figures import Findings, obedience
 from trainer.metrics.distances import kernel
 from trainer.metrics.fidelity import fidelity, weakness
@@ -43,7 +43,7 @@ class Checkup:
         self._tell_doubts()
         self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
         count = min(COUNT, len(dataset))
-        self.real = env.first(lambda: real_features(dataset, of_judge(self.judge), count, config.seed))
+        self.real = env.first(lambda: real_features(dataset, self.judge.extractor(), count, config.seed))
 
     def _tell_doubts(self) -> None:
         """Say what the judge cannot, before a training waits for it in vain."""

@@ -26,7 +26,7 @@ from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.options import argument, option
 from shards.schema import WORDLESS, Schema
-from trainer import evaluation_pictures, evaluation_table, evaluations, grids, sample
+from trainer import checkpoint, evaluation_pictures, evaluation_table, evaluations, grids, sample
 from trainer.distributed import Distributed
 from trainer.draw import Labels, sample_labels
 from trainer.examine import Look, examine, redraw
@@ -100,7 +100,9 @@ def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, A
     Raises:
         UserError: see `main`.
     """
-    sampler, dataset = env.together(lambda: _open(asked, env))
+    newest = env.first(lambda: checkpoint.find(asked.run, asked.checkpoint).images_seen)
+    chosen = str(env.tell(newest))  # for all: a training that goes on meanwhile saves newer ones
+    sampler, dataset = env.together(lambda: _open(asked, chosen, env))
     env.first(lambda: evaluations.ready(asked.run))
     findings = Findings()
     eyes = open_eyes(env, dataset, asked.metrics, asked.extractor, asked.inception, findings)
@@ -138,9 +140,9 @@ def _examined(
 # ---------------------------------------------------------------- what is evaluated, and by what
 
 
-def _open(asked: EvaluateOptions, env: Distributed) -> tuple[Sampler, Dataset]:
+def _open(asked: EvaluateOptions, chosen: str, env: Distributed) -> tuple[Sampler, Dataset]:
     """The run's generator and its data set, once it is sure that they fit each other."""
-    sampler = sample.load(asked.run, asked.checkpoint, str(env.device))
+    sampler = sample.load(asked.run, chosen, str(env.device))
     config: dict[str, Any] = sampler.saved.state["config"]
     where = asked.shards or config.get("shards") or str(asked.run / "data")  # the smoke preset draws its own
     cache = config.get("cache")

@@ -1,4 +1,4 @@
-"""Drawing many pictures and looking at each, shared out among processes."""
+"""Drawing many pictures and looking at each with the same eyes, shared out among processes."""
 
 from __future__ import annotations
 

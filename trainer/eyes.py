@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from trainer.distributed import Distributed
 from trainer.examine import Look
 from trainer.figures import METRICS, Findings
 from trainer.judge import Judge, judge_of
-from trainer.metrics.extractors import Extractor, efficientnet_lite0, inception_v3, judged
+from trainer.metrics.extractors import Extractor, efficientnet_lite0, inception_v3
 
 EXTRACTORS = ("auto", "efficientnet", "judge", "inception")
 _FEATURES = ("fid", "kid", "prdc", "novelty", "diversity")  # metrics that are measured in features
@@ -76,8 +74,11 @@ def open_eyes(
         findings.notes.append(f"labels were not judged: {trouble}")
     if wanted and network is None:
         if judge is None:
-            raise UserError(f"{findings.notes[0]}, and there is no judge whose features could stand in")
-        network = of_judge(judge)
+            raise UserError(
+                f"nothing to compare pictures by: {trouble}; EfficientNet's features are not to be had either "
+                "(--extractor efficientnet says why)"
+            )
+        network = judge.extractor()
     return Eyes(judge if "fidelity" in metrics else None, network, metrics)
 
 
@@ -106,17 +107,19 @@ def _judge_or_why_not(env: Distributed, dataset: Dataset) -> tuple[Judge | None,
 
 
 def shared_judge(env: Distributed, dataset: Dataset) -> Judge:
-    """The data set's judge on every process; the first one trains it, if it is not in the cache yet.
+    """The judge of a data set, alike on every process: the first takes or trains it, and tells the others.
+
+    Machines that have caches of their own might otherwise judge differently, each by what it trained.
 
     Raises:
-        UserError, Failure: see `judge_of`.
+        UserError, Failure: see `judge_of`; on every process.
     """
-    device = str(env.device)
-    return env.first(lambda: judge_of(dataset, device=device)) or judge_of(dataset, device=device, progress=False)
-
-
-def of_judge(judge: Judge) -> Extractor:
-    """The judge's own features as an extractor."""
-    blank = np.zeros((1, 3, judge.size, judge.size), np.uint8)
-    weights = hashlib.sha256(json.dumps(dict(judge.identity), sort_keys=True).encode()).hexdigest()[:16]
-    return judged(judge.features, judge.features(blank).shape[1], weights)
+    judge = env.first(lambda: judge_of(dataset, device=str(env.device)))
+    if env.world == 1:
+        assert judge is not None
+        return judge
+    if judge is not None:
+        judge.net.cpu()  # or it would arrive on the first process's GPU
+    judge = env.tell(judge)
+    assert judge is not None
+    return replace(judge, net=judge.net.to(env.device))

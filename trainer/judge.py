@@ -34,6 +34,7 @@ from trainer.classifier import Classifier, learn
 from trainer.device import choose
 from trainer.judged_pictures import Pictures, factor, gather, shrink, validation_part
 from trainer.metrics.combinations import Combinations
+from trainer.metrics.extractors import Extractor, judged
 from trainer.metrics.fidelity import Fidelity, fidelity, judgeable
 
 FORMAT_VERSION = 1
@@ -79,6 +80,13 @@ class Judge:
     def features(self, images: np.ndarray) -> np.ndarray:
         """What its last layer sees, for distances between pictures: float32 (N, F); arguments as for `logits`."""
         return classifier.features(self.net, self._small(images))
+
+    def extractor(self) -> Extractor:
+        """`features`, known by the hash of its weights: one that was trained anew may see other things."""
+        digest = hashlib.sha256()
+        for name, value in self.net.state_dict().items():
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return judged(self.features, classifier.FEATURES, digest.hexdigest()[:16])
 
     def fidelity(
         self, images: np.ndarray, label: np.ndarray, known: np.ndarray, seen: Combinations | None = None
