@@ -4,9 +4,10 @@
 
 Both sides run in turns on the same pictures, so that a machine that slows down does so to both; each in a process of
 its own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. The last line is the
-median over the pairs of their seconds divided by ours. The method differs in one point unless --mismatch generated is
-given: the preset scores real pictures under wrong labels in part three, as the article's text has it, and the published
-loop scores pictures drawn for other labels, as its code has it.
+median over the pairs of their seconds divided by ours; the lines before it say how near ours is to what the machine can
+do, measured in the same process. The method differs in one point unless --mismatch generated is given: the preset
+scores real pictures under wrong labels in part three, as the article's text has it, and the published loop scores
+pictures drawn for other labels, as its code has it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 # Run as a file, Python looks for modules beside the file and not in the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -171,7 +174,7 @@ def random_labels(batch: int) -> Tensor:
     return torch.cat(parts, 1).float()
 
 
-def seconds_of(step: Callable[[], None], device: torch.device) -> float:
+def seconds_of(step: Callable[[], object], device: torch.device) -> float:
     """How long one step takes, to its real end on the device."""
     _wait(device)
     began = time.perf_counter()
@@ -185,11 +188,40 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def operations_of(step: Callable[[], None]) -> int:
+    """Floating-point operations of a step: of its convolutions and matrix products, forwards and backwards."""
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def limits_of(env: Distributed, batch: int) -> dict[str, float]:
+    """Operations a second that this machine reaches in the run's precision where nothing else is to be done."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(env.precision, torch.float32)
+    pictures = torch.randn(batch, 64, SIZE, SIZE).to(env.device, dtype, memory_format=torch.channels_last)
+    weight = torch.randn(64, 64, 3, 3).to(env.device, dtype, memory_format=torch.channels_last)
+    square = torch.randn(2048, 2048).to(env.device, dtype)
+    work: dict[str, tuple[int, Callable[[], object]]] = {
+        "3x3 convolution of 64 channels": (
+            2 * batch * SIZE**2 * weight.numel(),
+            lambda: nn.functional.conv2d(pictures, weight, padding=1),
+        ),
+        "product of matrices of 2048": (2 * 2048**3, lambda: square @ square),
+    }
+    return {
+        name: operations / min(seconds_of(run, env.device) for _ in range(12))
+        for name, (operations, run) in work.items()
+    }
+
+
 def serve_ours(asked: BenchmarkOptions, pipe: Connection) -> None:
     """Our side's process: a step whenever the pipe says so."""
     env = Distributed(precision=asked.mixed_precision)
     images, y = pictures(asked.batch)
-    serve(our_step(asked, env, images, y), env.device, env.describe(), pipe)
+    step = our_step(asked, env, images, y)
+    limits = {name: rate / 1e9 for name, rate in limits_of(env, asked.batch).items()}
+    pipe.send({"gigaflop_a_step": operations_of(step) / 1e9, "gigaflops_at_best": limits})
+    serve(step, env.device, env.describe(), pipe)
 
 
 def serve_theirs(asked: BenchmarkOptions, pipe: Connection) -> None:
@@ -214,7 +246,7 @@ def serve(step: Callable[[], None], device: torch.device, machine: str, pipe: Co
         pipe.send(seconds_of(step, device))
 
 
-def measure(asked: BenchmarkOptions) -> dict[str, object]:
+def measure(asked: BenchmarkOptions) -> dict[str, Any]:
     """Run both sides by turns.
 
     Returns:
@@ -223,9 +255,12 @@ def measure(asked: BenchmarkOptions) -> dict[str, object]:
     spawn = multiprocessing.get_context("spawn")
     sides: dict[str, Connection] = {}
     machine: dict[str, str] = {}
+    arithmetic: dict[str, Any] = {}
     for name, target in (("ours", serve_ours), ("theirs", serve_theirs)):
         sides[name], end = spawn.Pipe()
         spawn.Process(target=target, args=(asked, end), daemon=True).start()
+        if name == "ours":
+            arithmetic = sides[name].recv()
         machine[name] = sides[name].recv()
         print(f"{name}: article96, batch {asked.batch}, on {machine[name]}; warmed up", flush=True)
 
@@ -241,12 +276,14 @@ def measure(asked: BenchmarkOptions) -> dict[str, object]:
     for pipe in sides.values():
         pipe.send(False)
     speed = {name: asked.batch / statistics.median(values) for name, values in taken.items()}
+    arithmetic["gigaflops"] = arithmetic["gigaflop_a_step"] / statistics.median(taken["ours"])
     ratio = statistics.median(b / a for a, b in zip(taken["ours"], taken["theirs"], strict=True))
     return {
         "benchmark": "article_step",
         "ratio": ratio,
         "images_per_second": speed,
         "seconds": taken,
+        "arithmetic": arithmetic,
         "batch": asked.batch,
         "mismatch": asked.mismatch,
         "compile": asked.compile,
@@ -261,8 +298,12 @@ def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the figures where asked."""
     asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
     figures = measure(asked)
-    for name, speed in figures["images_per_second"].items():  # type: ignore[attr-defined]
-        print(f"{name}: {speed:.2f} images/s (median of {len(figures['seconds'][name])})")  # type: ignore[index]
+    for name, speed in figures["images_per_second"].items():
+        print(f"{name}: {speed:.2f} images/s (median of {len(figures['seconds'][name])})")
+    arithmetic: dict[str, Any] = figures["arithmetic"]
+    for name, best in arithmetic["gigaflops_at_best"].items():
+        reached = arithmetic["gigaflops"]
+        print(f"ours: {reached:.0f} GFLOP/s, {reached / best:.0%} of what a {name} reaches here ({best:.0f})")
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"ratio: {figures['ratio']:.2f}")

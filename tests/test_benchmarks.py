@@ -48,6 +48,9 @@ def test_article_step(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"ratio: {figures['ratio']:.2f}"
     assert len(figures["seconds"]["ours"]) == len(figures["seconds"]["theirs"]) == 2
     assert figures["ratio"] > 1, "the published loop does more of everything"
+    arithmetic = figures["arithmetic"]
+    assert arithmetic["gigaflop_a_step"] > 2 * 2 * 4, "two pictures, each more than four billion multiplications"
+    assert all(0 < arithmetic["gigaflops"] < best for best in arithmetic["gigaflops_at_best"].values())
 
 
 @pytest.mark.long
