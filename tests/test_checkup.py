@@ -122,3 +122,16 @@ def test_the_best_is_spared_and_survives_damage(tmp_path: Path) -> None:
     assert checkpoints(tmp_path) == [f"{seen:012d}" for seen in (2, 4)]
     (tmp_path / "checkpoints" / "best.json").write_text("{")
     assert checkpoint.read_best(tmp_path) is None
+
+
+def test_a_run_killed_between_the_mark_and_its_checkpoint_marks_that_moment_again(data: Path, tmp_path: Path) -> None:
+    """The mark comes first: what it points to is not there after such a kill, and no older value stands in its way."""
+    words = (*TINY, "--shards", data, *EVERY, "--best-by", "kid", "--run", tmp_path / "run")
+    train(*words, "--total-images", 64)
+    best = checkpoint.read_best(tmp_path / "run")
+    assert best is not None and best.images_seen == 64
+    checkpoint.mark_best(tmp_path / "run", Best(128, "kid", -9.0))
+    assert checkpoint.read_best(tmp_path / "run") is None
+    train(*words, "--total-images", 128)
+    again = checkpoint.read_best(tmp_path / "run")
+    assert again == Best(128, "kid", figures(tmp_path / "run")[128]["evaluate/kid"])

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from shards import files
 from shards.errors import Failure, UserError
 from shards.files import move_directory, sha256, write_json
 
@@ -104,11 +105,13 @@ class Best:
 
 
 def mark_best(run: Path, best: Best) -> None:
-    """Keep a checkpoint, which must be there, as the best: it is never pruned, and the one before it no longer spared.
+    """Keep a checkpoint, which may come after, as the best: it is never pruned, and the one before it no longer spared.
 
     Raises:
         Failure: the disk refuses.
     """
+    with files.explained(run / "checkpoints"):
+        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(run / "checkpoints" / "best.json", asdict(best))
 
 

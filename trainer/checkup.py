@@ -81,7 +81,7 @@ class Checkup:
         return self.env.tell(math.isfinite(value) and better)
 
     def mark(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> None:
-        """Keep the checkpoint of this moment, which has been saved, as the best."""
+        """Keep the checkpoint of this moment, which is about to be saved, as the best."""
         metric = self.config.best_by
         best = Best(state.images_seen, metric, values[PREFIX + metric])
         self.env.first(lambda: checkpoint.mark_best(run.path, best))

@@ -150,11 +150,11 @@ def iterate(
                 seen.spent_beside(time.monotonic() - started)
         if seen is not None:
             seen.advance(state.images_seen, config.batch, values)
+        if checkup is not None and best:  # before it is there: a run killed between the two comes by this moment again
+            checkup.mark(values, state, run)
         if stopping or best or due(config.checkpoint_every):
             _save(env, state, run, config.keep, last_save)
             last_save = state.images_seen
-        if checkup is not None and best:
-            checkup.mark(values, state, run)
         if seen is not None and due(config.grid_every):
             seen.grid(state)
         if broken:
