@@ -67,6 +67,7 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--conditioning", "classifier", "--mismatch", "real"], "--mismatch real: with --conditioning classifier"),
         (["--classifier-weight", "2"], "--classifier-weight: there is no classifier; add --conditioning classifier"),
         (["--conditioning", "classifier", "--classifier-weight", "-1"], "--classifier-weight: -1.0 is below 0"),
+        (["--conditioning", "classifier", "--classifier-weight", "0"], "nothing would teach labels"),
         (["--blocks", "0"], "--blocks: 0 is below 1"),
         (["--dtype", "float64", "--mixed-precision", "bf16"], "no mixed precision"),
         (["--betas", "0,1"], "--betas: 1.0 is above"),

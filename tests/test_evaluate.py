@@ -294,6 +294,16 @@ def test_one_picture_a_label_has_no_variety() -> None:
     assert not nothing.figures and "diversity is left out" in nothing.notes[0]
 
 
+def test_what_came_to_no_number_is_noted() -> None:
+    """JSON has no NaN: where real pictures of one label are all alike, there is nothing to divide a variety by."""
+    findings = Findings()
+    findings.add("diversity", float("nan"), 1.0)
+    findings.add("kid", 0.5, float("inf"))
+    assert findings.figures == {"kid": 0.5} and findings.real == {}
+    assert findings.notes == ["diversity is left out: it cannot be told from these pictures"]
+    json.dumps(findings.figures | findings.real, allow_nan=False)
+
+
 def test_an_evaluation_is_readable_and_its_report_survives_damage(tmp_path: Path) -> None:
     entry: dict[str, Any] = {
         "count": 5000,

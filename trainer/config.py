@@ -237,6 +237,8 @@ class Config:
         if self.conditioning != "classifier":
             if self.classifier_weight != 1:
                 raise UserError("--classifier-weight: there is no classifier; add --conditioning classifier")
+        elif self.classifier_weight == 0:
+            raise UserError("--classifier-weight 0: nothing would teach labels; give a weight above 0")
         elif self.mismatch != "none" and self.mismatch_weight:
             raise UserError(
                 f"--mismatch {self.mismatch}: with --conditioning classifier the discriminator's logits do not look at "

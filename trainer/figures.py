@@ -6,6 +6,7 @@ judge that is wrong in 20 % of real pictures finds 20 % of perfect ones wrong. S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,9 +44,12 @@ class Findings:
     details: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, figure: float, real: float | None = None) -> None:
-        """Take a figure, and that of real pictures."""
+        """Take a figure, and that of real pictures; what came to no number is noted, as JSON has none for it."""
+        if not math.isfinite(figure):
+            self.notes.append(f"{name} is left out: it cannot be told from these pictures")
+            return
         self.figures[name] = float(figure)
-        if real is not None:
+        if real is not None and math.isfinite(real):
             self.real[name] = float(real)
 
 
