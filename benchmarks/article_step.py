@@ -31,6 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 # Run as a file, Python looks for modules beside the file and not in the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from published import SIZE, PublishedLoop, random_labels
+
 import shards
 from shards import options
 from shards.errors import exit_status
@@ -40,8 +42,7 @@ from trainer import config
 from trainer.distributed import Distributed
 from trainer.state import TrainingState, architecture_of
 
-SIZE, NOISE, WIDTHS = 96, 100, (12, 20)  # hair and eyes as in the article's 32-entry labels
-LABEL = sum(WIDTHS)
+WIDTHS = (12, 20)  # hair and eyes as in the article's 32-entry labels
 
 
 @dataclass(frozen=True)
@@ -55,89 +56,6 @@ class BenchmarkOptions:
     mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
     compile: bool = option(False, "compile our networks; theirs stay as published")
     json: Path | None = option(None, "write the figures to this file too")
-
-
-# ---------------------------------------------------------------- the published side
-
-
-class PublishedGenerator(nn.Module):
-    """z, y -> picture, as published."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(NOISE + LABEL, 15 * 192 * 192)
-        self.layers = nn.Sequential(
-            nn.BatchNorm2d(15),
-            nn.ReLU(True),
-            nn.Conv2d(15, 50, 3, padding=1),
-            nn.BatchNorm2d(50),
-            nn.ReLU(True),
-            nn.Conv2d(50, 25, 3, padding=1),
-            nn.BatchNorm2d(25),
-            nn.ReLU(True),
-            nn.Conv2d(25, 3, 2, stride=2),
-            nn.Tanh(),
-        )
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.layers(self.linear(torch.cat([z, y], 1)).view(-1, 15, 192, 192))
-
-
-class PublishedDiscriminator(nn.Module):
-    """picture, y -> probability, as published: a sigmoid at the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.plane = nn.Linear(LABEL, SIZE * SIZE)
-        self.trunk = nn.Sequential(
-            nn.Conv2d(4, 32, 5, padding=2),
-            nn.LeakyReLU(0.2, True),
-            nn.AvgPool2d(2, stride=2),
-            nn.Conv2d(32, 64, 5, padding=2),
-            nn.LeakyReLU(0.2, True),
-            nn.AvgPool2d(2, stride=3),
-        )
-        self.head = nn.Sequential(
-            nn.Linear(64 * 16 * 16, 1024), nn.LeakyReLU(0.2, True), nn.Linear(1024, 1), nn.Sigmoid()
-        )
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        plane = self.plane(y).view(-1, 1, SIZE, SIZE)
-        return self.head(self.trunk(torch.cat([x, plane], 1)).flatten(1)).squeeze(1)
-
-
-def published_step(x: Tensor, y: Tensor) -> Callable[[], None]:
-    """The loop's body as published: no detach in D's step, every pass by itself, float32, plain Adam.
-
-    Args:
-        x: real pictures (B, 3, 96, 96) in [-1, 1].
-        y: their labels (B, 32).
-    """
-    device, batch = x.device, len(x)
-    g, d = PublishedGenerator().to(device), PublishedDiscriminator().to(device)
-    g_optimizer = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    d_optimizer = torch.optim.Adam(d.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    criterion = nn.BCELoss()
-    ones, zeros = torch.ones(batch, device=device), torch.zeros(batch, device=device)
-
-    def step() -> None:
-        loss_real = criterion(d(x, y), ones)
-        fake = g(torch.randn(batch, NOISE, device=device), y)
-        loss_fake = criterion(d(fake, y), zeros)
-        random_y = random_labels(batch).to(device)
-        wrong = g(torch.randn(batch, NOISE, device=device), random_y)
-        loss_wrong = criterion(d(wrong, y), zeros)
-        d_optimizer.zero_grad()
-        (loss_real + loss_fake + loss_wrong).backward()
-        d_optimizer.step()
-
-        fake = g(torch.randn(batch, NOISE, device=device), y)
-        g_loss = criterion(d(fake, y), ones)
-        g_optimizer.zero_grad()
-        g_loss.backward()
-        g_optimizer.step()
-
-    return step
 
 
 # ---------------------------------------------------------------- our side
@@ -166,12 +84,6 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
 
 
 # ---------------------------------------------------------------- the measurement
-
-
-def random_labels(batch: int) -> Tensor:
-    """(B, 32): one entry of each attribute set."""
-    parts = [nn.functional.one_hot(torch.randint(width, (batch,)), width) for width in WIDTHS]
-    return torch.cat(parts, 1).float()
 
 
 def seconds_of(step: Callable[[], object], device: torch.device) -> float:
@@ -228,17 +140,17 @@ def serve_theirs(asked: BenchmarkOptions, pipe: Connection) -> None:
     """The published side's process."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, y = pictures(asked.batch)
-    step = published_step((images.float() / 127.5 - 1).to(device), y.to(device))
-    serve(step, device, f"{device}, {torch.get_num_threads()} threads, float32", pipe)
+    loop, x, y = PublishedLoop(WIDTHS, device), (images.float() / 127.5 - 1).to(device), y.to(device)
+    serve(lambda: loop.step(x, y), device, f"{device}, {torch.get_num_threads()} threads, float32", pipe)
 
 
 def pictures(batch: int) -> tuple[Tensor, Tensor]:
     """The same uint8 pictures (B, 3, 96, 96) and labels (B, 32) on both sides."""
     torch.manual_seed(0)
-    return torch.randint(256, (batch, 3, SIZE, SIZE), dtype=torch.uint8), random_labels(batch)
+    return torch.randint(256, (batch, 3, SIZE, SIZE), dtype=torch.uint8), random_labels(batch, WIDTHS)
 
 
-def serve(step: Callable[[], None], device: torch.device, machine: str, pipe: Connection) -> None:
+def serve(step: Callable[[], object], device: torch.device, machine: str, pipe: Connection) -> None:
     """Warm up, say so, then time one step a message until told to end."""
     step()
     pipe.send(machine)

@@ -18,6 +18,7 @@ import scaling
 import step
 import torch
 from conftest import ROOT
+from published import NOISE, SIZE, PublishedDiscriminator, PublishedGenerator
 
 from trainer.distributed import Distributed
 from trainer.networks import Architecture, build
@@ -29,10 +30,11 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 def test_both_sides_have_the_same_networks() -> None:
-    sizes = {"size": article_step.SIZE, "widths": article_step.WIDTHS, "noise": article_step.NOISE}
+    sizes = {"size": SIZE, "widths": article_step.WIDTHS, "noise": NOISE}
     g, d = build(Architecture(family="article", embedding=0, **sizes))
     with torch.device("meta"):  # counted, not filled
-        published_g, published_d = article_step.PublishedGenerator(), article_step.PublishedDiscriminator()
+        label = sum(article_step.WIDTHS)
+        published_g, published_d = PublishedGenerator(label), PublishedDiscriminator(label)
     assert parameters(g) == parameters(published_g)
     assert parameters(d) == parameters(published_d)
 

@@ -1,0 +1,161 @@
+"""The article's loop as published, as a run like the trainer's: it logs, saves and goes on, and can be evaluated.
+
+    python benchmarks/published_run.py --shards DATA --run RUN --total-images N
+
+Its steps are those of `benchmarks/published.py`, in float32 and with PyTorch as it comes. Pictures are in memory, and
+saving is outside the seconds that are logged. Checkpoints have the trainer's format, with the generator in the place of
+an average, for there is none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from published import SIZE, PublishedLoop
+
+from shards import keyed, options
+from shards.errors import Failure, UserError, exit_status
+from shards.index import Dataset
+from shards.options import option
+from shards.stream import read_pixels
+from trainer import checkpoint, config
+from trainer.metrics_log import MetricsLog
+from trainer.rundir import RunDirectory
+from trainer.state import architecture_of
+
+
+@dataclass(frozen=True)
+class PublishedOptions:
+    """Train the article's networks by the article's loop as published; the same command goes on."""
+
+    shards: Path = option(Path("data"), "data set of 96x96 pictures whose attributes are all exclusive and known")
+    run: Path = option(Path("runs/published"), "directory of the run")
+    total_images: int = option(16_000, "images to train on in all", minimum=1)
+    batch: int = option(16, "images a step", minimum=1)
+    log_every: int = option(160, "images between two lines of metrics", minimum=1)
+    seed: int = option(0, "decides weights, noise and the order of pictures", minimum=0)
+    threads: int = option(0, "CPU threads; 0: as PyTorch chooses", minimum=0)
+
+    def __post_init__(self) -> None:
+        """Hold the values against their bounds."""
+        options.validate(self)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train from the newest checkpoint, or from the start, to ``total_images``, and save there."""
+    asked = options.parse(PublishedOptions, argv, command="python benchmarks/published_run.py")
+    dataset = Dataset.open(asked.shards)
+    if dataset.size != SIZE or {a.kind for a in dataset.schema.attributes} != {"exclusive"}:
+        raise UserError(
+            f"{dataset.where}: the article's loop takes {SIZE}x{SIZE} pictures and exclusive attributes only"
+        )
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    directory = RunDirectory(asked.run)
+    with directory.lock():
+        saved, _ = checkpoint.newest(asked.run)
+        seen = saved.images_seen if saved else 0
+        torch.manual_seed(keyed.key(asked.seed, f"noise from image {seen} on"))
+        loop = PublishedLoop(tuple(a.width for a in dataset.schema.attributes), device)
+        if saved is not None:
+            _load(loop, saved)
+        values = _values(asked, dataset, directory)
+        x, y = _pictures(dataset), torch.from_numpy(np.array(dataset.labels, np.float32))
+        with MetricsLog(directory.metrics, keep_until=seen) as log:
+            seen = _train(loop, asked, x, y, seen, log)
+        checkpoint.save(asked.run, {**values, "images_seen": seen}, _files(loop), keep=1)
+
+
+def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, seen: int, log: MetricsLog) -> int:
+    """Step until the images are seen; returns how many are.
+
+    Raises:
+        Failure: a loss is no number, as the published logarithm of a rounded probability can be.
+    """
+    since, began = seen, time.perf_counter()
+    for rows in _batches(len(x), asked.batch, seen, asked.seed):
+        if seen >= asked.total_images:
+            break
+        pictures = (x[rows].to(loop.device).float() / 127.5 - 1).contiguous()
+        d_loss, g_loss = loop.step(pictures, y[rows].to(loop.device))
+        seen += asked.batch
+        if seen - since >= asked.log_every or seen >= asked.total_images:
+            losses = {"loss/d": float(d_loss), "loss/g": float(g_loss)}  # waits for the device
+            speed = (seen - since) / (time.perf_counter() - began)
+            log.write(seen, {**losses, "speed/images_per_second": speed})
+            print(
+                f"{seen:>9,} images  {speed:.2f} img/s  d {losses['loss/d']:.3f}  g {losses['loss/g']:.3f}", flush=True
+            )
+            if not all(np.isfinite(list(losses.values()))):
+                raise Failure(f"{asked.run}: a loss is no number at {seen:,} images; the last checkpoint is older")
+            since, began = seen, time.perf_counter()
+    return seen
+
+
+def _batches(samples: int, batch: int, seen: int, seed: int) -> Iterator[Tensor]:
+    """Places of pictures (batch,), each epoch shuffled by its own key, from the ``seen``-th image on."""
+    a_epoch = samples // batch
+    number = seen // batch
+    while True:
+        epoch, first = divmod(number, a_epoch)
+        order = torch.from_numpy(np.random.default_rng(keyed.key(seed, f"order of epoch {epoch}")).permutation(samples))
+        for place in range(first, a_epoch):
+            yield order[place * batch : (place + 1) * batch]
+            number += 1
+
+
+def _pictures(dataset: Dataset) -> Tensor:
+    """All of them: uint8 (N, 3, S, S)."""
+    images = np.empty((len(dataset), dataset.size, dataset.size, 3), np.uint8)
+    for sample, out in enumerate(images):
+        read_pixels(dataset, sample, out)
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) -> dict[str, Any]:
+    """What a checkpoint says of itself; the run's description is written beside."""
+    words = ["--preset", "article96", "--shards", str(asked.shards), "--run", str(asked.run)]
+    described = config.load([*words, "--batch", str(asked.batch), "--seed", str(asked.seed), "--mixed-precision", "no"])
+    directory.write_identity(described, dataset)
+    widths = tuple(attribute.width for attribute in dataset.schema.attributes)
+    architecture = dataclasses.asdict(architecture_of(described, dataset.size, widths))
+    return {"architecture": architecture, "config": described.to_dict(), "data": dataset.fingerprint}
+
+
+def _parts(loop: PublishedLoop) -> Iterator[tuple[str, nn.Module, Optimizer]]:
+    yield "generator", loop.g, loop.g_optimizer
+    yield "discriminator", loop.d, loop.d_optimizer
+
+
+def _files(loop: PublishedLoop) -> dict[str, dict[str, Tensor]]:
+    files = {"ema": checkpoint.module_tensors(loop.g)}
+    for name, module, optimizer in _parts(loop):
+        files[name] = checkpoint.module_tensors(module)
+        files[f"optimizer_{name[0]}"] = checkpoint.optimizer_tensors(module, optimizer)
+    return files
+
+
+def _load(loop: PublishedLoop, saved: checkpoint.Saved) -> None:
+    with checkpoint.explained(saved.path):
+        for name, module, optimizer in _parts(loop):
+            checkpoint.load_module(module, saved.tensors(name))
+            checkpoint.load_optimizer(module, optimizer, saved.tensors(f"optimizer_{name[0]}"))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

@@ -1,0 +1,78 @@
+"""How a leg went: its clock, and what was found at its checkpoints."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import UserError
+from trainer import evaluations, metrics_log
+from trainer.checkpoint import find
+
+Figures = Mapping[str, float]
+_HAIR = "fidelity/hair"
+_RIGHT = (_HAIR, "fidelity/hair (long/short/tied)", "fidelity/eyes")
+
+
+@dataclass(frozen=True)
+class Course:
+    """One leg as far as it has come.
+
+    Attributes:
+        images_seen: by its newest checkpoint.
+        pace: median seconds that an image took over the lines of its log.
+        evaluated: figures by images seen.
+    """
+
+    images_seen: int
+    pace: float
+    evaluated: Mapping[int, Figures]
+
+    @property
+    def seconds(self) -> float:
+        """Clock at the newest checkpoint."""
+        return self.seconds_at(self.images_seen)
+
+    def seconds_at(self, images_seen: int) -> float:
+        """Clock at so many images."""
+        return self.pace * images_seen
+
+    def to_json(self) -> dict[str, Any]:
+        """All that was measured, as plain values."""
+        return {"seconds_an_image": self.pace, "figures": {str(n): dict(f) for n, f in self.evaluated.items()}}
+
+
+def course_of(run: Path) -> Course:
+    """How far a run has come; one that has not begun has seen nothing."""
+    try:
+        seen = find(run).images_seen
+    except UserError:
+        return Course(0, 0.0, {})
+    speeds = [row["speed/images_per_second"] for row in metrics_log.read(run / "metrics.jsonl")]
+    found = {n: entries[-1]["figures"] for n, entries in evaluations.read(run).items() if entries}
+    return Course(seen, statistics.median(1 / speed for speed in speeds), found)
+
+
+def first_right(course: Course, share: float = 0.5) -> float | None:
+    """Clock at the first checkpoint with that share of hair colours right; None if there is none yet."""
+    return next((course.seconds_at(n) for n, f in sorted(course.evaluated.items()) if f.get(_HAIR, 0.0) >= share), None)
+
+
+def table(courses: Mapping[str, tuple[int, Course]]) -> Iterator[str]:
+    """The lines of a table in Markdown, a row a leg: where it ended, and when half of its hair colours were right.
+
+    Args:
+        courses: size and course of each leg, evaluated at least once.
+    """
+    yield "| leg | pixels | images/s | minutes | images | hair, % | length, % | eyes, % | FID | minutes to hair 50 % |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for name, (size, course) in courses.items():
+        last = max(course.evaluated)
+        figures, first = course.evaluated[last], first_right(course)
+        right = [f"{100 * figures[key]:.0f}" if key in figures else "–" for key in _RIGHT]  # –: the judge is too weak
+        cells = [f"{course.seconds_at(last) / 60:.1f}", f"{last:,}", *right, f"{figures['fid']:,.0f}"]
+        reached = "not reached" if first is None else f"{first / 60:.1f}"
+        yield f"| {' | '.join([name, str(size), f'{1 / course.pace:.1f}', *cells, reached])} |"

@@ -1,0 +1,42 @@
+"""What is trained, each by one command that goes on to any number of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_BENCHMARKS = Path(__file__).resolve().parent.parent
+_TRAINER = _BENCHMARKS.parent / "trainer" / "main.py"
+_LOG = "--log-with none --checkpoint-every 1000000000 --grid-every 1000000000 --keep 1"
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One way of training.
+
+    Attributes:
+        command: words that train it, after the interpreter.
+        size: side of its pictures in pixels.
+        every: images between two evaluations.
+        share: of the minutes that are asked for.
+    """
+
+    command: tuple[object, ...]
+    size: int
+    every: int
+    share: float = 1.0
+
+
+def _ours(words: str, size: int, every: int, share: float = 1.0) -> Leg:
+    return Leg((_TRAINER, *words.split(), *_LOG.split()), size, every, share)
+
+
+LEGS = {
+    PUBLISHED: Leg((_BENCHMARKS / "published_run.py",), 96, 480),
+    "article96": _ours("--preset article96 --log-every 160", 96, 1_600),
+    "article96-modern": _ours("--preset article96-modern --log-every 160", 96, 1_600),
+    "residual96": _ours("--preset faces64 --log-every 320", 96, 1_600),
+    "residual32": _ours("--preset faces32", 32, 6_400, 0.4),
+    "r3gan32": _ours("--preset faces32 --family r3gan", 32, 3_200, 0.4),
+}

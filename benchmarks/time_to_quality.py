@@ -1,0 +1,192 @@
+"""How good pictures are after how much time: the article's loop as published, and what this project makes of it.
+
+    python benchmarks/time_to_quality.py --out DIR [--minutes 20] [--legs published,article96] [--jobs 2]
+
+Every leg trains on the example's faces in pieces that resume; the one that has had the least time goes next, so that
+a machine which is slow for a while is so for all. Each piece ends with an evaluation of its checkpoint. A leg's clock
+is images seen times the median seconds that an image took over its lines of log: starting and evaluating do not count.
+The published loop is cut off at ten times the time that the first of the others at its size took to have half of the
+hair colours right. The same command goes on after an interruption, and more minutes add to what was measured.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from quality.course import Course, course_of, first_right, table
+from quality.legs import LEGS, PUBLISHED, Leg
+
+import shards
+from shards import options
+from shards.errors import Failure, exit_status
+from shards.faces import Faces, faces
+from shards.files import write_json
+from shards.options import option
+from shards.pack import Pack, pack
+from trainer import grids, plots
+from trainer.plots import Line, Plot
+
+_CUT_OFF = 10  # times our time to the first half of hair colours right
+_SHOWN = ("fidelity/hair", "fidelity/eyes", "fid")
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    """Train and judge the legs, as far as they have not come yet."""
+
+    out: Path = option(Path("runs/time-to-quality"), "where everything goes; what is there is used again")
+    legs: tuple[str, ...] = option(tuple(LEGS), "which legs", choices=tuple(LEGS))
+    minutes: float = option(20, "clock of our legs at 96 pixels; those at 32 get 0.4 of it", above=0)
+    pictures: int = option(600, "pictures drawn of each checkpoint", minimum=4)
+    faces: int = option(6_000, "faces to draw for the data sets", minimum=64)
+    seed: int = option(0, "decides weights, noise and order", minimum=0)
+    jobs: int = option(1, "legs at a time", minimum=1)
+    threads: int = option(0, "CPU threads of each; 0: the cores shared out among the jobs", minimum=0)
+    evaluate_only: bool = option(False, "train nothing; print what is there")
+
+    def __post_init__(self) -> None:
+        """Hold the values against their bounds."""
+        options.validate(self)
+
+    @property
+    def each(self) -> int:
+        """Threads of a leg."""
+        return self.threads or max(1, torch.get_num_threads() // self.jobs)
+
+
+def make_data(asked: QualityOptions) -> None:
+    """Draw and pack the faces at the sizes that the legs ask for."""
+    for size in sorted({LEGS[name].size for name in asked.legs}):
+        drawn, packed = asked.out / "data" / f"faces{size}", asked.out / "data" / str(size)
+        if not drawn.exists():
+            faces(Faces(out=drawn, count=asked.faces, size=size))
+        if not packed.exists():
+            pack(Pack(src=drawn, out=packed, size=size, name="faces"))
+            _run(asked.out / "judge.log", "-m", "trainer", "judge", packed)
+
+
+class Schedule:
+    """Who trains next; asked by several threads.
+
+    Args:
+        asked: which legs, and for how long.
+    """
+
+    def __init__(self, asked: QualityOptions) -> None:
+        self.asked = asked
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+
+    def work(self) -> None:
+        """Train pieces until no leg is left that wants one."""
+        while (name := self._take()) is not None:
+            try:
+                piece(self.asked, name, LEGS[name])
+            finally:
+                with self._lock:
+                    self._busy.remove(name)
+
+    def _take(self) -> str | None:
+        with self._lock:
+            courses = {name: course_of(self.asked.out / name) for name in self.asked.legs}
+            free = [name for name in courses if name not in self._busy and not done(self.asked, name, courses)]
+            if not free:
+                return None
+            name = min(free, key=lambda free: courses[free].seconds)
+            self._busy.add(name)
+            return name
+
+
+def done(asked: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
+    """Whether a leg has had its time, or, of the published loop, shown what it had to."""
+    mine = courses[name]
+    if not mine.evaluated:
+        return False
+    if name != PUBLISHED:
+        return mine.seconds >= 60 * asked.minutes * LEGS[name].share
+    others = [courses[n] for n in courses if n != PUBLISHED and LEGS[n].size == LEGS[PUBLISHED].size]
+    reached = [seconds for course in others if (seconds := first_right(course)) is not None]
+    limit = _CUT_OFF * min(reached) if reached else 60 * asked.minutes
+    return mine.seconds >= limit or first_right(mine) is not None
+
+
+def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
+    """Train a leg to its next checkpoint, and evaluate that.
+
+    Raises:
+        Failure: the trainer or the evaluation failed; its own words are in the leg's log.
+    """
+    run, log = asked.out / name, asked.out / f"{name}.log"
+    data = asked.out / "data" / str(leg.size)
+    course = course_of(run)
+    target = (course.images_seen // leg.every + 1) * leg.every
+    if course.images_seen and course.images_seen not in course.evaluated:
+        target = course.images_seen  # an interruption came between training and evaluation
+    else:
+        words = ("--shards", data, "--run", run, "--total-images", target, "--seed", asked.seed)
+        _run(log, *leg.command, *words, "--threads", asked.each)
+    count, metrics = ("--count", asked.pictures), ("--metrics", "fidelity,fid")
+    _run(log, "-m", "trainer", "evaluate", run, *count, *metrics, "--threads", asked.each)
+    course = course_of(run)
+    figures = course.evaluated[course.images_seen]
+    shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
+    print(f"{name}: {course.images_seen:,} images, {course.seconds / 60:.1f} min: {shown}", flush=True)
+
+
+def _run(log: Path, *words: object) -> None:
+    command = [sys.executable, *map(str, words)]
+    with log.open("ab") as file:
+        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if status:
+        raise Failure(f"{' '.join(command[1:4])} ended with status {status}; see {log}")
+
+
+def publish(asked: QualityOptions) -> None:
+    """Print the table, draw the curves, write all figures."""
+    courses = {name: course for name in asked.legs if (course := course_of(asked.out / name)).evaluated}
+    print("\n".join(table({name: (LEGS[name].size, course) for name, course in courses.items()})))
+    versions = {"version": shards.__version__, "commit": shards.revision(), "torch": torch.__version__}
+    circumstances = {"threads": asked.each, "jobs": asked.jobs, "pictures": asked.pictures, "seed": asked.seed}
+    found = {name: course.to_json() for name, course in courses.items()}
+    write_json(asked.out / "results.json", {"benchmark": "time_to_quality", **versions, **circumstances, "legs": found})
+    for size in sorted({LEGS[name].size for name in courses}):
+        names = [name for name in courses if LEGS[name].size == size]
+        drawn = [
+            Plot(f"{key}, {size} px", "minutes of training", lines)
+            for key in _SHOWN
+            if (lines := [_line(n, i, courses[n], key) for i, n in enumerate(names)])
+        ]
+        grids.save(plots.picture(drawn, names, columns=len(_SHOWN)), asked.out / f"{size}.png")
+
+
+def _line(name: str, number: int, course: Course, key: str) -> Line:
+    points = [(course.seconds_at(seen) / 60, figures[key]) for seen, figures in course.evaluated.items()]
+    return Line(name, number, *zip(*points, strict=True))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train what is missing, judge it, print."""
+    asked = options.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
+    if not asked.evaluate_only:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        make_data(asked)
+        schedule = Schedule(asked)
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            for worker in [pool.submit(schedule.work) for _ in range(asked.jobs)]:
+                worker.result()
+    publish(asked)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))
