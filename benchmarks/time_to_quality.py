@@ -2,9 +2,10 @@
 
     python benchmarks/time_to_quality.py --out DIR [--minutes 20] [--legs published,article96] [--jobs 2]
 
-Every leg trains on the example's faces in pieces that resume; the one that has had the least time goes next, so that
-a machine which is slow for a while is so for all. Each piece ends with an evaluation of its checkpoint. A leg's clock
-is images seen times the median seconds that an image took over its lines of log: starting and evaluating do not count.
+First every leg trains some pieces by turns, which say how quick it is on this machine. Then each trains on the
+example's faces in pieces that resume, the one that has had the least time next, and each piece ends with an evaluation.
+A leg's clock is images seen times the median seconds an image took by turns: what else the machine does meanwhile,
+starting and evaluating do not count. (Remove OUT/pace to measure that again, on an idle machine.)
 The published loop is cut off at ten times the time that the first of the others at its size took to have half of the
 hair colours right. The same command goes on after an interruption, and more minutes add to what was measured.
 """
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quality.course import Course, course_of, first_right, table
 from quality.legs import LEGS, PUBLISHED, Leg
+from quality.pace import measure, pace_of
 
 import shards
 from shards import options
@@ -51,18 +53,17 @@ class QualityOptions:
     pictures: int = option(600, "pictures drawn of each checkpoint", minimum=4)
     faces: int = option(6_000, "faces to draw for the data sets", minimum=64)
     seed: int = option(0, "decides weights, noise and order", minimum=0)
-    jobs: int = option(1, "legs at a time", minimum=1)
-    threads: int = option(0, "CPU threads of each; 0: the cores shared out among the jobs", minimum=0)
+    turns: int = option(3, "pieces by which the pace of each leg is measured", minimum=1)
+    jobs: int = option(1, "legs at a time, in what is not timed", minimum=1)
     evaluate_only: bool = option(False, "train nothing; print what is there")
 
     def __post_init__(self) -> None:
         """Hold the values against their bounds."""
         options.validate(self)
 
-    @property
-    def each(self) -> int:
-        """Threads of a leg."""
-        return self.threads or max(1, torch.get_num_threads() // self.jobs)
+    def course(self, name: str) -> Course:
+        """How far a leg has come."""
+        return course_of(self.out / name, pace_of(self.out / "pace" / name))
 
 
 def make_data(asked: QualityOptions) -> None:
@@ -74,6 +75,16 @@ def make_data(asked: QualityOptions) -> None:
         if not packed.exists():
             pack(Pack(src=drawn, out=packed, size=size, name="faces"))
             _run(asked.out / "judge.log", "-m", "trainer", "judge", packed)
+
+
+def measure_pace(asked: QualityOptions) -> None:
+    """See how quick each leg is, alone on all cores."""
+
+    def train(name: str, run: Path, words: Sequence[object]) -> None:
+        print(f"pace of {name}", flush=True)
+        _train(asked, LEGS[name], run, *words)
+
+    measure(asked.out / "pace", {name: LEGS[name] for name in asked.legs}, asked.turns, train)
 
 
 class Schedule:
@@ -99,7 +110,7 @@ class Schedule:
 
     def _take(self) -> str | None:
         with self._lock:
-            courses = {name: course_of(self.asked.out / name) for name in self.asked.legs}
+            courses = {name: self.asked.course(name) for name in self.asked.legs}
             free = [name for name in courses if name not in self._busy and not done(self.asked, name, courses)]
             if not free:
                 return None
@@ -127,21 +138,23 @@ def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
     Raises:
         Failure: the trainer or the evaluation failed; its own words are in the leg's log.
     """
-    run, log = asked.out / name, asked.out / f"{name}.log"
-    data = asked.out / "data" / str(leg.size)
-    course = course_of(run)
-    target = (course.images_seen // leg.every + 1) * leg.every
-    if course.images_seen and course.images_seen not in course.evaluated:
-        target = course.images_seen  # an interruption came between training and evaluation
-    else:
-        words = ("--shards", data, "--run", run, "--total-images", target, "--seed", asked.seed)
-        _run(log, *leg.command, *words, "--threads", asked.each)
+    run, threads = asked.out / name, ("--threads", max(1, torch.get_num_threads() // asked.jobs))
+    course = asked.course(name)
+    if not course.images_seen or course.images_seen in course.evaluated:  # else an interruption came in between
+        target = (course.images_seen // leg.every + 1) * leg.every
+        _train(asked, leg, run, "--total-images", target, *threads)
     count, metrics = ("--count", asked.pictures), ("--metrics", "fidelity,fid")
-    _run(log, "-m", "trainer", "evaluate", run, *count, *metrics, "--threads", asked.each)
-    course = course_of(run)
+    _run(run.with_suffix(".log"), "-m", "trainer", "evaluate", run, *count, *metrics, *threads)
+    course = asked.course(name)
     figures = course.evaluated[course.images_seen]
     shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
     print(f"{name}: {course.images_seen:,} images, {course.seconds / 60:.1f} min: {shown}", flush=True)
+
+
+def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object) -> None:
+    run.parent.mkdir(parents=True, exist_ok=True)
+    data = asked.out / "data" / str(leg.size)
+    _run(run.with_suffix(".log"), *leg.command, "--shards", data, "--run", run, "--seed", asked.seed, *words)
 
 
 def _run(log: Path, *words: object) -> None:
@@ -154,25 +167,26 @@ def _run(log: Path, *words: object) -> None:
 
 def publish(asked: QualityOptions) -> None:
     """Print the table, draw the curves, write all figures."""
-    courses = {name: course for name in asked.legs if (course := course_of(asked.out / name)).evaluated}
+    courses = {name: course for name in asked.legs if (course := asked.course(name)).evaluated}
     print("\n".join(table({name: (LEGS[name].size, course) for name, course in courses.items()})))
     versions = {"version": shards.__version__, "commit": shards.revision(), "torch": torch.__version__}
-    circumstances = {"threads": asked.each, "jobs": asked.jobs, "pictures": asked.pictures, "seed": asked.seed}
+    circumstances = {"threads": torch.get_num_threads(), "pictures": asked.pictures, "seed": asked.seed}
     found = {name: course.to_json() for name, course in courses.items()}
     write_json(asked.out / "results.json", {"benchmark": "time_to_quality", **versions, **circumstances, "legs": found})
     for size in sorted({LEGS[name].size for name in courses}):
         names = [name for name in courses if LEGS[name].size == size]
-        drawn = [
-            Plot(f"{key}, {size} px", "minutes of training", lines)
-            for key in _SHOWN
-            if (lines := [_line(n, i, courses[n], key) for i, n in enumerate(names)])
-        ]
-        grids.save(plots.picture(drawn, names, columns=len(_SHOWN)), asked.out / f"{size}.png")
+        drawn = [plot for key in _SHOWN if (plot := _plot(f"{key}, {size} px", names, courses, key)).lines]
+        grids.save(plots.picture(drawn, names, columns=len(drawn)), asked.out / f"{size}.png")
 
 
-def _line(name: str, number: int, course: Course, key: str) -> Line:
-    points = [(course.seconds_at(seen) / 60, figures[key]) for seen, figures in course.evaluated.items()]
-    return Line(name, number, *zip(*points, strict=True))
+def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str) -> Plot:
+    """One figure of some legs, where it was measured: a judge may have been too weak for it."""
+    lines = []
+    for number, name in enumerate(names):
+        course = courses[name]
+        points = [(course.seconds_at(n) / 60, found[key]) for n, found in course.evaluated.items() if key in found]
+        lines += [Line(name, number, *zip(*points, strict=True))] if points else []
+    return Plot(title, "minutes of training", lines)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -181,6 +195,7 @@ def main(argv: Sequence[str]) -> None:
     if not asked.evaluate_only:
         asked.out.mkdir(parents=True, exist_ok=True)
         make_data(asked)
+        measure_pace(asked)
         schedule = Schedule(asked)
         with ThreadPoolExecutor(asked.jobs) as pool:
             for worker in [pool.submit(schedule.work) for _ in range(asked.jobs)]:

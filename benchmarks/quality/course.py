@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
-from trainer import evaluations, metrics_log
+from trainer import evaluations
 from trainer.checkpoint import find
 
 Figures = Mapping[str, float]
@@ -23,7 +22,7 @@ class Course:
 
     Attributes:
         images_seen: by its newest checkpoint.
-        pace: median seconds that an image took over the lines of its log.
+        pace: seconds that an image takes.
         evaluated: figures by images seen.
     """
 
@@ -45,15 +44,14 @@ class Course:
         return {"seconds_an_image": self.pace, "figures": {str(n): dict(f) for n, f in self.evaluated.items()}}
 
 
-def course_of(run: Path) -> Course:
+def course_of(run: Path, pace: float) -> Course:
     """How far a run has come; one that has not begun has seen nothing."""
     try:
         seen = find(run).images_seen
     except UserError:
-        return Course(0, 0.0, {})
-    speeds = [row["speed/images_per_second"] for row in metrics_log.read(run / "metrics.jsonl")]
+        return Course(0, pace, {})
     found = {n: entries[-1]["figures"] for n, entries in evaluations.read(run).items() if entries}
-    return Course(seen, statistics.median(1 / speed for speed in speeds), found)
+    return Course(seen, pace, found)
 
 
 def first_right(course: Course, share: float = 0.5) -> float | None:
