@@ -304,16 +304,16 @@ def test_a_key_is_found_where_wandb_login_leaves_it(tmp_path: Path, monkeypatch:
     file = tmp_path / "netrc"
     monkeypatch.setenv("NETRC", str(file))
     settings = SimpleNamespace(api_key=None, base_url="https://api.wandb.ai")
-    assert not weights_and_biases._has_credentials(settings)
+    assert not weights_and_biases.has_credentials(settings)
     file.write_text(f"machine elsewhere.example\n  login user\n  password {KEY}\n")
     file.chmod(0o600)
-    assert not weights_and_biases._has_credentials(settings)
+    assert not weights_and_biases.has_credentials(settings)
     file.write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
-    assert weights_and_biases._has_credentials(settings)
+    assert weights_and_biases.has_credentials(settings)
     file.write_text("this is ( no netrc")
-    assert not weights_and_biases._has_credentials(settings)
+    assert not weights_and_biases.has_credentials(settings)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert weights_and_biases._has_credentials(settings)
+    assert weights_and_biases.has_credentials(settings)
 
 
 def test_the_run_id_stays_unless_the_environment_has_another(tmp_path: Path) -> None:

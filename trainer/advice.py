@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from trainer import logged
+
 _FIRST, _LASTING = 10, 3  # rows before anything is said, and rows in a row that must agree: a row is one batch's
 _ELSEWHERE = "under another --run"
 
@@ -26,19 +28,20 @@ def advice(row: Mapping[str, float], usual_gradient: float) -> dict[str, str]:
         usual_gradient: of the rows so far, the geometric mean of `grad/g`.
     """
     found = {}
-    loss, gap = row.get("loss/d", math.nan), row.get("logit/real", math.nan) - row.get("logit/fake", math.nan)
+    loss = row.get(logged.LOSS_D, math.nan)
+    gap = row.get(logged.LOGIT_REAL, math.nan) - row.get(logged.LOGIT_FAKE, math.nan)
     if loss < 0.02 and gap > 0.5:
         found["saturated"] = (
             f"the discriminator is sure of every picture (loss/d {loss:.2g}, logits of real and generated pictures "
             f"{gap:.2g} apart) and teaches little; raise --gamma, lower --lr-d, or add --augment ada, {_ELSEWHERE}"
         )
-    gradient = row.get("grad/g", math.nan)
+    gradient = row.get(logged.GRAD_G, math.nan)
     if gradient < 1e-3 * usual_gradient:
         found["vanishing"] = (
             f"the generator's gradient has all but vanished (grad/g {gradient:.2g}, usually {usual_gradient:.2g}); "
             f"lower --lr-d or raise --gamma, or use --loss relativistic, {_ELSEWHERE}"
         )
-    spread = row.get("samples/spread", math.nan)
+    spread = row.get(logged.SPREAD, math.nan)
     if spread < 0.1:
         found["alike"] = (
             f"generated pictures are nearly all the same (samples/spread {spread:.2g}, where 1 is as different as real "
@@ -59,7 +62,7 @@ class Adviser:
         """Take in a row; the sentences that are new."""
         usual = math.exp(self._logarithms / self._with_gradient) if self._with_gradient else 0.0
         found = advice(row, usual)
-        gradient = row.get("grad/g", math.nan)
+        gradient = row.get(logged.GRAD_G, math.nan)
         if 0 < gradient < math.inf:
             self._logarithms, self._with_gradient = self._logarithms + math.log(gradient), self._with_gradient + 1
         self._rows += 1

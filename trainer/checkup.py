@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from shards.index import Dataset
-from trainer import checkpoint
+from trainer import checkpoint, logged
 from trainer.checkpoint import Best
 from trainer.config import Config
 from trainer.distributed import Distributed
@@ -24,7 +24,6 @@ from trainer.rundir import RunDirectory
 from trainer.state import TrainingState
 
 COUNT = 512  # pictures
-PREFIX = "evaluate/"
 _NAMED = 3  # attributes
 
 
@@ -69,13 +68,13 @@ class Checkup:
             obedience(fidelity(judge.schema, logits, *self.labels, real=judge.real), judge.real, found)
             assert self.real is not None
             found.add("kid", kernel(self.real.features, features).mean)
-            return {PREFIX + name: value for name, value in found.figures.items()}
+            return {logged.EVALUATE + name: value for name, value in found.figures.items()}
 
         return self.env.tell(self.env.first(figures)) or {}
 
     def is_best(self, values: dict[str, float], run: RunDirectory) -> bool:
         """Whether a checkpoint with these figures would be the best so far; the same on every process."""
-        value = values.get(PREFIX + self.config.best_by, math.nan)
+        value = values.get(logged.EVALUATE + self.config.best_by, math.nan)
         before = checkpoint.read_best(run.path) if self.env.is_first else None
         better = before is None or before.metric != self.config.best_by or _better(value, before)
         return self.env.tell(math.isfinite(value) and better)
@@ -83,7 +82,7 @@ class Checkup:
     def mark(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> None:
         """Keep the checkpoint of this moment, which is about to be saved, as the best."""
         metric = self.config.best_by
-        best = Best(state.images_seen, metric, values[PREFIX + metric])
+        best = Best(state.images_seen, metric, values[logged.EVALUATE + metric])
         self.env.first(lambda: checkpoint.mark_best(run.path, best))
 
 

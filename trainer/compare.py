@@ -21,7 +21,7 @@ from shards import options
 from shards.errors import UserError
 from shards.files import explained, write_bytes
 from shards.options import argument, option
-from trainer import evaluations, grids, metrics_log, plots
+from trainer import evaluations, grids, logged, metrics_log, plots
 from trainer.config import Config
 from trainer.curves import Curve, curves, escape, readable
 from trainer.page import page, table
@@ -30,7 +30,7 @@ from trainer.report import duration, shown
 
 _KINDS = (".html", ".csv", ".png")
 _NOT_OF_THE_METHOD = {"run", "dry_run", "init_from", "wandb_project", "wandb_entity", "wandb_group", "wandb_mode"}
-_FIRST = ("loss/d", "loss/g", "samples/spread")  # what a picture shows where nothing was evaluated in training
+_FIRST = (logged.LOSS_D, logged.LOSS_G, logged.SPREAD)  # what a picture shows where nothing was evaluated in training
 _MOST = 6  # keys in a picture
 
 
@@ -119,11 +119,11 @@ def _over_time(path: Path, run: Run) -> Iterator[dict[str, float]]:
     Grids, checkpoints and evaluations, and the time between a stop and a resume, are not in it.
     """
     for row in metrics_log.rows(path):
-        rate = row.get("speed/images_per_second", math.nan)
+        rate = row.get(logged.SPEED, math.nan)
         if rate > 0:
-            run.seconds += (row[metrics_log.CLOCK] - run.images_seen) / rate
-            run.images_seen = int(row[metrics_log.CLOCK])
-        yield {**row, metrics_log.CLOCK: run.seconds / 60}
+            run.seconds += (row[logged.CLOCK] - run.images_seen) / rate
+            run.images_seen = int(row[logged.CLOCK])
+        yield {**row, logged.CLOCK: run.seconds / 60}
 
 
 # ---------------------------------------------------------------- the table
@@ -169,7 +169,7 @@ def _newest(key: str, curve: Curve | None) -> float | None:
     """The end of a curve: smoothed, as a row is one batch's; but an evaluation is of many pictures."""
     if curve is None or not curve.x:
         return None
-    return curve.mean[-1] if key.startswith("evaluate/") else curve.smooth()[-1]
+    return curve.mean[-1] if key.startswith(logged.EVALUATE) else curve.smooth()[-1]
 
 
 def _cell(value: Any) -> str:
@@ -272,5 +272,5 @@ def _plots(runs: Sequence[Run], keys: Sequence[str]) -> list[Plot]:
 def _main(runs: Sequence[Run]) -> list[str]:
     """The keys of a picture: what was evaluated during training, else losses and variety."""
     known = sorted({key for run in runs for key in run.curves})
-    evaluated = [key for key in known if key.startswith("evaluate/")]
+    evaluated = [key for key in known if key.startswith(logged.EVALUATE)]
     return (evaluated or [key for key in _FIRST if key in known] or known)[:_MOST]

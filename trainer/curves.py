@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trainer.metrics_log import CLOCK
+from trainer.logged import CLOCK
 
 _MOST_POINTS = 500  # a curve
 

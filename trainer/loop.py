@@ -22,7 +22,7 @@ from shards import sampling
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches
-from trainer import signals, tracking
+from trainer import logged, signals, tracking
 from trainer.checkpoint import Saved, find
 from trainer.checkup import Checkup
 from trainer.config import Config
@@ -137,8 +137,8 @@ def iterate(
                 f"such steps change nothing ({skipped:,} so far)"
             )
         if measure:
-            values = with_ratio(env.totals(scalars)) | {"data/wrong_share": batch.wrong_count / config.batch}
-            values |= {"data/damaged": float(state.damaged), "guard/skipped": float(state.guard.skipped)}
+            values = with_ratio(env.totals(scalars)) | {logged.WRONG_SHARE: batch.wrong_count / config.batch}
+            values |= {logged.DAMAGED: float(state.damaged), logged.SKIPPED: float(state.guard.skipped)}
             values |= state.rates
         best = False
         if checkup is not None and evaluating:

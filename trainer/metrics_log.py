@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from shards.files import explained, replacing
-
-CLOCK = "images_seen"
+from trainer.logged import CLOCK
 
 
 class MetricsLog:

@@ -19,7 +19,7 @@ import shards
 from shards.errors import UserError
 from shards.files import write_bytes
 from shards.options import argument, parse
-from trainer import evaluation_table, evaluations, metrics_log
+from trainer import evaluation_table, evaluations, logged, metrics_log
 from trainer.curves import Curve, chart, curves, escape, readable, short
 from trainer.page import page, table
 
@@ -127,7 +127,7 @@ def _page(run: Path) -> str:
     found = curves(watched())
     grids = samples(run / "samples")
     name = run.resolve().name
-    seen = int(max([last_row.get(metrics_log.CLOCK, 0), *(grid.images_seen for grid in grids)]))
+    seen = int(max([last_row.get(logged.CLOCK, 0), *(grid.images_seen for grid in grids)]))
     sections = [
         ("Samples", _samples_section(grids)),
         ("Evaluation", _evaluation_section(run)),
@@ -167,7 +167,7 @@ def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], see
         progress += f" of {total:,} ({min(1.0, seen / total):.0%})"
     commit = shards.revision()
     facts = [("Images seen", progress)]
-    speed = found.get("speed/images_per_second")
+    speed = found.get(logged.SPEED)
     if speed and speed.mean:
         facts.append(("Images a second", f"{speed.last:.4g}"))
         facts.append(("Training time", duration(_seconds(speed))))

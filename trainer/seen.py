@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from shards.errors import Failure
 from shards.index import Dataset
-from trainer import draw, grids
+from trainer import draw, grids, logged
 from trainer.advice import Adviser
 from trainer.config import Config
 from trainer.metrics_log import MetricsLog
@@ -110,12 +110,12 @@ class Seen:
         now = time.monotonic()
         speed = (images_seen - self._images) / max(now - self._since - self._seconds_beside, 1e-9)
         self._since, self._images, self._seconds_beside = now, images_seen, 0.0
-        row = {**values, "speed/images_per_second": speed}
+        row = {**values, logged.SPEED: speed}
         self.log_file.write(images_seen, row)
         self.trackers.log(images_seen, row)
         for sentence in self.adviser.look(row):
             self.say(f"advice at {images_seen:,} images: {sentence}")
-        losses = [name for name in ("loss/d", "loss/g") if name in values]
+        losses = [name for name in (logged.LOSS_D, logged.LOSS_G) if name in values]
         summary = "  ".join(f"{name.removeprefix('loss/')} {values[name]:.3f}" for name in losses)
         self.bar.set_postfix_str(summary)
         if self.bar.disable and now - self._spoken > _QUIET:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from trainer import logged
+
 REAL, FAKE = "spread/real", "spread/fake"
 
 
@@ -30,4 +32,4 @@ def with_ratio(values: Mapping[str, float]) -> dict[str, float]:
     """
     others = {name: value for name, value in values.items() if name not in (REAL, FAKE)}
     real, fake = values[REAL], values[FAKE]
-    return others | ({"samples/spread": math.sqrt(fake / real)} if real > 0 else {})
+    return others | ({logged.SPREAD: math.sqrt(fake / real)} if real > 0 else {})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shards import keyed
 from shards.errors import UserError
 from shards.stream import Batch
-from trainer import checkpoint
+from trainer import checkpoint, logged
 from trainer.augment import Augment, augment, unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.compilation import compile_networks
@@ -119,9 +119,9 @@ class TrainingState:
             scalars |= generator_step(*players)
         self.guard.look(scalars)
         if self.adaptive is not None:
-            self.adaptive.count(scalars["augment/sign"])
+            self.adaptive.count(scalars[logged.AUGMENT_SIGN])
             self.adaptive.update(step, self.env.add)
-            scalars["augment/p"] = self.adaptive.p / self.env.world  # a share of it
+            scalars[logged.AUGMENT_P] = self.adaptive.p / self.env.world  # a share of it
         self.ema.update(self.g.module, self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
         return scalars
@@ -137,7 +137,7 @@ class TrainingState:
             self.method = dataclasses.replace(self.method, gamma=now["gamma"])
         self.ema.half_life = now.get("ema_half_life", self.ema.half_life)
         self.augment_p = now.get("augment_p", self.augment_p)
-        self.rates = {f"schedule/{name}": value for name, value in now.items()}
+        self.rates = {logged.SCHEDULE + name: value for name, value in now.items()}
 
     def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
         images = batch.images.to(self.env.device, non_blocking=True)  # uint8 crosses, a quarter of the floats' bytes

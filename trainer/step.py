@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainer import logged
 from trainer.augment import Augment, unchanged
 from trainer.compilation import uncompiled
 from trainer.distributed import Distributed
@@ -129,23 +130,23 @@ def discriminator_step(
         if len(wrong) and counts.wrong:
             part_three = (method.loss.mismatch(real, wrong) * has_wrong).sum() / counts.wrong
             loss = loss + method.mismatch_weight * part_three
-            _add(scalars, "loss/mismatch", part_three)
+            _add(scalars, logged.LOSS_MISMATCH, part_three)
         if method.classes is not None:
             of_real = method.classes(classes[: len(x)], y, k).sum() / counts.batch
             loss = loss + method.classifier_weight * of_real
-            _add(scalars, "loss/classes", of_real)
+            _add(scalars, logged.LOSS_CLASSES, of_real)
         if penalise:
             penalty = gradient_penalty(torch.cat([real, fake]), pictures) / counts.batch
             loss = loss + method.penalty_every * method.gamma / 2 * penalty
-            _add(scalars, "loss/penalty", penalty)
+            _add(scalars, logged.LOSS_PENALTY, penalty)
         env.backward(loss * env.world)
-        _add(scalars, "loss/d", loss)
-        _add(scalars, "logit/real", real.sum() / counts.batch)
-        _add(scalars, "logit/fake", fake.sum() / counts.batch)
-        _add(scalars, "augment/sign", real.sign().sum() / counts.batch)
+        _add(scalars, logged.LOSS_D, loss)
+        _add(scalars, logged.LOGIT_REAL, real.sum() / counts.batch)
+        _add(scalars, logged.LOGIT_FAKE, fake.sum() / counts.batch)
+        _add(scalars, logged.AUGMENT_SIGN, real.sign().sum() / counts.batch)
         _add(scalars, REAL, pair_distances(x) / counts.batch)
         _add(scalars, FAKE, pair_distances(x_hat) / counts.batch)
-    scalars["grad/d"] = env.step(d.module, d.optimizer) / env.world  # a share of it
+    scalars[logged.GRAD_D] = env.step(d.module, d.optimizer) / env.world  # a share of it
     return scalars
 
 
@@ -189,16 +190,16 @@ def generator_step(
         for between_labels in beside:
             part = method.loss.generator(between_labels, real) / counts.batch
             loss = loss + method.interpolate * part
-            _add(scalars, "loss/between", part)
+            _add(scalars, logged.LOSS_BETWEEN, part)
         if method.classes is not None:
             of_each = method.classes(classes, labels, known)
             part = (of_each[: len(x)].sum() + method.interpolate * of_each[len(x) :].sum()) / counts.batch
             loss = loss + method.classifier_weight * part
-            _add(scalars, "loss/classes_g", part)
+            _add(scalars, logged.LOSS_CLASSES_G, part)
         env.backward(loss * env.world)
-        _add(scalars, "loss/g", loss)
+        _add(scalars, logged.LOSS_G, loss)
     d.module.requires_grad_(True)
-    scalars["grad/g"] = env.step(g.module, g.optimizer) / env.world
+    scalars[logged.GRAD_G] = env.step(g.module, g.optimizer) / env.world
     return scalars
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shards.errors import UserError
-from trainer.weights_and_biases import DEFAULT_PROJECT, GRID_KEY, open_run, reason, shown
+from trainer import logged
+from trainer.weights_and_biases import DEFAULT_PROJECT, open_run, reason, shown
 
 MODES = ("auto", "online", "offline", "disabled")
 
@@ -190,8 +191,8 @@ class _TensorBoard:
 
         with Image.open(png) as image:
             pixels = np.asarray(image.convert("RGB"))[None]  # NHWC uint8
-        self._tracker.log_images({GRID_KEY: pixels}, step=images_seen, dataformats="NHWC")
-        self._tracker.writer.add_text(f"{GRID_KEY}/caption", caption, global_step=images_seen)
+        self._tracker.log_images({logged.GRID: pixels}, step=images_seen, dataformats="NHWC")
+        self._tracker.writer.add_text(f"{logged.GRID}/caption", caption, global_step=images_seen)
         self._tracker.writer.flush()
 
     def close(self, exit_code: int) -> None:
@@ -230,7 +231,7 @@ class _Trackio:
     def log_grid(self, images_seen: int, png: Path, caption: str) -> None:
         import trackio
 
-        self._tracker.log({GRID_KEY: trackio.Image(str(png), caption=caption)}, step=images_seen)
+        self._tracker.log({logged.GRID: trackio.Image(str(png), caption=caption)}, step=images_seen)
 
     def close(self, exit_code: int) -> None:
         import trackio

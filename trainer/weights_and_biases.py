@@ -17,10 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shards.files import write_json
-from trainer.metrics_log import CLOCK
+from trainer import logged
 
 DEFAULT_PROJECT = "cgan-trainer"
-GRID_KEY = "samples/grid"
 
 _KNOCK_SECONDS = 5.0
 _INIT_SECONDS = 30.0  # a server that has not answered by then does not hold up the training: offline
@@ -37,16 +36,16 @@ class WandbRun:
         self._run = active
         self._directory = directory
         self.where = where
-        active.define_metric(CLOCK)
-        active.define_metric("*", step_metric=CLOCK)
+        active.define_metric(logged.CLOCK)
+        active.define_metric("*", step_metric=logged.CLOCK)
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
-        self._run.log({**values, CLOCK: images_seen})
+        self._run.log({**values, logged.CLOCK: images_seen})
 
     def log_grid(self, images_seen: int, png: Path, caption: str) -> None:
         import wandb
 
-        self._run.log({GRID_KEY: wandb.Image(str(png), caption=caption), CLOCK: images_seen})
+        self._run.log({logged.GRID: wandb.Image(str(png), caption=caption), logged.CLOCK: images_seen})
 
     def close(self, exit_code: int) -> None:
         try:
@@ -70,7 +69,7 @@ def open_run(
     import wandb
 
     known = wandb.setup(wandb.Settings(silent=True)).settings  # with W&B's environment variables and settings files
-    has_key = _has_credentials(known)
+    has_key = has_credentials(known)
     mode, note = _wandb_mode(mode, known.mode, has_key)
     if note:
         say(note)
@@ -94,7 +93,7 @@ def open_run(
 
     if mode == "online":
         try:
-            _knock(known.base_url)
+            knock(known.base_url)
             active = wandb.init(mode="online", settings=_wandb_settings(), **arguments)
             return WandbRun(active, f"Weights & Biases: {active.url}", Path(active.dir).parent)
         except Exception as error:
@@ -132,7 +131,7 @@ def _wandb_mode(wanted: str | None, environment: str, has_key: bool) -> tuple[st
     return mode, None
 
 
-def _has_credentials(settings: Any) -> bool:
+def has_credentials(settings: Any) -> bool:
     """Whether W&B would find a key by itself: environment, its settings, or the netrc file of ``wandb login``."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or settings.api_key:
         return True
@@ -145,7 +144,7 @@ def _has_credentials(settings: Any) -> bool:
     return bool(found and found[2])
 
 
-def _knock(url: str) -> None:
+def knock(url: str) -> None:
     """See in a moment that there is no network or no server, where W&B would try for as long as it may.
 
     Raises:
