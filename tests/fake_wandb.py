@@ -1,7 +1,8 @@
 """A stand-in for the W&B server on the loopback interface: takes whole online runs, and fails when it is told to.
 
 It answers the few requests that a client of wandb 0.31 makes, and keeps what it receives by run id:
-``server.runs["abc"].history`` is the list of logged rows.
+``server.runs["abc"].history`` is the list of logged rows. ``server.views`` are the workspaces that were saved, by their
+internal name; only projects in ``server.projects`` have any.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class FakeWandb(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, Run] = {}
+        self.projects: set[str] = set()
+        self.views: dict[str, dict[str, Any]] = {}
         self.status: int | None = None
         self.delay = 0.0
         self.lock = threading.Lock()
@@ -145,6 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
         if operation == "CreateArtifact":
             sequence = {"id": "s", "latestArtifact": {"id": "a", "versionIndex": 0}}
             return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}}}
+        if operation == "View":
+            return {"project": self._views(variables) if variables["name"] in self.server.projects else None}
+        if operation == "UpsertView2":
+            return {"upsertView": self._upsert_view(variables)}
         if operation == "ServerFeaturesQuery":
             return {"serverInfo": {"features": []}}
         return {"project": None} if operation == "ArtifactType" else {}
@@ -168,6 +175,23 @@ class _Handler(BaseHTTPRequestHandler):
             "wandbConfig": '{"t": 1}',
             "tags": [],
         }
+
+    def _views(self, variables: dict[str, Any]) -> dict[str, Any]:
+        view = self.server.views.get(variables["viewName"])
+        there = view is not None and (view["entityName"], view["projectName"]) == (
+            variables["entityName"],
+            variables["name"],
+        )
+        return {"allViews": {"edges": [{"node": view}] if there else []}}
+
+    def _upsert_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """As the real server, this makes another view where no id is given."""
+        new = "id" not in variables
+        view = {**variables, "id": variables.get("id") or f"view{len(self.server.views)}"}
+        if new and view["name"] in self.server.views:
+            raise AssertionError(f"a second workspace by the name {view['name']}")
+        self.server.views[view["name"]] = view
+        return {"view": {"id": view["id"], "name": view["name"]}, "inserted": new}
 
     def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.server.runs.setdefault(variables["name"], Run())

@@ -56,10 +56,11 @@ NEVER: list[tuple[str, str, set[str]]] = [
     ("trainer/", "accelerate", {"trainer/distributed.py", "trainer/tracking.py"}),
     ("trainer/config.py", "torch", set()),
     ("trainer/presets.py", "torch", set()),
+    ("trainer/weights_and_biases.py", "torch", set()),
 ]
 # What launch may know of its neighbours.
 LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.version_line", "shards.errors", "shards.options"}
-LAUNCH_KNOWS |= {"shards.files", "shards.pack", "shards.sampling"}
+LAUNCH_KNOWS |= {"shards.files", "shards.pack", "shards.sampling", "trainer.logged", "trainer.weights_and_biases"}
 PURE_STANDARD = {"math", "dataclasses", "collections", "typing", "__future__", "copy", "functools", "itertools", "zlib"}
 # Rooms that touch no file, process or clock: of the standard library they import these.
 PURE = (
@@ -218,6 +219,7 @@ def test_every_named_place_exists() -> None:
         ("shards/pack.py", "import importlib\nimportlib.import_module('trainer.config')"),
         ("launch/render.py", "import torch"),
         ("launch/render.py", "from trainer import loop"),
+        ("launch/render.py", "from trainer.tracking import open_trackers"),
         ("launch/render.py", "from shards.index import Dataset"),
         ("trainer/networks/new.py", "import numpy as np"),
         ("trainer/networks/new.py", "from trainer.losses import LOSSES"),
@@ -231,6 +233,7 @@ def test_every_named_place_exists() -> None:
         ("shards/keyed.py", "import torch"),
         ("trainer/loop.py", "from accelerate import Accelerator"),
         ("trainer/config.py", "import torch"),
+        ("trainer/logged.py", "import numpy"),
         ("trainer/signals.py", "import shards.errors"),
     ],
 )

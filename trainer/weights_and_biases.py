@@ -80,9 +80,10 @@ def open_run(
     (base / "wandb").mkdir(parents=True, exist_ok=True)  # else W&B takes a temporary folder, or a hidden one
     run_id = _run_id(run, known.run_id)
     _set_stubs_aside(base / "wandb", run_id)
+    project, entity = place(project, entity)
     arguments = {
-        "project": project or known.project or DEFAULT_PROJECT,
-        "entity": entity or known.entity,
+        "project": project,
+        "entity": entity,
         "group": group or known.run_group,
         "name": known.run_name or run.resolve().name,
         "id": run_id,
@@ -129,6 +130,14 @@ def _wandb_mode(wanted: str | None, environment: str, has_key: bool) -> tuple[st
         note = "Weights & Biases has no key here, so this run is kept offline; `wandb login` sets one"
         return "offline", note if explicit else None
     return mode, None
+
+
+def place(project: str | None, entity: str | None) -> tuple[str, str | None]:
+    """Project and entity: as given, else of W&B's own environment and settings, else ours and the account's (None)."""
+    import wandb
+
+    known = wandb.setup(wandb.Settings(silent=True)).settings
+    return project or known.project or DEFAULT_PROJECT, entity or known.entity
 
 
 def has_credentials(settings: Any) -> bool:

@@ -1,0 +1,1 @@
+"""A project's workspace at Weights & Biases, made from what lies here."""
