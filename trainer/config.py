@@ -7,6 +7,8 @@ it is made, printed, and saved beside the weights; the same command finds it the
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,7 @@ class Config:
     shards: str | None = option(
         None, "data set made by `python -m shards pack`: a directory, or a URL (s3://, https://, …)"
     )
-    run: Path | None = option(None, "directory of the run; the default is runs/PRESET")
+    run: Path | None = option(None, "directory of the run; the default is runs/PRESET, in a sweep runs/sweep-ID/RUN-ID")
     preset: str | None = option(None, "named set of options to start from", choices=tuple(PRESETS))
     init_from: Path | None = option(None, "start a new run from this run's newest weights")
     # where pictures come from, and in what order
@@ -295,7 +297,8 @@ def from_dict(values: Mapping[str, Any], where: str) -> Config:
 def load(argv: Sequence[str]) -> Config:
     """The configuration that a command line asks for: preset < --config FILE.yaml < flags.
 
-    A classifier knows no wrong labels: what a preset or the default says of --mismatch is not meant for it.
+    A classifier knows no wrong labels: what a preset or the default says of --mismatch is not meant for it. Runs of a
+    W&B sweep have directories of their own.
 
     Raises:
         UserError: anything on the way does not fit.
@@ -308,7 +311,26 @@ def load(argv: Sequence[str]) -> Config:
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
     if (base | chosen).get("conditioning") == "classifier":
         base["mismatch"] = "none"
+    if (place := _place_in_sweep()) is not None:
+        base["run"] = place
     return Config(**(base | chosen))
+
+
+def _place_in_sweep() -> Path | None:
+    """The directory of this run of a W&B sweep, as `wandb agent` names both to the processes it starts; else None.
+
+    A sweep's command line cannot name it: the agent fills in ${envvar:WANDB_RUN_ID} before it sets it, so that a run
+    would have its predecessor's. A run that the agent starts again has the same id, and so goes on.
+
+    Raises:
+        UserError: one of the ids is no name of a folder.
+    """
+    ids = [os.environ.get(name, "") for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID")]
+    if not all(ids):
+        return None
+    if not all(re.fullmatch(r"[\w-][\w.-]*", name) for name in ids):
+        raise UserError(f"WANDB_SWEEP_ID {ids[0]!r} and WANDB_RUN_ID {ids[1]!r} make no folder's name; give a --run")
+    return Path("runs", f"sweep-{ids[0]}", ids[1])
 
 
 def usage(command: str) -> str:
