@@ -143,7 +143,7 @@ class Room:
         """Fetch a file, or wait for who is fetching it; None where ``wait`` is false and another is."""
         path, partial = self.folder / file.name, self.folder / f".{file.name}.{file.bytes}.part"
         patience = Patience.from_environment()
-        last, size = time.monotonic(), 0
+        last, size, in_vain = time.monotonic(), 0, False
         while True:
             handle = _lock(partial)
             if handle is not None:
@@ -152,7 +152,7 @@ class Room:
                         partial.unlink(missing_ok=True)
                         return here
                     if self._make_room(file.bytes, partial):
-                        self._download(handle, file, partial)
+                        self._download(handle, file, partial, last if in_vain else None)
                         here = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
                         with files.explained(path):
                             partial.replace(path)
@@ -164,6 +164,7 @@ class Room:
                 return here
             if not wait:
                 return None
+            in_vain = handle is None  # if the one who holds it gives up, we do not begin with fresh patience
             before, size = size, _size(partial)
             if size > before:
                 last = time.monotonic()
@@ -172,8 +173,11 @@ class Room:
                 raise Failure(f"{path}: {why}; end other runs, or give a larger --cache-limit or another --cache")
             time.sleep(0.05)
 
-    def _download(self, handle: int, file: File, partial: Path) -> None:
+    def _download(self, handle: int, file: File, partial: Path, since: float | None) -> None:
         """Complete the partial file, from where an earlier process left it; on a wrong hash once more from the start.
+
+        Args:
+            since: when its size last grew under another's hands, if another has just tried.
 
         Raises:
             Failure: the second is wrong too. Else as `shards.remote.Connection.stream`.
@@ -183,7 +187,7 @@ class Room:
                 os.ftruncate(handle, 0)
             digest = _digest(handle)
             at = os.lseek(handle, 0, os.SEEK_END)
-            for data in _connection(self.location).stream(file.name, at, file.bytes):
+            for data in _connection(self.location).stream(file.name, at, file.bytes, since=since):
                 self._write(handle, data, partial)
                 digest.update(data)
             if digest.hexdigest() == file.sha256:

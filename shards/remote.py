@@ -81,11 +81,14 @@ class Connection:
                 return data
         raise Failure(f"{self.location}/{name}: more than {limit:,} bytes, which it should not have")
 
-    def stream(self, name: str, start: int, stop: int, *, exact: bool = True) -> Iterator[bytes]:
+    def stream(
+        self, name: str, start: int, stop: int, *, exact: bool = True, since: float | None = None
+    ) -> Iterator[bytes]:
         """The bytes [start, stop) of a file; after a lost connection they go on where it broke.
 
         Args:
             exact: whether an end before ``stop`` is a loss.
+            since: on the monotonic clock: until then others tried in vain, which counts as if this had; else from now.
 
         Raises:
             UserError: there is no such file, or it may not be read.
@@ -106,7 +109,7 @@ class Connection:
                 if exact:
                     self._ended(name, at, stop)
 
-        yield from self._tried(name, attempt)
+        yield from self._tried(name, attempt, since)
 
     def _size(self, name: str) -> Iterator[int | None]:
         url, store = self.location.file(name), self._store
@@ -119,9 +122,9 @@ class Connection:
             raise Refused(f"it has {size:,} bytes where {stop:,} are needed; copy it there again")
         raise Lost(f"the answer ended at byte {at:,} of {stop:,}")
 
-    def _tried(self, name: str, attempt: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+    def _tried(self, name: str, attempt: Callable[[], Iterator[Item]], since: float | None = None) -> Iterator[Item]:
         """What an attempt yields; one that is lost is followed by another, after a pause."""
-        failed, last = 0, time.monotonic()
+        failed, last = 0, time.monotonic() if since is None else since
         while True:
             brought = 0
             try:
@@ -138,7 +141,11 @@ class Connection:
             failed += 1
             pause = min(_LONGEST_PAUSE, self.patience.delay * 2 ** (failed - 1))
             if failed >= self.patience.tries or time.monotonic() + pause - last > self.patience.deadline:
-                raise Failure(f"{self.location}/{name}: cannot be fetched, after {failed} tries ({reason})")
+                tries = f"{failed} tries" if failed > 1 else "1 try"
+                raise Failure(
+                    f"{self.location}/{name}: cannot be fetched, after {tries} ({reason}); "
+                    "see to its server and the network"
+                )
             time.sleep(pause)
             # A client that has stalled once is not asked again.
             self._store = connect(self.location, self.patience.stall)
