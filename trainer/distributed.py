@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -18,21 +20,28 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.optim import Optimizer
 
 from shards import workers
 from shards.errors import Failure, UserError
-from trainer import memory
+from trainer import interfaces, memory
 from trainer.device import choose
+from trainer.peers import FAILED, LOST, Peers
 
 T = TypeVar("T")
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Without one of these, bf16 convolutions on a CPU are emulated, 4 to 20 times slower than fp32.
 _CPU_BF16 = {"avx512_bf16", "amx_bf16"}
+# What a collective says whose other side is gone, or came too late.
+_BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
+_LAST_SECONDS = 5.0  # for a process that lost others to end by itself
+_NCCL_WAITS = 15.0  # seconds longer than gloo: what gloo raises is a sentence, NCCL's watchdog kills the process
 _HOW = (
     "on GPUs launch with --multi_gpu --num_processes N, "
-    "on a CPU with ACCELERATE_USE_CPU=true before it and the same flags"
+    "on a CPU with --config_file launch/accelerate/cpu_processes.yaml"
 )
 
 
@@ -70,8 +79,11 @@ class Distributed:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         # What the processes agree on travels between CPUs: a GPU would have to be waited for at each step.
         self._group: Any = None
+        self._peers: Peers | None = None
+        self.way_on = "the same command starts again"
         if self.world > 1:
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+            self._peers = Peers(self.rank, self.gather)
         self._under_way: tuple[Tensor, Any] | None = None
 
     @property
@@ -249,17 +261,53 @@ class Distributed:
                 if buffer.is_floating_point():
                     buffer.copy_(self.add(buffer) / self.world)
 
+    # -------------------------------------------------------- leaving
+
     def __enter__(self) -> Distributed:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the process group; what is under way is waited for only if all went well."""
-        if dist.is_initialized():
-            if kind is None:
-                self.settle(0)
+        """Leave the process group; after an error, nothing that others owe us is waited for any more."""
+        if self._peers is not None:
+            self._peers.close()
+        if not dist.is_initialized():
+            return
+        if kind is None:
+            self.settle(0)
             dist.destroy_process_group()
+        elif self.world > 1:  # a lost process's connections may keep the interpreter from its end
+            faulthandler.dump_traceback_later(_LAST_SECONDS, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """What ends one process ends all: the others are told, and one of them says why.
+
+        Raises:
+            Failure: another process was lost. Whatever else was raised, marked as told if another process says it.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._peers is None or getattr(error, "told", False):
+                raise
+            lost_contact = isinstance(error, RuntimeError) and re.search(_BROKEN_CONTACT, str(error))
+            ours, lost = self._peers.leave(LOST if lost_contact else FAILED)
+            if lost_contact:
+                error = Failure(self._lost(lost, error))
+            elif not isinstance(error, UserError):
+                raise  # a bug, with its traceback
+            elif ours and not self.is_first:  # rank 0 does not know of it
+                error = Failure(str(error))
+            error.told = not ours
+            raise error from None
+
+    def _lost(self, lost: Mapping[int, str], error: Exception) -> str:
+        if self._peers is not None and lost:
+            return f"lost contact: {self._peers.describe(lost)}; when all are there again, {self.way_on}"
+        reason = str(error).strip().splitlines()[0]
+        return f"lost contact with the other processes, which all answer by now ({reason}); {self.way_on}"
 
 
 def cores_of_a_process(local_world: int) -> int:
@@ -294,15 +342,39 @@ def _start(cpu: bool, timeout: float) -> Accelerator:
         raise UserError(
             f"srun started {tasks} tasks that know nothing of each other; start them through launch/slurm/task.sh"
         )
+    interfaces.lead_gloo()
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # a watchdog ends what NCCL would wait for for ever
+    patience = timedelta(seconds=timeout if cpu else timeout + _NCCL_WAITS)
     handlers = [
-        InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
+        InitProcessGroupKwargs(timeout=patience),
         # Every rank keeps its own BatchNorm statistics; they are averaged when saved.
         DistributedDataParallelKwargs(broadcast_buffers=False),
     ]
     try:
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+            _join_again(cpu, patience)
         return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
     except ValueError as error:  # half of a launcher's variables are there
         raise UserError(f"the processes of this job cannot find each other: {error}") from None
+    except RuntimeError as error:
+        if not re.search(_BROKEN_CONTACT, str(error)):
+            raise
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise Failure(
+            f"the processes of this job did not find each other at {place} within {timeout:g} s "
+            f"({str(error).strip().splitlines()[0]}); are all of them started, and does the network let them through?"
+        ) from None
+
+
+def _join_again(cpu: bool, patience: timedelta) -> None:
+    """Start the process group of a launcher's second or later try, before Accelerate does.
+
+    Where to find each other is written into the launcher's store, which has outlived the first try: under the same
+    names, processes would now and then go where their neighbours were then.
+    """
+    store, rank, world = next(rendezvous("env://", timeout=patience))
+    store = PrefixStore(f"try {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("gloo" if cpu else "nccl", store=store, rank=rank, world_size=world, timeout=patience)
 
 
 def _wanted_of_launcher() -> int | None:

@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: what was asked for cannot be measured; the run is as it was.
     """
     asked = options.parse(EvaluateOptions, argv, command="python -m trainer evaluate")
-    with Distributed(asked.device, "no", asked.threads, _PATIENCE) as env:
+    with Distributed(asked.device, "no", asked.threads, _PATIENCE) as env, env.explaining():
         images_seen, entry = evaluate(asked, env)
         env.say(evaluation_table.table(images_seen, entry))
         env.say(f"\n{evaluations.path_of(asked.run)}, {asked.run / 'report.html'}")

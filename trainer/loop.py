@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,35 +43,40 @@ def train(config: Config) -> None:
     env = Distributed(config.device, precision, config.threads, config.timeout)
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
-        exits.enter_context(_lost_processes_explained(env))
-        dataset = env.together(lambda: _open_dataset(config, env, exits))
-        run = RunDirectory(config.run_directory)
-        config = replace(config, mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
-        stream = env.together(lambda: _stream(config, dataset, env))
-        state = env.together(lambda: _build(config, dataset, env))
-        if config.dry_run:
-            return _describe(config, stream, state, env)
+        with env.explaining():  # before what is entered below ends, which may take a while
+            _train(config, env, exits)
 
-        checkup = Checkup(config, dataset, env) if config.evaluate_every is not None else None
-        entered = env.first(lambda: _enter_run(run, config, dataset, exits))
-        saved, weights = env.tell(entered or (None, None))
-        if saved is not None:
-            state.load(saved)
-        elif weights is not None:
-            _start_from(state, weights, env)
-        if state.images_seen >= config.total_images:
-            return env.say(
-                f"{run.path} has seen its {config.total_images:,} images; "
-                f"--total-images {2 * config.total_images} goes on, --run NAME starts another"
-            )
-        env.say(
-            f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
-            f"on {env.describe()}; {_order(stream)}"
+
+def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
+    dataset = env.together(lambda: _open_dataset(config, env, exits))
+    run = RunDirectory(config.run_directory)
+    config = replace(config, mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
+    stream = env.together(lambda: _stream(config, dataset, env))
+    state = env.together(lambda: _build(config, dataset, env))
+    if config.dry_run:
+        return _describe(config, stream, state, env)
+
+    checkup = Checkup(config, dataset, env) if config.evaluate_every is not None else None
+    entered = env.first(lambda: _enter_run(run, config, dataset, exits))
+    saved, weights = env.tell(entered or (None, None))
+    if saved is not None:
+        state.load(saved)
+        env.way_on = _way_on(state)
+    elif weights is not None:
+        _start_from(state, weights, env)
+    if state.images_seen >= config.total_images:
+        return env.say(
+            f"{run.path} has seen its {config.total_images:,} images; "
+            f"--total-images {2 * config.total_images} goes on, --run NAME starts another"
         )
-        seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
-        start = state.images_seen // config.batch
-        incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
-        iterate(config, env, state, incoming, run, seen, len(dataset), checkup)
+    env.say(
+        f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
+        f"on {env.describe()}; {_order(stream)}"
+    )
+    seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
+    start = state.images_seen // config.batch
+    incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
+    iterate(config, env, state, _fed(incoming, env), run, seen, len(dataset), checkup)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,19 @@ def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, 
     state.pool()
     values = {**state.values(), **run.identity}
     env.first(lambda: run.save(values, state.files(), keep))
+    env.way_on = _way_on(state)
+
+
+def _fed(incoming: Iterator[Batch], env: Distributed) -> Iterator[Batch]:
+    """What comes; a failure of what feeds the run says how it goes on."""
+    try:
+        yield from incoming
+    except UserError as error:
+        raise type(error)(f"{error}; then {env.way_on}") from None
+
+
+def _way_on(state: TrainingState) -> str:
+    return f"the same command goes on from the checkpoint of {state.images_seen:,} images"
 
 
 def _leave(env: Distributed, run: RunDirectory, state: TrainingState, seen: Seen | None) -> None:
@@ -264,21 +281,6 @@ def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
 def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     return TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env, kinds)
-
-
-@contextlib.contextmanager
-def _lost_processes_explained(env: Distributed) -> Iterator[None]:
-    """A process that dies breaks the others' connections: answer that by a sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        if env.world == 1 or not re.search("onnection|imed out|imeout|gloo|NCCL", str(error)):
-            raise
-        first_line = str(error).strip().splitlines()[0]
-        raise Failure(
-            f"lost contact with another process ({first_line}); what it printed last says why, "
-            "and the same command goes on from the newest checkpoint"
-        ) from None
 
 
 def _workers(config: Config, env: Distributed) -> int:

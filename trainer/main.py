@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,10 @@ def train(argv: Sequence[str]) -> None:
             print(config.usage(COMMAND))
         return
     options = config.load(argv)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from trainer import frozen
+
+        frozen.watch(options.timeout)  # before torch has threads
 
     from trainer import loop
 
