@@ -190,7 +190,7 @@ runpy.run_path({main!r}, run_name="__main__")
 
 
 @pytest.mark.long
-def test_torchrun_starts_again_after_a_lost_process_and_the_run_goes_on(
+def test_trap_torchrun_starts_again_after_a_lost_process_and_the_run_goes_on(
     data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     """The second try is the same command: it resumes. The lock of the first is no hindrance."""

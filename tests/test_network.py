@@ -138,7 +138,7 @@ def test_two_machines_train_what_two_processes_of_one_do(
     assert_same_run(tmp_path / "run", unbroken)
 
 
-def test_a_name_that_leads_astray_is_not_followed(network: Network, data: Path, tmp_path: Path) -> None:
+def test_trap_a_name_that_leads_astray_is_not_followed(network: Network, data: Path, tmp_path: Path) -> None:
     """Debian's habit: a machine's own name is 127.0.1.1, at which gloo would tell the others to look for it."""
     for node in network.nodes:
         network.name(node, "127.0.1.1")

@@ -182,7 +182,7 @@ def watched() -> subprocess.Popen[str]:
     return process
 
 
-def test_a_process_that_stays_frozen_is_ended(watched: subprocess.Popen[str]) -> None:
+def test_trap_a_process_that_stays_frozen_is_ended(watched: subprocess.Popen[str]) -> None:
     (watcher,) = psutil.Process(watched.pid).children()
     watched.send_signal(signal.SIGSTOP)
     assert watched.wait(timeout=20) == -signal.SIGKILL

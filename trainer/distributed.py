@@ -307,7 +307,10 @@ class Distributed:
         if self._peers is not None and lost:
             return f"lost contact: {self._peers.describe(lost)}; when all are there again, {self.way_on}"
         reason = str(error).strip().splitlines()[0]
-        return f"lost contact with the other processes, which all answer by now ({reason}); {self.way_on}"
+        return (
+            f"the other processes are there, but did not come in time, or their connections broke ({reason}); "
+            f"a longer --timeout waits for slow ones; {self.way_on}"
+        )
 
 
 def cores_of_a_process(local_world: int) -> int:
