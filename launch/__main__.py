@@ -9,6 +9,7 @@ from shards.errors import exit_status
 from shards.options import dispatch
 
 COMMANDS = {
+    "check": ("look whether a place is fit for a job: versions, GPUs, network, data, disk", "launch.check:main"),
     "dashboard": ("make or update a Weights & Biases workspace for a project's runs", "launch.dashboard.command:main"),
     "slurm": ("write or submit a SLURM job that trains, or an array of jobs that packs", "launch.slurm.submit:main"),
 }

@@ -47,6 +47,11 @@ ONLY: dict[str, set[str]] = {
     "trainer/frozen.py": {"psutil"},  # forks before torch has threads
     "trainer/interfaces.py": {"psutil"},
     "trainer/peers.py": {"trainer.interfaces"},
+    # `python -m launch check` reads it, and knows no torch
+    "trainer/probe/__init__.py": set(),
+    "trainer/probe/asked.py": {"shards.errors", "shards.options", "trainer.presets"},
+    "trainer/probe/findings.py": {"shards.files"},
+    "trainer/probe/deadline.py": set(),
 }
 # Rooms that may import all but these, with the files that are excepted.
 NEVER: list[tuple[str, str, set[str]]] = [
@@ -64,6 +69,7 @@ NEVER: list[tuple[str, str, set[str]]] = [
 # What launch may know of its neighbours.
 LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.version_line", "shards.errors", "shards.options"}
 LAUNCH_KNOWS |= {"shards.files", "shards.pack", "shards.sampling", "trainer.logged", "trainer.weights_and_biases"}
+LAUNCH_KNOWS |= {"trainer.probe.asked"}
 PURE_STANDARD = {"math", "dataclasses", "collections", "typing", "__future__", "copy", "functools", "itertools", "zlib"}
 # Rooms that touch no file, process or clock: of the standard library they import these.
 PURE = (
@@ -223,6 +229,8 @@ def test_every_named_place_exists() -> None:
         ("launch/render.py", "import torch"),
         ("launch/render.py", "from trainer import loop"),
         ("launch/render.py", "from trainer.tracking import open_trackers"),
+        ("launch/check.py", "from trainer.probe.meeting import Meeting"),
+        ("trainer/probe/asked.py", "import torch"),
         ("launch/render.py", "from shards.index import Dataset"),
         ("trainer/networks/new.py", "import numpy as np"),
         ("trainer/networks/new.py", "from trainer.losses import LOSSES"),

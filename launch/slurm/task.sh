@@ -21,4 +21,12 @@ for group in "${groups[@]}"; do
 done
 export LOCAL_WORLD_SIZE=${counts[$SLURM_NODEID]}
 
+# A batch script has said where the ranks meet (train.sbatch tells why there). Without one: on the step's first node.
+if [[ -z ${MASTER_ADDR-} && -n ${SLURM_STEP_NODELIST-} ]]; then
+    first_node=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
+    address=$(scontrol --oneliner show node "$first_node" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
+    export MASTER_ADDR=${address:-$first_node}
+    export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 100 * SLURM_STEP_ID) % 10000))
+fi
+
 exec "$@"

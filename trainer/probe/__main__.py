@@ -1,0 +1,48 @@
+"""One rank of a check; `python -m launch check` starts it, once for each."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from shards import options
+from shards.errors import exit_status, is_first_process
+from trainer.probe.asked import COMMAND, Check
+
+
+def check() -> None:
+    """Take part in the check that the command line asks for.
+
+    Raises:
+        UserError: it cannot be.
+        Failure: something is red.
+    """
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] - a terminal that knows no ✓
+    words = sys.argv[1:]
+    if options.wants_help(words):
+        if is_first_process():
+            print(options.usage(Check, COMMAND))
+        return
+    asked = options.parse(Check, words, command=COMMAND)
+
+    if is_first_process():
+        print("… starting", file=sys.stderr, flush=True)
+    from trainer.probe.examine import examine  # and so torch, which takes seconds: a wrong option is answered before
+
+    examine(asked)
+
+
+def main() -> None:
+    """The rank's entry: exits with status 0, 1 (something is red) or 2 (a mistake in what was asked)."""
+    status = exit_status(check)
+    from trainer.probe.deadline import anything_left
+
+    if anything_left():  # a thread that hangs in a driver or a dead file system
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
