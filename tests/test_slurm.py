@@ -237,6 +237,21 @@ def test_a_partition_without_gpus(cluster: Cluster, data: Path, unbroken: Path, 
     assert_same_run(tmp_path / "run", unbroken)
 
 
+def test_a_step_of_the_job_checks_the_place_before(cluster: Cluster, data: Path, tmp_path: Path) -> None:
+    """`srun python -m launch check`: each task becomes a rank, without a batch script that says where they meet."""
+    step = ["srun", "--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1", "--chdir", str(tmp_path)]
+    words = ["--shards", data, "--run", tmp_path / "run", "--preset", "smoke", "--log-with", "none"]
+    check = [sys.executable, "-m", "launch", "check", "--json", "found.json", *map(str, words)]
+    done = subprocess.run([*step, *check], env=cluster.env, text=True, capture_output=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 of 4 came: node1 (ranks 0-1), node2 (ranks 2-3)" in done.stdout
+    assert "gloo over 4 ranks: right" in done.stdout and "2 nodes within" in done.stdout
+    assert "the same on 2 nodes" in done.stdout and "seen by all 2 nodes" in done.stdout
+    assert [report["rank"] for report in json.loads((tmp_path / "found.json").read_text())["ranks"]] == [0, 1, 2, 3]
+    wrong = subprocess.run([*step, *check, "--rat", "1"], env=cluster.env, text=True, capture_output=True, check=False)
+    assert wrong.returncode == 2 and wrong.stderr.count("did you mean --rate?") == 1, wrong.stderr
+
+
 HOSTILE = [
     "a b",
     "$(touch PWNED)",

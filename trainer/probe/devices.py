@@ -130,8 +130,10 @@ def _visibility(facts: dict[str, Any], where: str) -> list[Finding]:
     if facts["build"] and not facts["available"]:
         why = facts.get("why", "")
         says = f"torch is built for {facts['build']} and finds no GPU ({why}), on {where}"
+        if not names:
+            return [Finding(RED, NAME, says, f"install the GPU's driver, or {_WHERE}")]
         how = f"the driver {listing['driver']} may be too old for this build: install a build for an older CUDA"
-        return [Finding(RED, NAME, says, how if names else f"install the GPU's driver, or {_WHERE}")]
+        return [Finding(RED, NAME, says, how)]
     if facts["asked"] == "cuda" and not facts["available"]:
         return [Finding(RED, NAME, f"--device cuda, and there is no GPU, on {where}", _WHERE)]
     found = []

@@ -50,7 +50,7 @@ class Meeting:
         self._store = self.connect()
 
     def connect(self) -> Any:
-        """A connection to the store (torch's TCPStore); a thread needs one of its own, as one that waits holds it for itself."""
+        """A connection to the store, torch's TCPStore; who waits holds one for himself, so a thread needs its own."""
         first = self.rank == 0 and not hasattr(self, "_store")
         limit = timedelta(seconds=self.seconds)
         try:

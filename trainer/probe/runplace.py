@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,6 +26,7 @@ _BESIDE = 200e6  # bytes for all that is no checkpoint: grids, metrics, the repo
 _PIECE = 1 << 20  # bytes
 _APART = 2.0  # seconds
 _INODES = 1_000
+_SMOKE = 16  # pixels of the pictures that preset smoke draws for itself
 
 
 class RunPlace:
@@ -107,6 +109,11 @@ def checkpoint_bytes(preset: str, size: int, widths: Sequence[int]) -> int:
     return 4 * (4 * g + 3 * d)
 
 
+def usual_size(preset: str) -> int:
+    """The side of the pictures that a preset is named for."""
+    return int(([str(_SMOKE)] + re.findall(r"\d+", preset))[-1])
+
+
 def _floats(network: torch.nn.Module) -> int:
     return sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
 
@@ -130,7 +137,12 @@ def judge(reports: Sequence[Report], preset: str | None) -> list[Finding]:
             says = f"the files of {report[NAME]['folder']} are dated {off:+.1f} s from the clock of {report['node']}"
             how = f"have both clocks set: a run's lock is taken over by another node after {SILENCE:g} s of silence"
             found.append(Finding(RED if abs(off) > SILENCE / 2 else YELLOW, NAME, f"{says}", how))
-    need, why = _need(reports, preset)
+    try:
+        need, why = _need(reports, preset)
+    except UserError as error:
+        need, why = 0, ""
+        how = "train with another --preset, or pack the pictures at a size that it draws"
+        found.append(Finding(RED, "preset", str(error), how))
     found += _room(min(good, key=lambda report: report[NAME]["free"])[NAME], need, why)
     if not any(finding.level == RED for finding in found):
         slowest = max(report[NAME]["seconds"] for report in good)
@@ -140,12 +152,11 @@ def judge(reports: Sequence[Report], preset: str | None) -> list[Finding]:
 
 
 def _need(reports: Sequence[Report], preset: str | None) -> tuple[float, str]:
-    """Bytes that the run may take, and what of."""
+    """Bytes that the run may take, and what of; raises as `checkpoint_bytes`."""
     if preset is None:
         return 0, ""
     data = next((r["data"] for r in reports if "widths" in r.get("data", {})), None)
-    digits = "".join(filter(str.isdigit, preset))
-    size, widths = (data["size"], data["widths"]) if data else (int(digits or 32), (32,))
+    size, widths = (data["size"], data["widths"]) if data else (usual_size(preset), (32,))
     keep = config.load(["--preset", preset]).keep + 2  # one that is being written, and the best
     one = checkpoint_bytes(preset, size, widths)
     guess = "" if data else f" (for {size}x{size} and 32 label entries; --shards says it exactly)"
