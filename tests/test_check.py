@@ -238,6 +238,17 @@ def test_a_damaged_picture_in_the_last_shard_is_found(
     assert f"{last.name}: sample 60:" in lines(said, "✗ data")[0]
 
 
+@pytest.mark.long
+def test_a_data_set_that_hangs_does_not_hang_the_check(data: Path, tmp_path: Path) -> None:
+    """A pipe that nobody writes to, in the place of a file: opening it waits for ever, as on a dead file server."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    (folder / "labels.npy").unlink()
+    os.mkfifo(folder / "labels.npy")
+    said = check("--shards", folder, "--timeout", 3, *QUIET, expect=1)
+    assert "no answer for 3 s" in lines(said, "✗ data")[0]
+
+
 # ---------------------------------------------------------------- the run's place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.probe import allreduce, clocks, devices, feeding, findings, limits, runplace, tracker, versions
+from trainer.probe.deadline import Late, anything_left, within
 from trainer.probe.findings import FINE, RED, YELLOW, Finding
 
 
@@ -229,6 +231,20 @@ def test_the_control_groups_quota(own: str, files: dict[str, str], quota: float 
 
 def test_a_proxy_or_server_that_is_no_server() -> None:
     assert "unknown url type" in str(tracker.knock("nowhere"))
+
+
+# ---------------------------------------------------------------- in time
+
+
+def test_what_hangs_is_left_behind() -> None:
+    waiting = threading.Event()
+    assert within(5, lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 / 0)
+    with pytest.raises(Late, match="no answer for 0.1 s"):
+        within(0.1, waiting.wait)
+    assert anything_left()
+    waiting.set()
 
 
 # ---------------------------------------------------------------- shown

@@ -66,6 +66,22 @@ def test_any_layout_of_nodes(tasks: list[int], data: st.DataObject) -> None:
     assert rank_of(short, node, 0, 0, sum(tasks))["LOCAL_WORLD_SIZE"] == str(tasks[node])
 
 
+def test_tasks_without_a_batch_script_meet_on_the_steps_first_node(tmp_path: Path) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(
+        '#!/bin/bash\n[[ $* == *hostnames* ]] && printf "%s\\n" node7 node8 && exit\n'
+        '[[ $* == *"node node7"* ]] && echo "NodeName=node7 Arch=x86_64 NodeAddr=10.1.2.7 NodeHostName=n7"\n'
+    )
+    scontrol.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
+    env |= {"SLURM_NODEID": "1", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
+    env |= {"SLURM_STEP_NODELIST": "node[7-8]", "SLURM_JOB_ID": "4", "SLURM_STEP_ID": "1"}
+    command = [SLURM / "task.sh", "bash", "-c", "echo $MASTER_ADDR:$MASTER_PORT"]
+    assert subprocess.check_output(command, env=env, text=True) == "10.1.2.7:20104\n"
+    told = {**env, "MASTER_ADDR": "there", "MASTER_PORT": "1"}  # by a batch script
+    assert subprocess.check_output(command, env=told, text=True) == "there:1\n"
+
+
 def test_the_task_becomes_the_command() -> None:
     """A signal to the task must reach Python: no shell may stay in between."""
     env = {**os.environ, "SLURM_STEP_TASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0"}

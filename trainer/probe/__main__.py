@@ -27,6 +27,7 @@ def check() -> None:
 
     if is_first_process():
         print("… starting", file=sys.stderr, flush=True)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # it says by stack traces what is said here in a sentence
     from trainer.probe.examine import examine  # and so torch, which takes seconds: a wrong option is answered before
 
     examine(asked)

@@ -96,7 +96,7 @@ class _Rank:
             self._say("reading the data set")
             node = self.leaders.index(meeting.rank)
             where, nodes = asked.shards, len(self.leaders)
-            self._note(feeding.NAME, lambda: reading.look(where, node, nodes), max(asked.timeout, 30))
+            self._note(feeding.NAME, lambda: reading.look(where, node, nodes))
         if meeting.rank == 0 and "wandb" in asked.log_with:
             self._say("knocking at Weights & Biases")
             self._note(tracker.NAME, tracker.look)

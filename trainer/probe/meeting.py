@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -52,18 +53,37 @@ class Meeting:
     def connect(self) -> Any:
         """A connection to the store, torch's TCPStore; who waits holds one for himself, so a thread needs its own."""
         first = self.rank == 0 and not hasattr(self, "_store")
+        if not first:
+            self._reach()
         limit = timedelta(seconds=self.seconds)
+        make = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage] - torch documents it there
         try:
-            make = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage] - torch documents it there
             return make(self.address, self.port, self.world, first, limit, wait_for_workers=False)
         except (dist.DistError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            if first:
-                raise Failure(f"rank 0 cannot listen at {self.address}:{self.port} ({reason})") from None
-            raise Failure(
-                f"rank 0 did not answer at {self.address}:{self.port} within {self.seconds:g} s, as seen from "
-                f"{self.node}: it has not come, or the network between the nodes does not let this through"
-            ) from None
+            said = str(error).strip().splitlines()[0]
+            reason = re.search(r"message: ([^),]+)", said)
+            what = "cannot listen" if first else "cannot be spoken to"
+            raise Failure(f"rank 0 {what} at {self.address}:{self.port} ({reason[1] if reason else said})") from None
+
+    def _reach(self) -> None:
+        """Wait for rank 0 to listen: torch, which would wait too, does not say what the matter is.
+
+        Raises:
+            Failure: it does not, within the limit.
+        """
+        end = time.monotonic() + self.seconds
+        while True:
+            try:
+                left = max(1.0, end - time.monotonic())
+                return socket.create_connection((self.address, self.port), timeout=left).close()
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise Failure(
+                        f"rank 0 did not answer at {self.address}:{self.port} within {self.seconds:g} s, as seen from "
+                        f"{self.node} ({error.strerror or error}): it has not come, or the network does not let this "
+                        "through"
+                    ) from None
+            time.sleep(0.2)
 
     def put(self, name: str, value: Any) -> None:
         """Leave this rank's value (anything JSON) under a name.
