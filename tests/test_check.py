@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -20,6 +23,9 @@ from servers import Unreliable
 
 from shards import options
 from shards.errors import exit_status
+from shards.inplace import IndexInPlace, index_in_place
+from shards.pack import Pack, pack
+from shards.shapes import write_folder
 from trainer.config import load
 from trainer.distributed import Distributed
 from trainer.presets import PRESETS
@@ -247,6 +253,38 @@ def test_a_data_set_that_hangs_does_not_hang_the_check(data: Path, tmp_path: Pat
     os.mkfifo(folder / "labels.npy")
     said = check("--shards", folder, "--timeout", 3, *QUIET, expect=1)
     assert "no answer for 3 s" in lines(said, "✗ data")[0]
+
+
+def test_an_index_behind_a_url_that_leads_outside(check_here: Callable[..., str], data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    index = np.load(folder / "index.npy")
+    index["offset"] += 10**9
+    np.save(folder / "index.npy", index)
+    with contextlib.closing(Unreliable(folder)) as server:
+        said = check_here("--shards", server.url, *NO_TRACKER, expect=1)
+        assert "points outside its shard" in lines(said, "✗ data")[0]
+        (folder / "index.npy").write_bytes(b"no array")
+        said = check_here("--shards", server.url, *NO_TRACKER, expect=1)
+        assert "index.npy: not the index of this data set" in lines(said, "✗ data")[0]
+
+
+def test_raw_pixels_and_others_tars_are_decoded(check_here: Callable[..., str], tmp_path: Path) -> None:
+    write_folder(tmp_path / "source", 10, 16)
+    pack(Pack(src=tmp_path / "source", out=tmp_path / "raw", size=16, workers=1, format="raw"))
+    said = check_here("--shards", tmp_path / "raw", *NO_TRACKER)
+    assert "10 pictures of 16x16" in lines(said, "✓ data")[0]
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    with tarfile.open(theirs / "x.tar", "w") as tar:
+        for number, picture in enumerate(sorted((tmp_path / "source").rglob("*.png"))):
+            tar.add(picture, f"{number}.png")
+            label = tarfile.TarInfo(f"{number}.cls")
+            label.size = 1
+            tar.addfile(label, io.BytesIO(b"%d" % (number % 2)))
+    index_in_place(IndexInPlace(src=theirs, size=24, workers=1))
+    said = check_here("--shards", theirs, *NO_TRACKER)
+    assert "10 pictures of 24x24" in lines(said, "✓ data")[0]
 
 
 # ---------------------------------------------------------------- the run's place

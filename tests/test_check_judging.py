@@ -241,7 +241,7 @@ def test_what_hangs_is_left_behind() -> None:
     assert within(5, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 / 0)
-    with pytest.raises(Late, match="no answer for 0.1 s"):
+    with pytest.raises(Late, match=r"no answer for 0\.1 s"):
         within(0.1, waiting.wait)
     assert anything_left()
     waiting.set()

@@ -31,6 +31,8 @@ _SECONDS = 2.0  # of reading
 _MOST = 1 << 29  # bytes read
 _BLOCK = 1 << 22
 _DECODING = 0.5  # seconds
+_ROWS = 64  # entries of the index
+_LARGEST = 1 << 28  # bytes of a picture
 _RUN = 1 << 20  # bytes of neighbouring pictures to decode
 
 
@@ -60,8 +62,9 @@ def look(where: str, node: int, nodes: int) -> dict[str, Any]:
     schema = Schema.from_json(manifest.get("schema"), f"{place}/{MANIFEST}")
     pictures = _Pictures(connection, manifest)
     number = len(manifest["shards"])
-    pictures.decode(0)
-    speed = pictures.decode(number - 1)
+    filled = [at for at, shard in enumerate(manifest["shards"]) if shard["samples"]]
+    pictures.decode(filled[0])
+    speed = pictures.decode(filled[-1])
     begin = node * number // max(nodes, 1)
     order = [*range(begin, number), *range(begin)]
     return {
@@ -109,19 +112,13 @@ class _Pictures:
         Raises:
             UserError: one cannot be read or decoded.
         """
-        record = self.manifest["shards"][shard]
-        first = sum(before["samples"] for before in self.manifest["shards"][:shard])
-        rows = self._read(
-            "index.npy", self._begin + first * ENTRY.itemsize, min(record["samples"], 64) * ENTRY.itemsize
-        )
-        entries = np.frombuffer(rows, ENTRY)
-        entries = entries[entries["shard"] == shard]
-        if not len(entries):
-            return 0.0
+        row = sum(before["samples"] for before in self.manifest["shards"][:shard])
+        entries = self._entries(row)
+        record = self.manifest["shards"][int(entries[0]["shard"])]
         start = int(entries["offset"].min())
-        stop = max(min(int((entries["offset"] + entries["length"]).max()), start + _RUN), _end(entries[0]))
+        stop = max(min(max(map(_end, entries)), start + _RUN), _end(entries[0]))
         data = self._read(record["file"], start, stop - start)
-        whole = [e for e in entries if _end(e) <= stop]
+        whole = [entry for entry in entries if _end(entry) <= stop]
         out = np.empty((self.manifest["picture_size"],) * 2 + (3,), np.uint8)
         done, begun = 0, time.perf_counter()
         while done < len(whole) or time.perf_counter() - begun < _DECODING:
@@ -129,13 +126,32 @@ class _Pictures:
             at = int(entry["offset"]) - start
             try:
                 self._decode(FORMATS[entry["format"]], data[at : at + int(entry["length"])], out)
-            except (ValueError, IndexError) as error:
+            except ValueError as error:
                 raise UserError(
-                    f"{self.connection.location}/{record['file']}: sample {first + done}: {error}; "
+                    f"{self.connection.location}/{record['file']}: sample {row + done}: {error}; "
                     "`python -m shards verify` lists all that is wrong"
                 ) from None
             done += 1
         return done / (time.perf_counter() - begun)
+
+    def _entries(self, row: int) -> np.ndarray:
+        """The index from a row on, as far as it stays in one shard; a few entries, held against what can be.
+
+        Raises:
+            UserError: it ends before, or points where no picture can be.
+        """
+        rows = self._read("index.npy", self._begin + row * ENTRY.itemsize, _ROWS * ENTRY.itemsize)
+        entries = np.frombuffer(rows[: len(rows) // ENTRY.itemsize * ENTRY.itemsize], ENTRY)
+        entries = entries[entries["shard"] == entries["shard"][0]] if len(entries) else entries
+        shards = self.manifest["shards"]
+        if not len(entries) or not 0 <= entries[0]["shard"] < len(shards):
+            raise UserError(f"{self.connection.location}/index.npy: row {row} leads nowhere; copy it there again")
+        most = shards[entries[0]["shard"]]["bytes"]
+        if any(
+            e["offset"] < 0 or _end(e) > most or e["length"] > _LARGEST or e["format"] >= len(FORMATS) for e in entries
+        ):
+            raise UserError(f"{self.connection.location}/index.npy: an entry after row {row} points outside its shard")
+        return entries
 
     def _decode(self, form: str, data: bytes, out: np.ndarray) -> None:
         if form == "raw":
