@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from launch.slurm.script import FOLDER
 from shards import options
 from shards.errors import UserError
 from trainer.probe.asked import COMMAND, Check
 
+_PATIENCE = 5.0  # seconds for a rank to leave
 _PROGRAM = [sys.executable, "-m", "trainer.probe"]
 
 
@@ -51,7 +53,8 @@ def _start(words: Sequence[str], count: int) -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    ranks = []
+    ranks: list[subprocess.Popen[bytes]] = []
+    signal.signal(signal.SIGTERM, _leave)
     try:
         for rank in range(count):
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
@@ -61,8 +64,15 @@ def _start(words: Sequence[str], count: int) -> int:
         return max(_status(process.wait()) for process in ranks)
     finally:
         for process in ranks:
-            with contextlib.suppress(OSError):
-                process.send_signal(signal.SIGTERM)
+            process.terminate()  # nothing, where it has ended
+        for process in ranks:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Be ended as by an error, so that the ranks are ended too."""
+    raise SystemExit(128 + number)
 
 
 def _status(code: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import ROOT
@@ -285,6 +286,27 @@ def test_raw_pixels_and_others_tars_are_decoded(check_here: Callable[..., str], 
     index_in_place(IndexInPlace(src=theirs, size=24, workers=1))
     said = check_here("--shards", theirs, *NO_TRACKER)
     assert "10 pictures of 24x24" in lines(said, "✓ data")[0]
+
+
+@pytest.mark.long
+def test_an_end_from_outside_ends_all_ranks_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    """While rank 0 waits for a data set that hangs."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    (folder / "labels.npy").unlink()
+    os.mkfifo(folder / "labels.npy")
+    words = ["--shards", folder, "--run", tmp_path / "runs" / "x", "--processes", 2, *QUIET]
+    command = [*COMMAND, *map(str, words)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "reading the data set" in line:
+            break
+    children = psutil.Process(process.pid).children()
+    process.terminate()
+    assert process.wait(30) == 143 and len(children) == 2
+    assert not psutil.wait_procs(children, 10)[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 # ---------------------------------------------------------------- the run's place

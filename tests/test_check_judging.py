@@ -152,6 +152,11 @@ def test_clocks(ahead: float, level: str) -> None:
         assert "node1 is 3.4 s ahead of node2" in found.says and "lock" in found.remedy
 
 
+def test_a_clock_that_was_not_told_is_yellow() -> None:
+    (found,) = clocks.judge(reports({"ahead": 0.0, "uncertain": 0.0}, {"error": "no answer"}, name=clocks.NAME))
+    assert found.level == YELLOW and "not compared: no answer, on node2" in found.says
+
+
 def test_a_file_server_whose_clock_is_off() -> None:
     place = {"folder": "/runs", "free": 1e12, "total": 1e13, "inodes": None, "seconds": 0.01, "clock": 0.0}
     ranks = reports(place, {**place, "clock": -3.0}, name=runplace.NAME)

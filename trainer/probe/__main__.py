@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 from shards import options
 from shards.errors import exit_status, is_first_process
@@ -33,8 +35,14 @@ def check() -> None:
     examine(asked)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Leave as by an error, so that what was written for the check goes."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """The rank's entry: exits with status 0, 1 (something is red) or 2 (a mistake in what was asked)."""
+    signal.signal(signal.SIGTERM, _leave)
     status = exit_status(check)
     from trainer.probe.deadline import anything_left
 

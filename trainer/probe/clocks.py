@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.probe.findings import FINE, RED, YELLOW, Finding, Report
+from trainer.probe.findings import FINE, RED, YELLOW, Finding, Report, errors, nodes
 from trainer.probe.meeting import Meeting
 from trainer.run_lock import SILENCE
 
@@ -48,7 +48,10 @@ def look(meeting: Meeting, leaders: Sequence[int]) -> dict[str, Any]:
 
 def judge(reports: Sequence[Report]) -> list[Finding]:
     """Whether the clocks agree."""
-    told = {report["node"]: report[NAME] for report in reports if "ahead" in report.get(NAME, {})}
+    good, failed = errors(reports, NAME, NAME, _REMEDY, nodes)
+    if failed:
+        return [Finding(YELLOW, NAME, f"not compared: {finding.says}", _REMEDY) for finding in failed]
+    told = {report["node"]: report[NAME] for report in good}
     if len(told) < 2:
         return []
     late, early = min(told, key=lambda node: told[node]["ahead"]), max(told, key=lambda node: told[node]["ahead"])

@@ -127,6 +127,7 @@ def judge(reports: Sequence[Report], preset: str | None) -> list[Finding]:
     good, found = errors(reports, NAME, NAME, how, nodes)
     if not good:
         return found
+    found += errors(reports, SEEN, NAME, how, nodes)[1]
     alone = groups([r for r in good if r.get(SEEN, {}).get("unseen")], lambda report: tuple(report[SEEN]["unseen"]))
     for unseen, there in alone.items():
         says = f"what {ranks(unseen)} wrote in {there[0][NAME]['folder']} is not seen on {nodes(there)}"
