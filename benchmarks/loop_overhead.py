@@ -28,6 +28,7 @@ from trainer import config as configuration
 from trainer.distributed import Distributed
 from trainer.loop import iterate
 from trainer.rundir import RunDirectory
+from trainer.saving import Saver
 from trainer.seen import Seen
 from trainer.state import TrainingState, architecture_of
 
@@ -59,6 +60,7 @@ def main() -> None:
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
         seen = exits.enter_context(Seen(run, config, dataset, state))
+        saver = exits.enter_context(Saver(run, config.keep, env.say))
         incoming = batches(Stream(dataset, config.batch, config.seed), 0, workers=1)
         ready = next(incoming)
 
@@ -67,7 +69,7 @@ def main() -> None:
                 state.step(ready)
 
         def loop() -> None:
-            iterate(config, env, state, islice(incoming, asked.steps), run, seen)
+            iterate(config, env, state, islice(incoming, asked.steps), saver, seen)
 
         times: dict[str, list[float]] = {"bare": [], "loop": []}
         bare()  # warm up

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,9 +110,10 @@ def test_what_the_judge_cannot_see_is_said_at_the_start(
     monkeypatch.setattr(fidelity, "TRUSTED", 1.01)  # no judge is as good as that
     with Distributed("cpu", "no", 1) as env:
         checkup = Checkup(Config(evaluate_every=64, shards=str(data)), Dataset.open(data), env)
+    state: Any = SimpleNamespace(images_seen=64)
     said = capsys.readouterr().out
     assert "warning: evaluations leave out ink (the judge sees it in" in said and "try --best-by kid" in said
-    assert not checkup.is_best({"evaluate/kid": 0.1}, RunDirectory(data / "no run"))
+    assert checkup.best_of({"evaluate/kid": 0.1}, state, RunDirectory(data / "no run")) is None
 
 
 def test_the_best_is_spared_and_survives_damage(tmp_path: Path) -> None:
@@ -124,14 +126,14 @@ def test_the_best_is_spared_and_survives_damage(tmp_path: Path) -> None:
     assert checkpoint.read_best(tmp_path) is None
 
 
-def test_a_run_killed_between_the_mark_and_its_checkpoint_marks_that_moment_again(data: Path, tmp_path: Path) -> None:
-    """The mark comes first: what it points to is not there after such a kill, and no older value stands in its way."""
+def test_a_run_killed_between_the_best_checkpoint_and_its_mark_marks_it_when_it_goes_on(
+    data: Path, tmp_path: Path
+) -> None:
+    """No mark points to what is not there; and that moment does not come again, so the checkpoint knows it too."""
     words = (*TINY, "--shards", data, *EVERY, "--best-by", "kid", "--run", tmp_path / "run")
     train(*words, "--total-images", 64)
     best = checkpoint.read_best(tmp_path / "run")
-    assert best is not None and best.images_seen == 64
-    checkpoint.mark_best(tmp_path / "run", Best(128, "kid", -9.0))
-    assert checkpoint.read_best(tmp_path / "run") is None
-    train(*words, "--total-images", 128)
-    again = checkpoint.read_best(tmp_path / "run")
-    assert again == Best(128, "kid", figures(tmp_path / "run")[128]["evaluate/kid"])
+    assert best == Best(64, "kid", figures(tmp_path / "run")[64]["evaluate/kid"])
+    (tmp_path / "run" / "checkpoints" / "best.json").unlink()
+    train(*words, "--total-images", 80)
+    assert checkpoint.read_best(tmp_path / "run") == best

@@ -52,20 +52,34 @@ class Saved:
         return load_file(self.path / f"{name}.safetensors")
 
 
-def save(run: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]], keep: int) -> Path:
-    """Write a checkpoint, then remove all but the newest ``keep``.
+def save(
+    run: Path,
+    state: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, Tensor]],
+    keep: int,
+    best: Best | None = None,
+) -> Path:
+    """Write a checkpoint, mark it if it is the best, then remove all but the newest ``keep``.
 
     Args:
         state: plain values with ``images_seen``.
         files: file name -> tensors by name.
+        best: its mark; kept in it too, so that one who is killed before the mark is written does not lose it.
 
     Raises:
         Failure: the disk is full or not writable; older checkpoints are untouched.
     """
     final = directory(run, int(state["images_seen"]))
+    if not _is_whole(final):  # else the same clock: it holds the same
+        _write(final, {**state, "best": asdict(best)} if best else state, files)
+    if best is not None:
+        mark_best(run, best)
+    prune(run, keep)
+    return final
+
+
+def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> None:
     building = final.with_name(f".{final.name}.partial")
-    with contextlib.suppress(UserError):
-        return read(final).path  # the same clock: it holds the same
     try:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
@@ -81,8 +95,12 @@ def save(run: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[str, T
     except (OSError, SafetensorError, Failure) as error:
         shutil.rmtree(building, ignore_errors=True)
         raise Failure(f"no checkpoint could be saved in {final.parent} ({error}); earlier ones are untouched") from None
-    prune(run, keep)
-    return final
+
+
+def _is_whole(path: Path) -> bool:
+    with contextlib.suppress(UserError):
+        return bool(read(path))
+    return False
 
 
 def prune(run: Path, keep: int) -> None:
@@ -105,7 +123,7 @@ class Best:
 
 
 def mark_best(run: Path, best: Best) -> None:
-    """Keep a checkpoint, which may come after, as the best: it is never pruned, and the one before it no longer spared.
+    """Keep a checkpoint as the best: it is never pruned, and the one that was it before is no longer spared.
 
     Raises:
         Failure: the disk refuses.
@@ -123,6 +141,17 @@ def read_best(run: Path) -> Best | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return best if directory(run, best.images_seen).is_dir() else None
+
+
+def restore_best(run: Path, newest: Saved) -> None:
+    """Mark the newest checkpoint if it was saved as the best, and the process ended before it had marked it.
+
+    Raises:
+        Failure: the disk refuses.
+    """
+    best = newest.state.get("best")
+    if best is not None and read_best(run) != Best(**best):
+        mark_best(run, Best(**best))
 
 
 def newest(run: Path) -> tuple[Saved | None, list[str]]:

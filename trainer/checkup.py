@@ -72,18 +72,16 @@ class Checkup:
 
         return self.env.tell(self.env.first(figures)) or {}
 
-    def is_best(self, values: dict[str, float], run: RunDirectory) -> bool:
-        """Whether a checkpoint with these figures would be the best so far; the same on every process."""
-        value = values.get(logged.EVALUATE + self.config.best_by, math.nan)
-        before = checkpoint.read_best(run.path) if self.env.is_first else None
-        better = before is None or before.metric != self.config.best_by or _better(value, before)
-        return self.env.tell(math.isfinite(value) and better)
+    def best_of(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> Best | None:
+        """The mark of a checkpoint with these figures, if it would be the best so far; the same on every process.
 
-    def mark(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> None:
-        """Keep the checkpoint of this moment, which is about to be saved, as the best."""
+        No save may be under way: it may be about to mark another.
+        """
         metric = self.config.best_by
-        best = Best(state.images_seen, metric, values[logged.EVALUATE + metric])
-        self.env.first(lambda: checkpoint.mark_best(run.path, best))
+        value = values.get(logged.EVALUATE + metric, math.nan)
+        before = checkpoint.read_best(run.path) if self.env.is_first else None
+        better = before is None or before.metric != metric or _better(value, before)
+        return self.env.tell(Best(state.images_seen, metric, value) if math.isfinite(value) and better else None)
 
 
 def _better(value: float, before: Best) -> bool:

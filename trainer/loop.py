@@ -22,11 +22,12 @@ from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches
 from trainer import logged, signals, tracking
-from trainer.checkpoint import Saved, find
+from trainer.checkpoint import Best, Saved, find
 from trainer.checkup import Checkup
 from trainer.config import Config
 from trainer.distributed import Distributed
 from trainer.rundir import RunDirectory
+from trainer.saving import Saver
 from trainer.seen import Seen
 from trainer.spread import with_ratio
 from trainer.state import TrainingState, architecture_of
@@ -61,7 +62,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
     saved, weights = env.tell(entered or (None, None))
     if saved is not None:
         state.load(saved)
-        env.way_on = _way_on(state)
+        env.way_on = _way_on(state.images_seen)
     elif weights is not None:
         _start_from(state, weights, env)
     if state.images_seen >= config.total_images:
@@ -74,9 +75,10 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         f"on {env.describe()}; {_order(stream)}"
     )
     seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
+    saver = exits.enter_context(Saver(run, config.keep, env.say))
     start = state.images_seen // config.batch
     incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
-    iterate(config, env, state, _fed(incoming, env), run, seen, len(dataset), checkup)
+    iterate(config, env, state, _fed(incoming, env), saver, seen, len(dataset), checkup)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def iterate(
     env: Distributed,
     state: TrainingState,
     incoming: Iterator[Batch],
-    run: RunDirectory,
+    saver: Saver,
     seen: Seen | None,
     samples: int = 0,
     checkup: Checkup | None = None,
@@ -109,6 +111,7 @@ def iterate(
     """Step through batches until the run has seen its images or is asked to stop, and fire what is due.
 
     Args:
+        saver: on every process; only rank 0's saves.
         samples: in the data set, for the share of damaged ones.
         checkup: evaluates now and then; None: nothing does.
     """
@@ -121,9 +124,9 @@ def iterate(
         evaluating = checkup is not None and config.evaluate_every is not None and due(config.evaluate_every)
         saving = evaluating or due(config.checkpoint_every)  # the best is saved when it is found
         scalars = state.step(batch)
-        # What rank 0 cannot record ends all processes as a signal does: together, and saved.
-        asked = signals.request() is not None or (seen is not None and seen.trouble is not None)
-        news = env.count(asked, batch.damaged)
+        # What rank 0 cannot record or save ends all processes as a signal does: together, and saved.
+        trouble = saver.failed or (seen is not None and seen.trouble is not None)
+        news = env.count(trouble or signals.request() is not None, batch.damaged)
         if measure or news[0] or saving:  # what is logged or saved is counted to the last image
             news = [a + b for a, b in zip(news, env.settle(len(news)), strict=True)]
         state.damaged += news[1]
@@ -133,6 +136,7 @@ def iterate(
         if measure or saving:
             state.guard.settle()
         if state.guard.in_a_row > config.skip_limit:
+            env.first(saver.wait)
             raise _broken(", ".join(state.guard.terms), state.images_seen, last_save)
         if measure and state.guard.skipped > skipped:
             skipped = state.guard.skipped
@@ -144,44 +148,47 @@ def iterate(
             values = with_ratio(env.totals(scalars)) | {logged.WRONG_SHARE: batch.wrong_count / config.batch}
             values |= {logged.DAMAGED: float(state.damaged), logged.SKIPPED: float(state.guard.skipped)}
             values |= state.rates
-        best = False
+        best = None
         if checkup is not None and evaluating:
             started = time.monotonic()
             figures = checkup.look(state)
-            best = checkup.is_best(figures, run)
+            env.first(saver.wait)
+            best = checkup.best_of(figures, state, saver.run)
             values = values | figures
             if seen is not None:
                 seen.spent_beside(time.monotonic() - started)
         if seen is not None:
             seen.advance(state.images_seen, config.batch, values)
-        if checkup is not None and best:  # before it is there: a run killed between the two comes by this moment again
-            checkup.mark(values, state, run)
         if stopping or best or due(config.checkpoint_every):
-            _save(env, state, run, config.keep, last_save)
+            _save(env, state, saver, last_save, best)
             last_save = state.images_seen
         if seen is not None and due(config.grid_every):
             seen.grid(state)
         if broken:
+            env.first(saver.wait)
             raise _too_damaged(env, state, complaint)
         if stopping or state.images_seen >= config.total_images:
-            return _leave(env, run, state, seen)
+            return _leave(env, saver, state, seen)
     # A stop was asked for while the next pictures did not come.
     if env.world > 1:  # the others may be in the middle of a step, which is never finished
+        saver.wait()
         raise Failure(
-            f"stopped ({signals.request()}) while waiting for pictures; the same command goes on from the checkpoint "
-            f"of {last_save:,} images"
+            f"stopped ({signals.request()}) while waiting for pictures; the same command goes on from the newest "
+            "checkpoint"
         )
-    _save(env, state, run, config.keep, last_save)
-    _leave(env, run, state, seen)
+    _save(env, state, saver, last_save)
+    _leave(env, saver, state, seen)
 
 
-def _save(env: Distributed, state: TrainingState, run: RunDirectory, keep: int, last_save: int) -> None:
+def _save(env: Distributed, state: TrainingState, saver: Saver, last_save: int, best: Best | None = None) -> None:
+    """Begin a save; what became of the one before it is raised here, on every process."""
     if not state.is_finite():
+        env.first(saver.wait)
         raise _broken("weights", state.images_seen, last_save)
     state.pool()
-    values = {**state.values(), **run.identity}
-    env.first(lambda: run.save(values, state.files(), keep))
-    env.way_on = _way_on(state)
+    env.first(lambda: saver.begin(state.values(), state.files(), best))
+    if last_save:  # which is on the disk now; this one is still being written
+        env.way_on = _way_on(last_save)
 
 
 def _fed(incoming: Iterator[Batch], env: Distributed) -> Iterator[Batch]:
@@ -192,13 +199,15 @@ def _fed(incoming: Iterator[Batch], env: Distributed) -> Iterator[Batch]:
         raise type(error)(f"{error}; then {env.way_on}") from None
 
 
-def _way_on(state: TrainingState) -> str:
-    return f"the same command goes on from the checkpoint of {state.images_seen:,} images"
+def _way_on(images_seen: int) -> str:
+    return f"the same command goes on from the newest checkpoint, of {images_seen:,} images or later"
 
 
-def _leave(env: Distributed, run: RunDirectory, state: TrainingState, seen: Seen | None) -> None:
+def _leave(env: Distributed, saver: Saver, state: TrainingState, seen: Seen | None) -> None:
     """Say how to go on; under a scheduler, leave the marker that asks for the job to be queued again."""
+    env.first(saver.wait)
     env.first(lambda: seen.complain() if seen is not None else None)
+    run = saver.run
     if state.images_seen >= state.config.total_images:
         return env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
     reason = env.tell(signals.request()) or "another process was asked to stop"

@@ -41,15 +41,21 @@ class RunDirectory:
         self.identity: dict[str, Any] = {}
         self._lock = RunLock(path)
 
-    def save(self, values: Mapping[str, Any], files: Mapping[str, Mapping[str, torch.Tensor]], keep: int) -> None:
-        """Write a checkpoint, as `checkpoint.save` does.
+    def save(
+        self,
+        values: Mapping[str, Any],
+        files: Mapping[str, Mapping[str, torch.Tensor]],
+        keep: int,
+        best: checkpoint.Best | None = None,
+    ) -> None:
+        """Write a checkpoint with the run's identity, as `checkpoint.save` does.
 
         Raises:
             Failure: the disk refuses, or another process has taken the run over.
         """
         if not self._lock.held():
             raise Failure(f"{self.path} was taken over by another process while this one was silent; nothing was saved")
-        checkpoint.save(self.path, values, files, keep)
+        checkpoint.save(self.path, {**values, **self.identity}, files, keep, best)
 
     def lock(self) -> RunLock:
         """Be the run's only writer.
@@ -88,6 +94,7 @@ class RunDirectory:
                 f"{dataset.where} is not the data set that {self.path} was trained on; give that one, or another --run"
             )
         checkpoint.set_damaged_aside(self.path, saved)
+        checkpoint.restore_best(self.path, saved)
         return saved
 
     def order(self) -> str | None:
