@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import article_step
+import checkpoint
 import pytest
 import scaling
 import step
@@ -71,6 +72,15 @@ def test_loop_overhead(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"ratio: {figures['ratio']:.3f}"
     assert len(figures["ratios"]) == 3
     assert figures["loop_images_per_second"] > 0
+
+
+@pytest.mark.long
+def test_checkpoint(tmp_path: Path) -> None:
+    printed, figures = run("checkpoint.py", ["--preset", "smoke", "--steps", "8", "--pairs", "2"], tmp_path)
+    assert figures["megabytes"] > 0.1
+    assert {side: len(taken) for side, taken in figures["seconds"].items()} == dict.fromkeys(checkpoint.SIDES, 2)
+    assert figures["cost"].keys() == {"waited for", "beside"}
+    assert printed[-1].startswith("ratio: ")
 
 
 @pytest.mark.parametrize("name", step.CASES)

@@ -1,0 +1,89 @@
+"""What a save of a checkpoint costs the training: written beside it by a thread, against waited for.
+
+Both sides run in this process in turns, on preset article96 or another, from one batch that lies ready: a save, and
+so many steps after it. What a turn takes longer than the same steps without a save is what a save costs. The last line,
+`ratio: X`, is the cost of a save that is waited for over that of one that is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# Run as a file, Python looks for modules beside the file and not in the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import step
+
+from trainer.distributed import Distributed
+from trainer.rundir import RunDirectory
+from trainer.saving import Saver
+from trainer.state import TrainingState, architecture_of
+
+SIDES = ("no save", "waited for", "beside")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="article96")
+    parser.add_argument("--steps", type=int, default=12, help="a turn; a write should fit into them")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+
+    config, size = step.case(asked.preset)
+    env = Distributed("cpu", config.mixed_precision)
+    state = TrainingState(config, architecture_of(config, size, step.WIDTHS), env)
+    batch = step.synthetic(config, size)
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
+        run = RunDirectory(Path(folder) / "run")
+        exits.enter_context(run.lock())
+        saver = exits.enter_context(Saver(run, 1, print))
+
+        def turn(side: str) -> float:
+            """Seconds until the last step is done; a write that is not done by then is left out, and said."""
+            start = time.perf_counter()
+            if side != "no save":
+                saver.begin(state.values(), state.files())
+            if side == "waited for":
+                saver.wait()
+            for _ in range(asked.steps):
+                state.step(batch)
+            return time.perf_counter() - start
+
+        for side in SIDES:  # warm up: the copies are there from the first save on
+            state.step(batch)
+            turn(side)
+            saver.wait()
+        for number in range(asked.pairs):
+            for side in SIDES if number % 2 else SIDES[::-1]:
+                seconds[side].append(turn(side))
+                begun = time.perf_counter()
+                saver.wait()
+                if time.perf_counter() - begun > 0.1:
+                    print(f"{side}: the write outlasted the turn by {time.perf_counter() - begun:.1f} s; raise --steps")
+        megabytes = sum(tensor.nbytes for held in state.files().values() for tensor in held.values()) / 1e6
+
+    medians = {side: statistics.median(taken) for side, taken in seconds.items()}
+    cost = {side: medians[side] - medians["no save"] for side in SIDES[1:]}
+    print(f"{asked.preset}: checkpoints of {megabytes:.0f} MB, turns of {asked.steps} steps of {config.batch} images")
+    for side in SIDES:
+        more = f", a save costs {cost[side]:.2f} s" if side in cost else ""
+        print(f"{side}: median {medians[side]:.2f} s of {asked.pairs}{more}")
+    ratio = cost["waited for"] / cost["beside"] if cost["beside"] > 0 else None
+    if asked.json:
+        figures = {"megabytes": megabytes, "seconds": seconds, "cost": cost, "ratio": ratio}
+        asked.json.write_text(json.dumps(figures, indent=1))
+    print(f"ratio: {ratio:.2f}" if ratio else "ratio: the save beside cost nothing that the noise does not hide")
+
+
+if __name__ == "__main__":
+    main()
