@@ -70,7 +70,7 @@ def finish(build: Path, out: Path) -> index.Dataset:
                 f"{build}: {len(lacking):,} of {len(list(made.every())):,} shards are missing "
                 f"({files.first(lacking, 3)}); pack them with the same command, or with the --part that makes them"
             )
-        plan.sweep(build, {name for _, name in made.every()})
+        plan.sweep(build, {MANIFEST, *_SIDECARS, *(name for _, name in made.every())})
         problems = {part.split: Problems() for part in made.parts}
         problems["train"].take(made.problems)
         for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name

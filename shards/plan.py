@@ -146,8 +146,8 @@ def missing(plan: Plan, build: Path) -> list[str]:
 
 
 def sweep(build: Path, names: set[str]) -> None:
-    """Remove what stopped workers had half written of some shards."""
+    """Remove what stopped processes had half written of some shards, or other files beside them."""
     for leftover in [*build.glob("*/.*.tmp"), *build.glob("*/validation/.*.tmp")]:
-        shard = leftover.name[1:].partition(".tar")[0] + ".tar"  # of .NAME.tar….PID.tmp
-        if shard in names:
+        name = leftover.name[1:].rsplit(".", 2)[0]  # of .NAME.PID.tmp; a shard's record is NAME.tar….
+        if {name, name.partition(".tar")[0] + ".tar"} & names:
             leftover.unlink(missing_ok=True)

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from webdataset.compat import WebDataset
 
-from shards import split
+from shards import plan, split
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.merge import Merge, merge
 from shards.pack import Pack, pack, pack_part
+from shards.shapes import write_folder
 from shards.sources.item import Item, PictureFile
 
 
@@ -260,3 +261,15 @@ def test_a_stray_copy_without_a_label_does_not_cost_the_label(tmp_path: Path) ->
     shutil.copy(src / "images" / "0001.png", src / "a-copy" / "x.png")
     dataset = pack(Pack(src, tmp_path / "out", workers=1, duplicates="drop"))
     assert len(dataset) == 4 and dataset.known.all(), "the labelled one was kept"
+
+
+def test_what_a_killed_merge_had_half_written_is_not_part_of_the_data_set(tmp_path: Path) -> None:
+    """Its temporary files lie in the folder that becomes OUT."""
+    write_folder(tmp_path / "source", 20, 16)
+    out = tmp_path / "data"
+    pack_part(Pack(src=tmp_path / "source", out=out, size=16, workers=1, validation=0.2, part="1/1"))
+    data = plan.build_folder(out) / "data"
+    for name in (".manifest.json.4771.tmp", ".schema.yaml.4771.tmp", "validation/.manifest.json.4771.tmp"):
+        (data / name).write_text("{")
+    merge(Merge(out=out))
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")]
