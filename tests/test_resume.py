@@ -164,9 +164,13 @@ def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: P
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"images_seen": 480, "loss/d": 1}\n')  # past the checkpoint
         file.write('{"images_seen": 500, "loss/d": 1')  # a line that the kill tore
+    left = [run / ".config.yaml.4771.tmp", run / "samples" / ".000000000128.png.4771.tmp"]
+    for path in left:
+        path.write_text("half of it")
     done = train(*run_words(data, run))
     assert "going on at" in done.stdout
     assert_same_run(run, unbroken)
+    assert not any(path.exists() for path in left)
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,7 @@ def _enter_run(
     tracking.check(config.log_with)
     weights = find(config.init_from) if config.init_from is not None else None
     exits.enter_context(run.lock())
+    run.sweep()
     saved = run.resume(config, dataset)
     run.write_identity(config, dataset)
     return saved, weights

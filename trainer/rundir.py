@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from trainer.run_lock import RunLock
 from trainer.vocabulary import Vocabulary
 
 _LABELS = 4096  # rows of the data's labels that a run keeps, to draw from when nobody names an attribute
+
+_OWN = ("lock.json", "config.yaml", "schema.json", "labels.safetensors", "metrics.jsonl")
 
 
 class RunDirectory:
@@ -69,6 +72,15 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"--run {self.path} cannot be written: {error.strerror}") from None
         return self._lock
+
+    def sweep(self) -> None:
+        """Remove what a killed trainer had half written, while its successor holds the lock.
+
+        Of files that are the trainer's alone: an evaluation may be writing others here at this moment.
+        """
+        own = [self.path.glob(f".{name}.*.tmp") for name in _OWN]
+        for leftover in itertools.chain(*own, self.samples.glob(".*.tmp"), self.checkpoints.glob(".*.tmp")):
+            leftover.unlink(missing_ok=True)
 
     def resume(self, config: Config, dataset: Dataset) -> checkpoint.Saved | None:
         """The checkpoint to go on from, if there is one and this is the same run.
