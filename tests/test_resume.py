@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from launching import TINY, assert_same_run, checkpoints, make_dataset, metrics, start, tensors, train
@@ -189,6 +190,22 @@ def test_a_signal_saves_and_says_how_to_go_on(data: Path, unbroken: Path, tmp_pa
     train(*run_words(data, run))
     ours, theirs = tensors(run), tensors(unbroken)
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
+def test_a_marker_that_cannot_be_written_is_one_sentence_after_the_save(
+    data: Path, tmp_path: Path, processes: int
+) -> None:
+    run = tmp_path / "run"
+    process = start(*run_words(data, run, images=200_000), processes=processes, REQUEUE_FILE=str(tmp_path / "no" / "m"))
+    wait_for(run, 1)
+    for child in psutil.Process(process.pid).children() if processes else [process]:
+        child.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "stopped (SIGUSR1) and saved at" in output
+    assert output.count("no/m could not be written: No such file or directory") == 1
+    assert processes or "Traceback" not in output
 
 
 def test_trap_a_launcher_that_is_signalled_alone_leaves_no_orphan(data: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import shards
-from shards import sampling
+from shards import files, sampling
 from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.stream import Batch, Stream, batches
@@ -211,13 +211,17 @@ def _leave(env: Distributed, saver: Saver, state: TrainingState, seen: Seen | No
     if state.images_seen >= state.config.total_images:
         return env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
     reason = env.tell(signals.request()) or "another process was asked to stop"
-    marker = os.environ.get("REQUEUE_FILE")
-    if marker and env.is_first:
-        Path(marker).touch()
     env.say(
         f"stopped ({reason}) and saved at {state.images_seen:,} images in {run.path}; "
         "the same command goes on from there"
     )
+    if marker := os.environ.get("REQUEUE_FILE"):
+        env.first(lambda: _leave_marker(Path(marker)))
+
+
+def _leave_marker(path: Path) -> None:
+    with files.explained(path):
+        path.touch()
 
 
 def _broken(what: str, images_seen: int, last_save: int) -> Failure:
