@@ -90,7 +90,8 @@ def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[st
             _sync(path)
             hashes[path.name] = sha256(path)
         write_json(building / "state.json", {"format_version": FORMAT_VERSION, **state, "sha256": hashes})
-        shutil.rmtree(final, ignore_errors=True)  # a damaged one, or there is none
+        if final.exists():  # a damaged one
+            shutil.rmtree(final, ignore_errors=True)
         move_directory(building, final)
     except (OSError, SafetensorError, Failure) as error:
         shutil.rmtree(building, ignore_errors=True)
