@@ -61,7 +61,7 @@ def finish(build: Path, out: Path) -> index.Dataset:
     """Write sidecars and manifests, give the whole its name, and say what it holds; see `merge`."""
     with files.locked(build / "lock-merge", f"{out}: another process is merging it now; wait for it"):
         if (out / MANIFEST).exists():  # another process, or this command before it was killed
-            shutil.rmtree(build, ignore_errors=True)
+            _sweep_up(build)
             return index.Dataset.open(out)
         files.vacant(out)
         made = plan.load(build)
@@ -76,12 +76,18 @@ def finish(build: Path, out: Path) -> index.Dataset:
         for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name
             _finish_part(made, build, part, problems[part.split])
         files.move_directory(build / "data", out)
-        shutil.rmtree(build, ignore_errors=True)
+        _sweep_up(build)
     dataset = index.Dataset.open(out)
     print("\n".join(summary.lines(dataset, problems["train"])))
     for part in made.parts[1:]:
         print("\n".join(summary.lines(index.Dataset.open(part.below(out)), problems[part.split])))
     return dataset
+
+
+def _sweep_up(build: Path) -> None:
+    """Remove the build folder, the plan last: by it, the same command knows what was done when it was killed here."""
+    shutil.rmtree(build / "records", ignore_errors=True)
+    shutil.rmtree(build, ignore_errors=True)
 
 
 def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> None:

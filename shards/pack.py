@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ from shards import (
 )
 from shards.errors import UserError
 from shards.labels import LabelOptions, labelling
+from shards.manifest import MANIFEST
 from shards.options import argument, option, parse, validate
 
 
@@ -114,9 +116,26 @@ def pack(options: Pack) -> index.Dataset:
         Failure: the disk refuses, or a worker was killed.
     """
     options = replace(options, part=None)
+    if (packed := _packed(options)) is not None:
+        return packed
     with _building(options) as (build, out):
         _pack_shards(options, build)
         return merge.finish(build, out)
+
+
+def _packed(options: Pack) -> index.Dataset | None:
+    """The data set, if this command was killed when OUT had its name already, and the build folder was still there."""
+    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - a link as OUT keeps its own name
+    build = plan.build_folder(out)
+    if not build.is_dir() or (build / "data").exists() or not (out / MANIFEST).exists():
+        return None
+    if (build / "plan.json").exists():
+        decided = plan.load(build).decides
+        if any(decided.get(key) != value for key, value in _asked(options).items() if value is not None):
+            return None
+    dataset = merge.finish(build, out)
+    print(f"{out} is packed already: {len(dataset):,} pictures")
+    return dataset
 
 
 def pack_part(options: Pack) -> str:
@@ -206,19 +225,27 @@ def _decides(options: Pack, source: sources.Source, recipe: writer.Recipe) -> di
         said = [item.tags, item.denied, item.caption, item.vector, item.group]
         digest.update(json.dumps([item.id, said, stamp]).encode())
     return {
-        "version": __version__,
+        **_asked(options),
         "size": recipe.size,
-        "fit": recipe.fit,
-        "background": recipe.background,
-        "format": recipe.format,
-        "min-size": recipe.min_size,
+        **recipe.labelling.identity,
+        "pictures and tags": digest.hexdigest(),
+    }
+
+
+def _asked(options: Pack) -> dict[str, Any]:
+    """What of `_decides` the options say by themselves; size None: as the pictures are."""
+    return {
+        "version": __version__,
+        "size": options.size,
+        "fit": options.fit,
+        "background": options.background,
+        "format": options.format,
+        "min-size": options.min_size,
         "duplicates": options.duplicates,
         "validation": options.validation,
         "per-shard": options.per_shard,
         "seed": options.seed,
         "name": _name(options),
-        **recipe.labelling.identity,
-        "pictures and tags": digest.hexdigest(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -29,6 +30,7 @@ from shards.errors import Failure, UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
 from shards.schema import Schema
+from shards.shapes import write_folder
 
 COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0), "green": (0, 255, 0)}
 LENGTHS = ("long", "short")
@@ -412,3 +414,28 @@ def test_a_mistyped_command_is_one_sentence(
 ) -> None:
     assert main(words) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("swept", ["nothing", "records", "plan.json"])
+def test_killed_after_out_has_its_name_the_same_command_sweeps_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: str
+) -> None:
+    write_folder(tmp_path / "source", 20, 16)
+    options = Pack(src=tmp_path / "source", out=tmp_path / "data", size=16, workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("shards.merge._sweep_up", lambda build: None)
+        pack(options)
+    build = tmp_path / ".data.packing"
+    if swept == "records":
+        shutil.rmtree(build / "records")
+    elif swept == "plan.json":
+        (build / "plan.json").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "data").iterdir()}
+    if swept != "plan.json":
+        with pytest.raises(UserError, match="already holds a data set"):
+            pack(dataclasses.replace(options, seed=1))
+    assert len(pack(options)) == 20
+    assert not build.exists()
+    assert {path: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
+    with pytest.raises(UserError, match="already holds a data set"):
+        pack(options)
