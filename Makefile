@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench environment
+.PHONY: help demo test test-all chaos check format bench environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +24,10 @@ test: $(INSTALLED) ## the tests, without the long ones
 	$(RUN) -m pytest $(ARGS)
 
 test-all: $(INSTALLED) ## all tests
-	$(RUN) -m pytest -m "long or not long" $(ARGS)
+	$(RUN) -m pytest -m "not chaos" $(ARGS)
+
+chaos: $(INSTALLED) ## kill packing and training at random moments, many times; ARGS="--chaos-seed N" repeats a run
+	$(RUN) -m pytest -m chaos tests/test_chaos.py $(ARGS)
 
 check: $(INSTALLED) ## lint, format and types
 	$(RUN) -m ruff check .

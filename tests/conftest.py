@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG_TIMEOUT = 900  # seconds, for tests marked `long`
+CHAOS_TIMEOUT = 7200
 
 # A launcher's, a tracker's or a scheduler's settings around the test run must not steer the runs inside the tests.
 FOREIGN_PREFIXES = ("WANDB_", "ACCELERATE_", "SLURM_", "TORCHELASTIC_", "TRACKIO_")
@@ -26,11 +27,18 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("project")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What the blows of `test_chaos.py` are drawn from; each run of `make chaos` draws others if it is left out."""
+    parser.addoption("--chaos-seed", type=int, default=None, help="repeat what this seed drew")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give long tests their longer timeout, unless they name one of their own."""
     for item in items:
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT))
+        if item.get_closest_marker("chaos"):
+            item.add_marker(pytest.mark.timeout(CHAOS_TIMEOUT))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ that it forks strike too; of a training's several processes only rank 0 does.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -31,7 +32,7 @@ class Stroke:
 
     Attributes:
         doing: what an operation's line must match (a regular expression), like "rename .*report.html".
-        event: a signal, or "ENOSPC" and the like: the operation fails so.
+        event: a signal; "ENOSPC" and the like: the operation fails so; or "nothing", to have a stroke come after it.
         nth: at which operation that matches.
         whom: the signal's receivers: "process" (this one), or "job" (the launcher and all of its processes).
     """
@@ -64,13 +65,13 @@ def strike(stroke: Stroke) -> None:
     Raises:
         OSError: if the stroke is an operation's failure.
     """
+    if stroke.event == "nothing":
+        return
     if not stroke.event.startswith("SIG"):
-        import errno
-
         number = getattr(errno, stroke.event)
         raise OSError(number, os.strerror(number))
     number = getattr(signal, stroke.event)
-    if stroke.whom == "job" and "RANK" in os.environ:
+    if stroke.whom == "job" and "ACCELERATE_MIXED_PRECISION" in os.environ:  # as `accelerate launch` marks its own
         launcher = psutil.Process(os.getppid())
         for process in [launcher, *launcher.children(recursive=True)]:
             if process.pid != os.getpid():
@@ -98,6 +99,8 @@ def watch(strokes: list[Stroke], log: str | Path = "") -> None:
                 met += 1
                 if met == left[0].nth:
                     met = 0
+                    if noted is not None and len(left) == 1:
+                        os.write(noted, f"struck at {line}\n".encode())
                     strike(left.pop(0))
         finally:
             busy.now = False

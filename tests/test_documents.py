@@ -33,6 +33,7 @@ MAKE_IS_RUN_BY = {
     "check": (".ci/run", "stage make check"),
     "demo": ("tests/test_documents.py", "def test_make_demo_on_a_small_scale"),
     "bench": ("tests/test_benchmarks.py", "def test_article_step"),
+    "chaos": ("tests/test_documents.py", 'what_make_runs("chaos"'),
     "help": ("tests/test_documents.py", "def test_make_help"),
 }
 BLOCK_TIMEOUT = 600  # seconds
@@ -210,7 +211,8 @@ def test_make_help() -> None:
 def test_make_runs_what_it_says() -> None:
     assert what_make_runs("test") == ".venv/bin/python -m pytest"
     assert what_make_runs("demo") == ".venv/bin/python -m trainer demo"
-    assert '-m "long or not long"' in what_make_runs("test-all")
+    assert '-m "not chaos"' in what_make_runs("test-all")
+    assert what_make_runs("chaos", "ARGS=--chaos-seed 1").endswith("-m chaos tests/test_chaos.py --chaos-seed 1")
 
 
 @pytest.mark.long
