@@ -295,7 +295,7 @@ def test_a_disk_that_fills_up_while_a_training_runs(small_disk: Path, data: Path
     process = start(*training._words(run)[:-2], "--keep", 100)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
-    assert output.count("error: ") == 1 and "Traceback" not in output, output
+    assert output.count("\nerror: ") == 1 and "Traceback" not in output, output
     assert checkpoints(run)
     assert not list((run / "checkpoints").glob(".*"))
     (small_disk / "ballast").unlink()
