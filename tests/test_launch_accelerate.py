@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
@@ -204,3 +208,33 @@ def test_trap_torchrun_starts_again_after_a_lost_process_and_the_run_goes_on(
     run(*TORCHRUN, MAIN, *words(data, tmp_path / "whole", images=1024), "--keep", 40)
     assert checkpoints(where) == checkpoints(tmp_path / "whole")
     assert_same_run(where, tmp_path / "whole")
+
+
+# ---------------------------------------------------------------- one of many is lost
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("number", "within", "said"),
+    [(signal.SIGKILL, 15, "has ended"), (signal.SIGSTOP, 20, "is there but does not move")],
+)
+def test_of_four_processes_one_says_which_was_lost(
+    data: Path, tmp_path: Path, number: signal.Signals, within: float, said: str
+) -> None:
+    where = tmp_path / "run"
+    launch = (*ACCELERATE, "--config_file", FILES["cpu_processes"], "--num_processes", 4)
+    line = list(map(str, (*launch, MAIN, *words(data, where, images=100_000), "--timeout", 8, "--workers", 1)))
+    with subprocess.Popen(line, env=environment(0, {}), stderr=subprocess.PIPE, text=True, cwd=ROOT) as launcher:
+        end = time.monotonic() + 100
+        while not (where / "checkpoints").is_dir() or len(checkpoints(where)) < 2:
+            assert time.monotonic() < end and launcher.poll() is None
+            time.sleep(0.05)
+        family = psutil.Process(launcher.pid).children(recursive=True)
+        (lost,) = (p for p in family if p.ppid() == launcher.pid and p.environ()["RANK"] == "2")
+        lost.send_signal(number)
+        _, alive = psutil.wait_procs(family, timeout=within)
+        assert not alive, alive
+        _, errors = launcher.communicate(timeout=30)
+    assert launcher.returncode == 1
+    sentences = re.findall(r"(?m)^error: (.*)$", errors)
+    assert len(sentences) == 1 and f"process 2 on {socket.gethostname()} {said}" in sentences[0], errors
