@@ -86,7 +86,11 @@ def finish(build: Path, out: Path) -> index.Dataset:
 
 def _sweep_up(build: Path) -> None:
     """Remove the build folder, the plan last: by it, the same command knows what was done when it was killed here."""
-    shutil.rmtree(build / "records", ignore_errors=True)
+    for path in build.iterdir() if build.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "plan.json":
+            path.unlink(missing_ok=True)
     shutil.rmtree(build, ignore_errors=True)
 
 

@@ -134,7 +134,10 @@ def _packed(options: Pack) -> index.Dataset | None:
         if any(decided.get(key) != value for key, value in _asked(options).items() if value is not None):
             return None
     dataset = merge.finish(build, out)
-    print(f"{out} is packed already: {len(dataset):,} pictures")
+    print(
+        f"{out} was whole when packing it was stopped: {len(dataset):,} pictures; {options.src} was not looked at "
+        "again (to pack what is there now, choose another OUT)"
+    )
     return dataset
 
 

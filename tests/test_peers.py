@@ -47,14 +47,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_ANSWER", 0.5)
 
 
-def test_the_lowest_that_is_left_speaks_for_a_lost_process() -> None:
+def test_the_first_to_notice_speaks_for_a_lost_process() -> None:
     zero, one, two, three = job(4)
     one.close()
-    assert three.leave(LOST) == (False, {1: ENDED})
+    assert three.leave(LOST) == (True, {1: ENDED}), "0 and 2 are there, and may not come to notice for long"
     three.close()
     assert two.leave(LOST) == (False, {1: ENDED}), "3 has said that it leaves, and is not lost"
-    ours, lost = zero.leave(LOST)
-    assert ours and lost == {1: ENDED}
+    assert zero.leave(LOST) == (False, {1: ENDED})
     host = socket.gethostname()
     assert zero.describe({1: ENDED, 2: ENDED, 3: UNREACHABLE}) == (
         f"processes 1, 2 on {host} have ended (out of memory, perhaps; the log there says more); "
@@ -79,7 +78,7 @@ def test_a_process_that_does_not_answer_is_there() -> None:
 
 def test_strangers_are_not_heard() -> None:
     zero, one = job(2)
-    for words in (b"x 1 failed\n", b"\xff\n", b"\n", b"a b c d\n", b"x" * 1000):
+    for words in (b"x 1 failed\n", b"\xff\n", b"\n", b"a b c d\n", b"\xff 1 lost\n", b"x" * 1000):
         line = socket.create_connection(("127.0.0.1", zero.places[0].port), timeout=5)
         with line, contextlib.suppress(OSError):  # hung up on before all of it was read
             line.sendall(words)
@@ -87,6 +86,14 @@ def test_strangers_are_not_heard() -> None:
             assert line.recv(100) == b""
     assert zero.leave(FAILED) == (True, {})
     assert one.leave(LOST)[0] is False
+
+
+def test_whoever_keeps_a_line_open_does_not_keep_others_from_being_heard() -> None:
+    zero, one = job(2)
+    with contextlib.ExitStack() as lines:
+        for _ in range(5):
+            lines.enter_context(socket.create_connection(("127.0.0.1", zero.places[0].port), timeout=5))
+        assert one.leave(LOST) == (True, {}), "0 answers that it is there"
 
 
 @given(st.integers(2, 6), st.data())
@@ -113,7 +120,7 @@ def test_of_processes_that_leave_one_after_the_other_one_speaks(order: list[int]
     failed = [rank for rank in order if states[rank] == FAILED]
     assert [rank for rank in said if states[rank] == FAILED] == failed[:1]
     if not failed:
-        assert said == [0]
+        assert said == [order[0]]
 
 
 # ---------------------------------------------------------------- addresses
@@ -154,6 +161,14 @@ def test_a_machine_alone_needs_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"})
     interfaces.lead_gloo()
     assert interfaces.own_address() == "127.0.0.1" and "GLOO_SOCKET_IFNAME" not in os.environ
+
+
+@pytest.mark.parametrize(("first", "several"), [("10.0.0.1", True), ("127.0.0.1", False)])
+def test_a_launcher_that_does_not_say_how_many_are_here(
+    monkeypatch: pytest.MonkeyPatch, first: str, several: bool
+) -> None:
+    monkeypatch.setattr(os, "environ", {"WORLD_SIZE": "2", "MASTER_ADDR": first})
+    assert interfaces.several_machines() is several
 
 
 def test_this_machines_addresses_are_its_own() -> None:

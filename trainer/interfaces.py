@@ -13,21 +13,25 @@ import socket
 import psutil
 
 _LOOPBACK = "127.0.0.1"
+_SOMEWHERE = "192.0.2.1"  # an address of nobody (RFC 5737): what leads there is the default route
 
 
 def several_machines() -> bool:
     """Whether the job's processes are on more machines than this, by what the launcher says."""
-    world = os.environ.get("WORLD_SIZE", "1")
-    return world != os.environ.get("LOCAL_WORLD_SIZE", world)
+    world, here = os.environ.get("WORLD_SIZE", "1"), os.environ.get("LOCAL_WORLD_SIZE")
+    if here is None:  # a launcher that does not say
+        return world != "1" and not _is_loopback(_resolved(os.environ.get("MASTER_ADDR", "localhost")))
+    return world != here
 
 
 def own_address() -> str:
     """This machine's address as the job's other ones reach it; loopback if there are no others."""
     if not several_machines():
         return _LOOPBACK
-    towards_first = _source(os.environ.get("MASTER_ADDR", ""))
-    if towards_first is not None and not _is_loopback(towards_first):
-        return towards_first
+    for other in (os.environ.get("MASTER_ADDR", ""), _SOMEWHERE):  # on machine 0 its own name may lead to itself
+        towards = _source(other)
+        if towards is not None and not _is_loopback(towards):
+            return towards
     own = _resolved(socket.gethostname())
     outer = [address for address in _addresses() if not _is_loopback(address)]
     return own if own in outer else next(iter(outer), _LOOPBACK)
@@ -47,10 +51,14 @@ def lead_gloo() -> None:
 
 
 def _addresses() -> dict[str, str]:
-    """This machine's IP addresses, and the interfaces that bear them."""
-    families = (socket.AF_INET, socket.AF_INET6)
-    by_interface = psutil.net_if_addrs().items()
-    return {a.address: name for name, addresses in by_interface for a in addresses if a.family in families}
+    """This machine's IP addresses, and the interfaces that bear them; none that lead nowhere without a name beside."""
+    families, states = (socket.AF_INET, socket.AF_INET6), psutil.net_if_stats()
+    return {
+        a.address: name
+        for name, addresses in psutil.net_if_addrs().items()
+        for a in addresses
+        if a.family in families and not a.address.startswith("fe80:") and (name not in states or states[name].isup)
+    }
 
 
 def _source(host: str) -> str | None:

@@ -172,10 +172,7 @@ def iterate(
     # A stop was asked for while the next pictures did not come.
     if env.world > 1:  # the others may be in the middle of a step, which is never finished
         saver.wait()
-        raise Failure(
-            f"stopped ({signals.request()}) while waiting for pictures; the same command goes on from the newest "
-            "checkpoint"
-        )
+        raise Failure(f"stopped ({signals.request()}) while waiting for pictures; {env.way_on}")
     _save(env, state, saver, last_save)
     _leave(env, saver, state, seen)
 

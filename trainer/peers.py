@@ -2,7 +2,8 @@
 
 A collective that fails knows only that somebody is missing. Each process therefore listens at a port of its own, in a
 thread, and whoever leaves with an error goes round once: what the others answer says who is still there, who has left,
-and who is lost. The lowest of those that are there speaks; where a broken network keeps them apart, one on each side.
+and who is lost. The first to notice speaks, and of those that notice together the lowest; where a broken network keeps
+them apart, one on each side.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ class Peers:
         self._listener = socket.create_server((address, 0), family=family, backlog=_MOST_AT_ONCE)
         port = self._listener.getsockname()[1]
         self.places = gather(Place(socket.gethostname(), address, port, os.getpid(), secrets.token_hex(8)))
-        self._state = HERE
+        self._state, self._closed = HERE, False
         self._left: dict[int, str] = {}
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="peers", daemon=True).start()
@@ -87,6 +89,7 @@ class Peers:
 
     def close(self) -> None:
         """Listen no more."""
+        self._closed = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -107,19 +110,24 @@ class Peers:
             return SILENT if reached else UNREACHABLE
 
     def _listen(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 line, _ = self._listener.accept()
-            except OSError:  # closed
-                return
-            with contextlib.suppress(OSError, ValueError), line:
-                line.settimeout(_ANSWER)
-                secret, rank, state = _read(line).split(" ")
-                if secrets.compare_digest(secret, self.places[0].secret):
-                    with self._lock:
-                        self._left[int(rank)] = state
-                        answer = self._state
-                    line.sendall(f"{answer}\n".encode())
+            except OSError:  # closed, or too many files are open just now
+                time.sleep(0.1)
+                continue
+            threading.Thread(target=self._hear, args=(line,), name="peer", daemon=True).start()
+
+    def _hear(self, line: socket.socket) -> None:
+        """Take what one process says, and answer; whoever does not know the secret is hung up on."""
+        with contextlib.suppress(OSError, ValueError), line:
+            line.settimeout(_ANSWER)
+            secret, rank, state = _read(line).split(" ")
+            if secrets.compare_digest(secret.encode(), self.places[0].secret.encode()):
+                with self._lock:
+                    self._left[int(rank)] = state
+                    answer = self._state
+                line.sendall(f"{answer}\n".encode())
 
 
 def speaks(
@@ -136,9 +144,10 @@ def speaks(
     """
     if state == FAILED:
         return FAILED not in before.values() and not any(r < rank and a == FAILED for r, a in answers.items())
-    if FAILED in left.values() or FAILED in answers.values():
+    if FAILED in left.values() or FAILED in answers.values() or LOST in before.values():
         return False
-    return not any(r < rank and a in (HERE, LOST) for r, a in [*left.items(), *answers.items()])
+    # Who is here may not come to notice for long: it waits for a slow disk, say. So the first to notice speaks.
+    return not any(r < rank and a == LOST for r, a in [*left.items(), *answers.items()])
 
 
 def _read(line: socket.socket) -> str:

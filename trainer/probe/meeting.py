@@ -44,7 +44,8 @@ class Meeting:
                 raise KeyError("MASTER_ADDR")
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"a rank of a check that does not know its place ({error}); start it by `python -m launch check`"
+                f"RANK and WORLD_SIZE say that a launcher started this, and the rest of a rank's place is missing "
+                f"({error}); unset both, or let the launcher set all of it"
             ) from None
         # Nodes of a cluster that is only pretended share one host name.
         self.node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
