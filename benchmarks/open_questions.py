@@ -145,7 +145,18 @@ def train(asked: QuestionOptions, name: str, seed: int) -> None:
         return
     print(f"training {run.name}", flush=True)
     words = [
-        *("--preset", asked.preset, "--shards", asked.out / "data" / variant.data, "--run", run, "--seed", seed),
+        *(
+            "--preset",
+            asked.preset,
+            "--family",
+            "residual",
+            "--shards",
+            asked.out / "data" / variant.data,
+            "--run",
+            run,
+            "--seed",
+            seed,
+        ),
         *("--total-images", asked.images, "--checkpoint-every", asked.every, "--keep", 1000),
         *("--grid-every", asked.images, "--threads", 1, "--workers", 0, "--log-with", "none"),
         *shlex.split(variant.words),

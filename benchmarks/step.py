@@ -53,6 +53,7 @@ WIDTHS = (12, 3, 10)  # of the example's faces: hair colour, hair length, eye co
 CASES: dict[str, tuple[int, str]] = {
     "smoke": (16, "--preset smoke"),
     "faces32": (32, "--preset faces32"),
+    "residual32": (32, "--preset faces32 --family residual"),
     "faces64": (64, "--preset faces64"),
     "article96": (96, "--preset article96"),
     "sngan64": (64, "--preset sngan64"),

@@ -39,6 +39,6 @@ LEGS = {
     "article96": _ours("--preset article96", 96, 1_600, 64),
     "article96-modern": _ours("--preset article96-modern", 96, 1_600, 256),
     "residual96": _ours("--preset faces64", 96, 1_600, 512),
-    "residual32": _ours("--preset faces32", 32, 6_400, 2_048, 0.4),
-    "r3gan32": _ours("--preset faces32 --family r3gan", 32, 3_200, 1_024, 0.4),
+    "residual32": _ours("--preset faces32 --family residual", 32, 6_400, 2_048, 0.4),
+    "r3gan32": _ours("--preset faces32", 32, 3_200, 1_024, 0.4),
 }
