@@ -18,7 +18,15 @@ CHAOS_TIMEOUT = 7200
 # A launcher's, a tracker's or a scheduler's settings around the test run must not steer the runs inside the tests.
 FOREIGN_PREFIXES = ("WANDB_", "ACCELERATE_", "SLURM_", "TORCHELASTIC_", "TRACKIO_")
 FOREIGN_NAMES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-FOREIGN_NAMES |= {"REQUEUE_FILE", "OMP_NUM_THREADS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+FOREIGN_NAMES |= {
+    "REQUEUE_FILE",
+    "OMP_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+    "OMP_WAIT_POLICY",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+}
 
 # Examples are drawn from the test's name, so that a failure is the same everywhere; a loaded machine is no failure.
 hypothesis.settings.register_profile(

@@ -7,6 +7,7 @@ import sys
 from shards import version_line
 from shards.errors import exit_status
 from shards.options import dispatch
+from trainer import spinning
 
 COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
@@ -22,6 +23,7 @@ COMMANDS = {
 
 def main() -> int:
     """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
+    spinning.bound()
     return exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
 
 

@@ -12,7 +12,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from shards.errors import exit_status, is_first_process
-from trainer import signals
+from trainer import signals, spinning
 
 COMMAND = "accelerate launch trainer/main.py"
 
@@ -24,6 +24,7 @@ def train(argv: Sequence[str]) -> None:
         UserError: it does not fit; nothing has run then.
     """
     signals.install()  # before any large import: a signal would kill the process meanwhile
+    spinning.bound()
     # Config knows no torch: a wrong option is answered at once, not after seconds of imports.
     from trainer import config
 
