@@ -32,6 +32,19 @@ def test_held_and_freed(tmp_path: Path) -> None:
         pass
 
 
+def test_ctrl_c_leaves_it_to_the_end_of_the_process(tmp_path: Path) -> None:
+    """A checkpoint may still be under way in a thread."""
+    with pytest.raises(KeyboardInterrupt), RunLock(tmp_path):
+        raise KeyboardInterrupt
+    with pytest.raises(UserError, match=f"is being written by process {os.getpid()}"), RunLock(tmp_path):
+        pass
+    with pytest.raises(ZeroDivisionError):
+        write_lock(tmp_path, silent=run_lock.SILENCE + 20)
+        with RunLock(tmp_path):
+            raise ZeroDivisionError
+    assert not (tmp_path / "lock.json").exists()
+
+
 def test_taken_over_from_a_dead_process(tmp_path: Path) -> None:
     code = """
 import os, pathlib, sys

@@ -62,7 +62,8 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if self.held():
+        # Ctrl-C does not wait for a checkpoint that is being written: the lock is free when the process is no more.
+        if self.held() and (kind is None or issubclass(kind, Exception)):
             self.path.unlink(missing_ok=True)
 
     def held(self) -> bool:
