@@ -1,4 +1,4 @@
-"""Our training step against the same networks in a plain PyTorch loop, preset by preset; its memory, where time goes.
+"""Our training step against the same networks in a plain PyTorch loop, preset by preset; where time goes.
 
     python benchmarks/step.py [--presets faces32,article96] [--pairs 5] [--json FILE]
 
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-import psutil
 import torch
 from torch import nn
 
@@ -59,7 +58,7 @@ CASES: dict[str, tuple[int, str]] = {
     "sngan64": (64, "--preset sngan64"),
     "r3gan32": (32, "--preset r3gan64 --channels 64,48,32,16 --batch 32"),
 }
-_MEGABYTE = 2**20
+MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,9 @@ class BenchmarkOptions:
     """Measure our training step against a plain PyTorch loop of the same method on the same networks."""
 
     presets: tuple[str, ...] = option(tuple(CASES)[1:], "what to measure", choices=tuple(CASES))
-    pairs: int = option(5, "turns of the two sides; 0: none, only memory is watched", minimum=0)
+    pairs: int = option(5, "turns of the two sides", minimum=1)
     steps: int = option(4, "steps of a turn, rounded up to whole cadences of the penalty", minimum=1)
     seconds: float = option(150, "start no turn of a preset after this many", above=0)
-    grow: int = option(2_000, "steps over which memory is watched, in tenths; 0: none", minimum=0)
-    grow_presets: tuple[str, ...] = option(("smoke",), "of these", choices=tuple(CASES))
-    grow_seconds: float = option(600, "begin no further tenth of a preset after this many", above=0)
     mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
     json: Path | None = option(None, "write the figures to this file too")
 
@@ -253,7 +249,7 @@ def wait(device: torch.device) -> None:
 def peak_megabytes() -> float:
     """The most memory that this process has had (resident), in MB."""
     kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kept / _MEGABYTE if sys.platform == "darwin" else kept / 1024
+    return kept / MEGABYTE if sys.platform == "darwin" else kept / 1024
 
 
 def serve_ours(name: str, steps: int, precision: str, pipe: Connection) -> None:
@@ -324,38 +320,6 @@ def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
     }
 
 
-def serve_growth(name: str, precision: str, pipe: Connection) -> None:
-    """A process that trains a case by so many steps whenever told to, and says how many MB it has then (resident)."""
-    _, step = our_state(name, Distributed(precision=precision))
-    process = psutil.Process()
-    while steps := pipe.recv():
-        for _ in range(steps):
-            step()
-        pipe.send(process.memory_info().rss / _MEGABYTE)
-
-
-def growth(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
-    """How the memory of our side grows while it trains.
-
-    Returns:
-        The figures, ready for JSON: steps so far and MB, a tenth a row.
-    """
-    pipe = spawn(serve_growth, name, asked.mixed_precision)
-    began, done = time.monotonic(), 0
-    rows: list[tuple[int, float]] = []
-    for tenth in range(1, 11):
-        if rows and time.monotonic() - began > asked.grow_seconds:
-            break
-        due = -(-asked.grow * tenth // 10)
-        if due == done:  # fewer than ten steps
-            continue
-        pipe.send(due - done)
-        done = due
-        rows.append((done, pipe.recv()))
-    pipe.send(0)
-    return {"steps": done, "megabytes": rows[-1][1] - rows[0][1], "rows": rows}
-
-
 def spawn(target: Callable[..., None], *args: object) -> Connection:
     """Start a process of this file.
 
@@ -378,13 +342,6 @@ def describe(name: str, figures: dict[str, Any]) -> Iterator[str]:
     yield f"{name}, our time: {', '.join(shares)}"
 
 
-def describe_growth(name: str, figures: dict[str, Any]) -> str:
-    """Its line: a tenth of the steps, half of them, all of them."""
-    rows = figures["rows"]
-    shown = dict(rows[at] for at in (0, (len(rows) - 1) // 2, -1))
-    return f"{name}, memory: {', '.join(f'{found:,.1f} MB after {count:,} steps' for count, found in shown.items())}"
-
-
 @contextmanager
 def explained(name: str) -> Iterator[None]:
     """A process that failed has closed its pipe: say which case it was."""
@@ -399,15 +356,10 @@ def main(argv: Sequence[str]) -> None:
     asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
     figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": shards.revision()}
-    figures["growth"] = {}
-    for name in asked.presets if asked.pairs else ():
+    for name in asked.presets:
         with explained(name):
             figures["presets"][name] = measure(name, asked)
         print("\n".join(describe(name, figures["presets"][name])), flush=True)
-    for name in asked.grow_presets if asked.grow else ():
-        with explained(name):
-            figures["growth"][name] = growth(name, asked)
-        print(describe_growth(name, figures["growth"][name]), flush=True)
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for name, found in figures["presets"].items():

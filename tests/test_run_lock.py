@@ -38,10 +38,9 @@ def test_ctrl_c_leaves_it_to_the_end_of_the_process(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with pytest.raises(UserError, match=f"is being written by process {os.getpid()}"), RunLock(tmp_path):
         pass
-    with pytest.raises(ZeroDivisionError):
-        write_lock(tmp_path, silent=run_lock.SILENCE + 20)
-        with RunLock(tmp_path):
-            raise ZeroDivisionError
+    write_lock(tmp_path, silent=run_lock.SILENCE + 20)
+    with pytest.raises(ZeroDivisionError), RunLock(tmp_path):
+        raise ZeroDivisionError
     assert not (tmp_path / "lock.json").exists()
 
 
