@@ -10,9 +10,8 @@ import pytest
 import torch
 from launching import CONFIG, environment, free_port
 
-from shards.errors import UserError
 from trainer import distributed
-from trainer.distributed import Distributed, cores_of_a_process, resolve_precision
+from trainer.distributed import Distributed, cores_of_a_process
 
 AGREE = """
 import sys
@@ -119,22 +118,6 @@ def test_trap_the_launchers_single_thread_is_not_kept(monkeypatch: pytest.Monkey
         assert Distributed("cpu", "no", threads=0).threads == torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-
-
-def test_trap_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    for flags, expected in (({"avx2"}, "no"), ({"avx2", "avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), (set(), "no")):
-        monkeypatch.setattr("trainer.distributed._cpu_flags", lambda flags=flags: flags)
-        assert resolve_precision("auto", cpu) == expected
-        assert resolve_precision("no", cpu) == "no"
-    monkeypatch.setattr("trainer.distributed._cpu_flags", lambda: {"amx_bf16"})
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # which the launcher exports where nothing was said
-    assert resolve_precision("auto", cpu) == "bf16"
-    monkeypatch.setattr("trainer.distributed._cpu_flags", set)
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert resolve_precision("auto", cpu) == "bf16", "what the launcher was told counts where the option is auto"
-    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
-        resolve_precision("fp16", cpu)
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,10 @@ from shards.errors import Failure, UserError
 from trainer import interfaces, memory
 from trainer.device import choose
 from trainer.peers import FAILED, LOST, Peers
+from trainer.precision import AUTOCAST, resolve
 
 T = TypeVar("T")
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-# Without one of these, bf16 convolutions on a CPU are emulated, 4 to 20 times slower than fp32.
-_CPU_BF16 = {"avx512_bf16", "amx_bf16"}
 # What a collective says whose other side is gone, or came too late.
 _BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
 _LAST_SECONDS = 5.0  # for a process that lost others to end by itself
@@ -75,7 +73,7 @@ class Distributed:
         if self.device.type == "cpu":
             memory.keep_freed()
         torch.set_num_threads(self.threads)  # the launcher pins one thread a process where nobody asked for it
-        self.precision = resolve_precision(precision, self.device)
+        self.precision = resolve(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         # What the processes agree on travels between CPUs: a GPU would have to be waited for at each step.
         self._group: Any = None
@@ -134,7 +132,7 @@ class Distributed:
 
     def autocast(self, enabled: bool = True) -> torch.autocast:
         """The run's mixed precision, opened around forwards; ``enabled=False`` computes in full precision."""
-        dtype = _AUTOCAST.get(self.precision)
+        dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=enabled and dtype is not None)
 
     def backward(self, loss: Tensor) -> None:
@@ -392,32 +390,6 @@ def _wanted_of_launcher() -> int | None:
         if option.replace("-", "_") == "__num_processes" and value.isdigit():
             return int(value)
     return None
-
-
-def resolve_precision(asked: str, device: torch.device) -> str:
-    """What "auto" means here: what the launcher was told, else what the hardware does fast.
-
-    Raises:
-        UserError: the device cannot compute in the precision that was asked for.
-    """
-    if asked == "fp16" and device.type != "cuda":
-        raise UserError("--mixed-precision: fp16 needs a CUDA GPU; use bf16, no or auto")
-    if asked != "auto":
-        return asked
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # the launcher always exports one; "no" means unset
-    if launched in _AUTOCAST and not (launched == "fp16" and device.type != "cuda"):
-        return launched
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    return "bf16" if device.type == "cpu" and _CPU_BF16 & _cpu_flags() else "no"
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
 def _share_devices() -> None:

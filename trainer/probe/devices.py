@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trainer.distributed import resolve_precision
+from trainer import precision
 from trainer.probe.findings import FINE, RED, YELLOW, Finding, Report, amount, differing, errors, groups, places
 
 NAME = "devices"
@@ -37,14 +37,14 @@ def look(asked: str, local_rank: int, local_world: int) -> dict[str, Any]:
     if facts["device"] == "cpu":
         if facts["build"] and asked != "cpu":
             facts["why"] = _why_not()
-        return facts | {"precision": resolve_precision("auto", torch.device("cpu"))}
+        return facts | {"precision": precision.resolve("auto", torch.device("cpu"))}
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         capability = f"{gpu.major}.{gpu.minor}"
         facts["gpus"].append({"name": gpu.name, "memory": gpu.total_memory, "capability": capability})
     if local_rank < len(facts["gpus"]):
         device = torch.device("cuda", local_rank)
-        facts["precision"] = resolve_precision("auto", device)
+        facts["precision"] = precision.resolve("auto", device)
         facts["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
         facts |= _try(device)
     return facts
