@@ -42,13 +42,13 @@ def printed(capsys: pytest.CaptureFixture[str], *words: object) -> list[list[str
 
 
 def test_what_differs_stands_beside_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = run(tmp_path / "one", seed=1), run(tmp_path / "two", 8, speed=64, lr_g=0.001)
+    one, other = run(tmp_path / "one", seed=1), run(tmp_path / "two", 8, speed=64, lr_g=0.002)
     evaluated(one, 12.5, 1.25)
     lines = printed(capsys, one, other)
     cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines if line}
     assert lines[0] == ["one", " two"] or [c.strip() for c in lines[0] if c.strip()] == ["one", "two"]
     assert cells["images seen"] == ["256", "512"] and cells["training time"] == ["8 s", "8 s"]
-    assert cells["seed"] == ["1", "0"] and cells["lr-g"] == ["0.002", "0.001"]
+    assert cells["seed"] == ["1", "0"] and cells["lr-g"] == ["0.001", "0.002"]
     assert not {"batch", "run", "lr-d"} & cells.keys(), "these are the same, or differ between any two runs"
     assert cells["fid"] == ["12.5 (real 1.25)"], "a run without an evaluation has blanks"
     assert cells["loss/d"] == ["4", "8"]
@@ -56,7 +56,7 @@ def test_what_differs_stands_beside_what_came_of_it(tmp_path: Path, capsys: pyte
 
 def test_a_missing_option_had_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = run(tmp_path / "a"), run(tmp_path / "b")
-    (other / "config.yaml").write_text("batch: 64\ngamma: 0.2\n")
+    (other / "config.yaml").write_text(f"batch: 64\ngamma: {Config().gamma}\n")
     assert not [line for line in printed(capsys, one, other) if line and line[0] in ("gamma", "lr-g")]
 
 

@@ -60,7 +60,7 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, expected: str) ->
         (["--gamma", "0"], "--gamma 0: the relativistic loss diverges"),
         (["--family", "article", "--channels", "3,4"], "fixed channels"),
         (["--family", "article", "--blocks", "2"], "no residual blocks"),
-        (["--expansion", "4"], "--expansion: only r3gan has grouped convolutions"),
+        (["--family", "residual", "--expansion", "4"], "--expansion: only r3gan has grouped convolutions"),
         (["--family", "article", "--group-width", "8"], "--group-width: only r3gan has grouped convolutions"),
         (["--family", "r3gna"], "did you mean 'r3gan'?"),
         (["--conditioning", "plan"], "did you mean 'plane'?"),

@@ -81,7 +81,7 @@ class Config:
     )
     seed: int = option(0, "decides sample order, weights and noise", minimum=0, maximum=2**63 - 1)
     # networks
-    family: str = option("residual", "networks", choices=("residual", "r3gan", "article"))
+    family: str = option("r3gan", "networks", choices=("residual", "r3gan", "article"))
     noise_size: int = option(64, "length of the noise vector", minimum=1)
     label_size: int = option(64, "length of the label's embedding in the generator (not article)", minimum=1)
     channels: tuple[int, ...] = option(
@@ -120,7 +120,7 @@ class Config:
     interpolate: float = option(
         0.0, "weight of what the generator learns half way between a right and a wrong label (GAN-INT)", minimum=0
     )
-    gamma: float = option(0.2, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)
+    gamma: float = option(1.0, "weight of the R1 and R2 gradient penalties; 0: none", minimum=0)
     d_steps: int = option(1, "batches, each an update of the discriminator, to one update of the generator", minimum=1)
     penalty_every: int = option(16, "steps between two penalties, each counting as many times", minimum=1)
     # augmentation of what the discriminator sees
@@ -142,8 +142,8 @@ class Config:
     )
     ada_speed: float = option(500_000, "images in which ada's probability can go from 0 to 1", above=0)
     # optimization
-    lr_g: float = option(2e-3, "generator's learning rate (Adam)", above=0)
-    lr_d: float = option(2e-3, "discriminator's learning rate (Adam)", above=0)
+    lr_g: float = option(1e-3, "generator's learning rate (Adam)", above=0)
+    lr_d: float = option(1e-3, "discriminator's learning rate (Adam)", above=0)
     betas: tuple[float, float] = option((0.0, 0.95), "Adam's betas", minimum=0, maximum=0.999999)
     warmup_images: int = option(0, "images over which both learning rates rise from 0", minimum=0)
     decay: str = option("none", "how both learning rates fall after that", choices=SHAPES)
