@@ -67,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # 83 % of eyes right in 2,000 pictures of one run. Good for larger pictures too; at 96x96 not measured.
     #   accelerate launch trainer/main.py --preset faces64 --shards data/faces64
     "faces64": {
-        "doc": "64x64 faces within half an hour of two CPU cores",
+        "doc": "64x64 faces within an hour on two CPU cores",
         "family": "r3gan",
         "total_images": 80_000,
         "batch": 32,
@@ -98,7 +98,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The article's networks, trained as faces32 is: relativistic loss, wrong labels, lazy penalties, no first momentum.
     #   accelerate launch trainer/main.py --preset article96-modern --shards data/faces96
-    # In twelve minutes of two CPU cores it has 7 in 10 hair colours right where article96 has 2
+    # In eleven minutes of two CPU cores it has 7 in 10 hair colours right where article96 has 2
     # (docs/benchmarks.md, time to quality). The settings are from a few short runs; longer ones are not measured.
     "article96-modern": {
         "doc": "the article's networks with relativistic loss and penalties: labels come far sooner",
