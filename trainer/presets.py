@@ -64,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ema_half_life": 10_000,
     },
     # 64x64 by the same networks, a level taller: `trainer evaluate` finds 100 % of hair colours, 90 % of lengths and
-    # 83 % of eyes right in 2,000 pictures of one run. Good for larger pictures too; at 96x96 not measured.
+    # 83 % of eyes right in 2,000 pictures of one run. At 96x96 not measured.
     #   accelerate launch trainer/main.py --preset faces64 --shards data/faces64
     "faces64": {
         "doc": "64x64 faces within an hour on two CPU cores",
