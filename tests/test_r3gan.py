@@ -10,7 +10,7 @@ from torch import nn
 
 from trainer.networks import Architecture, build
 from trainer.networks.conditioning import LabelEmbedding, ProjectionHead
-from trainer.networks.r3gan import Bottleneck, Downsample, R3GANDiscriminator, R3GANGenerator, Upsample
+from trainer.networks.r3gan import Bottleneck, Downsample, Filter, R3GANDiscriminator, R3GANGenerator, Upsample
 
 WIDTHS = (10,)
 CIFAR = {"size": 32, "channels": (768,) * 4}
@@ -133,6 +133,22 @@ def test_upsampling_is_the_transpose_of_downsampling_and_keeps_constants_inside(
     torch.testing.assert_close(4 * (down(x) * y).sum(), (x * up(y)).sum())
     assert torch.equal(up(torch.ones(1, 2, 3, 3).double())[..., :5, :5], torch.ones(1, 2, 5, 5).double())
     assert torch.equal(down(torch.ones(1, 2, 6, 6).double())[..., 1:, 1:], torch.ones(1, 2, 2, 2).double())
+
+
+@pytest.mark.parametrize("filtered", [Downsample(), Upsample()])
+def test_filters_in_half_precision_are_those_of_float32_rounded_once(filtered: Filter) -> None:
+    """A CPU leaves half precision for them and comes back, under autocast from float32 as well."""
+    x = torch.randn(2, 3, 8, 8).bfloat16().requires_grad_()
+    expected = filtered(x.float())
+    weights = torch.randn_like(expected)
+    (gradient,) = torch.autograd.grad((expected * weights).sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (x, x.float()):
+            found = filtered(given)
+            assert found.dtype == torch.bfloat16
+            assert torch.equal(found, expected.bfloat16())
+            found_gradient = torch.autograd.grad((found.float() * weights.bfloat16()).sum(), x)[0]
+            torch.testing.assert_close(found_gradient, gradient, atol=0.02, rtol=0.02)
 
 
 def test_memory_formats_agree() -> None:

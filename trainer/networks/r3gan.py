@@ -36,7 +36,7 @@ class BiasedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, s, s) -> the same shape."""
-        return F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), _SLOPE)
+        return F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), _SLOPE, inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -67,7 +67,11 @@ class Bottleneck(nn.Module):
 
 
 class Filter(nn.Module):
-    """The separable filter [1, 2, 1] / 4 of each channel, with zeros beyond the border; see its two children."""
+    """The separable filter [1, 2, 1] / 4 of each channel, with zeros beyond the border; see its two children.
+
+    Of its two directions, each the other's gradient, oneDNN has one in half precision only by a loop that takes twenty
+    times as long: a CPU filters in float32.
+    """
 
     kernel: Tensor
 
@@ -76,24 +80,34 @@ class Filter(nn.Module):
         line = torch.tensor([1.0, 2.0, 1.0]) / 4
         self.register_buffer("kernel", (line[:, None] * line)[None, None], persistent=False)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, s, s) -> (B, C, s/2, s/2) or (B, C, 2s, 2s), in the dtype of autocast where that is on."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        within = torch.float32 if device == "cpu" and dtype.itemsize < 4 else dtype
+        kernel = self.kernel.expand(x.shape[1], 1, 3, 3).to(within)
+        with torch.autocast(device, enabled=False):
+            return self.resample(x.to(within), kernel).to(dtype)
+
+    def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """The filter's way of changing the size; x and kernel (C, 1, 3, 3) are of one dtype."""
+        raise NotImplementedError
+
 
 class Downsample(Filter):
     """Filter, then every second row and column."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
         """(B, C, s, s) -> (B, C, s/2, s/2)."""
-        channels = x.shape[1]
-        return F.conv2d(x, self.kernel.expand(channels, 1, 3, 3).to(x.dtype), stride=2, padding=1, groups=channels)
+        return F.conv2d(x, kernel, stride=2, padding=1, groups=len(kernel))
 
 
 class Upsample(Filter):
     """Zeros between rows and columns, then the filter four times as strong: the transpose of `Downsample`, times 4."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
         """(B, C, s, s) -> (B, C, 2s, 2s)."""
-        channels = x.shape[1]
-        kernel = 4 * self.kernel.expand(channels, 1, 3, 3).to(x.dtype)
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1, output_padding=1, groups=channels)
+        return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=1, output_padding=1, groups=len(kernel))
 
 
 def _change(inputs: int, outputs: int) -> nn.Module:
