@@ -62,7 +62,7 @@ NEVER: list[tuple[str, str, set[str]]] = [
     ("shards/", "accelerate", set()),
     ("launch/", "torch", set()),
     ("trainer/", "launch", {"trainer/cgan.py"}),
-    ("trainer/", "accelerate", {"trainer/distributed.py", "trainer/tracking.py"}),
+    ("trainer/", "accelerate", {"trainer/joining.py", "trainer/tracking.py"}),
     ("trainer/config.py", "torch", set()),
     ("trainer/presets.py", "torch", set()),
     ("trainer/weights_and_biases.py", "torch", set()),
@@ -265,7 +265,7 @@ def test_a_wrong_import_is_seen(name: str, source: str) -> None:
             "trainer/networks/new.py",
             "import math\nfrom torch import nn\nfrom trainer.networks.article import SIZE\nfrom . import article",
         ),
-        ("trainer/distributed.py", "from accelerate import Accelerator"),
+        ("trainer/joining.py", "from accelerate import Accelerator"),
         ("shards/order.py", "import numpy as np\nfrom shards import keyed"),
     ],
 )

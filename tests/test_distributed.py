@@ -10,8 +10,9 @@ import pytest
 import torch
 from launching import CONFIG, environment, free_port
 
-from trainer import distributed
-from trainer.distributed import Distributed, cores_of_a_process
+from trainer import joining
+from trainer.distributed import Distributed
+from trainer.joining import cores_of_a_process
 
 AGREE = """
 import sys
@@ -108,7 +109,7 @@ def test_a_step_whose_gradients_are_not_finite_changes_nothing(fused: bool, bad:
 
 def test_trap_the_launchers_single_thread_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """`accelerate launch` sets OMP_NUM_THREADS=1 where it is unset, and torch then starts with one thread."""
-    monkeypatch.setattr("trainer.distributed.workers.count", lambda: 3)
+    monkeypatch.setattr("trainer.joining.workers.count", lambda: 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     try:
@@ -137,5 +138,5 @@ def test_cores_are_shared_out_once(
 ) -> None:
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(distributed.workers, "count", lambda: seen)
+    monkeypatch.setattr(joining.workers, "count", lambda: seen)
     assert cores_of_a_process(local) == cores

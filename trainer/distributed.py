@@ -1,4 +1,4 @@
-"""The one room that knows Accelerate: device, world, wrapping, precision, and what the processes agree on."""
+"""This process among those of its job: device, world, wrapping, precision, and what the processes agree on."""
 
 from __future__ import annotations
 
@@ -9,45 +9,33 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import psutil
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.optim import Optimizer
 
-from shards import workers
 from shards.errors import Failure, UserError
-from trainer import interfaces, memory
+from trainer import memory
 from trainer.device import choose
+from trainer.joining import BROKEN_CONTACT, cores_of_a_process, join
 from trainer.peers import FAILED, LOST, Peers
 from trainer.precision import AUTOCAST, resolve
 
 T = TypeVar("T")
 
-# What a collective says whose other side is gone, or came too late.
-_BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
 _LAST_SECONDS = 5.0  # for a process that lost others to end by itself
-_NCCL_WAITS = 15.0  # seconds longer than gloo: what gloo raises is a sentence, NCCL's watchdog kills the process
-_HOW = (
-    "on GPUs launch with --multi_gpu --num_processes N, "
-    "on a CPU with --config_file launch/accelerate/cpu_processes.yaml"
-)
 
 
 class Distributed:
     """This process's place among the processes of the job.
 
-    Accelerate finds device and world, starts the process group and wraps modules. Precision is kept out of it: a module
-    prepared under mixed precision re-enters autocast inside its forward, where a penalty step could not turn it off.
+    Accelerate finds device and world, starts the process group (`trainer.joining`) and wraps modules. Precision is kept
+    out of it: a module prepared under mixed precision re-enters autocast inside its forward, where a penalty step could
+    not turn it off.
 
     Args:
         device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "mps".
@@ -60,13 +48,10 @@ class Distributed:
     """
 
     def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, timeout: float = 300) -> None:
-        kind = choose(device).type
-        _share_devices()
-        self.accelerator = _start(kind == "cpu", timeout)
+        self.accelerator = join(choose(device), timeout)
         self.device = torch.device(self.accelerator.device)
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
-        self._check_world()
         self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world)
         self.cores = cores_of_a_process(self.local_world)
         self.threads = threads or self.cores
@@ -88,16 +73,6 @@ class Distributed:
     def is_first(self) -> bool:
         """Whether this is rank 0, which writes and speaks for all."""
         return self.rank == 0
-
-    def _check_world(self) -> None:
-        asked = int(os.environ.get("WORLD_SIZE", "1"))
-        if asked != self.world:
-            raise UserError(
-                f"the launcher started {asked} processes but Accelerate sees {self.world}, each training alone; {_HOW}"
-            )
-        wanted = _wanted_of_launcher()
-        if wanted is not None and wanted != self.world:
-            raise UserError(f"`accelerate launch` was asked for {wanted} processes and started {self.world}; {_HOW}")
 
     def describe(self) -> str:
         """One line for the start of a log."""
@@ -290,7 +265,7 @@ class Distributed:
         except Exception as error:
             if self._peers is None or getattr(error, "told", False):
                 raise
-            lost_contact = isinstance(error, RuntimeError) and re.search(_BROKEN_CONTACT, str(error))
+            lost_contact = isinstance(error, RuntimeError) and re.search(BROKEN_CONTACT, str(error))
             ours, lost = self._peers.leave(LOST if lost_contact else FAILED)
             if lost_contact:
                 error = Failure(self._lost(lost, error))
@@ -311,18 +286,6 @@ class Distributed:
         )
 
 
-def cores_of_a_process(local_world: int) -> int:
-    """The CPU cores that each of ``local_world`` processes of this machine may use.
-
-    Where srun started one task a process, SLURM has shared the cores out already: a task that is bound to its own sees
-    no others, and they must not be divided again.
-    """
-    shared_out = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if shared_out.isdigit() and os.environ.get("SLURM_NTASKS") == os.environ.get("WORLD_SIZE"):
-        return max(1, min(workers.count(), int(shared_out)))
-    return max(1, workers.count() // local_world)
-
-
 def _settle_buckets(wrapped: nn.Module) -> None:
     """Lay out DDP's buckets for good, by a backward of nothing.
 
@@ -334,67 +297,3 @@ def _settle_buckets(wrapped: nn.Module) -> None:
     wrapped.reducer.prepare_for_backward([])  # type: ignore[operator, union-attr] - as DDP's forward does
     torch.stack([0 * p.sum() for p in parameters]).sum().backward()
     wrapped.zero_grad(set_to_none=True)
-
-
-def _start(cpu: bool, timeout: float) -> Accelerator:
-    """Let Accelerate join the job's processes."""
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1 and "WORLD_SIZE" not in os.environ:
-        raise UserError(
-            f"srun started {tasks} tasks that know nothing of each other; start them through launch/slurm/task.sh"
-        )
-    interfaces.lead_gloo()
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # a watchdog ends what NCCL would wait for for ever
-    patience = timedelta(seconds=timeout if cpu else timeout + _NCCL_WAITS)
-    handlers = [
-        InitProcessGroupKwargs(timeout=patience),
-        # Every rank keeps its own BatchNorm statistics; they are averaged when saved.
-        DistributedDataParallelKwargs(broadcast_buffers=False),
-    ]
-    try:
-        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-            _join_again(cpu, patience)
-        return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
-    except ValueError as error:  # half of a launcher's variables are there
-        raise UserError(f"the processes of this job cannot find each other: {error}") from None
-    except RuntimeError as error:
-        if not re.search(_BROKEN_CONTACT, str(error)):
-            raise
-        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise Failure(
-            f"the processes of this job did not find each other at {place} within {timeout:g} s "
-            f"({str(error).strip().splitlines()[0]}); are all of them started, and does the network let them through?"
-        ) from None
-
-
-def _join_again(cpu: bool, patience: timedelta) -> None:
-    """Start the process group of a launcher's second or later try, before Accelerate does.
-
-    Where to find each other is written into the launcher's store, which has outlived the first try: under the same
-    names, processes would now and then go where their neighbours were then.
-    """
-    store, rank, world = next(rendezvous("env://", timeout=patience))
-    store = PrefixStore(f"try {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group("gloo" if cpu else "nccl", store=store, rank=rank, world_size=world, timeout=patience)
-
-
-def _wanted_of_launcher() -> int | None:
-    """The --num_processes on the launcher's own command line: with --cpu, or alone, it silently starts one process."""
-    if "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        return None
-    try:
-        words = " ".join(psutil.Process(os.getppid()).cmdline()).replace("=", " ").split()
-    except psutil.Error:
-        return None
-    for option, value in pairwise(words):
-        if option.replace("-", "_") == "__num_processes" and value.isdigit():
-            return int(value)
-    return None
-
-
-def _share_devices() -> None:
-    """Say so before CUDA does, if a machine has fewer GPUs than processes."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if count and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true" and local >= count:
-        raise Failure(f"process {local} of this machine has no GPU: there are {count}; start at most {count} processes")

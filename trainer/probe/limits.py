@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards import workers
-from trainer.distributed import cores_of_a_process
+from trainer.joining import cores_of_a_process
 from trainer.probe.findings import FINE, YELLOW, Finding, Report, errors, groups, places
 
 NAME = "limits"
