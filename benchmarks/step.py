@@ -55,6 +55,7 @@ CASES: dict[str, tuple[int, str]] = {
     "residual32": (32, "--preset faces32 --family residual"),
     "faces64": (64, "--preset faces64"),
     "article96": (96, "--preset article96"),
+    "article96-modern": (96, "--preset article96-modern"),
     "sngan64": (64, "--preset sngan64"),
     "r3gan32": (32, "--preset r3gan64 --channels 64,48,32,16 --batch 32"),
 }
