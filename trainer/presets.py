@@ -63,8 +63,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 10_000,
         "ema_half_life": 10_000,
     },
-    # 64x64 by the same networks, a level taller, in 20 to 40 minutes of two CPU cores: `trainer evaluate` finds 100 %
-    # of hair colours, 90 % of lengths and 83 % of eyes right in 2,000 pictures of one run. At 96x96 not measured.
+    # 64x64 by the same networks, a level taller, in about 40 minutes of one CPU thread (EPYC, bf16; 33 images/s, and
+    # 68 on two): `trainer evaluate` finds 100 % of hair colours, 90 % of lengths and 83 % of eyes right in 2,000
+    # pictures of one run. At 96x96 not measured.
     #   accelerate launch trainer/main.py --preset faces64 --shards data/faces64
     "faces64": {
         "doc": "64x64 faces within an hour on two CPU cores",
