@@ -33,12 +33,12 @@ from step import CASES, WIDTHS, cadence, synthetic, wait
 
 import shards
 from shards import options
-from shards.errors import exit_status
 from shards.options import option
 from shards.stream import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed import Distributed
+from trainer.ending import end
 from trainer.state import TrainingState, architecture_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,4 +204,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(lambda: main(sys.argv[1:])))
+    end(lambda: main(sys.argv[1:]))

@@ -26,6 +26,7 @@ from trainer import config as configuration
 from trainer.checkpoint import module_tensors
 from trainer.config import Config
 from trainer.distributed import Distributed
+from trainer.ending import end
 from trainer.state import TrainingState, architecture_of
 from trainer.step import Player
 
@@ -137,4 +138,4 @@ def main(data: str, out: str, cases: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    end(lambda: main(*sys.argv[1:]))

@@ -45,6 +45,7 @@ ONLY: dict[str, set[str]] = {
     "trainer/signals.py": set(),  # imported before torch, whose import takes seconds
     "trainer/presets.py": set(),
     "trainer/spinning.py": set(),  # before torch too
+    "trainer/ending.py": {"shards.errors"},
     "trainer/frozen.py": {"psutil"},  # forks before torch has threads
     "trainer/interfaces.py": {"psutil"},
     "trainer/peers.py": {"trainer.interfaces"},

@@ -16,8 +16,9 @@ from trainer.joining import cores_of_a_process
 
 AGREE = """
 import sys
-from shards.errors import Failure, UserError, exit_status
+from shards.errors import Failure, UserError
 from trainer.distributed import Distributed
+from trainer.ending import end
 
 def fail(kind, text):
     raise kind(text)
@@ -41,7 +42,7 @@ def main():
         elif what == "bug":
             env.first(lambda: 1 / 0)
 
-sys.exit(exit_status(main))
+end(main)
 """
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from shards import version_line
-from shards.errors import exit_status
 from shards.options import dispatch
 from trainer import spinning
+from trainer.ending import end
 
 COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
@@ -21,11 +21,11 @@ COMMANDS = {
 }
 
 
-def main() -> int:
+def main() -> None:
     """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
     spinning.bound()
-    return exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
+    end(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,13 +7,13 @@ import sys
 from launch import __main__ as launch
 from shards import __main__ as shards
 from shards import version_line
-from shards.errors import exit_status
 from shards.options import dispatch
 from trainer import __main__ as trainer
+from trainer.ending import end
 
 COMMANDS = shards.COMMANDS | trainer.COMMANDS | launch.COMMANDS
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="cgan", version=version_line())))
+    end(lambda: dispatch(COMMANDS, sys.argv[1:], program="cgan", version=version_line()))

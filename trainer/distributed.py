@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -26,8 +24,6 @@ from trainer.peers import FAILED, LOST, Peers
 from trainer.precision import AUTOCAST, resolve
 
 T = TypeVar("T")
-
-_LAST_SECONDS = 5.0  # for a process that lost others to end by itself
 
 
 class Distributed:
@@ -245,13 +241,9 @@ class Distributed:
         """Leave the process group; after an error, nothing that others owe us is waited for any more."""
         if self._peers is not None:
             self._peers.close()
-        if not dist.is_initialized():
-            return
-        if kind is None:
+        if kind is None and dist.is_initialized():
             self.settle(0)
             dist.destroy_process_group()
-        elif self.world > 1:  # a lost process's connections may keep the interpreter from its end
-            faulthandler.dump_traceback_later(_LAST_SECONDS, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
 
     @contextlib.contextmanager
     def explaining(self) -> Iterator[None]:

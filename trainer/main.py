@@ -11,8 +11,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from shards.errors import exit_status, is_first_process
+from shards.errors import is_first_process
 from trainer import signals, spinning
+from trainer.ending import end
 
 COMMAND = "accelerate launch trainer/main.py"
 
@@ -55,7 +56,7 @@ def main() -> None:
     """The process's entry: exits with status 0, 1 (a failure) or 2 (a mistake in what was asked)."""
     if sys.platform == "win32":
         sys.exit("error: native Windows is not supported; run this inside WSL2")
-    sys.exit(exit_status(lambda: train(sys.argv[1:])))
+    end(lambda: train(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from types import FrameType
 
 from shards import options
 from shards.errors import exit_status, is_first_process
+from trainer.ending import leave
 from trainer.probe.asked import COMMAND, Check
 
 
@@ -43,14 +44,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """The rank's entry: exits with status 0, 1 (something is red) or 2 (a mistake in what was asked)."""
     signal.signal(signal.SIGTERM, _leave)
-    status = exit_status(check)
-    from trainer.probe.deadline import anything_left
-
-    if anything_left():  # a thread that hangs in a driver or a dead file system
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    leave(exit_status(check))  # a thread may hang in a driver or a dead file system
 
 
 if __name__ == "__main__":

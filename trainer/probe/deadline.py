@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_left: list[threading.Thread] = []
-
 
 class Late(Exception):
     """Something did not end within its time."""
@@ -30,18 +28,11 @@ def within(seconds: float, action: Callable[[], T]) -> T:
         except BaseException as error:
             said.put((False, error))
 
-    thread = threading.Thread(target=run, name="look", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="look", daemon=True).start()
     try:
         done, content = said.get(timeout=seconds)
     except queue.Empty:
-        _left.append(thread)
         raise Late(f"no answer for {seconds:g} s") from None
     if not done:
         raise content
     return content
-
-
-def anything_left() -> bool:
-    """Whether a thread was left that still hangs: an interpreter that ends in the usual way might wait for it."""
-    return any(thread.is_alive() for thread in _left)
