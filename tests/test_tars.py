@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shards.errors import UserError
-from shards.tars import members
+from shards.tars import has_end_mark, members
 
 
 def test_members_of_a_foreign_tar(tmp_path: Path) -> None:
@@ -50,3 +51,39 @@ def test_a_size_below_zero_does_not_go_round(tmp_path: Path) -> None:
     path.write_bytes(header + bytes(512) + header + bytes(2048))
     with pytest.raises(UserError, match="not a readable tar"):
         list(members(path))
+
+
+def pictures(path: Path) -> bytes:
+    """A tar of six pictures, each a header and one block."""
+    with tarfile.open(path, "w") as archive:
+        for number in range(6):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = 500
+            archive.addfile(info, io.BytesIO(bytes([number + 1]) * 500))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tar: tar[: 4 * 1024 + 100],  # cut in a header
+        lambda tar: tar[: 4 * 1024 + 700],  # cut in a picture
+        lambda tar: tar[: 4 * 1024 + 20] + b"?" + tar[4 * 1024 + 21 :],  # a header's bytes
+        lambda tar: tar[: 4 * 1024] + bytes(512) + tar[4 * 1024 + 512 :],  # a header that was not written
+        lambda tar: tar + tar,  # cat a.tar b.tar
+    ],
+)
+def test_a_tar_that_does_not_end_where_it_seems_to(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    """tarfile stops there as if it were the end; what follows would be lost in silence."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(spoil(pictures(path)))
+    with pytest.raises(UserError, match=r"a\.tar: not a readable tar \("):
+        list(members(path))
+
+
+def test_a_tar_that_was_cut_between_two_members_has_no_end_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    whole = pictures(path)
+    assert has_end_mark(path) and len(list(members(path))) == 6
+    path.write_bytes(whole[: 4 * 1024])
+    assert not has_end_mark(path) and len(list(members(path))) == 4

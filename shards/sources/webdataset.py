@@ -16,7 +16,7 @@ from shards.sources.handles import TarMember
 from shards.sources.item import Picture, Problems, Source
 from shards.sources.rows import WRONG, Asked, Rows
 from shards.sources.tree import Tree, packed_as
-from shards.tars import Member, members
+from shards.tars import Member, has_end_mark, members
 
 PICKLED = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "ten", "joblib"})
 
@@ -53,6 +53,8 @@ def read_webdataset(tree: Tree, asked: Asked) -> Source:
             if not row:
                 tree.problems.add("pictures without a label (kept, unlabelled)", id)
             pictures.append((id, picture, rows.add(row, id) if row else None))
+        if not has_end_mark(path):
+            tree.problems.add("tars without an end mark (cut off? what is there is used)", name)
     if not pictures:
         raise UserError(f"{tree.root}: no pictures in its tars (looked for {', '.join(sorted(_PICTURES))}, {_RAW})")
     return rows.source("webdataset", pictures)
