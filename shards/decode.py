@@ -9,6 +9,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 _JPEG = b"\xff\xd8"
+_PACKED = ("JPEG", "PNG", "WEBP")  # Pillow's names
 
 
 def decode_into(data: bytes, out: np.ndarray) -> None:
@@ -30,7 +31,7 @@ def decode_into(data: bytes, out: np.ndarray) -> None:
         except ValueError:
             pass  # a CMYK or otherwise unusual JPEG, or one that is larger than it should be
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_PACKED) as image:
             if image.size == (out.shape[1], out.shape[0]):
                 out[:] = np.asarray(image.convert("RGB"))
                 return

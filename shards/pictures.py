@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps
 from shards.errors import UserError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow's names; not what it hands to programs, as EPS
 FITS = ("crop", "pad", "stretch")
 FORMS = ("auto", "jpg", "png", "webp", "raw")
 LARGEST = 1 << 16  # pixels along a side; the product is bounded by Pillow's own guard against bombs
@@ -304,7 +305,7 @@ def _opened(data: bytes) -> Image.Image:
     bomb = PictureError("refused: a decompression bomb, or too many pixels to open safely")
     with _guarded():
         try:
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=READ)
         except Image.DecompressionBombError:
             raise bomb from None
     if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 1 << 62):  # of which Pillow only warns

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from launching import decoded
 from PIL import Image, ImageCms
 
 from shards import pictures
+from shards.decode import decode_into
 from shards.errors import UserError
 from shards.pictures import PictureError, dimensions, native, prepare
 
@@ -137,6 +139,17 @@ def test_bombs_are_refused_before_they_are_decoded() -> None:
     bomb += struct.pack(">I", 4) + b"IDAT" + b"\0" * 8
     with pytest.raises(PictureError, match="refused: a decompression bomb"):
         prepare(bomb, 16)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda data: prepare(data, 64), lambda data: decode_into(data, np.empty((64, 64, 3), np.uint8))]
+)
+def test_what_pillow_would_hand_to_another_program_is_no_picture(read: Callable[[bytes], object]) -> None:
+    """Ghostscript would run what is written in it."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loop\n%%EOF\n"
+    assert Image.open(io.BytesIO(program)).format == "EPS"
+    with pytest.raises((PictureError, ValueError), match=r"no picture that can be read|nothing that looks like one"):
+        read(program)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])

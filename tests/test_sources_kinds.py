@@ -438,6 +438,23 @@ def test_stylegan_without_labels_points_to_pictures(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- tars
 
 
+def test_a_tar_that_was_cut_between_two_members_is_named(tmp_path: Path) -> None:
+    whole = tarred(tmp_path / "a.tar", {"1.png": png(1), "2.png": png(2)}).read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:1024])
+    source = read(tmp_path)
+    assert [item.id for item in source.items] == ["a/1"]
+    assert source.problems.found["tars without an end mark (cut off? what is there is used)"] == ["a.tar"]
+
+
+def test_a_file_that_is_too_large_to_be_a_picture_is_not_read(tmp_path: Path) -> None:
+    put(tmp_path, {"a.png": png(1), "a.txt": "hat"})
+    with (tmp_path / "big.png").open("wb") as file:
+        file.truncate(1 << 40)
+    (big,) = [item.picture for item in read(tmp_path).items if item.id.startswith("big")]
+    with pytest.raises(OSError, match=r"refused: 1,099,511,627,776 bytes"):
+        big.read()
+
+
 def test_foreign_tars_with_every_form_of_label(tmp_path: Path) -> None:
     tarred(
         tmp_path / "a.tar",

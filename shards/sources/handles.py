@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-LARGEST = 1 << 30  # bytes of one picture or table inside another file
+from shards.sources.item import LARGEST
+
 _RATIO = 200  # unpacked bytes to a packed one that are believed, past the first 64 MiB
 _LOCAL = struct.Struct("<4s5H3L2H")  # a zip member's own header; its name and extra field follow
 

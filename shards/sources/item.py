@@ -11,6 +11,7 @@ from typing import Protocol
 from shards.files import first
 from shards.schema import Attribute
 
+LARGEST = 1 << 30  # bytes of one picture or table
 NAMED = 5  # of each kind of problem
 _NAME = 200  # letters of a name in a report
 
@@ -53,10 +54,13 @@ class PictureFile:
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def read(self) -> bytes:
-        """The file's content; a pipe or device is none."""
+        """The file's content; a pipe or device has none, and what is too large to be a picture is not read."""
         with open(self.path, "rb", buffering=0, opener=_opened) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise OSError(0, "not a regular file")
+            if status.st_size > LARGEST:
+                raise OSError(0, f"refused: {status.st_size:,} bytes")
             return file.readall()
 
 

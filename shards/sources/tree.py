@@ -13,8 +13,8 @@ from shards.errors import UserError
 from shards.pictures import EXTENSIONS
 from shards.sources.cells import clean
 from shards.sources.compressed import COMPRESSED
-from shards.sources.handles import LARGEST, Place, ZipMember
-from shards.sources.item import Picture, PictureFile, Problems
+from shards.sources.handles import Place, ZipMember
+from shards.sources.item import LARGEST, Picture, PictureFile, Problems
 
 TEXTS = frozenset({".txt", ".caption", ".csv", ".json", ".jsonl"})
 PACKED = frozenset({".parquet", ".tar"})
