@@ -155,6 +155,8 @@ class _Vocabulary:
             tag = " ".join(words[at:end])
             if tag in self.places:
                 yield end, frozenset({self.choice(tag)})
+                if " " in words[at]:  # a whole piece: "no shoes" is a tag here, and denies none
+                    continue
             denial, _, denied_tag = tag.partition(" ")
             denied = self.denied(denied_tag) if denial in _DENIALS else None
             if denied:
@@ -186,7 +188,8 @@ class _Vocabulary:
         for attribute, value in sorted(reading):
             values = self.schema.attributes[attribute].values
             exclusive = self.schema.attributes[attribute].kind == "exclusive"
-            words.append(values[value] if exclusive else values[0] if value else f"no {values[0]}")
+            denial = "not" if f"no {values[0]}" in self.places else "no"
+            words.append(values[value] if exclusive else values[0] if value else f"{denial} {values[0]}")
         return ", ".join(words)
 
     def clash(self, reading: frozenset[Choice], phrase: str) -> str:

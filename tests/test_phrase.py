@@ -93,6 +93,15 @@ def test_an_ambiguity_lists_both_readings() -> None:
     assert readings == ["blue hair, smile, pale hair", "smile, pale blue hair"]
 
 
+def test_a_tag_that_denies_another_can_be_asked_for() -> None:
+    tags = Schema(tuple(Attribute(name, "tag", (name,)) for name in ("shoes", "no shoes", "smile")))
+    assert parse("no shoes", tags) == {1: 1}
+    assert parse("smile, no shoes", tags) == {1: 1, 2: 1}
+    assert parse("not shoes", tags) == {0: 0}
+    with pytest.raises(UserError, match="no shoes, smile; or not shoes, smile; put commas"):
+        parse("smile and no shoes", tags)
+
+
 CHOICES = st.tuples(*(st.none() | st.sampled_from(a.values) for a in SCHEMA.attributes))
 
 
