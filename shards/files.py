@@ -94,8 +94,12 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
+def locked(path: Path, busy: str, *, shared: bool = False) -> Iterator[None]:
     """Hold a lock file for the length of the block; it frees itself when the process ends in whatever way.
+
+    Args:
+        busy: what is to be said if another process holds it.
+        shared: beside others that hold it so, too.
 
     Raises:
         UserError: another process holds it; the message is ``busy``.
@@ -104,7 +108,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(busy) from None
         yield

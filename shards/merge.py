@@ -70,7 +70,8 @@ def finish(build: Path, out: Path) -> index.Dataset:
                 f"{build}: {len(lacking):,} of {len(list(made.every())):,} shards are missing "
                 f"({files.first(lacking, 3)}); pack them with the same command, or with the --part that makes them"
             )
-        plan.sweep(build, {MANIFEST, *_SIDECARS, *(name for _, name in made.every())})
+        for part in made.parts:
+            plan.sweep(build, part, {MANIFEST, *_SIDECARS, *made.shards(part)})
         problems = {part.split: Problems() for part in made.parts}
         problems["train"].take(made.problems)
         for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name
@@ -112,7 +113,11 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         why = problems.named(writer.UNREADABLE, 3)
         if part.split == "train":
             shutil.rmtree(build)
-        raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
+            raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
+        raise UserError(
+            f"none of the {part.pictures:,} pictures that were set aside for {part.split} can be packed ({why}); "
+            f"correct them, or delete {build} and pack with another --{part.split} or --seed"
+        )
     for name, number in conflicts.items():
         problems.add(f"pictures with two values of {name!r} (unknown there)", count=number)
     schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))

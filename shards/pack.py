@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,16 +153,42 @@ def _building(options: Pack) -> Iterator[tuple[Path, Path]]:
     """The build folder, locked for this job, and OUT."""
     out = files.vacant(options.out)
     build = plan.build_folder(out)
-    lock = "lock" if options.part is None else f"lock-{options.part.replace('/', '-of-')}"
     busy = f"{out}: another process is packing into it now; wait for it, or choose another OUT"
     with files.explained(build):
         build.mkdir(parents=True, exist_ok=True)
-    with files.locked(build / lock, busy):
+    with _locked(options, build, busy):
+        files.vacant(out)  # another process may have finished it before the lock was free
+        yield build, out
+
+
+@contextlib.contextmanager
+def _locked(options: Pack, build: Path, busy: str) -> Iterator[None]:
+    """One job that packs all, or each part once, of one division.
+
+    Raises:
+        UserError: another process is at it; the message is ``busy``.
+    """
+    with files.locked(build / "lock", busy, shared=options.part is not None):
         try:
-            files.vacant(out)  # another process may have finished it before the lock was free
-            yield build, out
+            with _part_locked(options, build, busy) if options.part is not None else contextlib.nullcontext():
+                yield
         finally:
-            _leave(build, lock)
+            _leave(build)
+
+
+@contextlib.contextmanager
+def _part_locked(options: Pack, build: Path, busy: str) -> Iterator[None]:
+    number, jobs = options.share()
+    own = build / f"lock-{number}-of-{jobs}"
+    with files.locked(own, busy):
+        try:
+            for other in build.glob("lock-*-of-*"):  # jobs of another division would write the same shards
+                if not other.name.endswith(f"-of-{jobs}"):
+                    with files.locked(other, busy, shared=True):
+                        pass
+            yield
+        finally:
+            own.unlink(missing_ok=True)
 
 
 def _pack_shards(options: Pack, build: Path) -> None:
@@ -208,11 +234,11 @@ def _read(options: Pack, build: Path) -> sources.Source:
     )
 
 
-def _leave(build: Path, lock: str) -> None:
+def _leave(build: Path) -> None:
     """Take away a build folder in which nothing was begun."""
     with contextlib.suppress(OSError):
-        if {path.name for path in build.iterdir()} <= {lock, "spool"} and not any(build.glob("spool/*")):
-            (build / lock).unlink(missing_ok=True)
+        if {path.name for path in build.iterdir()} <= {"lock", "spool"} and not any(build.glob("spool/*")):
+            (build / "lock").unlink(missing_ok=True)
             (build / "spool").rmdir() if (build / "spool").exists() else None
             build.rmdir()
 
@@ -313,8 +339,11 @@ def _write(
     left = [i for i in mine if plan.record(made, build, *tasks.places[i]) is None]
     if len(left) < len(mine):
         print(f"going on: {len(mine) - len(left)} of {len(mine)} shards were finished before", file=sys.stderr)
-    names = {tasks.places[i][1] for i in mine}
-    plan.sweep(build, names)
+    names: dict[plan.Part, set[str]] = {part: set() for part in made.parts}
+    for i in mine:
+        part, name = tasks.places[i]
+        names[part].add(name)
+    _sweep(build, names)
     total = sum(map(tasks.count, mine))
     written = workers.run(
         writer.write_shard,
@@ -334,7 +363,13 @@ def _write(
         raise
     finally:
         written.close()
-        plan.sweep(build, names)
+        _sweep(build, names)
+
+
+def _sweep(build: Path, names: Mapping[plan.Part, set[str]]) -> None:
+    """Remove what stopped processes had half written of this job's shards; others may be writing theirs."""
+    for part, of_part in names.items():
+        plan.sweep(build, part, of_part)
 
 
 class _Tasks:

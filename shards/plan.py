@@ -145,9 +145,9 @@ def missing(plan: Plan, build: Path) -> list[str]:
     ]
 
 
-def sweep(build: Path, names: set[str]) -> None:
-    """Remove what stopped processes had half written of some shards, or other files beside them."""
-    for leftover in [*build.glob("*/.*.tmp"), *build.glob("*/validation/.*.tmp")]:
+def sweep(build: Path, part: Part, names: set[str]) -> None:
+    """Remove what stopped processes had half written of some shards of a part, or other files beside them."""
+    for leftover in [*part.below(build / "data").glob(".*.tmp"), *part.below(build / "records").glob(".*.tmp")]:
         name = leftover.name[1:].rsplit(".", 2)[0]  # of .NAME.PID.tmp; a shard's record is NAME.tar….
         if {name, name.partition(".tar")[0] + ".tar"} & names:
             leftover.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from shards import plan, split
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.merge import Merge, merge
-from shards.pack import Pack, pack, pack_part
+from shards.pack import Pack, _building, pack, pack_part
 from shards.shapes import write_folder
 from shards.sources.item import Item, PictureFile
 
@@ -87,6 +87,50 @@ def test_parts_of_different_plans_do_not_mix(tmp_path: Path) -> None:
     for other in others:
         with pytest.raises(UserError, match=f"differs in {next(iter(other)).replace('_', '-')}"):
             pack_part(Pack(src, out, per_shard=5, workers=1, part="2/2", **other))
+
+
+def test_a_job_leaves_what_another_one_is_writing_of_the_other_part(tmp_path: Path) -> None:
+    """Shards of the training part and of the validation part bear the same names."""
+    src, out = drawn(tmp_path / "src"), tmp_path / "out"
+    options: dict[str, Any] = {"per_shard": 6, "workers": 1, "validation": 0.25}
+    pack_part(Pack(src, out, part="1/2", **options))
+    build = tmp_path / ".out.packing"
+    assert [part.split for part, _ in plan.load(build).every()] == ["train"] * 3 + ["validation"], "the second job's"
+    name = plan.load(build).shards(plan.load(build).parts[1])[0]
+    half = [build / "data" / f".{name}.7.tmp", build / "data" / "validation" / f".{name}.7.tmp"]
+    for path in half:
+        path.write_bytes(b"half")
+    pack_part(Pack(src, out, part="2/2", **options))
+    assert [path.exists() for path in half] == [True, False]
+
+
+@pytest.mark.parametrize(("one", "other"), [("1/2", "1/2"), (None, "1/2"), ("1/2", None), ("1/2", "1/3")])
+def test_jobs_that_would_write_the_same_shards_exclude_each_other(
+    tmp_path: Path, one: str | None, other: str | None
+) -> None:
+    src, out = drawn(tmp_path / "src"), tmp_path / "out"
+    with (
+        _building(Pack(src, out, part=one)),
+        pytest.raises(UserError, match="another process is packing into it"),
+        _building(Pack(src, out, part=other)),
+    ):
+        pass
+    assert not (tmp_path / ".out.packing").exists()
+    with _building(Pack(src, out, part="1/2")), _building(Pack(src, out, part="2/2")):
+        pass
+
+
+def test_a_validation_part_without_a_usable_picture_says_what_to_do(tmp_path: Path) -> None:
+    src, out = drawn(tmp_path / "src"), tmp_path / "out"
+    dataset = pack(Pack(src, tmp_path / "whole", validation=0.1, workers=1))
+    aside = Dataset.open(dataset.path / "validation")
+    for note in (json.loads(s["json"]) if isinstance(s["json"], bytes) else s["json"] for s in samples(aside)):
+        next(src.rglob(f"{Path(note['id']).stem}.png")).write_bytes(b"no picture")
+    sentence = (
+        r"none of the 2 pictures .* set aside for validation can be packed .*delete .*\.out\.packing and pack with"
+    )
+    with pytest.raises(UserError, match=sentence):
+        pack(Pack(src, out, size=8, validation=0.1, workers=1))
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "1/2/3", "a/b", "-1/2", "1/99999999"])

@@ -48,7 +48,8 @@ def plain(tar: Path, spool: Path | None) -> Path:
     with files.replacing(copy) as out:
         for piece in _pieces(tar, status.st_size):
             out.write(piece)
-    os.utime(copy, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        out.flush()
+        os.utime(out.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))  # before others can see it
     return copy
 
 
