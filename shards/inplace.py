@@ -1,7 +1,8 @@
 """``shards index``: tars that others wrote become a data set where they lie; no picture is copied.
 
-Beside the tars appear the sidecars and the manifest that a packed data set has. The manifest comes last, so that
-an interrupted indexing leaves no data set behind, and the same command makes it.
+Beside the tars appear the sidecars and the manifest that a packed data set has. They are written in a folder of their
+own and then take their places, the manifest last: an indexing that fails leaves the old index as it was, and one that
+is killed at the very end leaves no data set behind, and the same command makes it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +32,7 @@ UNREADABLE = "pictures that cannot be used (left out)"
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 _ROWS = 4096  # labelled together
+_STAGE = ".indexing"  # where a new index is written; while it is there, sidecars without a manifest are ours
 _SMALL = 16  # pixels; what --check makes of each picture, only to have it decoded
 
 
@@ -120,19 +123,32 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> index.Dataset:
     if not kept:
         why = source.problems.named(UNREADABLE, 3)
         raise UserError(f"{src}: none of the {len(source.items):,} pictures can be used: {why}")
-    (src / MANIFEST).unlink(missing_ok=True)  # from here on the old sidecars do not count
-    files.sync_directory(src)
-    _write_sidecars(src, source, rule, entries, kept)
-    samples = np.bincount(entries["shard"], minlength=len(names)).tolist()
-    shards = [
-        {"file": look.path.name, "samples": count, "bytes": look.bytes, "sha256": look.sha256}
-        for look, count in zip(looks, samples, strict=True)
-    ]
-    manifest = _manifest(options, src, source, rule, size, entries)
-    files.write_json(src / MANIFEST, seal.sealed({**manifest, "shards": shards, "schema": rule.schema.to_json()}))
+    stage = src / _STAGE
+    with files.explained(stage):
+        stage.mkdir(exist_ok=True)
+    try:
+        _write_sidecars(stage, source, rule, entries, kept)
+        _write_manifest(stage, options, src, source, rule, size, entries, looks)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    _put_in_place(stage, src)
     dataset = index.Dataset.open(src)
     print("\n".join(summary.lines(dataset, source.problems)))
     return dataset
+
+
+def _put_in_place(stage: Path, src: Path) -> None:
+    """The new index takes the old one's place; from its first moment to its last there is no manifest."""
+    with files.explained(src):
+        (src / MANIFEST).unlink(missing_ok=True)
+        files.sync_directory(src)
+        for name in _SIDECARS:
+            (stage / name).replace(src / name)
+        files.sync_directory(src)
+        (stage / MANIFEST).replace(src / MANIFEST)
+        stage.rmdir()
+        files.sync_directory(src)
 
 
 # ---------------------------------------------------------------- before
@@ -146,7 +162,7 @@ def _tars(src: Path) -> list[str]:
     """
     if not src.is_dir():
         raise UserError(f"{src}: {'not a folder' if src.exists() else 'no such folder'}; SRC is a folder of .tar files")
-    _refuse_other_manifests(src)
+    _refuse_other_files(src)
     names = sorted(path.name for path in src.iterdir() if not path.name.startswith(".") and path.is_file())
     instead = "pack them into a new folder with: python -m shards pack"
     if packed := [name for name in names if _COMPRESSED.search(name)]:
@@ -166,9 +182,14 @@ def _tars(src: Path) -> list[str]:
     return found
 
 
-def _refuse_other_manifests(src: Path) -> None:
+def _refuse_other_files(src: Path) -> None:
+    """Nothing that bears one of our names and is not ours may be replaced."""
     path = src / MANIFEST
     if not path.exists():
+        theirs = [] if (src / _STAGE).exists() else [name for name in _SIDECARS if (src / name).exists()]
+        if theirs:
+            what = f"{files.first(theirs)} {'is' if len(theirs) == 1 else 'are'} no index of ours"
+            raise UserError(f"{src}: {what}; nothing was changed; move that away first")
         return
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -188,10 +209,9 @@ def _is_text(name: str) -> bool:
 
 
 def _sweep(src: Path) -> None:
-    """Remove what a killed indexing had half written."""
-    for name in (*_SIDECARS, MANIFEST):
-        for leftover in src.glob(f".{name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
+    """Remove what a killed indexing had written and not put in its place."""
+    for leftover in (src / _STAGE).iterdir() if (src / _STAGE).exists() else ():
+        leftover.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- looking
@@ -281,7 +301,9 @@ def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, 
     return np.concatenate(parts), kept
 
 
-def _write_sidecars(src: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[sources.Item]) -> None:
+def _write_sidecars(
+    folder: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[sources.Item]
+) -> None:
     """index.npy, labels.npy, known.npy and schema.yaml, each in one step."""
     labels = np.zeros((len(kept), rule.schema.width), np.float32)
     known = np.zeros((len(kept), len(rule.schema.attributes)), bool)
@@ -291,17 +313,25 @@ def _write_sidecars(src: Path, source: Source, rule: Labelling, entries: np.ndar
         for name, count in rows.conflicts.items():
             source.problems.add(f"pictures with two values of {name!r} (unknown there)", count=count)
     for name, array in (("index.npy", entries), ("labels.npy", labels), ("known.npy", known)):
-        with files.replacing(src / name) as file:
+        with files.replacing(folder / name) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
-    rule.schema.save(src / "schema.yaml")
+    rule.schema.save(folder / "schema.yaml")
 
 
-def _manifest(
-    options: IndexInPlace, src: Path, source: Source, rule: Labelling, size: int, entries: np.ndarray
-) -> dict[str, Any]:
-    """All but the shards and the schema, which come last because they are long."""
+def _write_manifest(
+    folder: Path,
+    options: IndexInPlace,
+    src: Path,
+    source: Source,
+    rule: Labelling,
+    size: int,
+    entries: np.ndarray,
+    looks: list[Look],
+) -> None:
+    """manifest.json, by the sidecars in the folder."""
     identity = rule.identity
-    return {
+    samples = np.bincount(entries["shard"], minlength=len(looks)).tolist()
+    manifest = {
         "format_version": FORMAT_VERSION,
         "name": src.name,
         "created_by": {"version": __version__, "commit": revision()},
@@ -318,5 +348,11 @@ def _manifest(
         "samples": len(entries),
         "copied": int(np.count_nonzero(entries["format"] != index.FORMATS.index("other"))),
         "problems": source.problems.counts(),
-        "sidecars": {name: files.sha256(src / name) for name in _SIDECARS},
+        "sidecars": {name: files.sha256(folder / name) for name in _SIDECARS},
+        "shards": [
+            {"file": look.path.name, "samples": count, "bytes": look.bytes, "sha256": look.sha256}
+            for look, count in zip(looks, samples, strict=True)
+        ],
+        "schema": rule.schema.to_json(),
     }
+    files.write_json(folder / MANIFEST, seal.sealed(manifest))

@@ -144,7 +144,7 @@ def test_indexing_again_replaces_the_index(tmp_path: Path) -> None:
     assert findings(folder).problems == []
 
 
-def test_an_interrupted_indexing_leaves_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_indexing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
     index_in_place(IndexInPlace(folder, workers=1))
     expected = content(folder)
@@ -156,9 +156,40 @@ def test_an_interrupted_indexing_leaves_no_data_set(tmp_path: Path, monkeypatch:
         patch.setattr(inplace.np.lib.format, "write_array", full)
         with pytest.raises(Failure, match="the disk is full"):
             index_in_place(IndexInPlace(folder, workers=1))
-    assert not (folder / "manifest.json").exists() and not list(folder.glob(".*"))
+    assert content(folder) == expected and not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_an_indexing_that_is_stopped_while_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """There is no data set then, and the same command makes it of what it knows to be its own."""
+    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
     index_in_place(IndexInPlace(folder, workers=1))
-    assert content(folder) == expected
+    expected, replace, moved = content(folder), Path.replace, []
+
+    def torn(path: Path, target: Path) -> Path:
+        moved.append(path)
+        if len(moved) - 5 == at:  # five files are written, then moved
+            raise OSError(5, "Input/output error")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", torn)
+        with pytest.raises(Failure, match="Input/output error"):
+            index_in_place(IndexInPlace(folder, workers=1))
+    assert not (folder / "manifest.json").exists()
+    index_in_place(IndexInPlace(folder, workers=1))
+    assert content(folder) == expected and not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "index.npy", "known.npy", "schema.yaml"])
+def test_others_files_of_our_names_are_not_replaced(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
+    (folder / name).write_bytes(b"a year of work")
+    with pytest.raises(UserError, match=f"{name} is no index of ours; nothing was changed"):
+        index_in_place(IndexInPlace(folder, workers=1))
+    assert (folder / name).read_bytes() == b"a year of work" and not (folder / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("after", [0.6, 0.9, 1.2, 1.5])
@@ -169,7 +200,6 @@ def test_a_killed_indexing_is_made_good_by_the_same_command(tmp_path: Path, afte
         time.sleep(after)
         process.kill()
     time.sleep(1.5)  # its workers see that it is gone within half a second, and until then hold its lock
-    (folder / ".labels.npy.1.tmp").write_bytes(b"half")
     dataset = index_in_place(IndexInPlace(folder, size=32, workers=1))
     assert len(dataset) == 300 and findings(folder).problems == [] and not list(folder.glob(".*"))
 
