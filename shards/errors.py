@@ -49,4 +49,10 @@ def exit_status(command: Callable[[], object]) -> int:
         return 141
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A path that one may not enter, or that is no possible name, met where nothing more can be said of it.
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+        return 1
     return 0

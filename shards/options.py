@@ -104,7 +104,7 @@ def coerce(cls: type, name: str, value: Any, where: str = "") -> Any:
     )
     try:
         result = _convert(face.types[name], value)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RuntimeError):  # the last of ~NAME where nobody is called so
         raise UserError(f"{label}: {value!r} is not {_describe(face.types[name])}") from None
     check(cls, name, result, label)
     return result

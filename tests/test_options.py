@@ -109,6 +109,8 @@ def test_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(fail) == 2
     assert capsys.readouterr().err == "error: not so\n"
     assert exit_status(lambda: None) == 0
+    assert exit_status(lambda: Path("a" * 300).stat()) == 1
+    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long\n"
 
 
 def test_dispatch_knows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
