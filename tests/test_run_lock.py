@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from shards.errors import UserError
@@ -57,12 +60,44 @@ os._exit(9)
         pass
 
 
-def test_a_number_that_another_process_has_now_is_no_holder(tmp_path: Path) -> None:
-    import socket
+def here(**fields: object) -> dict[str, Any]:
+    """What a process of this machine writes, with some of it changed."""
+    return {"host": socket.gethostname(), "machine": run_lock._machine(), "pid": os.getpid(), **fields}
 
-    write_lock(tmp_path, host=socket.gethostname(), pid=os.getpid(), started=1.0)
+
+def test_a_number_that_another_process_has_now_is_no_holder(tmp_path: Path) -> None:
+    write_lock(tmp_path, **here(started="1"))
     with RunLock(tmp_path):
         pass
+
+
+def test_a_clock_that_is_set_does_not_free_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day at which a process began moves with the clock."""
+    with RunLock(tmp_path):
+        monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 3600)
+        with pytest.raises(UserError, match=f"process {os.getpid()}"), RunLock(tmp_path):
+            pass
+
+
+@pytest.mark.skipif(not run_lock._machine(), reason="no Linux: machines are told apart by their names")
+def test_a_container_with_this_machines_name_counts_as_alive_until_it_is_silent(tmp_path: Path) -> None:
+    """Its process ids mean nothing here."""
+    write_lock(tmp_path, silent=run_lock.SILENCE - 20, **here(machine="another", pid=2**22 + 1, started="1"))
+    with pytest.raises(UserError, match="is being written"), RunLock(tmp_path):
+        pass
+    write_lock(tmp_path, silent=run_lock.SILENCE + 20, **here(machine="another", started="1"))
+    with RunLock(tmp_path):
+        pass
+
+
+def test_a_disk_that_does_not_answer_takes_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with RunLock(tmp_path) as lock:
+        monkeypatch.setattr(Path, "read_text", refuse)
+        assert lock.held()
+        monkeypatch.setattr(Path, "unlink", refuse)  # nor does it hide what ended the run
 
 
 def test_another_host_counts_as_alive_until_it_is_silent(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """One writer a run directory.
 
-A lock file with host, process id, job id and a heartbeat. It is taken over from a process of this machine that is no
+A lock file with machine, process id, job id and a heartbeat. It is taken over from a process of this machine that is no
 more, from an earlier try of the same job (requeued), and from one of another machine that has been silent for two
 minutes. A holder that was thought dead and is not (a suspended machine) finds the lock in other hands and stops.
 """
@@ -24,7 +24,6 @@ from shards.files import locked, write_bytes
 
 SILENCE = 120.0  # seconds without a heartbeat after which a holder counts as dead
 _BEAT = 10.0
-_CLOCK_SLACK = 2.0
 
 
 class RunLock:
@@ -39,6 +38,7 @@ class RunLock:
         self._stop = threading.Event()
         self._me = {
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID"),
@@ -64,19 +64,23 @@ class RunLock:
         self._stop.set()
         # Ctrl-C does not wait for a checkpoint that is being written: the lock is free when the process is no more.
         if self.held() and (kind is None or issubclass(kind, Exception)):
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk turned read-only: what ended the run is to be said, not this
+                self.path.unlink(missing_ok=True)
 
     def held(self) -> bool:
-        """Whether the lock is still this process's own."""
-        return self._read() == self._me
+        """Whether the lock is still this process's own; a disk that does not answer has not said otherwise."""
+        try:
+            return self._read() == self._me
+        except OSError:
+            return True
 
     def _holder(self) -> dict[str, Any] | None:
         """Who else holds the lock and is alive."""
         holder = self._read()
         if holder is None:
             return None
-        if holder["host"] == self._me["host"]:
-            return holder if _same(_started(int(holder["pid"])), holder.get("started")) else None
+        if all(holder.get(key) == self._me[key] for key in ("host", "machine")):
+            return holder if holder.get("started") == _started(int(holder["pid"])) is not None else None
         if holder.get("job") and holder["job"] == self._me["job"] and holder.get("try", 0) < self._me["try"]:
             return None  # SLURM has ended that try before it started this one
         try:
@@ -88,7 +92,7 @@ class RunLock:
         """What the lock file says; None if there is none, or a torn one."""
         try:
             holder = json.loads(self.path.read_text())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         return holder if isinstance(holder, dict) and {"host", "pid"} <= holder.keys() else None
 
@@ -101,15 +105,26 @@ class RunLock:
                 os.utime(self.path)
 
 
-def _started(pid: int) -> float | None:
-    """When the process of this number began, in seconds since 1970; None if there is none, or a dead one unburied."""
+def _machine() -> str:
+    """In whose table of processes a process id is to be looked up: containers may share a machine's name."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+    except OSError:  # no Linux
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When the process of this number began; None if there is none, or a dead one unburied.
+
+    On Linux by a clock that nobody sets: a time of day moves when the clock is corrected.
+    """
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists():
+            return str(process.create_time())
+        return stat.read_text().rpartition(")")[2].split()[19]  # in ticks since the machine started (proc(5), field 22)
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
-
-
-def _same(one: float | None, other: object) -> bool:
-    """Whether two beginnings are of one process; the clock may have been set in between, by a little."""
-    return one is not None and isinstance(other, int | float) and abs(one - other) < _CLOCK_SLACK
