@@ -166,6 +166,23 @@ def test_torchrun_does_as_well(data: Path, unbroken: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.long
+def test_processes_notice_that_torchrun_is_gone(data: Path, tmp_path: Path) -> None:
+    """Killed by the kernel for want of memory, say: nobody tells them."""
+    folder = tmp_path / "run"
+    line = list(map(str, (*TORCHRUN, MAIN, *words(data, folder, images=200_000))))
+    launcher = subprocess.Popen(
+        line, env=environment(2, {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
+    end = time.monotonic() + 60
+    while not list(folder.glob("checkpoints/0*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    launcher.kill()
+    output, _ = launcher.communicate(timeout=60)
+    assert "stopped (the launcher is gone) and saved" in output, output
+    assert not (folder / "lock.json").exists()
+
+
+@pytest.mark.long
 def test_a_mistake_under_torchrun_is_one_sentence(data: Path, tmp_path: Path) -> None:
     for option, sentence in ((("--bach", 16), "--bach"), (("--batch", 15), "--batch 15 cannot be shared")):
         done = run(*TORCHRUN, MAIN, *words(data, tmp_path / "run"), *option)

@@ -36,9 +36,9 @@ def install() -> None:
     for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
         signal.signal(getattr(signal, name), _handle)
     signal.signal(signal.SIGALRM, _end_waiting)
-    # `accelerate launch` marks its children so. When only the launcher is signalled it dies alone and would leave
-    # the trainer writing on unseen; a shell that exits (nohup) is no such case.
-    _launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    # `accelerate launch` and torchrun mark their children so. When only the launcher is signalled it dies alone and
+    # would leave the trainer writing on unseen; a shell that exits (nohup) is no such case.
+    _launched = bool({"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & set(os.environ))
 
 
 def finish() -> None:
