@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,20 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from launching import TINY, assert_same_run, checkpoints, make_dataset, metrics, start, tensors, train
+from launching import (
+    MAIN,
+    ROOT,
+    TINY,
+    assert_same_run,
+    checkpoints,
+    command,
+    environment,
+    make_dataset,
+    metrics,
+    start,
+    tensors,
+    train,
+)
 
 from shards.stream import Stream
 from trainer import checkpoint, config
@@ -287,6 +301,46 @@ def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: P
     assert f"weights from {unbroken}" in done.stdout
     ours, theirs = tensors(run), tensors(unbroken)
     assert all(np.allclose(ours[k], theirs[k], atol=1e-6) for k in theirs if k.startswith("generator/"))
+
+
+def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    old, run = tmp_path / "old", tmp_path / "run"
+    shutil.copytree(unbroken, old)
+    train(*run_words(data, run, images=16), "--init-from", old)
+    shutil.rmtree(old)
+    train(*run_words(data, run, images=32), "--init-from", old)
+    assert train(*run_words(data, tmp_path / "other"), "--init-from", old, expect=2).stderr.count("is no run") == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_checkpoint_that_one_process_cannot_read_is_one_sentence(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """As on a machine that does not see the run."""
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    (tmp_path / "blind.py").write_text(BLIND.format(root=str(ROOT), main=str(MAIN)))
+    line = command(run_words(data, run, images=1024), 2, program=tmp_path / "blind.py")
+    done = subprocess.run(line, env=environment(2, {}), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("cannot be read on ") == 1 and "every machine of a job must see it" in done.stderr
+    assert "in load_file" not in done.stderr, done.stderr
+
+
+BLIND = """
+import os, runpy, sys
+sys.path.insert(0, {root!r})
+from trainer import checkpoint
+
+def absent(path):
+    raise FileNotFoundError(2, "No such file or directory", str(path))
+
+if os.environ["RANK"] == "1":
+    checkpoint.load_file = absent
+sys.argv[0] = {main!r}
+from trainer.main import main
+main()
+"""
 
 
 def test_trap_pruning_after_going_on_keeps_the_newest(data: Path, unbroken: Path) -> None:

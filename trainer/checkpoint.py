@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -290,9 +291,18 @@ def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
 
 @contextlib.contextmanager
 def explained(run: Path):
-    """Turn a mismatch between saved tensors and networks into a sentence."""
+    """Turn a mismatch between saved tensors and networks, or what cannot be read here, into a sentence.
+
+    Raises:
+        UserError: that sentence.
+    """
     try:
         yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{run} cannot be read on {socket.gethostname()} ({getattr(error, 'strerror', None) or error}); "
+            "every machine of a job must see it"
+        ) from None
     except (RuntimeError, KeyError) as error:
         raise UserError(
             f"the weights in {run} do not fit these networks: {str(error).splitlines()[-1].strip()}"

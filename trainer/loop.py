@@ -61,10 +61,10 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
     entered = env.first(lambda: _enter_run(run, config, dataset, exits))
     saved, weights = env.tell(entered or (None, None))
     if saved is not None:
-        state.load(saved)
+        env.together(lambda: state.load(saved))
         env.way_on = _way_on(state.images_seen)
     elif weights is not None:
-        _start_from(state, weights, env)
+        env.together(lambda: _start_from(state, weights, env))
     if state.images_seen >= config.total_images:
         return env.say(
             f"{run.path} has seen its {config.total_images:,} images; "
@@ -264,7 +264,8 @@ def _enter_run(
         The checkpoint to go on from, and the one of another run to start from; None where there is none.
     """
     tracking.check(config.log_with)
-    weights = find(config.init_from) if config.init_from is not None else None
+    # A run that goes on does not need the one that it came from any more.
+    weights = find(config.init_from) if config.init_from is not None and not run.begun() else None
     exits.enter_context(run.lock())
     run.sweep()
     saved = run.resume(config, dataset)

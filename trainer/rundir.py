@@ -109,9 +109,13 @@ class RunDirectory:
         checkpoint.restore_best(self.path, saved)
         return saved
 
+    def begun(self) -> bool:
+        """Whether there are checkpoints, so that the run goes on from one or not at all."""
+        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+
     def order(self) -> str | None:
         """The order that a run which can go on has its pictures in, so that "auto" stays what it was; else None."""
-        if not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
+        if not self.begun():
             return None
         try:
             content = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))

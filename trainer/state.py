@@ -191,7 +191,7 @@ class TrainingState:
         """Become what was saved.
 
         Raises:
-            UserError: the tensors do not fit these networks.
+            UserError: the tensors do not fit these networks, or this process cannot read them.
         """
         with checkpoint.explained(saved.path):
             checkpoint.load_module(self.ema.module, saved.tensors("ema"))
@@ -214,10 +214,14 @@ class TrainingState:
 
         Returns:
             Names of tensors that stay fresh.
+
+        Raises:
+            UserError: this process cannot read them.
         """
-        fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
-        checkpoint.transfer(self.ema.module, saved.tensors("ema"))
-        return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
+        with checkpoint.explained(saved.path):
+            fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
+            checkpoint.transfer(self.ema.module, saved.tensors("ema"))
+            return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
 
 
 def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Discriminator]:
