@@ -39,6 +39,7 @@ def test_trap_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Pat
         ("batch: yes", "not a whole number"),
         ("- batch", "expected lines like"),
         ("batch: [", "no readable YAML"),
+        ("wandb_group: 2024-31-12", "no readable YAML: month must be in 1..12"),
         ("!!python/object/apply:os.system ['true']", "no readable YAML"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from launching import CONFIG, environment, free_port
+from launching import CONFIG, MAIN, environment, free_port
 
 from trainer import joining
 from trainer.distributed import Distributed
@@ -141,3 +142,14 @@ def test_cores_are_shared_out_once(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(joining.workers, "count", lambda: seen)
     assert cores_of_a_process(local) == cores
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+        line = [sys.executable, str(MAIN), "--preset", "smoke", "--timeout", "10"]
+        done = subprocess.run(line, env=environment(2, job), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"error: process 0 cannot listen at 127.0.0.1:{port}: something else does" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -61,3 +61,12 @@ def test_trap_a_process_of_a_job_is_not_torn_down(tmp_path: Path) -> None:
     assert "torn down" in ended(tmp_path, 1, "well").stderr
     for words in (("well",), ("UserError", "not so"), ("ZeroDivisionError", "a bug")):
         assert "torn down" not in ended(tmp_path, 2, *words).stderr
+
+
+def test_what_hangs_at_the_end_does_not_keep_it(tmp_path: Path) -> None:
+    hanging = "import time, trainer.ending\ntrainer.ending._LAST_SECONDS = 0.5\natexit.register(time.sleep, 50)\nlate ="
+    (tmp_path / "hanging.py").write_text(PROGRAM.replace("late =", hanging))
+    command = [sys.executable, str(tmp_path / "hanging.py"), "UserError", "not so"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "WORLD_SIZE": "2", "RANK": "0"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: not so\n")

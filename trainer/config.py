@@ -373,7 +373,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # no UTF-8; a date that no calendar has
         raise UserError(f"--config {path} is no readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values or {}, dict):
         raise UserError(f"--config {path}: expected lines like `batch: 64`")

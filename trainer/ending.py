@@ -12,10 +12,13 @@ import atexit
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
 from shards.errors import exit_status
+
+_LAST_SECONDS = 30.0  # for what may wait for a disk or a server that is no more
 
 
 def end(command: Callable[[], object]) -> NoReturn:
@@ -33,7 +36,10 @@ def end(command: Callable[[], object]) -> NoReturn:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process now, after what libraries have left to be done at its end."""
+    """End the process now, after what libraries have left to be done at its end, if it comes to an end."""
+    watchdog = threading.Timer(_LAST_SECONDS, os._exit, (status,))
+    watchdog.daemon = True
+    watchdog.start()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # its reader went away

@@ -21,6 +21,7 @@ from trainer import interfaces
 
 # What a collective says whose other side is gone, or came too late.
 BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
+_TAKEN = "failed to listen|EADDRINUSE"
 _NCCL_WAITS = 15.0  # seconds longer than gloo: what gloo raises is a sentence, NCCL's watchdog kills the process
 _HOW = (
     "on GPUs launch with --multi_gpu --num_processes N, "
@@ -61,9 +62,14 @@ def join(device: torch.device, timeout: float) -> Accelerator:
     except ValueError as error:  # half of a launcher's variables are there
         raise UserError(f"the processes of this job cannot find each other: {error}") from None
     except RuntimeError as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        if re.search(_TAKEN, str(error)):
+            raise Failure(
+                f"process 0 cannot listen at {place}: something else does; "
+                "give another port (--main_process_port, or MASTER_PORT), or end that"
+            ) from None
         if not re.search(BROKEN_CONTACT, str(error)):
             raise
-        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise Failure(
             f"the processes of this job did not find each other at {place} within {timeout:g} s "
             f"({str(error).strip().splitlines()[0]}); are all of them started, and does the network let them through?"
