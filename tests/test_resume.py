@@ -33,6 +33,7 @@ from launching import (
 from shards.stream import Stream
 from trainer import checkpoint, config
 from trainer.distributed import Distributed
+from trainer.ema import decay
 from trainer.state import TrainingState, architecture_of
 
 
@@ -301,6 +302,15 @@ def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: P
     assert f"weights from {unbroken}" in done.stdout
     ours, theirs = tensors(run), tensors(unbroken)
     assert all(np.allclose(ours[k], theirs[k], atol=1e-6) for k in theirs if k.startswith("generator/"))
+    # The average goes on as it would have: it is no fresh start that is to be forgotten at once.
+    train(*run_words(data, run, images=32), "--lr-g", "1e-9", "--lr-d", "1e-9")
+    for step, found in ((0, ours), (1, tensors(run))):
+        survives = decay(512 + 16 * step, 16, config.load(["--preset", "smoke"]).ema_half_life, 0.1)
+        assert 0.5 < survives < 1
+        for key in (key for key in theirs if key.startswith("ema/")):
+            raw = theirs[key.replace("ema/", "generator/")]
+            theirs[key] = raw + survives * (theirs[key] - raw)
+            assert np.allclose(found[key], theirs[key], atol=1e-6), key
 
 
 def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(

@@ -100,13 +100,28 @@ def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise
     for own, defined in zip(ours, gradients(d), strict=True):
         torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
     assert scalars["loss/d"].item() == pytest.approx(total.item(), rel=1e-10)
-    assert scalars["augment/sign"].item() == pytest.approx(real.sign().mean().item())
+    sure = real - fake if loss == "relativistic" else real
+    assert scalars["augment/sign"].item() == pytest.approx(sure.sign().mean().item())
     pictures = (batch.x, g.module(z, y, k))
     for name, seen in zip(("spread/real", "spread/fake"), pictures, strict=True):  # before T
         distances = (seen[::2] - seen[1::2]).square().sum() / BATCH
         assert scalars[name].item() == pytest.approx(distances.item(), rel=1e-10)
     norm = torch.stack([o.square().sum() for o in ours]).sum().sqrt()
     assert scalars["grad/d"].item() == pytest.approx(norm.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("offset", [-50.0, 50.0])
+def test_how_sure_a_relativistic_d_is_does_not_depend_on_what_is_added_to_its_logits(offset: float) -> None:
+    """Nothing in its loss holds their zero in place, and ADA follows the sign."""
+    found = []
+    for shift in (0.0, offset):
+        d, g = make_players()
+        d.module.head.psi.bias.data += shift  # type: ignore[union-attr]
+        scalars = discriminator_step(
+            d, g, [make_batch()], COUNTS, make_method("relativistic"), make_env(), penalise=False
+        )
+        found.append(scalars["augment/sign"].item())
+    assert found[0] == found[1] and abs(found[0]) < 1
 
 
 @AUGMENT

@@ -42,6 +42,7 @@ class TrainingState:
         self.config, self.architecture, self.env = config, architecture, env
         self.dtype = getattr(torch, config.dtype)
         self.images_seen = 0
+        self.head_start = 0  # images seen by the run that the weights are from, if they are another's
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
         self.guard = Guard()
         self.schedules = schedules_of(config)
@@ -73,7 +74,9 @@ class TrainingState:
             env.say("compiling the networks, which takes a minute or more")
             share = config.batch // env.world // config.accumulate  # of one micro-batch
             drawn = 2 * share if config.interpolate else share
-            seen = 3 * share if self.method.mismatch == "generated" else 2 * share
+            # A plane makes of each label a picture of its own; elsewhere features of one picture serve two labels.
+            thrice = self.method.mismatch == "generated" or (self.method.mismatch == "real" and d.plane is not None)
+            seen = 3 * share if thrice else 2 * share
             compile_networks(g, d, architecture, drawn=drawn, seen=seen, autocast=env.autocast)
 
     def _augmentation(self) -> Augment:
@@ -122,7 +125,7 @@ class TrainingState:
             self.adaptive.count(scalars[logged.AUGMENT_SIGN])
             self.adaptive.update(step, self.env.add)
             scalars[logged.AUGMENT_P] = self.adaptive.p / self.env.world  # a share of it
-        self.ema.update(self.g.module, self.images_seen, self.config.batch)
+        self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
         return scalars
 
@@ -179,6 +182,7 @@ class TrainingState:
             "images_seen": self.images_seen,
             "damaged": self.damaged,
             "skipped": self.guard.skipped,
+            "head_start": self.head_start,
             "architecture": dataclasses.asdict(self.architecture),
             "config": self.config.to_dict(),
             "precision": self.env.precision,
@@ -208,9 +212,10 @@ class TrainingState:
         self.images_seen = saved.images_seen
         self.damaged = saved.state.get("damaged", 0)  # runs that are older than these counts
         self.guard.skipped = saved.state.get("skipped", 0)
+        self.head_start = saved.state.get("head_start", 0)
 
     def start_from(self, saved: checkpoint.Saved) -> list[str]:
-        """Take over the weights of another run, where they fit.
+        """Take over the weights of another run, where they fit; its average is not forgotten like a fresh start's.
 
         Returns:
             Names of tensors that stay fresh.
@@ -218,6 +223,7 @@ class TrainingState:
         Raises:
             UserError: this process cannot read them.
         """
+        self.head_start = saved.state.get("head_start", 0) + saved.images_seen
         with checkpoint.explained(saved.path):
             fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
             checkpoint.transfer(self.ema.module, saved.tensors("ema"))

@@ -143,7 +143,9 @@ def discriminator_step(
         _add(scalars, logged.LOSS_D, loss)
         _add(scalars, logged.LOGIT_REAL, real.sum() / counts.batch)
         _add(scalars, logged.LOGIT_FAKE, fake.sum() / counts.batch)
-        _add(scalars, logged.AUGMENT_SIGN, real.sign().sum() / counts.batch)
+        # A relativistic D is sure of differences only: any number may be added to its logits.
+        sure = real - fake if method.loss.needs_real else real
+        _add(scalars, logged.AUGMENT_SIGN, sure.sign().sum() / counts.batch)
         _add(scalars, REAL, pair_distances(x) / counts.batch)
         _add(scalars, FAKE, pair_distances(x_hat) / counts.batch)
     scalars[logged.GRAD_D] = env.step(d.module, d.optimizer) / env.world  # a share of it

@@ -13,6 +13,8 @@ _EVERY = 4  # steps between two updates
 class AdaptiveProbability:
     """p follows r = E[sign D(real)], which nears 1 as D learns the real pictures by heart (equation 1, r_t).
 
+    Of a relativistic D it is the sign of D(real) - D(fake), as its logits have no zero of their own.
+
     p and the sums are tensors on the device: no step waits for them. Sums of signs are whole numbers, exact in any
     order: neither processes nor a resume in the middle of an interval change what p becomes.
 
@@ -33,7 +35,7 @@ class AdaptiveProbability:
         """Take in a step's signs.
 
         Args:
-            mean: scalar, this process's sum of sign D(real) over the *global* batch's size.
+            mean: scalar, this process's sum of those signs over the *global* batch's size.
         """
         self.signs = self.signs + (mean * self.batch).round()  # the whole number that it was
 
