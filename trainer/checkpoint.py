@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from shards import files
 from shards.errors import Failure, UserError
 from shards.files import move_directory, sha256, write_json
+from trainer.networks.conditioning import LabelMask
 
 FORMAT_VERSION = 1
 
@@ -249,7 +250,14 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module; names and shapes must be the same."""
-    module.load_state_dict(dict(tensors), strict=True)
+    module.load_state_dict(_usual_loudness(module) | dict(tensors), strict=True)
+
+
+def _usual_loudness(module: nn.Module) -> dict[str, Tensor]:
+    """What checkpoints lack that are older than `trainer.loudness`: labels entered their networks as they are."""
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
+    centres = {f"{name}.centre": torch.zeros_like(layer.centre) for name, layer in layers}
+    return centres | {f"{name}.scale": torch.ones_like(layer.scale) for name, layer in layers}
 
 
 def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -284,6 +292,7 @@ def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
         Names of the module's own tensors that stay fresh (another vocabulary, another size).
     """
     own = module.state_dict()
+    tensors = _usual_loudness(module) | dict(tensors)
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     module.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]

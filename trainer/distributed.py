@@ -224,11 +224,12 @@ class Distributed:
         return values
 
     def average_buffers(self, module: nn.Module) -> None:
-        """Make every process's floating-point buffers (BatchNorm's statistics) the mean over the processes."""
-        if self.world > 1:
-            for buffer in module.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self.add(buffer) / self.world)
+        """Make every process's statistics in BatchNorm the mean over the processes; other buffers are alike."""
+        for layer in module.modules() if self.world > 1 else ():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                for buffer in layer.buffers():
+                    if buffer.is_floating_point():
+                        buffer.copy_(self.add(buffer) / self.world)
 
     # -------------------------------------------------------- leaving
 

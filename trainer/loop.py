@@ -26,6 +26,7 @@ from trainer.checkpoint import Best, Saved, find
 from trainer.checkup import Checkup
 from trainer.config import Config
 from trainer.distributed import Distributed
+from trainer.loudness import loudness
 from trainer.rundir import RunDirectory
 from trainer.saving import Saver
 from trainer.seen import Seen
@@ -292,7 +293,8 @@ def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
 
 def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    return TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env, kinds)
+    architecture = architecture_of(config, dataset.size, dataset.schema.widths)
+    return TrainingState(config, architecture, env, kinds, loudness(dataset))
 
 
 def _workers(config: Config, env: Distributed) -> int:

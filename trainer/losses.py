@@ -122,7 +122,7 @@ def gradient_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
 _SURPRISE: dict[str, PairLoss] = {
     "exclusive": lambda s, y: -(y * s.log_softmax(1)).sum(1, keepdim=True),
     "tag": lambda s, y: F.binary_cross_entropy_with_logits(s, y, reduction="none"),
-    "vector": lambda s, y: (s - y).square().mean(1, keepdim=True) / 2,
+    "vector": lambda s, y: (s - y).square().sum(1, keepdim=True) / 2,
     "text": lambda s, y: (s - y).square().sum(1, keepdim=True) / 2,
 }
 
@@ -131,8 +131,8 @@ def class_loss(scores: Tensor, label: Tensor, known: Tensor, kinds: Sequence[str
     """-log P(y | x) a sample, by the scores of an auxiliary classifier (AC-GAN: Odena et al. 2017, section 3, L_C).
 
     Attributes are taken as independent given the picture: an exclusive one has the cross-entropy over its entries, a
-    tag the binary one; numbers are a regression, half the mean squared error of a vector (so that a long one weighs no
-    more), half the sum of a text (which is of unit length). Unknown ones count nothing.
+    tag the binary one; numbers are a regression, half the squared error (in the loudness of a word, so that none
+    weighs more than another: see `trainer.loudness`). Unknown ones count nothing.
     Labels half way between two are taken as probabilities.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +21,21 @@ from trainer.distributed import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.guard import Guard
 from trainer.losses import LOSSES, class_loss
+from trainer.loudness import Loudness
 from trainer.networks import Architecture, build
+from trainer.networks.conditioning import LabelMask, set_loudness
 from trainer.networks.discriminator import Discriminator
 from trainer.schedules import Schedule
-from trainer.step import GlobalCounts, Method, MicroBatch, Player, Scalars, discriminator_step, generator_step
+from trainer.step import (
+    ClassLoss,
+    GlobalCounts,
+    Method,
+    MicroBatch,
+    Player,
+    Scalars,
+    discriminator_step,
+    generator_step,
+)
 
 
 class TrainingState:
@@ -36,9 +46,17 @@ class TrainingState:
         architecture: the networks' shapes.
         env: device, world and precision.
         kinds: of the label's attributes (see `shards.schema`), which the loss of a classifier must know.
+        loud: how measured numbers of a label enter the networks; None: as they are.
     """
 
-    def __init__(self, config: Config, architecture: Architecture, env: Distributed, kinds: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        architecture: Architecture,
+        env: Distributed,
+        kinds: Sequence[str] = (),
+        loud: Loudness | None = None,
+    ) -> None:
         self.config, self.architecture, self.env = config, architecture, env
         self.dtype = getattr(torch, config.dtype)
         self.images_seen = 0
@@ -52,7 +70,6 @@ class TrainingState:
         if config.augment == "ada":
             ada = (config.ada_target, config.ada_speed, config.batch)
             self.adaptive = AdaptiveProbability(*ada, env.device, self.dtype)
-        classes = functools.partial(class_loss, kinds=kinds, widths=architecture.widths)
         self.method = Method(
             loss=LOSSES[config.loss],
             mismatch=config.mismatch if config.mismatch_weight else "none",
@@ -63,10 +80,12 @@ class TrainingState:
             noise=config.noise_size,
             seed=config.seed,
             augment=self._augmentation(),
-            classes=classes if config.conditioning == "classifier" else None,
+            classes=self._class_loss(kinds, loud) if config.conditioning == "classifier" else None,
             classifier_weight=config.classifier_weight,
         )
         g, d = fresh_networks(architecture, config.seed)
+        for network in (g, d):
+            _set_loudness(network, loud)
         self.ema = ExponentialMovingAverage(self._place(g), config.ema_half_life, config.ema_ramp)
         self.g = self._player(g, config.lr_g)
         self.d = self._player(d, config.lr_d)
@@ -90,6 +109,14 @@ class TrainingState:
             return augment(pictures, config.seed, purpose, positions, policy=policy, p=p, flip=config.flip)
 
         return transform
+
+    def _class_loss(self, kinds: Sequence[str], loud: Loudness | None) -> ClassLoss:
+        """That of a classifier, which sees labels as the networks do."""
+        widths = self.architecture.widths
+        mask = LabelMask(widths)
+        _set_loudness(mask, loud)
+        mask = mask.to(self.env.device, self.dtype)
+        return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, widths)
 
     def _place(self, module: nn.Module) -> nn.Module:
         return module.to(self.env.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -228,6 +255,11 @@ class TrainingState:
             fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
             checkpoint.transfer(self.ema.module, saved.tensors("ema"))
             return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
+
+
+def _set_loudness(network: nn.Module, loud: Loudness | None) -> None:
+    if loud is not None:
+        set_loudness(network, torch.from_numpy(loud.centre), torch.from_numpy(loud.scale))
 
 
 def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Discriminator]:

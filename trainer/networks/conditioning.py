@@ -18,22 +18,37 @@ from torch import Tensor, nn
 
 
 class LabelMask(nn.Module):
-    """Zeroes the entries of a label vector that belong to unknown attributes.
+    """Zeroes the entries of a label vector that belong to unknown attributes, and brings the others to one loudness.
 
     Args:
         widths: entries of each attribute, in vector order; L = sum(widths), A = len(widths).
+
+    Attributes:
+        centre, scale: (L,), 0 and 1 but for numbers that are measured (`trainer.loudness`); saved with the weights.
     """
 
     attribute_of: Tensor
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         attribute_of = torch.tensor([attribute for attribute, width in enumerate(widths) for _ in range(width)])
         self.register_buffer("attribute_of", attribute_of, persistent=False)
+        self.register_buffer("centre", torch.zeros(len(attribute_of)))
+        self.register_buffer("scale", torch.ones(len(attribute_of)))
 
     def forward(self, label: Tensor, known: Tensor) -> Tensor:
         """label (B, L) float, known (B, A) float of 0 and 1 -> (B, L)."""
-        return label * known[:, self.attribute_of]
+        return (label - self.centre) * self.scale * known[:, self.attribute_of]
+
+
+def set_loudness(network: nn.Module, centre: Tensor, scale: Tensor) -> None:
+    """Let every label that enters a network enter as (y - centre) · scale; both (L,)."""
+    for layer in network.modules():
+        if isinstance(layer, LabelMask):
+            layer.centre.copy_(centre)
+            layer.scale.copy_(scale)
 
 
 class LabelEmbedding(nn.Module):
