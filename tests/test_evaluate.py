@@ -8,6 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from launching import CONFIG, TINY, environment, free_port, make_dataset, train
 from torch import nn
 
 from shards.errors import UserError
+from shards.files import locked
 from shards.index import Dataset
 from shards.pack import Pack, pack
 from shards.schema import Attribute, Schema
@@ -25,7 +28,7 @@ from shards.shapes import write_folder
 from trainer import evaluate, evaluation_table, evaluations, examine, eyes
 from trainer.distributed import Distributed
 from trainer.draw import Labels
-from trainer.figures import Findings, Seen, combined, distances, newness, variety
+from trainer.figures import Findings, Seen, combined, distances, newness, obedience, variety
 from trainer.metrics.fidelity import AttributeFidelity, Fidelity, Tally
 from trainer.report import write_report
 
@@ -142,6 +145,7 @@ def test_combinations_that_never_met_are_asked_for_apart(tmp_path: Path) -> None
     assert new is not None and 20 < len(new.label) <= 50
     words = {tuple(dataset.schema.words(*row)) for row in zip(*new, strict=True)}
     assert words == {("red ink", "round shape")}
+    assert evaluate.new_combinations(dataset, 50, 0, {"ink"}) is None, "no judge could tell whether it is shown"
     whole = make_dataset(tmp_path / "whole", 160)
     assert evaluate.new_combinations(whole, 50, 0) is None
 
@@ -331,3 +335,38 @@ def test_combinations_take_two_attributes_that_the_judge_sees() -> None:
         attributes = (both[0], dataclasses.replace(both[1], doubt=doubt))
         combined(Fidelity(attributes, (), whole), findings)
         assert findings.figures == figures and bool(findings.notes) == bool(doubt)
+
+
+def test_who_never_draws_a_rare_tag_does_not_look_obedient() -> None:
+    """It is asked for in 2 of 100 pictures, and the others are right."""
+    hat = AttributeFidelity("hat", "tag", ("no hat", "hat"), ((0, 0, 98), (1, 0, 2)))
+    ink = AttributeFidelity("ink", "exclusive", ("a", "b"), ((0, 0, 98), (1, 0, 2)))
+    findings = Findings()
+    found = Fidelity((hat, ink), (), Tally(100, 98))
+    obedience(found, found, findings)
+    assert findings.figures == {"fidelity/hat": 0.5, "fidelity/ink": 0.98, "fidelity": 0.98}
+
+
+def test_thousands_of_doubts_are_a_few_notes() -> None:
+    doubted = tuple(AttributeFidelity(f"tag {i}", "tag", ("no", "yes"), (), "rare") for i in range(5000))
+    findings = Findings()
+    found = Fidelity(doubted, (), Tally(0, 0))
+    obedience(found, found, findings)
+    assert len(findings.notes) < 10 and "4,992 more attributes" in findings.notes[-1]
+
+
+def test_an_evaluation_waits_for_another_that_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"figures": {"fid": 1.0}, "real": {}, "notes": []}
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / ".evaluation.lock", "busy"):
+            waiting = pool.submit(evaluations.add, tmp_path, 640, entry)
+            time.sleep(0.3)
+            assert not waiting.done()
+        waiting.result(10)
+    assert evaluations.newest(tmp_path) == (640, entry)
+    monkeypatch.setattr(evaluations, "_PATIENCE", 0.1)
+    with (
+        locked(tmp_path / ".evaluation.lock", "busy"),
+        pytest.raises(UserError, match="being written by another evaluation"),
+    ):
+        evaluations.add(tmp_path, 64, entry)

@@ -141,7 +141,9 @@ def test_slerp_goes_from_one_end_to_the_other_on_a_sphere(seed: int, size: int, 
 def test_a_run_is_exhibited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     train(*TINY, "--run", run, "--total-images", 32)
+    (run / "report.html").unlink()
     exhibits.main([str(run)])
+    assert "attributes-" in (run / "report.html").read_text()
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert paths[0].name == "attributes-ink-by-shape.png" and {p.parent for p in paths} == {run / "exhibits"}
     first = [path.read_bytes() for path in paths]

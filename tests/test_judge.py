@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from shards import shapes
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.pack import Pack, pack
+from shards.schema import Attribute, Schema
 from trainer import classifier, judge_table, judged_pictures
+from trainer.classifier import Loss
 from trainer.judge import Judge, judge_of
 from trainer.judged_pictures import choose, factor, gather, shrink
 from trainer.metrics.combinations import Combinations
@@ -263,6 +267,43 @@ def test_labels_that_nobody_can_see_get_a_sentence(tmp_path: Path) -> None:
     pack(Pack(src=tmp_path / "source", out=tmp_path / "data", size=8, workers=1))
     with pytest.raises(UserError, match="of kind vector, of which nobody can see"):
         judge_of(Dataset.open(tmp_path / "data"), cache=tmp_path / "judges")
+
+
+def test_an_attribute_of_one_value_is_not_judged(tmp_path: Path) -> None:
+    """There is nothing to learn, and a judge of nothing else would stay as it was made."""
+    (tmp_path / "source" / "cats").mkdir(parents=True)
+    for number in range(60):
+        shapes.draw(number, 8)[0].save(tmp_path / "source" / "cats" / f"{number}.png")
+    pack(Pack(src=tmp_path / "source", out=tmp_path / "data", size=8, workers=1, source="classes"))
+    with pytest.raises(UserError, match="a judge needs tags or exclusive attributes of two values or more"):
+        judge_of(Dataset.open(tmp_path / "data"), cache=tmp_path / "judges")
+
+
+def test_the_loss_of_many_tags_is_the_mean_of_each() -> None:
+    tags = [Attribute(f"t{i}", "tag", (f"t{i}",)) for i in range(3)]
+    schema = Schema((*tags, Attribute("c", "exclusive", ("a", "b"))))
+    chance = np.random.default_rng(0)
+    label = np.zeros((40, 5), np.float32)
+    label[:, :3] = chance.random((40, 3)) < (0.1, 0.5, 0.9)
+    label[np.arange(40), 3 + chance.integers(2, size=40)] = 1
+    known = chance.random((40, 4)) < 0.7
+    logits = chance.normal(size=(40, 5)).astype(np.float32)
+    labelled: Any = SimpleNamespace(label=label, known=known)
+    found = Loss(schema, labelled, torch.device("cpu"))(torch.from_numpy(logits), label, known)
+    parts = []
+    for a in range(3):
+        rows = known[:, a]
+        y, s = label[rows, a], logits[rows, a]
+        counts = np.array([len(y) - y.sum(), y.sum()])
+        weight = np.sqrt(counts.max() / counts)[y.astype(int)]
+        parts.append((np.log1p(np.exp(-np.where(y > 0, s, -s))) * weight).sum() / weight.sum())
+    rows = known[:, 3]
+    y, s = label[rows, 3:].argmax(1), logits[rows, 3:]
+    counts = np.bincount(y, minlength=2)
+    weight = np.sqrt(counts.max() / counts)[y]
+    surprise = np.log(np.exp(s).sum(1)) - s[np.arange(len(y)), y]
+    parts.append((surprise * weight).sum() / weight.sum())
+    assert found.item() == pytest.approx(np.mean(parts), rel=1e-5)
 
 
 def test_features_are_known_by_the_weights_that_make_them(judge: Judge, tmp_path: Path) -> None:

@@ -462,6 +462,13 @@ class Sound(Broken):
         self.closed = exit_code
 
 
+def test_mlflow_gets_names_that_it_takes() -> None:
+    other = tracking._Other.__new__(tracking._Other)
+    other.name = "mlflow"
+    assert other._key("evaluate/fidelity/hair (long…/short): 1") == "evaluate/fidelity/hair _long_/short__ 1"
+    assert other._key("loss/d") == "loss/d" and len(other._key("x" * 999)) == 250
+
+
 def test_a_sink_that_breaks_is_left_out_with_one_sentence_and_the_others_go_on() -> None:
     broken, sound, said = Broken(), Sound(), []
     trackers = Trackers([broken, sound], [], said.append)

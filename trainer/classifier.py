@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from shards import keyed
 from shards.order import permute
-from shards.schema import WORDLESS, Schema
+from shards.schema import Schema
 from trainer.judged_pictures import Pictures
+from trainer.metrics.fidelity import judgeable
 
 FEATURES = 128
 _BATCH = 64
@@ -138,13 +139,16 @@ class Loss:
     """Cross-entropy of what is known: the mean over attributes of the weighted mean over pictures."""
 
     def __init__(self, schema: Schema, pictures: Pictures, device: torch.device) -> None:
-        self.parts = [
-            (a, slice(start, start + attribute.width), attribute.kind == "tag")
-            for a, (attribute, start) in enumerate(zip(schema.attributes, schema.starts.tolist(), strict=True))
-            if attribute.kind not in WORDLESS
-        ]
-        self.device = device
-        self.weights = [self._weights(pictures, *part) for part in self.parts]
+        starts = schema.starts.tolist()
+        parts = [(a, slice(starts[a], starts[a] + schema.attributes[a].width)) for a in judgeable(schema)]
+        tags = [part for part in parts if schema.attributes[part[0]].kind == "tag"]
+        self.device, self.count = device, len(parts)
+        self.exclusive = [(*part, self._weights(pictures, *part, False)) for part in parts if part not in tags]
+        # There may be thousands of tags: they are taken together.
+        self.tags = torch.tensor([a for a, _ in tags], dtype=torch.int64, device=device)
+        self.entries = torch.tensor([entries.start for _, entries in tags], dtype=torch.int64, device=device)
+        weights = [self._weights(pictures, *part, True) for part in tags]
+        self.absent, self.present = torch.stack(weights).T if weights else torch.zeros(2, 0, device=device)
 
     def _weights(self, pictures: Pictures, attribute: int, entries: slice, tag: bool) -> Tensor:
         """One weight a value (for a tag: absent, present)."""
@@ -162,17 +166,17 @@ class Loss:
         """
         target, told = (torch.from_numpy(np.asarray(part, np.float32)).to(self.device) for part in (label, known))
         total = logits.sum() * 0
-        for (attribute, entries, tag), weights in zip(self.parts, self.weights, strict=True):
-            scores, wanted = logits[:, entries], target[:, entries]
-            if tag:
-                each = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")[:, 0]
-                weight = torch.lerp(weights[0], weights[1], wanted[:, 0])
-            else:
-                each = -(F.log_softmax(scores, 1) * wanted).sum(1)
-                weight = wanted @ weights
-            weight = weight * told[:, attribute]
+        for attribute, entries, weights in self.exclusive:
+            wanted = target[:, entries]
+            each = -(F.log_softmax(logits[:, entries], 1) * wanted).sum(1)
+            weight = wanted @ weights * told[:, attribute]
             total = total + (each * weight).sum() / weight.sum().clamp(min=1e-6)
-        return total / len(self.parts)
+        if len(self.tags):
+            wanted = target[:, self.entries]
+            each = F.binary_cross_entropy_with_logits(logits[:, self.entries], wanted, reduction="none")
+            weight = torch.lerp(self.absent, self.present, wanted) * told[:, self.tags]
+            total = total + ((each * weight).sum(0) / weight.sum(0).clamp(min=1e-6)).sum()
+        return total / self.count
 
     def of(self, logits: np.ndarray, pictures: Pictures) -> float:
         """The loss of logits (N, L) that are there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from trainer.figures import METRICS, Findings, Seen, combined, distances, newnes
 from trainer.judge import Judge
 from trainer.metrics.combinations import Combinations
 from trainer.metrics.extractors import Extractor
-from trainer.metrics.fidelity import fidelity
+from trainer.metrics.fidelity import fidelity, weakness
 from trainer.metrics.realstats import RealFeatures, real_features
 from trainer.report import write_report
 from trainer.sample import Sampler
@@ -108,8 +108,10 @@ def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, A
     eyes = open_eyes(env, dataset, asked.metrics, asked.extractor, asked.inception, findings)
     labels = sample_labels(dataset.labels, dataset.known, asked.count, asked.seed, "labels to evaluate")
     found = _examined(env, sampler, labels, asked.seed, _NOISE, eyes.look, "drawing")
-    new = new_combinations(dataset, min(_NEW, asked.count), asked.seed) if eyes.judge is not None else None
-    judged_new = None
+    new = judged_new = None
+    if eyes.judge is not None:
+        doubted = {attribute.name for attribute in eyes.judge.real.attributes if weakness(attribute)}
+        new = new_combinations(dataset, min(_NEW, asked.count), asked.seed, doubted)
     if new is not None and eyes.judge is not None:
         look = Eyes(eyes.judge, None, ("fidelity",)).look
         (judged_new,) = _examined(env, sampler, new, asked.seed, _NOISE_NEW, look, "drawing new combinations")
@@ -173,17 +175,24 @@ def _names(schema: Schema) -> str:
     return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
-def new_combinations(dataset: Dataset, count: int, seed: int) -> Labels | None:
+def new_combinations(dataset: Dataset, count: int, seed: int, doubted: Collection[str] = ()) -> Labels | None:
     """Labels that combine values which never met in the data, made by recombining its labels; None: there are none.
 
     Every exclusive attribute is taken from another picture of the data, so each value is as frequent as it is there.
+
+    Args:
+        doubted: attributes that stay as they are: no judge could tell whether a picture shows a new one of theirs.
     """
     schema = dataset.schema
-    exclusive = [a for a, attribute in enumerate(schema.attributes) if attribute.kind == "exclusive"]
+    exclusive = [
+        number
+        for number, attribute in enumerate(schema.attributes)
+        if attribute.kind == "exclusive" and attribute.name not in doubted
+    ]
     if len(exclusive) < 2 or any(attribute.kind in WORDLESS for attribute in schema.attributes):
         return None
     labels, known = np.asarray(dataset.labels), np.asarray(dataset.known)
-    seen = Combinations.of(schema, labels, known)
+    seen = Combinations.of(schema, labels, known, exclusive)
     tried = sample_labels(labels, known, 20 * count, seed, "labels to recombine")
     for a in exclusive:
         other = sample_labels(labels, known, 20 * count, seed, f"labels to recombine, attribute {a}")

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UserError
+from shards.errors import Failure, UserError
 from shards.files import locked, write_json
 
 FORMAT_VERSION = 1
+_PATIENCE = 30.0  # seconds
 _SAME = ("metrics", "extractor", "count", "seed", "data")  # what makes two evaluations of a checkpoint the same
 
 
@@ -93,9 +95,21 @@ def add(run: Path, images_seen: int, entry: Mapping[str, Any]) -> None:
         write_json(path_of(run), {"format_version": FORMAT_VERSION, "evaluations": entries})
 
 
-def _alone(run: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """No other evaluation writes meanwhile; one that does is soon done, and what took an hour is not thrown away."""
     busy = f"{path_of(run)} is being written by another evaluation; run this one again"
-    return locked(run / ".evaluation.lock", busy)
+    end = time.monotonic() + _PATIENCE
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(run / ".evaluation.lock", busy))
+                break
+            except UserError as error:
+                if isinstance(error, Failure) or time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+        yield
 
 
 def newest(run: Path) -> tuple[int, dict[str, Any]] | None:

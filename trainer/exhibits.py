@@ -26,6 +26,7 @@ from shards.schema import WORDLESS, Schema
 from trainer import draw, grids, sample
 from trainer.draw import Labels, sample_labels
 from trainer.randomness import normal
+from trainer.report import write_report
 from trainer.vocabulary import Vocabulary
 
 _MOST_VALUES = 12  # of an attribute that a grid shows, the most frequent ones
@@ -81,6 +82,8 @@ def main(argv: Sequence[str]) -> None:
         image = grids.grid(pictures, exhibit.columns, exhibit.row_titles, exhibit.column_titles)
         grids.save(image, folder / f"{exhibit.name}.png")
         print(folder / f"{exhibit.name}.png", flush=True)
+    if asked.out is None:
+        write_report(asked.run)
 
 
 def exhibits(

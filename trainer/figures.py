@@ -17,12 +17,13 @@ from shards.errors import UserError
 from shards.schema import WORDLESS, Schema
 from trainer.draw import Labels
 from trainer.metrics.distances import NEIGHBOURS, Moments, frechet, kernel, kernel_by_value, mean_of, support
-from trainer.metrics.fidelity import Fidelity
+from trainer.metrics.fidelity import AttributeFidelity, Fidelity
 from trainer.metrics.neighbours import checked, nearest
 from trainer.metrics.novelty import QUANTILE, Novelty, copying, diversity
 
 METRICS = ("fidelity", "fid", "kid", "prdc", "novelty", "diversity")
 _SUPPORT = ("precision", "recall", "density", "coverage")
+_DOUBTS_NAMED = 8
 _NEAR = 3  # training pictures named for each generated one
 _TRIED = 2000  # training pictures whose own distances say what is usual
 
@@ -72,15 +73,23 @@ def obedience(found: Fidelity, judged: Fidelity, into: Findings) -> None:
         found: of generated pictures.
         judged: the judge's own, on real pictures that it did not learn from.
     """
-    doubted = {attribute.name for attribute in found.attributes if attribute.doubt}
+    doubted = [attribute for attribute in found.attributes if attribute.doubt]
+    for attribute in doubted[:_DOUBTS_NAMED]:
+        into.notes.append(f"fidelity of {attribute.name} is left out: {attribute.doubt}")
+    if (more := len(doubted) - _DOUBTS_NAMED) > 0:
+        into.notes.append(f"fidelity of {more:,} more attributes is left out, for reasons of that kind")
     for attribute in found.attributes:
-        if attribute.doubt:
-            into.notes.append(f"fidelity of {attribute.name} is left out: {attribute.doubt}")
-        elif attribute.tally.count:
-            into.add(f"fidelity/{attribute.name}", attribute.tally.share, judged[attribute.name].tally.share)
+        if not attribute.doubt and attribute.tally.count:
+            into.add(f"fidelity/{attribute.name}", _share(attribute), _share(judged[attribute.name]))
     if found.whole.count and len(doubted) < len(found.attributes):
         into.add("fidelity", found.whole.share, judged.whole.share if not doubted else None)
     into.details |= {"fidelity": found.to_json(), "judge": judged.to_json()}
+
+
+def _share(attribute: AttributeFidelity) -> float:
+    """Of pictures that are right in it. Of a tag, present and absent weigh the same: who never draws one that is rare
+    would be right in almost all of them."""
+    return attribute.balanced if attribute.kind == "tag" else attribute.tally.share
 
 
 def combined(found: Fidelity, into: Findings) -> None:

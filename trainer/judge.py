@@ -179,7 +179,7 @@ def judge_of(
         kinds = " and ".join(sorted({a.kind for a in dataset.schema.attributes}))
         raise UserError(
             f"{dataset.where}: its labels are of kind {kinds}, of which nobody can see whether a picture has them; "
-            "a judge needs tags or exclusive attributes"
+            "a judge needs tags or exclusive attributes of two values or more"
         )
     where = choose(device)
     aside = validation_part(dataset)

@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import shlex
 import sys
 import threading
@@ -258,8 +259,12 @@ class _Other:
         self.where = f"{name}: as its own settings say"
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
-        finite = {key: value for key, value in values.items() if math.isfinite(value)}
+        finite = {self._key(key): value for key, value in values.items() if math.isfinite(value)}
         self._tracker.log(finite, step=images_seen)
+
+    def _key(self, key: str) -> str:
+        """MLflow refuses a whole row for a letter of one name, and an attribute may be called "hair (long/short)"."""
+        return re.sub(r"[^\w./ -]", "_", key)[:250] if self.name == "mlflow" else key
 
     def log_grid(self, images_seen: int, png: Path, caption: str) -> None:
         pass

@@ -8,7 +8,7 @@ one is one that no picture has; where they are many, almost every one is new, an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,8 @@ class Combinations:
     """Combinations of values of exclusive attributes that a data set has.
 
     Attributes:
-        groups: which attributes are looked at together: all exclusive ones, or each pair of them; none where a schema
-            has fewer than two.
+        groups: which attributes are looked at together: all exclusive ones, or each pair of them; none where there are
+            fewer than two.
         seen: for each group the codes of what was seen, int64, sorted.
     """
 
@@ -34,14 +34,19 @@ class Combinations:
     seen: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, schema: Schema, label: np.ndarray, known: np.ndarray) -> Combinations:
+    def of(
+        cls, schema: Schema, label: np.ndarray, known: np.ndarray, among: Sequence[int] | None = None
+    ) -> Combinations:
         """Those of a data set's labels.
 
         Args:
             label: float32 (N, L) label vectors.
             known: bool (N, A) which attributes are known.
+            among: exclusive attributes to look at; left out: all.
         """
-        groups = tuple(_groups(schema, len(label)))
+        if among is None:
+            among = [a for a, attribute in enumerate(schema.attributes) if attribute.kind == "exclusive"]
+        groups = tuple(_groups(schema, among, len(label)))
         values = {a: said(schema, a, label, known) for group in groups for a in group}
         return cls(schema, groups, tuple(np.unique(_codes(schema, group, values)) for group in groups))
 
@@ -78,8 +83,7 @@ def said(schema: Schema, attribute: int, label: np.ndarray, known: np.ndarray) -
     return np.where(told & there, entries.argmax(1), -1)
 
 
-def _groups(schema: Schema, pictures: int) -> Iterator[tuple[int, ...]]:
-    exclusive = [a for a, attribute in enumerate(schema.attributes) if attribute.kind == "exclusive"]
+def _groups(schema: Schema, exclusive: Sequence[int], pictures: int) -> Iterator[tuple[int, ...]]:
     if len(exclusive) < 2:
         return
     possible = 1

@@ -205,8 +205,12 @@ def weakness(real: AttributeFidelity) -> str:
 
 
 def judgeable(schema: Schema) -> list[int]:
-    """The attributes of which one can see whether a picture has them: those with words."""
-    return [a for a, attribute in enumerate(schema.attributes) if attribute.kind not in WORDLESS]
+    """The attributes of which one can see whether a picture has them: those with words, and a choice between two."""
+    return [
+        a
+        for a, attribute in enumerate(schema.attributes)
+        if attribute.kind == "tag" or (attribute.kind == "exclusive" and attribute.width > 1)
+    ]
 
 
 def fidelity(
