@@ -79,6 +79,9 @@ def open_eyes(
                 "(--extractor efficientnet says why)"
             )
         network = judge.extractor()
+        findings.notes.append(
+            "the judge learned from most of the real pictures: their own figures are better than those of new ones can be"
+        )
     return Eyes(judge if "fidelity" in metrics else None, network, metrics)
 
 

@@ -35,7 +35,10 @@ class AdversarialLoss:
 
 
 def matching_aware_d(real: Tensor, fake: Tensor) -> Tensor:
-    """-Σ log σ(real) - Σ log(1 - σ(fake)): parts one and two of GAN-CLS (Reed et al. 2016, algorithm 1)."""
+    """-Σ log σ(real) - Σ log(1 - σ(fake)): parts one and two of GAN-CLS (Reed et al. 2016, algorithm 1).
+
+    Published, parts two and three weigh one half; here one each, and part three has an option of its own.
+    """
     return F.softplus(-real).sum() + F.softplus(fake).sum()
 
 
