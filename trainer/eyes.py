@@ -80,7 +80,7 @@ def open_eyes(
             )
         network = judge.extractor()
         findings.notes.append(
-            "the judge learned from most of the real pictures: their own figures are better than those of new ones can be"
+            "the judge learned from most real pictures: their own figures are better than those of new ones can be"
         )
     return Eyes(judge if "fidelity" in metrics else None, network, metrics)
 
