@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +63,7 @@ class Training:
     ) -> None:
         self.network, self.run = network, run
         start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+        extra = {"PYTHONFAULTHANDLER": "1", **extra}
         self.launchers = {node: network.start(node, [*start, *own, MAIN, *line], **extra) for node, own in launches}
 
     def after(self, saved: int) -> Training:
@@ -83,8 +86,14 @@ class Training:
         return psutil.Process(self.launchers[node].pid).children()
 
     def ends(self, seconds: float = 120) -> tuple[list[int], str]:
-        """Each launcher's exit status, and what all processes printed."""
-        ended = [launcher.communicate(timeout=seconds) for launcher in self.launchers.values()]
+        """Each launcher's exit status, and what all processes printed: their stacks too, where one does not end."""
+        try:
+            ended = [launcher.communicate(timeout=seconds) for launcher in self.launchers.values()]
+        except subprocess.TimeoutExpired:
+            for process in [left for node in self.network.nodes for left in self._left(node)]:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGABRT)  # which Python's fault handler answers by its stacks
+            ended = [launcher.communicate(timeout=30) for launcher in self.launchers.values()]
         statuses = [launcher.returncode for launcher in self.launchers.values()]
         return statuses, "".join(part for pair in ended for part in pair)
 
