@@ -318,7 +318,9 @@ def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(
 ) -> None:
     old, run = tmp_path / "old", tmp_path / "run"
     shutil.copytree(unbroken, old)
-    train(*run_words(data, run, images=16), "--init-from", old)
+    (run / "checkpoints" / ".000000000016.partial").mkdir(parents=True)  # killed while it wrote its first one
+    done = train(*run_words(data, run, images=16), "--init-from", old)
+    assert "weights from" in done.stdout
     shutil.rmtree(old)
     train(*run_words(data, run, images=32), "--init-from", old)
     assert train(*run_words(data, tmp_path / "other"), "--init-from", old, expect=2).stderr.count("is no run") == 1

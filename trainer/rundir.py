@@ -111,7 +111,7 @@ class RunDirectory:
 
     def begun(self) -> bool:
         """Whether there are checkpoints, so that the run goes on from one or not at all."""
-        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        return self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
 
     def order(self) -> str | None:
         """The order that a run which can go on has its pictures in, so that "auto" stays what it was; else None."""

@@ -77,7 +77,7 @@ def _training(job: Job, words: Sequence[str]) -> dict[str, Path]:
         places["--shards"] = Path(asked.shards)
         if not Path(asked.shards).is_dir():
             raise UserError(f"--shards {asked.shards}: there is no such data set; make one by `python -m shards pack`")
-    if asked.init_from is not None and not any(asked.run_directory.glob("checkpoints/*")):  # or it is not needed
+    if asked.init_from is not None and not any(asked.run_directory.glob("checkpoints/[0-9]*")):  # or it is not needed
         places["--init-from"] = asked.init_from
         if not asked.init_from.is_dir():
             raise UserError(f"--init-from {asked.init_from}: there is no such run")
