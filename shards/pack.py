@@ -7,13 +7,12 @@ When all shards are there, `shards.merge` writes the sidecars and gives the whol
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from shards import (
     workers,
     writer,
 )
+from shards.building import building
 from shards.errors import UserError
 from shards.labels import LabelOptions, labelling
 from shards.manifest import MANIFEST
@@ -118,7 +118,7 @@ def pack(options: Pack) -> index.Dataset:
     options = replace(options, part=None)
     if (packed := _packed(options)) is not None:
         return packed
-    with _building(options) as (build, out):
+    with building(options.out, _share(options)) as (build, out):
         _pack_shards(options, build)
         return merge.finish(build, out)
 
@@ -143,52 +143,14 @@ def _packed(options: Pack) -> index.Dataset | None:
 
 def pack_part(options: Pack) -> str:
     """Pack one job's share of the shards, and return what is to be done next; raises as `pack` does."""
-    with _building(options) as (build, out):
+    with building(options.out, _share(options)) as (build, out):
         _pack_shards(options, build)
         return _still_missing(options, build, out)
 
 
-@contextlib.contextmanager
-def _building(options: Pack) -> Iterator[tuple[Path, Path]]:
-    """The build folder, locked for this job, and OUT."""
-    out = files.vacant(options.out)
-    build = plan.build_folder(out)
-    busy = f"{out}: another process is packing into it now; wait for it, or choose another OUT"
-    with files.explained(build):
-        build.mkdir(parents=True, exist_ok=True)
-    with _locked(options, build, busy):
-        files.vacant(out)  # another process may have finished it before the lock was free
-        yield build, out
-
-
-@contextlib.contextmanager
-def _locked(options: Pack, build: Path, busy: str) -> Iterator[None]:
-    """One job that packs all, or each part once, of one division.
-
-    Raises:
-        UserError: another process is at it; the message is ``busy``.
-    """
-    with files.locked(build / "lock", busy, shared=options.part is not None):
-        try:
-            with _part_locked(options, build, busy) if options.part is not None else contextlib.nullcontext():
-                yield
-        finally:
-            _leave(build)
-
-
-@contextlib.contextmanager
-def _part_locked(options: Pack, build: Path, busy: str) -> Iterator[None]:
-    number, jobs = options.share()
-    own = build / f"lock-{number}-of-{jobs}"
-    with files.locked(own, busy):
-        try:
-            for other in build.glob("lock-*-of-*"):  # jobs of another division would write the same shards
-                if not other.name.endswith(f"-of-{jobs}"):
-                    with files.locked(other, busy, shared=True):
-                        pass
-            yield
-        finally:
-            own.unlink(missing_ok=True)
+def _share(options: Pack) -> tuple[int, int] | None:
+    """Which of how many jobs this is; None: the only one."""
+    return None if options.part is None else options.share()
 
 
 def _pack_shards(options: Pack, build: Path) -> None:
@@ -232,15 +194,6 @@ def _read(options: Pack, build: Path) -> sources.Source:
         labels=options.labels,
         spool=build / "spool",
     )
-
-
-def _leave(build: Path) -> None:
-    """Take away a build folder in which nothing was begun."""
-    with contextlib.suppress(OSError):
-        if {path.name for path in build.iterdir()} <= {"lock", "spool"} and not any(build.glob("spool/*")):
-            (build / "lock").unlink(missing_ok=True)
-            (build / "spool").rmdir() if (build / "spool").exists() else None
-            build.rmdir()
 
 
 def _decides(options: Pack, source: sources.Source, recipe: writer.Recipe) -> dict[str, Any]:

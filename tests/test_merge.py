@@ -22,10 +22,11 @@ from PIL import Image
 from webdataset.compat import WebDataset
 
 from shards import plan, split
+from shards.building import building
 from shards.errors import UserError
 from shards.index import Dataset
 from shards.merge import Merge, merge
-from shards.pack import Pack, _building, pack, pack_part
+from shards.pack import Pack, pack, pack_part
 from shards.shapes import write_folder
 from shards.sources.item import Item, PictureFile
 
@@ -104,19 +105,21 @@ def test_a_job_leaves_what_another_one_is_writing_of_the_other_part(tmp_path: Pa
     assert [path.exists() for path in half] == [True, False]
 
 
-@pytest.mark.parametrize(("one", "other"), [("1/2", "1/2"), (None, "1/2"), ("1/2", None), ("1/2", "1/3")])
+@pytest.mark.parametrize(
+    ("one", "other"), [((1, 2), (1, 2)), (None, (1, 2)), ((1, 2), None), ((1, 2), (1, 3)), (None, None)]
+)
 def test_jobs_that_would_write_the_same_shards_exclude_each_other(
-    tmp_path: Path, one: str | None, other: str | None
+    tmp_path: Path, one: tuple[int, int] | None, other: tuple[int, int] | None
 ) -> None:
-    src, out = drawn(tmp_path / "src"), tmp_path / "out"
+    out = tmp_path / "out"
     with (
-        _building(Pack(src, out, part=one)),
+        building(out, one),
         pytest.raises(UserError, match="another process is packing into it"),
-        _building(Pack(src, out, part=other)),
+        building(out, other),
     ):
         pass
     assert not (tmp_path / ".out.packing").exists()
-    with _building(Pack(src, out, part="1/2")), _building(Pack(src, out, part="2/2")):
+    with building(out, (1, 2)), building(out, (2, 2)):
         pass
 
 
