@@ -27,7 +27,7 @@ test-all: $(INSTALLED) ## all tests
 	$(RUN) -m pytest -m "not chaos" $(ARGS)
 
 chaos: $(INSTALLED) ## kill packing and training at random moments, many times; ARGS="--chaos-seed N" repeats a run
-	$(RUN) -m pytest -m chaos tests/test_chaos.py $(ARGS)
+	$(RUN) -m pytest -m chaos tests/system/test_chaos.py $(ARGS)
 
 check: $(INSTALLED) ## lint, format and types
 	$(RUN) -m ruff check .

@@ -34,12 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from published import SIZE, PublishedLoop, random_labels
 
 import shards
-from shards import options
-from shards.errors import exit_status
-from shards.options import option
-from shards.stream import Batch
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import exit_status
+from shards.stream.stream import Batch
 from trainer import config
-from trainer.distributed import Distributed
+from trainer.distributed.process_group import Distributed
 from trainer.state import TrainingState, architecture_of
 
 WIDTHS = (12, 20)  # hair and eyes as in the article's 32-entry labels
@@ -208,7 +208,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the figures where asked."""
-    asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
+    asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
     figures = measure(asked)
     for name, speed in figures["images_per_second"].items():
         print(f"{name}: {speed:.2f} images/s (median of {len(figures['seconds'][name])})")

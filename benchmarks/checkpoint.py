@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import step
 
-from trainer.distributed import Distributed
-from trainer.rundir import RunDirectory
-from trainer.saving import Saver
+from trainer.distributed.process_group import Distributed
+from trainer.run.async_checkpoint import Saver
+from trainer.run.directory import RunDirectory
 from trainer.state import TrainingState, architecture_of
 
 SIDES = ("no save", "waited for", "beside")

@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from shards.index import Dataset
-from shards.pack import Pack, pack
-from shards.stream import Stream, batches
+from shards.dataset.dataset import Dataset
+from shards.packing.pack import Pack, pack
+from shards.stream.stream import Stream, batches
 
 COLOURS = ("blue", "red", "green", "yellow")
 Batches = Iterator[torch.Tensor]

@@ -20,17 +20,17 @@ from pathlib import Path
 # Run as a file, Python looks for modules beside the file and not in the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from shards.index import Dataset
-from shards.pack import Pack, pack
-from shards.shapes import write_folder
-from shards.stream import Stream, batches
+from shards.dataset.dataset import Dataset
+from shards.examples.shapes import write_folder
+from shards.packing.pack import Pack, pack
+from shards.stream.stream import Stream, batches
 from trainer import config as configuration
-from trainer.distributed import Distributed
+from trainer.distributed.process_group import Distributed
 from trainer.loop import iterate
-from trainer.rundir import RunDirectory
-from trainer.saving import Saver
-from trainer.seen import Seen
+from trainer.run.async_checkpoint import Saver
+from trainer.run.directory import RunDirectory
 from trainer.state import TrainingState, architecture_of
+from trainer.tracking.monitor import Seen
 
 
 def main() -> None:

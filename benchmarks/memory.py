@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from step import CASES, MEGABYTE, explained, our_state, spawn
 
 import shards
-from shards import options
-from shards.errors import exit_status
-from shards.options import option
-from trainer.distributed import Distributed
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import exit_status
+from trainer.distributed.process_group import Distributed
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def describe(name: str, figures: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Watch, print, and write the figures where asked."""
-    asked = options.parse(MemoryOptions, argv, command="python benchmarks/memory.py")
+    asked = cli.parse(MemoryOptions, argv, command="python benchmarks/memory.py")
     figures: dict[str, Any] = {"benchmark": "memory", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": shards.revision()}
     for name in asked.presets:

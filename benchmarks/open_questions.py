@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from questions import data, figures, judging, plot
 
 import shards
-from shards import options
-from shards.errors import Failure, UserError, exit_status
-from shards.files import write_bytes, write_json
-from shards.index import Dataset
-from shards.options import option
-from trainer.checkpoint import find
+from shards.core import cli
+from shards.core.atomic_io import write_bytes, write_json
+from shards.core.cli import option
+from shards.core.errors import Failure, UserError, exit_status
+from shards.dataset.dataset import Dataset
+from trainer.run.checkpoint import find
 
 MAIN = Path(__file__).resolve().parent.parent / "trainer" / "main.py"
 
@@ -114,7 +114,7 @@ class QuestionOptions:
 
     def __post_init__(self) -> None:
         """Hold the values against their bounds."""
-        options.validate(self)
+        cli.validate(self)
         if not self.variants:
             raise UserError("--leave-out names every variant of --questions; leave some in")
 
@@ -229,7 +229,7 @@ def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.
 
 def main(argv: Sequence[str]) -> None:
     """Make what is missing, train what is missing, judge, print."""
-    asked = options.parse(QuestionOptions, argv, command="python benchmarks/open_questions.py")
+    asked = cli.parse(QuestionOptions, argv, command="python benchmarks/open_questions.py")
     if not asked.judge_only:
         data.make(asked.out / "data", asked.faces, asked.size, {VARIANTS[name].data for name in asked.variants})
         train_all(asked)

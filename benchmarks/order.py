@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from shards.order import Shuffled, Windowed
+from shards.stream.order import Shuffled, Windowed
 
 BATCH = 256
 Lookup = Callable[[np.ndarray], np.ndarray]

@@ -27,7 +27,7 @@ from webdataset.writer import ShardWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from shards.pack import Pack, pack
+from shards.packing.pack import Pack, pack
 
 
 def photograph(draws: np.random.Generator, width: int, height: int) -> Image.Image:

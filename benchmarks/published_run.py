@@ -27,14 +27,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from published import SIZE, PublishedLoop
 
-from shards import keyed, options
-from shards.errors import Failure, UserError, exit_status
-from shards.index import Dataset
-from shards.options import option
-from shards.stream import read_pixels
-from trainer import checkpoint, config
-from trainer.metrics_log import MetricsLog
-from trainer.rundir import RunDirectory
+from shards.core import cli, rng
+from shards.core.cli import option
+from shards.core.errors import Failure, UserError, exit_status
+from shards.dataset.dataset import Dataset
+from shards.stream.stream import read_pixels
+from trainer import config
+from trainer.run import checkpoint
+from trainer.run.directory import RunDirectory
+from trainer.run.metrics_file import MetricsLog
 from trainer.state import architecture_of
 
 
@@ -52,12 +53,12 @@ class PublishedOptions:
 
     def __post_init__(self) -> None:
         """Hold the values against their bounds."""
-        options.validate(self)
+        cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
     """Train from the newest checkpoint, or from the start, to ``total_images``, and save there."""
-    asked = options.parse(PublishedOptions, argv, command="python benchmarks/published_run.py")
+    asked = cli.parse(PublishedOptions, argv, command="python benchmarks/published_run.py")
     dataset = Dataset.open(asked.shards)
     if dataset.size != SIZE or {a.kind for a in dataset.schema.attributes} != {"exclusive"}:
         raise UserError(
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     with directory.lock():
         saved, _ = checkpoint.newest(asked.run)
         seen = saved.images_seen if saved else 0
-        torch.manual_seed(keyed.key(asked.seed, f"noise from image {seen} on"))
+        torch.manual_seed(rng.key(asked.seed, f"noise from image {seen} on"))
         loop = PublishedLoop(tuple(a.width for a in dataset.schema.attributes), device)
         if saved is not None:
             _load(loop, saved)
@@ -113,7 +114,7 @@ def _batches(samples: int, batch: int, seen: int, seed: int) -> Iterator[Tensor]
     number = seen // batch
     while True:
         epoch, first = divmod(number, a_epoch)
-        order = torch.from_numpy(np.random.default_rng(keyed.key(seed, f"order of epoch {epoch}")).permutation(samples))
+        order = torch.from_numpy(np.random.default_rng(rng.key(seed, f"order of epoch {epoch}")).permutation(samples))
         for place in range(first, a_epoch):
             yield order[place * batch : (place + 1) * batch]
             number += 1

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image
 
-from shards import index, tars
-from shards.index import Dataset
-from shards.manifest import MANIFEST
-from shards.schema import Attribute, Schema
+from shards.dataset import dataset, tar_index
+from shards.dataset.dataset import Dataset
+from shards.dataset.manifest import MANIFEST
+from shards.dataset.schema import Attribute, Schema
 
 SIZE, WORDS = 96, 16
 SCHEMA = Schema((Attribute("hair", "exclusive", tuple(f"hair {i}" for i in range(WORDS))),))
@@ -76,7 +76,7 @@ def run(data: Path, position: int, batch: int) -> dict[str, float]:
 
 def measure(data: Path, position: int, batch: int) -> dict[str, float]:
     """Seconds to open the data set, and to have its batch at a position of the stream."""
-    from shards.stream import Stream
+    from shards.stream.stream import Stream
 
     begun = time.perf_counter()
     dataset = Dataset.open(data)
@@ -109,16 +109,16 @@ def make(folder: Path, samples: int, shards: int) -> None:
             file.truncate(size)
         sha256 = hashlib.sha256(path.name.encode()).hexdigest()  # not verified when a folder is opened
         records.append({"file": path.name, "samples": count, "bytes": size, "sha256": sha256})
-    member = next(tars.members(folder / "big-000000.tar"))
-    entries = np.empty(samples, index.ENTRY)
+    member = next(tar_index.members(folder / "big-000000.tar"))
+    entries = np.empty(samples, dataset.ENTRY)
     entries["shard"] = np.repeat(np.arange(shards), counts)
-    entries["format"], entries["offset"], entries["length"] = index.FORMATS.index("jpg"), member.offset, member.length
-    index.save_array(folder / "index.npy", entries)
+    entries["format"], entries["offset"], entries["length"] = dataset.FORMATS.index("jpg"), member.offset, member.length
+    dataset.save_array(folder / "index.npy", entries)
     labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.float32, (samples, WORDS))
     for start in range(0, samples, 1 << 20):
         part = labels[start : start + (1 << 20)]
         part[np.arange(len(part)), rng.integers(0, WORDS, len(part))] = 1
-    index.save_array(folder / "known.npy", np.ones((samples, 1), bool))
+    dataset.save_array(folder / "known.npy", np.ones((samples, 1), bool))
     manifest = {"format_version": 1, "picture_size": SIZE, "samples": samples, "shards": records}
     (folder / MANIFEST).write_text(json.dumps({**manifest, "schema": SCHEMA.to_json()}))
 

@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from step import CASES, WIDTHS, cadence, synthetic, wait
 
 import shards
-from shards import options
-from shards.options import option
-from shards.stream import Batch
+from shards.core import cli
+from shards.core.cli import option
+from shards.stream.stream import Batch
 from trainer import config as configuration
 from trainer.config import Config
-from trainer.distributed import Distributed
-from trainer.ending import end
+from trainer.distributed.process_group import Distributed
+from trainer.process.exit import end
 from trainer.state import TrainingState, architecture_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,7 +191,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the figures where asked; or be one of the sides."""
-    asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/scaling.py")
+    asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/scaling.py")
     if asked.side is not None and asked.address is not None:
         return serve(asked, asked.side, asked.address)
     figures = measure(asked)

@@ -35,13 +35,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import shards
 import trainer.state
-from shards import options
-from shards.errors import UserError, exit_status
-from shards.options import option
-from shards.stream import Batch
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import UserError, exit_status
+from shards.stream.stream import Batch
 from trainer import config as configuration
 from trainer.config import Config
-from trainer.distributed import Distributed
+from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
 from trainer.state import TrainingState, architecture_of, fresh_networks
 
@@ -354,7 +354,7 @@ def explained(name: str) -> Iterator[None]:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the figures where asked."""
-    asked = options.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
+    asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
     figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": shards.revision()}
     for name in asked.presets:

@@ -30,14 +30,15 @@ from quality.legs import LEGS, PUBLISHED, Leg
 from quality.pace import measure, pace_of
 
 import shards
-from shards import options
-from shards.errors import Failure, exit_status
-from shards.faces import Faces, faces
-from shards.files import write_json
-from shards.options import option
-from shards.pack import Pack, pack
-from trainer import grids, plots
-from trainer.plots import Line, Plot
+from shards.core import cli
+from shards.core.atomic_io import write_json
+from shards.core.cli import option
+from shards.core.errors import Failure, exit_status
+from shards.examples.faces import Faces, faces
+from shards.packing.pack import Pack, pack
+from trainer.generation import image_grid
+from trainer.reporting import raster
+from trainer.reporting.raster import Line, Plot
 
 _CUT_OFF = 10  # times our time to the first half of hair colours right
 _SHOWN = ("fidelity/hair", "fidelity/eyes", "fid")
@@ -59,7 +60,7 @@ class QualityOptions:
 
     def __post_init__(self) -> None:
         """Hold the values against their bounds."""
-        options.validate(self)
+        cli.validate(self)
 
     def course(self, name: str) -> Course:
         """How far a leg has come."""
@@ -176,7 +177,7 @@ def publish(asked: QualityOptions) -> None:
     for size in sorted({LEGS[name].size for name in courses}):
         names = [name for name in courses if LEGS[name].size == size]
         drawn = [plot for key in _SHOWN if (plot := _plot(f"{key}, {size} px", names, courses, key)).lines]
-        grids.save(plots.picture(drawn, names, columns=len(drawn)), asked.out / f"{size}.png")
+        image_grid.save(raster.picture(drawn, names, columns=len(drawn)), asked.out / f"{size}.png")
 
 
 def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str) -> Plot:
@@ -191,7 +192,7 @@ def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str
 
 def main(argv: Sequence[str]) -> None:
     """Train what is missing, judge it, print."""
-    asked = options.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
+    asked = cli.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
     if not asked.evaluate_only:
         asked.out.mkdir(parents=True, exist_ok=True)
         make_data(asked)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from shards import version_line
-from shards.errors import exit_status
-from shards.options import dispatch
+from shards.core.cli import dispatch
+from shards.core.errors import exit_status
 
 COMMANDS = {
     "check": ("look whether a place is fit for a job: versions, GPUs, network, data, disk", "launch.check:main"),

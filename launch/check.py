@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from types import FrameType
 
 from launch.slurm.script import FOLDER
-from shards import options
-from shards.errors import UserError
-from trainer.probe.asked import COMMAND, Check
+from shards.core import cli
+from shards.core.errors import UserError
+from trainer.preflight.options import COMMAND, Check
 
 _PATIENCE = 5.0  # seconds for a rank to leave
-_PROGRAM = [sys.executable, "-m", "trainer.probe"]
+_PROGRAM = [sys.executable, "-m", "trainer.preflight"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,11 +29,11 @@ def main(argv: Sequence[str]) -> None:
     if "WORLD_SIZE" in os.environ and "RANK" in os.environ:  # another launcher has made this process a rank
         _become([*_PROGRAM, *_without_processes(argv)])
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        _become([str(FOLDER / "task.sh"), *_PROGRAM, *_without_processes(argv)])
-    if options.wants_help(argv):
-        print(options.usage(Check, COMMAND))
+        _become([str(FOLDER / "rank.sh"), *_PROGRAM, *_without_processes(argv)])
+    if cli.wants_help(argv):
+        print(cli.usage(Check, COMMAND))
         return
-    asked = options.parse(Check, argv, command=COMMAND)
+    asked = cli.parse(Check, argv, command=COMMAND)
     raise SystemExit(_start(list(argv), asked.processes or 1))
 
 

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from shards import version_line
-from shards.errors import exit_status
-from shards.options import dispatch
+from shards.core.cli import dispatch
+from shards.core.errors import exit_status
 
 COMMANDS = {
-    "faces": ("draw labelled cartoon faces to try everything with", "shards.faces:main"),
-    "pack": ("turn tagged pictures into a data set", "shards.pack:main"),
-    "merge": ("make the data set of shards that several jobs packed", "shards.merge:main"),
-    "index": ("make a data set of WebDataset tars where they lie", "shards.inplace:main"),
-    "verify": ("find what is missing, damaged or altered in a data set", "shards.verify:main"),
-    "describe": ("say what a data set holds, and draw a contact sheet", "shards.describe:main"),
+    "faces": ("draw labelled cartoon faces to try everything with", "shards.examples.faces:main"),
+    "pack": ("turn tagged pictures into a data set", "shards.packing.pack:main"),
+    "merge": ("make the data set of shards that several jobs packed", "shards.packing.merge:main"),
+    "index": ("make a data set of WebDataset tars where they lie", "shards.packing.index_in_place:main"),
+    "verify": ("find what is missing, damaged or altered in a data set", "shards.inspect.verify:main"),
+    "describe": ("say what a data set holds, and draw a contact sheet", "shards.inspect.describe:main"),
 }
 
 

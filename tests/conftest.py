@@ -11,7 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from support import ROOT
+
 LONG_TIMEOUT = 900  # seconds, for tests marked `long`
 CHAOS_TIMEOUT = 7200
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from shards.errors import UserError
+from shards.core.errors import UserError
 from trainer.networks import Architecture
 from trainer.networks.discriminator import Discriminator
 

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
-from shards import options
-from shards.errors import UserError
-from shards.options import option
-from shards.order import WRONG_LABELS
-from shards.sampling import ORDERS, Sampling
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import UserError
+from shards.stream.order import WRONG_LABELS
+from shards.stream.sampling import ORDERS, Sampling
 from trainer.presets import PRESETS
 from trainer.schedules import SHAPES
 
@@ -197,7 +197,7 @@ class Config:
         Raises:
             UserError: a value, or a combination of them, makes no sense.
         """
-        options.validate(self)
+        cli.validate(self)
         self._check_networks()
         self._check_classifier()
         self._check_schedules()
@@ -303,11 +303,11 @@ def load(argv: Sequence[str]) -> Config:
     Raises:
         UserError: anything on the way does not fit.
     """
-    flags = options.read(Config, argv, also=("config",))
+    flags = cli.read(Config, argv, also=("config",))
     file = flags.pop("config", None)
     chosen = _coerce_all(_read_yaml(Path(file)), file) if file else {}
     chosen |= _coerce_all(flags, "")
-    preset = options.coerce(Config, "preset", chosen.get("preset"))
+    preset = cli.coerce(Config, "preset", chosen.get("preset"))
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
     if (base | chosen).get("conditioning") == "classifier":
         base["mismatch"] = "none"
@@ -337,7 +337,7 @@ def usage(command: str) -> str:
     """The help text, with the presets."""
     width = max(map(len, PRESETS)) + 2
     presets = "\n".join(f"  {name:<{width}}{values['doc']}" for name, values in PRESETS.items())
-    text = options.usage(
+    text = cli.usage(
         Config, command, {"config": "YAML file of these options; flags win over it, it wins over the preset"}
     )
     return f"{text}\n\npresets:\n{presets}"
@@ -356,15 +356,15 @@ def compare(saved: Mapping[str, Any], asked: Config) -> list[str]:
 
 
 def _coerce_all(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    known = list(options.interface(Config).fields)
+    known = list(cli.interface(Config).fields)
     result = {}
     for written, value in values.items():
         name = str(written).replace("-", "_")
         if name == "doc":
             continue
         if name not in known:
-            raise UserError(options.unknown(name, known, where))
-        result[name] = options.coerce(Config, name, value, where)
+            raise UserError(cli.unknown(name, known, where))
+        result[name] = cli.coerce(Config, name, value, where)
     return result
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards import options
-from shards.errors import Failure
-from shards.index import Dataset
-from shards.options import option
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import Failure
+from shards.dataset.dataset import Dataset
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -30,7 +30,7 @@ class DemoOptions:
 
     def __post_init__(self) -> None:
         """Hold the values against their bounds."""
-        options.validate(self)
+        cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         Failure: a step failed; it has said why.
     """
-    asked = options.parse(DemoOptions, argv, command="python -m trainer demo")
+    asked = cli.parse(DemoOptions, argv, command="python -m trainer demo")
     started = time.monotonic()
     faces, data, run = asked.folder / "faces", asked.folder / "data", asked.folder / "run"
     if not (faces / "tags.csv").exists():

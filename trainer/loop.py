@@ -17,21 +17,24 @@ from pathlib import Path
 import torch
 
 import shards
-from shards import files, sampling
-from shards.errors import Failure, UserError
-from shards.index import Dataset
-from shards.stream import Batch, Stream, batches
-from trainer import logged, signals, tracking
-from trainer.checkpoint import Best, Saved, find
-from trainer.checkup import Checkup
+from shards.core import atomic_io
+from shards.core.errors import Failure, UserError
+from shards.dataset.dataset import Dataset
+from shards.stream import sampling
+from shards.stream.stream import Batch, Stream, batches
+from trainer import metric_names
+from trainer.batch_diversity import with_ratio
 from trainer.config import Config
-from trainer.distributed import Distributed
-from trainer.loudness import loudness
-from trainer.rundir import RunDirectory
-from trainer.saving import Saver
-from trainer.seen import Seen
-from trainer.spread import with_ratio
+from trainer.distributed.process_group import Distributed
+from trainer.evaluation.periodic import Checkup
+from trainer.label_scaling import loudness
+from trainer.process import signals
+from trainer.run.async_checkpoint import Saver
+from trainer.run.checkpoint import Best, Saved, find
+from trainer.run.directory import RunDirectory
 from trainer.state import TrainingState, architecture_of
+from trainer.tracking import trackers
+from trainer.tracking.monitor import Seen
 
 
 def train(config: Config) -> None:
@@ -146,8 +149,8 @@ def iterate(
                 f"such steps change nothing ({skipped:,} so far)"
             )
         if measure:
-            values = with_ratio(env.totals(scalars)) | {logged.WRONG_SHARE: batch.wrong_count / config.batch}
-            values |= {logged.DAMAGED: float(state.damaged), logged.SKIPPED: float(state.guard.skipped)}
+            values = with_ratio(env.totals(scalars)) | {metric_names.WRONG_SHARE: batch.wrong_count / config.batch}
+            values |= {metric_names.DAMAGED: float(state.damaged), metric_names.SKIPPED: float(state.guard.skipped)}
             values |= state.rates
         best = None
         if checkup is not None and evaluating:
@@ -218,7 +221,7 @@ def _leave(env: Distributed, saver: Saver, state: TrainingState, seen: Seen | No
 
 
 def _leave_marker(path: Path) -> None:
-    with files.explained(path):
+    with atomic_io.explained(path):
         path.touch()
 
 
@@ -247,7 +250,7 @@ def _open_dataset(config: Config, env: Distributed, exits: contextlib.ExitStack)
         return Dataset.open(config.shards, cache=config.cache, cache_limit=_bytes(config.cache_limit))
     if config.preset != "smoke":
         raise UserError("--shards is missing: give a data set directory made by `python -m shards pack`")
-    from shards.shapes import smoke_dataset
+    from shards.examples.shapes import smoke_dataset
 
     where = config.run_directory / "data"
     if config.dry_run:  # which writes nothing that stays
@@ -264,7 +267,7 @@ def _enter_run(
     Returns:
         The checkpoint to go on from, and the one of another run to start from; None where there is none.
     """
-    tracking.check(config.log_with)
+    trackers.check(config.log_with)
     # A run that goes on does not need the one that it came from any more.
     weights = find(config.init_from) if config.init_from is not None and not run.begun() else None
     exits.enter_context(run.lock())

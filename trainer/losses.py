@@ -135,7 +135,7 @@ def class_loss(scores: Tensor, label: Tensor, known: Tensor, kinds: Sequence[str
 
     Attributes are taken as independent given the picture: an exclusive one has the cross-entropy over its entries, a
     tag the binary one; numbers are a regression, half the squared error (in the loudness of a word, so that none
-    weighs more than another: see `trainer.loudness`). Unknown ones count nothing.
+    weighs more than another: see `trainer.label_scaling`). Unknown ones count nothing.
     Labels half way between two are taken as probabilities.
 
     Args:

@@ -11,9 +11,9 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from shards.errors import is_first_process
-from trainer import signals, spinning
-from trainer.ending import end
+from shards.core.errors import is_first_process
+from trainer.process import openmp, signals
+from trainer.process.exit import end
 
 COMMAND = "accelerate launch trainer/main.py"
 
@@ -25,7 +25,7 @@ def train(argv: Sequence[str]) -> None:
         UserError: it does not fit; nothing has run then.
     """
     signals.install()  # before any large import: a signal would kill the process meanwhile
-    spinning.bound()
+    openmp.bound()
     # Config knows no torch: a wrong option is answered at once, not after seconds of imports.
     from trainer import config
 
@@ -40,9 +40,9 @@ def train(argv: Sequence[str]) -> None:
         return
     options = config.load(argv)
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        from trainer import frozen
+        from trainer.process import stall_watchdog
 
-        frozen.watch(options.timeout)  # before torch has threads
+        stall_watchdog.watch(options.timeout)  # before torch has threads
 
     from trainer import loop
 

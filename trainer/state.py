@@ -9,22 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shards import keyed
-from shards.errors import UserError
-from shards.stream import Batch
-from trainer import checkpoint, logged
+from shards.core import rng
+from shards.core.errors import UserError
+from shards.stream.stream import Batch
+from trainer import metric_names
 from trainer.augment import Augment, augment, unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.compilation import compile_networks
 from trainer.config import Config
-from trainer.distributed import Distributed
+from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
-from trainer.guard import Guard
+from trainer.label_scaling import Loudness
 from trainer.losses import LOSSES, class_loss
-from trainer.loudness import Loudness
 from trainer.networks import Architecture, build
 from trainer.networks.conditioning import LabelMask, set_loudness
 from trainer.networks.discriminator import Discriminator
+from trainer.nonfinite import Guard
+from trainer.run import checkpoint
 from trainer.schedules import Schedule
 from trainer.step import (
     ClassLoss,
@@ -45,7 +46,7 @@ class TrainingState:
         config: what to train.
         architecture: the networks' shapes.
         env: device, world and precision.
-        kinds: of the label's attributes (see `shards.schema`), which the loss of a classifier must know.
+        kinds: of the label's attributes (see `shards.dataset.schema`), which the loss of a classifier must know.
         loud: how measured numbers of a label enter the networks; None: as they are.
     """
 
@@ -149,9 +150,9 @@ class TrainingState:
             scalars |= generator_step(*players)
         self.guard.look(scalars)
         if self.adaptive is not None:
-            self.adaptive.count(scalars[logged.AUGMENT_SIGN])
+            self.adaptive.count(scalars[metric_names.AUGMENT_SIGN])
             self.adaptive.update(step, self.env.add)
-            scalars[logged.AUGMENT_P] = self.adaptive.p / self.env.world  # a share of it
+            scalars[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world  # a share of it
         self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
         return scalars
@@ -167,7 +168,7 @@ class TrainingState:
             self.method = dataclasses.replace(self.method, gamma=now["gamma"])
         self.ema.half_life = now.get("ema_half_life", self.ema.half_life)
         self.augment_p = now.get("augment_p", self.augment_p)
-        self.rates = {logged.SCHEDULE + name: value for name, value in now.items()}
+        self.rates = {metric_names.SCHEDULE + name: value for name, value in now.items()}
 
     def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
         images = batch.images.to(self.env.device, non_blocking=True)  # uint8 crosses, a quarter of the floats' bytes
@@ -268,7 +269,7 @@ def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Di
     Raises:
         UserError: the family cannot draw this size.
     """
-    torch.manual_seed(keyed.key(seed, "initial weights"))
+    torch.manual_seed(rng.key(seed, "initial weights"))
     try:
         return build(architecture)
     except ValueError as error:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainer import logged
+from trainer import metric_names
 from trainer.augment import Augment, unchanged
+from trainer.batch_diversity import FAKE, REAL, pair_distances
 from trainer.compilation import uncompiled
-from trainer.distributed import Distributed
+from trainer.distributed.process_group import Distributed
 from trainer.losses import AdversarialLoss, gradient_penalty
-from trainer.randomness import normal
-from trainer.spread import FAKE, REAL, pair_distances
+from trainer.noise import normal
 
 Scalars = dict[str, Tensor]
 ClassLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -130,25 +130,25 @@ def discriminator_step(
         if len(wrong) and counts.wrong:
             part_three = (method.loss.mismatch(real, wrong) * has_wrong).sum() / counts.wrong
             loss = loss + method.mismatch_weight * part_three
-            _add(scalars, logged.LOSS_MISMATCH, part_three)
+            _add(scalars, metric_names.LOSS_MISMATCH, part_three)
         if method.classes is not None:
             of_real = method.classes(classes[: len(x)], y, k).sum() / counts.batch
             loss = loss + method.classifier_weight * of_real
-            _add(scalars, logged.LOSS_CLASSES, of_real)
+            _add(scalars, metric_names.LOSS_CLASSES, of_real)
         if penalise:
             penalty = gradient_penalty(torch.cat([real, fake]), pictures) / counts.batch
             loss = loss + method.penalty_every * method.gamma / 2 * penalty
-            _add(scalars, logged.LOSS_PENALTY, penalty)
+            _add(scalars, metric_names.LOSS_PENALTY, penalty)
         env.backward(loss * env.world)
-        _add(scalars, logged.LOSS_D, loss)
-        _add(scalars, logged.LOGIT_REAL, real.sum() / counts.batch)
-        _add(scalars, logged.LOGIT_FAKE, fake.sum() / counts.batch)
+        _add(scalars, metric_names.LOSS_D, loss)
+        _add(scalars, metric_names.LOGIT_REAL, real.sum() / counts.batch)
+        _add(scalars, metric_names.LOGIT_FAKE, fake.sum() / counts.batch)
         # A relativistic D is sure of differences only: any number may be added to its logits.
         sure = real - fake if method.loss.needs_real else real
-        _add(scalars, logged.AUGMENT_SIGN, sure.sign().sum() / counts.batch)
+        _add(scalars, metric_names.AUGMENT_SIGN, sure.sign().sum() / counts.batch)
         _add(scalars, REAL, pair_distances(x) / counts.batch)
         _add(scalars, FAKE, pair_distances(x_hat) / counts.batch)
-    scalars[logged.GRAD_D] = env.step(d.module, d.optimizer) / env.world  # a share of it
+    scalars[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world  # a share of it
     return scalars
 
 
@@ -192,16 +192,16 @@ def generator_step(
         for between_labels in beside:
             part = method.loss.generator(between_labels, real) / counts.batch
             loss = loss + method.interpolate * part
-            _add(scalars, logged.LOSS_BETWEEN, part)
+            _add(scalars, metric_names.LOSS_BETWEEN, part)
         if method.classes is not None:
             of_each = method.classes(classes, labels, known)
             part = (of_each[: len(x)].sum() + method.interpolate * of_each[len(x) :].sum()) / counts.batch
             loss = loss + method.classifier_weight * part
-            _add(scalars, logged.LOSS_CLASSES_G, part)
+            _add(scalars, metric_names.LOSS_CLASSES_G, part)
         env.backward(loss * env.world)
-        _add(scalars, logged.LOSS_G, loss)
+        _add(scalars, metric_names.LOSS_G, loss)
     d.module.requires_grad_(True)
-    scalars[logged.GRAD_G] = env.step(g.module, g.optimizer) / env.world
+    scalars[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world
     return scalars
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.errors import UserError
-from trainer import evaluations
-from trainer.checkpoint import find
+from shards.core.errors import UserError
+from trainer.run import evaluation_file
+from trainer.run.checkpoint import find
 
 Figures = Mapping[str, float]
 _HAIR = "fidelity/hair"
@@ -50,7 +50,7 @@ def course_of(run: Path, pace: float) -> Course:
         seen = find(run).images_seen
     except UserError:
         return Course(0, pace, {})
-    found = {n: entries[-1]["figures"] for n, entries in evaluations.read(run).items() if entries}
+    found = {n: entries[-1]["figures"] for n, entries in evaluation_file.read(run).items() if entries}
     return Course(seen, pace, found)
 
 

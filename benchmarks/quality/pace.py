@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quality.legs import Leg
-from trainer import metrics_log
+from trainer.run import metrics_file
 
 _ROWS = 4  # lines of log of a piece; the first, in which everything is warmed up, does not count
 
 
 def rows_of(run: Path) -> list[float]:
     """Seconds that an image took, of each line of a leg's log that counts."""
-    log = metrics_log.read(run / "metrics.jsonl")
+    log = metrics_file.read(run / "metrics.jsonl")
     return [1 / row["speed/images_per_second"] for number, row in enumerate(log) if number % _ROWS]
 
 

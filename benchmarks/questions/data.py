@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shards import keyed
-from shards.errors import UserError
-from shards.faces import Faces, faces
-from shards.index import Dataset
-from shards.pack import Pack, pack
+from shards.core import rng
+from shards.core.errors import UserError
+from shards.dataset.dataset import Dataset
+from shards.examples.faces import Faces, faces
+from shards.packing.pack import Pack, pack
 
 ENCODER = "minilm"
 # How the sentences of the data are built, and others to ask in, by which no picture is described.
@@ -39,8 +39,8 @@ Row = list[str]  # id, tags, caption
 
 def sentences(tags: Sequence[str], forms: Sequence[str], purpose: str) -> list[str]:
     """Tags of faces, each like "blue hair, long hair, yellow eyes", in sentences whose forms are drawn by key."""
-    draws = keyed.bits(keyed.key(0, purpose), np.arange(len(tags), dtype=np.int64))
-    chosen: list[int] = keyed.below(len(forms), draws).tolist()
+    draws = rng.bits(rng.key(0, purpose), np.arange(len(tags), dtype=np.int64))
+    chosen: list[int] = rng.below(len(forms), draws).tolist()
     words = [[tag.split()[0] for tag in line.split(", ")] for line in tags]
     return [
         forms[form].format(hair=hair, length=length, eyes=eyes)
@@ -105,17 +105,17 @@ def _all(table: list[Row]) -> list[Row]:
 
 def _tenth(table: list[Row]) -> list[Row]:
     """A tenth of the rows; pictures without one are there, unlabelled."""
-    draws = keyed.bits(keyed.key(0, "a tenth labelled"), np.arange(len(table), dtype=np.int64))
+    draws = rng.bits(rng.key(0, "a tenth labelled"), np.arange(len(table), dtype=np.int64))
     return [table[row] for row in sorted(np.argsort(draws, kind="stable")[: len(table) // 10].tolist())]
 
 
 def _half(table: list[Row]) -> list[Row]:
     """Each tag of each row with a probability of a half: an eighth of the pictures is unlabelled, an eighth whole."""
     numbers = np.arange(len(table), dtype=np.int64)
-    key = keyed.key(0, "half of what is said")
+    key = rng.key(0, "half of what is said")
     said = []
     for number, (name, tags, _) in zip(numbers, table, strict=True):
-        kept = [tag for place, tag in enumerate(tags.split(", ")) if keyed.below(2, keyed.bits(key, number, place))]
+        kept = [tag for place, tag in enumerate(tags.split(", ")) if rng.below(2, rng.bits(key, number, place))]
         said.append([name, ", ".join(kept), ""])
     return said
 

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-import trainer.sample
+import trainer.generation.sample
 from questions.data import ENCODER, OTHER_SENTENCES, SENTENCES, sentences
 from questions.figures import OTHERWISE, RIGHT, VARIETY, Figures
-from shards import encoders, keyed
-from shards.index import Dataset
-from shards.stream import read_pixels
-from trainer.draw import Labels, sample_rows
-from trainer.judge import Judge, judge_of
-from trainer.metrics.fidelity import fidelity
-from trainer.sample import Sampler
+from shards import text_encoders
+from shards.core import rng
+from shards.dataset.dataset import Dataset
+from shards.stream.stream import read_pixels
+from trainer.evaluation.judge.judge import Judge, judge_of
+from trainer.evaluation.metrics.fidelity import fidelity
+from trainer.generation.generate import Labels, sample_rows
+from trainer.generation.sample import Sampler
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,12 @@ def pairs(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     kind = kind.reshape(-1)
     several = np.flatnonzero(sizes[kind] > 1)
     rows = several[sample_rows(len(several), count, 1, "what the judge asks for")]
-    draws = keyed.bits(keyed.key(1, "another picture of the label"), np.arange(count, dtype=np.int64))
+    draws = rng.bits(rng.key(1, "another picture of the label"), np.arange(count, dtype=np.int64))
     partners = np.empty_like(rows)
     for place, (row, draw) in enumerate(zip(rows, draws, strict=True)):
         alike = np.flatnonzero(kind == kind[row])
         others = alike[alike != row]
-        partners[place] = others[keyed.below(len(others), draw)]
+        partners[place] = others[rng.below(len(others), draw)]
     return rows, partners
 
 
@@ -121,7 +122,7 @@ def _phrasings(labelled: Dataset, rows: np.ndarray) -> Iterator[tuple[str, Label
         words = dict(zip(names, schema.words(labelled.labels[row], labelled.known[row]), strict=True))
         tags.append(", ".join(words[name] for name in order))
     for name, forms in ((RIGHT, SENTENCES), (OTHERWISE, OTHER_SENTENCES)):
-        vectors = encoders.load(ENCODER).encode(sentences(tags, forms, "sentence to ask by"))
+        vectors = text_encoders.load(ENCODER).encode(sentences(tags, forms, "sentence to ask by"))
         yield name, Labels(np.repeat(vectors, 2, axis=0), np.ones((2 * len(rows), 1), bool))
 
 
@@ -139,6 +140,6 @@ def checkpoints(run: Path) -> list[int]:
 def examine(run: Path, examiner: Examiner, known: dict[int, Figures]) -> dict[int, Figures]:
     """The figures of every checkpoint of a run; those that are known already are taken as they are."""
     return {
-        seen: known.get(seen) or examiner.examine(trainer.sample.load(run, str(seen), device="cpu"))
+        seen: known.get(seen) or examiner.examine(trainer.generation.sample.load(run, str(seen), device="cpu"))
         for seen in checkpoints(run)
     }

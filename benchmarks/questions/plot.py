@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from questions.figures import OTHERWISE, RIGHT, VARIETY, Figures, Point, Runs, attribute_of, common, keys_of, over_seeds
-from trainer.curves import escape, short, ticks
+from trainer.reporting.curves import escape, short, ticks
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")  # Okabe & Ito: most eyes tell them apart
 _WIDE, _HIGH, _LEFT, _RIGHT, _ABOVE, _BELOW = 380, 230, 44, 14, 26, 36  # a panel and its margins, in pixels

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.dashboard import sections
-from shards import options
-from shards.errors import UserError
-from shards.files import write_json
-from shards.options import option
-from trainer import weights_and_biases as account
+from shards.core import cli
+from shards.core.atomic_io import write_json
+from shards.core.cli import option
+from shards.core.errors import UserError
+from trainer.tracking import wandb_run as account
 
 COMMAND = "python -m launch dashboard"
 
@@ -38,7 +38,7 @@ class Dashboard:
         Raises:
             UserError: one cannot be, or two options exclude each other.
         """
-        options.validate(self)
+        cli.validate(self)
         for flag, value in (("--project", self.project), ("--entity", self.entity)):
             if value is not None and not (re.fullmatch(r"[^\x00-\x1f/\\#?%:]+", value) and len(value) <= _LONGEST):
                 raise UserError(
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: something asked for cannot be.
         Failure: W&B cannot be reached or refuses, or the file cannot be written.
     """
-    asked = options.parse(Dashboard, argv, command=COMMAND)
+    asked = cli.parse(Dashboard, argv, command=COMMAND)
     if asked.dry_run:
         print("\n".join(_outline()))
         return

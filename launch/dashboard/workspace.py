@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from launch.dashboard import sections
-from shards.errors import Failure, UserError
-from trainer import weights_and_biases as account
+from shards.core.errors import Failure, UserError
+from trainer.tracking import wandb_run as account
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws

@@ -1,6 +1,6 @@
 #!/bin/bash
 # One SLURM task becomes one node's launcher, which starts the node's ranks:  srun node.sh PYTHON -m trainer.main OPTIONS…
-# For `accelerate launch` and its configuration file; task.sh is simpler, and signals reach Python directly.
+# For `accelerate launch` and its configuration file; rank.sh is simpler, and signals reach Python directly.
 
 python=$1
 shift

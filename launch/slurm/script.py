@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from launch.slurm.job import Job
+from launch.slurm.options import Job
 
 FOLDER = Path(__file__).resolve().parent
 _BEGIN, _END = "# ---- this job", "# ---- every job ----"
@@ -42,7 +42,7 @@ def training(job: Job, words: Sequence[str], directory: Path, made_by: str, moun
     settings = [
         f"directory={shlex.quote(str(directory))}",
         f"python={shlex.quote(_python(job))}",
-        f"task={shlex.quote(str(FOLDER / ('task.sh' if srun else 'node.sh')))}",
+        f"task={shlex.quote(str(FOLDER / ('rank.sh' if srun else 'node.sh')))}",
         f"container=({shlex.join(container)})",
         *([] if srun else [f"export RANKS_PER_NODE={ranks} GPUS_PER_NODE={job.gpus_per_node}"]),
         *_setup(job),

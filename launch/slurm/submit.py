@@ -11,13 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch.slurm import script, storage
-from launch.slurm.job import Job
-from shards import options
-from shards.errors import Failure, UserError
-from shards.files import explained
-from shards.pack import Pack
-from shards.sampling import check_division
+from launch.slurm import filesystems, script
+from launch.slurm.options import Job
+from shards.core import cli
+from shards.core.atomic_io import explained
+from shards.core.errors import Failure, UserError
+from shards.packing.pack import Pack
+from shards.stream.sampling import check_division
 from trainer import config
 
 COMMAND = "python -m launch slurm"
@@ -30,10 +30,10 @@ def main(argv: Sequence[str]) -> None:
         UserError: something asked for cannot be; nothing was written or queued then.
     """
     ours, dashes, words = _split(argv)
-    if options.wants_help(ours):
-        print(options.usage(Job, COMMAND).replace("[--option VALUE …]", "[--option VALUE …] -- TRAINER'S OPTIONS"))
+    if cli.wants_help(ours):
+        print(cli.usage(Job, COMMAND).replace("[--option VALUE …]", "[--option VALUE …] -- TRAINER'S OPTIONS"))
         return
-    job = options.parse(Job, ours, command=COMMAND)
+    job = cli.parse(Job, ours, command=COMMAND)
     if not dashes:
         what = "SRC OUT --size 64" if job.array else "--shards data/mine --preset faces64"
         raise UserError(f"what to run is missing; write it after two dashes: {COMMAND} … -- {what}")
@@ -66,7 +66,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
 
 def _training(job: Job, words: Sequence[str]) -> dict[str, Path]:
     """Check the trainer's words for this number of processes; the places that the training needs."""
-    if options.wants_help(words):
+    if cli.wants_help(words):
         raise UserError("after `--` stand the options of a training; `python -m trainer train --help` lists them")
     asked = config.load(words)
     check_division(asked.batch, job.world, asked.accumulate)
@@ -81,32 +81,32 @@ def _training(job: Job, words: Sequence[str]) -> dict[str, Path]:
         places["--init-from"] = asked.init_from
         if not asked.init_from.is_dir():
             raise UserError(f"--init-from {asked.init_from}: there is no such run")
-    storage.writable("--run", asked.run_directory)
+    filesystems.writable("--run", asked.run_directory)
     return places
 
 
 def _packing(words: Sequence[str]) -> dict[str, Path]:
     """Check `shards pack`'s words; the places that it needs."""
-    asked = options.parse(Pack, words, command="python -m shards pack")
+    asked = cli.parse(Pack, words, command="python -m shards pack")
     if [str(asked.src), str(asked.out)] != [str(Path(word).expanduser()) for word in words[:2]]:
         raise UserError("write SRC and OUT first after `--`, then the options of `python -m shards pack`")
     if asked.part is not None:
         raise UserError("--part: each job of the array has its own; leave it out")
     if not asked.src.exists():
         raise UserError(f"{asked.src}: there is no such folder or file")
-    storage.writable("OUT", asked.out)
+    filesystems.writable("OUT", asked.out)
     return {"SRC": asked.src, "OUT": asked.out}
 
 
 def _check_places(job: Job, directory: Path, needed: dict[str, Path]) -> None:
-    storage.writable("--logs", job.logs)
+    filesystems.writable("--logs", job.logs)
     if job.python and not job.container and not job.setup and shutil.which(job.python) is None:
         raise UserError(f"--python {job.python}: there is no such interpreter")
     if job.storage == "check":
         places = {"this folder,": directory, "--logs": job.logs, **needed}
         if job.container and "://" not in job.container and Path(job.container).exists():
             places["--container"] = Path(job.container)
-        if warning := storage.check(places):
+        if warning := filesystems.check(places):
             print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -118,7 +118,7 @@ def _mounts(directory: Path, needed: Mapping[str, Path]) -> list[Path]:
     """
     found: list[Path] = []
     for purpose, path in needed.items():
-        place = storage.existing(path)
+        place = filesystems.existing(path)
         outside = [p for p in (place, place.resolve()) if not p.is_relative_to(directory) and p not in found]
         if any(set(",:") & set(str(p)) for p in outside):
             raise UserError(f"{purpose} {path}: --container takes paths apart at ',' and ':'; choose another place")

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from shards.errors import UserError
-from shards.sources import metadata, sidecars, stylegan, tags
-from shards.sources.classes import SPLITS, class_folder, read_classes, read_pictures, splits
-from shards.sources.handles import Spooled, TarMember, ZipMember
+from shards.core.errors import UserError
+from shards.sources.file_tree import Tree, packed_as, plant, without_pictures
+from shards.sources.formats import metadata, sidecars, stylegan, tags
+from shards.sources.formats.classes import SPLITS, class_folder, read_classes, read_pictures, splits
+from shards.sources.formats.metadata import read_metadata
+from shards.sources.formats.parquet import read_parquet
+from shards.sources.formats.sidecars import read_sidecars
+from shards.sources.formats.stylegan import read_stylegan
+from shards.sources.formats.tags import read_tags
+from shards.sources.formats.webdataset import read_webdataset
+from shards.sources.image_refs import Spooled, TarMember, ZipMember
 from shards.sources.item import Item, Picture, PictureFile, Problems, Source
-from shards.sources.metadata import read_metadata
-from shards.sources.parquet import read_parquet
 from shards.sources.rows import FOLDER, Asked
-from shards.sources.sidecars import read_sidecars
-from shards.sources.stylegan import read_stylegan
-from shards.sources.tags import read_tags
-from shards.sources.tree import Tree, packed_as, plant, without_pictures
-from shards.sources.webdataset import read_webdataset
 
 __all__ = [
     "KINDS",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from shards.files import first
-from shards.schema import MAX_SIZE, normalise
+from shards.core.atomic_io import first
+from shards.dataset.schema import MAX_SIZE, normalise
 
 Tags = tuple[str, ...]
 Label = str | int | float  # a single one, as a source writes it

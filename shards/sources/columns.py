@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from shards.errors import UserError
-from shards.schema import MAX_SIZE, Attribute, normalise
+from shards.core.errors import UserError
+from shards.dataset.schema import MAX_SIZE, Attribute, normalise
 from shards.sources.cells import NotOne, clean, listed, shown, vector_of
 from shards.sources.item import Problems
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards import files
-from shards.errors import UserError
-from shards.sources.handles import believable
+from shards.core import atomic_io
+from shards.core.errors import UserError
+from shards.sources.image_refs import believable
 
 COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
 
@@ -41,11 +41,11 @@ def plain(tar: Path, spool: Path | None) -> Path:
     except OSError as error:
         raise UserError(f"{tar}: cannot be read ({error.strerror})") from None
     copy = spool / f"{hashlib.sha256(f'{tar} {status.st_size}'.encode(errors='replace')).hexdigest()[:16]}.tar"
-    with files.explained(spool):
+    with atomic_io.explained(spool):
         spool.mkdir(parents=True, exist_ok=True)
         if copy.exists() and copy.stat().st_mtime_ns == status.st_mtime_ns:
             return copy
-    with files.replacing(copy) as out:
+    with atomic_io.replacing(copy) as out:
         for piece in _pieces(tar, status.st_size):
             out.write(piece)
         out.flush()

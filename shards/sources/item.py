@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from shards.files import first
-from shards.schema import Attribute
+from shards.core.atomic_io import first
+from shards.dataset.schema import Attribute
 
 LARGEST = 1 << 30  # bytes of one picture or table
 NAMED = 5  # of each kind of problem

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shards.errors import UserError
-from shards.schema import Attribute
+from shards.core.errors import UserError
+from shards.dataset.schema import Attribute
 from shards.sources.cells import (
     BETWEEN,
     BLANKS,

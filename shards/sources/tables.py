@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from shards.errors import UserError
+from shards.core.errors import UserError
 from shards.sources.cells import listed
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainer.randomness import normal, uniform
+from trainer.noise import normal, uniform
 
 
 class Draws:

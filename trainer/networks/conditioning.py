@@ -24,7 +24,8 @@ class LabelMask(nn.Module):
         widths: entries of each attribute, in vector order; L = sum(widths), A = len(widths).
 
     Attributes:
-        centre, scale: (L,), 0 and 1 but for numbers that are measured (`trainer.loudness`); saved with the weights.
+        centre, scale: (L,), 0 and 1 but for numbers that are measured (`trainer.label_scaling`); saved with the
+            weights.
     """
 
     attribute_of: Tensor

@@ -1,0 +1,379 @@
+"""The strict front door of every command.
+
+A frozen dataclass *is* a command's interface: each field is an option with its type, default and help.
+Fire does the calling; everything that fire lets slip is decided here, before anything runs: unknown
+options (with the nearest known one), missing values, values of the wrong type, words after ``--``.
+
+    @dataclass(frozen=True)
+    class Greet:
+        "Greet somebody."
+        name: str = argument("whom to greet")
+        times: int = option(1, "how often", minimum=1)
+
+    options = parse(Greet, ["Ada", "--times", "3"], command="greet")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fire
+from fire.decorators import SetParseFn
+
+from shards.core.errors import UserError
+
+T = TypeVar("T")
+
+_WORDS_OF_TRUTH = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    choices: Sequence[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A dataclass field that is an option ``--name VALUE``; ``above`` is an exclusive minimum."""
+    return dataclasses.field(
+        default=default,
+        metadata={"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "above": above},
+    )
+
+
+def argument(doc: str) -> Any:
+    """A dataclass field that is a required positional argument; a ``tuple[str, ...]`` takes all that follow."""
+    return dataclasses.field(metadata={"doc": doc, "positional": True})
+
+
+class Interface:
+    """What a dataclass accepts: its positional arguments and its options, with resolved types."""
+
+    def __init__(self, cls: type) -> None:
+        hints = typing.get_type_hints(cls)
+        self.cls = cls
+        self.fields = {field.name: field for field in dataclasses.fields(cls)}
+        self.types = {name: hints[name] for name in self.fields}
+        self.positional = [n for n, f in self.fields.items() if f.metadata.get("positional")]
+        self.named = [n for n in self.fields if n not in self.positional]
+
+    def is_flag(self, name: str) -> bool:
+        """Whether the option is a boolean, which stands without a value."""
+        return self.types[name] is bool
+
+
+@functools.cache
+def interface(cls: type) -> Interface:
+    """The interface of a dataclass, worked out once."""
+    return Interface(cls)
+
+
+# ---------------------------------------------------------------- values
+
+
+def coerce(cls: type, name: str, value: Any, where: str = "") -> Any:
+    """``value`` (a command-line word or a YAML value) as the type of field ``name``.
+
+    Raises:
+        UserError: the value does not fit; the sentence names the option, ``where`` it stood and what would fit.
+    """
+    face = interface(cls)
+    label = (name.upper() if name in face.positional else f"--{name.replace('_', '-')}") + (
+        f" ({where})" if where else ""
+    )
+    try:
+        result = _convert(face.types[name], value)
+    except (ValueError, TypeError, OverflowError, RuntimeError):  # the last of ~NAME where nobody is called so
+        raise UserError(f"{label}: {value!r} is not {_describe(face.types[name])}") from None
+    check(cls, name, result, label)
+    return result
+
+
+def check(cls: type, name: str, value: Any, label: str) -> None:
+    """Hold a converted value against the bounds and choices of its field.
+
+    Raises:
+        UserError: it lies outside.
+    """
+    rules = interface(cls).fields[name].metadata
+    if value is None:
+        return
+    choices = rules.get("choices")
+    for single in value if isinstance(value, tuple) else (value,):
+        if choices and single not in choices:
+            near = difflib.get_close_matches(str(single), choices, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{label}: {single!r} is not one of {', '.join(choices)}{hint}")
+        if (low := rules.get("minimum")) is not None and single < low:
+            raise UserError(f"{label}: {single} is below {low}, the least that makes sense")
+        if (low := rules.get("above")) is not None and single <= low:
+            raise UserError(f"{label}: {single} must be above {low}")
+        if (high := rules.get("maximum")) is not None and single > high:
+            raise UserError(f"{label}: {single} is above {high}, the most that makes sense")
+
+
+def validate(options: Any) -> None:
+    """Check every field of a constructed options object against its bounds and choices (for ``__post_init__``).
+
+    Raises:
+        UserError: a value lies outside.
+    """
+    for name in interface(type(options)).fields:
+        check(type(options), name, getattr(options, name), f"--{name.replace('_', '-')}")
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        inner = [k for k in typing.get_args(kind) if k is not type(None)]
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "")):
+            return None
+        return _convert(inner[0], value)
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        parts = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
+        parts = [p.strip() if isinstance(p, str) else p for p in parts if p != ""]
+        if inner[-1] is not Ellipsis and len(parts) != len(inner):
+            raise ValueError
+        return tuple(_convert(inner[0], part) for part in parts)
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in _WORDS_OF_TRUTH:
+            raise ValueError
+        return _WORDS_OF_TRUTH[str(value).lower()]
+    if isinstance(value, bool):
+        raise ValueError  # YAML's `batch: yes` is not the number one
+    if kind is int:
+        return _whole_number(value)
+    if kind is float:
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
+    if kind is Path:
+        if not str(value):
+            raise ValueError
+        return Path(value).expanduser()
+    return kind(value)
+
+
+def _whole_number(value: Any) -> int:
+    try:
+        return int(value) if isinstance(value, str) else int(_integral(float(value)))
+    except ValueError:
+        return int(_integral(float(value)))  # "1e6"
+
+
+def _integral(number: float) -> float:
+    if not number.is_integer():
+        raise ValueError
+    return number
+
+
+def _describe(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", Path: "a path"}
+    if kind in names:
+        return names[kind]
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        inner = names.get(arguments[0], "value").removeprefix("a ")
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"a list of {count}{inner}s, like 1,2"
+    return _describe(arguments[0]) + " or none"
+
+
+# ---------------------------------------------------------------- words of the command line
+
+
+def read(cls: type, argv: Sequence[str], *, also: Iterable[str] = ()) -> dict[str, str]:
+    """The raw words of a command line by field name; nothing has run and nothing is converted yet.
+
+    Args:
+        cls: the dataclass whose fields are the options.
+        argv: the words after the command's name.
+        also: further option names to accept (such as ``config``) that are no fields.
+
+    Raises:
+        UserError: an unknown option, a missing value, too many arguments, a ``--``.
+    """
+    face = interface(cls)
+    extra = tuple(also)
+    words, positional = _normalise(face, argv, extra)
+    taken: dict[str, str] = {}
+
+    def receive(**values: str) -> None:
+        taken.update({name: value for name, value in values.items() if value is not _ABSENT})
+
+    # Real parameter names, so that fire pairs each word with its option; `str` keeps it from evaluating them.
+    names = [*face.named, *extra]
+    receive.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=_ABSENT) for n in names]
+    )
+    fire.Fire(SetParseFn(str)(receive), command=words)
+    _take_positional(face, positional, taken)
+    return taken
+
+
+_ABSENT: Any = object()
+
+
+def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Every option as ``--name=value`` under its field name, and the positional words."""
+    words: list[str] = []
+    positional: list[str] = []
+    queue = list(argv)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            raise UserError(f"nothing can follow '--' here (found {' '.join(queue[:1]) or 'nothing'!r}); leave it out")
+        if not word.startswith("--"):
+            if len(word) > 1 and word[0] == "-" and word[1].isalpha():
+                raise UserError(f"unknown option {word!r}: options are written --name VALUE; see --help")
+            positional.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if name not in face.named and name not in extra:
+            negated = name.removeprefix("no_") if name.startswith("no_") else name.removeprefix("no")
+            if negated in face.named and face.is_flag(negated) and not equals:
+                words.append(f"--{negated}=false")
+                continue
+            raise UserError(unknown(name, [*face.named, *extra], "command line"))
+        if not equals:
+            if name in face.named and face.is_flag(name):
+                value = queue.pop(0) if queue and queue[0].lower() in _WORDS_OF_TRUTH else "true"
+            elif queue and not queue[0].startswith("--"):
+                value = queue.pop(0)
+            else:
+                raise UserError(f"--{name.replace('_', '-')} needs a value; see --help")
+        words.append(f"--{name}={value}")
+    return words, positional
+
+
+def _take_positional(face: Interface, words: list[str], taken: dict[str, Any]) -> None:
+    rest = list(words)
+    for name in face.positional:
+        if typing.get_origin(face.types[name]) is tuple:
+            taken[name], rest = rest, []
+        elif rest:
+            taken[name] = rest.pop(0)
+        if not taken.get(name):
+            raise UserError(f"{name.upper()} is missing ({face.fields[name].metadata['doc']}); see --help")
+    if rest:
+        raise UserError(f"unexpected word {rest[0]!r}: every option is written --name VALUE; see --help")
+
+
+def unknown(name: str, known: Sequence[str], where: str) -> str:
+    """The sentence for an option that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f"did you mean --{near[0].replace('_', '-')}?" if near else "see --help"
+    return f"unknown option --{name.replace('_', '-')} ({where}); {hint}"
+
+
+# ---------------------------------------------------------------- whole commands
+
+
+def parse(cls: type[T], argv: Sequence[str], *, command: str) -> T:
+    """The options object that a command line asks for.
+
+    Raises:
+        UserError: the command line does not fit the dataclass.
+        SystemExit: with status 0, after printing the help that was asked for.
+    """
+    if wants_help(argv):
+        print(usage(cls, command))
+        raise SystemExit(0)
+    raw = read(cls, argv)
+    return cls(**{name: coerce(cls, name, value) for name, value in raw.items()})
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Whether help is asked for anywhere on the line."""
+    return bool({"-h", "--help"} & set(argv))
+
+
+def usage(cls: type, command: str, extra: Mapping[str, str] | None = None) -> str:
+    """The help text: purpose, synopsis, one line an option with its default."""
+    face = interface(cls)
+    synopsis = " ".join(
+        [
+            command,
+            *(n.upper() + (" …" if typing.get_origin(face.types[n]) is tuple else "") for n in face.positional),
+            "[--option VALUE …]",
+        ]
+    )
+    rows = [(n.upper(), face.fields[n].metadata["doc"]) for n in face.positional]
+    rows += [(f"--{n} VALUE", doc) for n, doc in (extra or {}).items()]
+    for name in face.named:
+        rules = face.fields[name].metadata
+        default = face.fields[name].default
+        shown = "|".join(rules.get("choices") or ()) or _metavar(face.types[name])
+        flag = f"--{name.replace('_', '-')}" + (f" {shown}" if shown else "")
+        rows.append((flag, rules["doc"] + _default(default)))
+    width = min(max(len(left) for left, _ in rows), 38)
+    lines = [inspect.cleandoc(cls.__doc__ or ""), "", f"usage: {synopsis}", ""]
+    for left, right in rows:
+        lines.append(f"  {left:<{width}}  {right}" if len(left) <= width else f"  {left}\n  {'':<{width}}  {right}")
+    return "\n".join(lines)
+
+
+def _metavar(kind: Any) -> str:
+    names = {int: "N", float: "X", bool: "", str: "WORD", Path: "PATH"}
+    if kind in names:
+        return names[kind]
+    inner = names.get(typing.get_args(kind)[0], "VALUE")
+    return f"{inner},{inner},…" if typing.get_origin(kind) is tuple else inner
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False or value == () or value == "":
+        return ""
+    text = "yes" if value is True else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f" [{text}]"
+
+
+def dispatch(commands: Mapping[str, tuple[str, str]], argv: Sequence[str], *, program: str, version: str) -> None:
+    """Run the subcommand that ``argv`` names.
+
+    Args:
+        commands: name -> (one-line help, "module:function of the remaining words"); imported when called, so that
+            one command does not wait for what another one needs.
+
+    Raises:
+        UserError: no such command.
+    """
+    if argv and argv[0] == "--version":
+        print(version)
+        return
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        width = max(map(len, commands))
+        print(f"usage: {program} COMMAND …   ({program} COMMAND --help tells more)\n")
+        print("\n".join(f"  {name:<{width}}  {doc}" for name, (doc, _) in commands.items()))
+        return
+    if argv[0] not in commands:
+        near = difflib.get_close_matches(argv[0], commands, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(commands)}"
+        raise UserError(f"unknown command {argv[0]!r}; {hint}")
+    module, function = commands[argv[0]][1].split(":")
+    getattr(importlib.import_module(module), function)(argv[1:])

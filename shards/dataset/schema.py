@@ -1,0 +1,389 @@
+"""What the pictures of a data set are labelled with: attributes, their words, and the label vector they make.
+
+An *exclusive* attribute takes one of several values (a hair colour: "blue hair", "red hair", …); a *tag*
+is there or not ("glasses"); a *vector* is numbers that the source brings; a *text* is a caption as a text
+encoder sees it, a vector of unit length. A label is a float32 vector with one entry per word or number, and
+a mask says which attributes are known at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+import numpy as np
+
+from shards.core.errors import UserError
+
+Kind = Literal["exclusive", "tag", "vector", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+WORDLESS = ("vector", "text")  # kinds without words: a phrase cannot name them, and they have a size instead
+MAX_SIZE = 1 << 16  # numbers of a vector or text
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def normalise(tag: str) -> str:
+    """A tag as it is compared and stored: lower case, underscores, commas and runs of blanks as one space."""
+    return " ".join(unicodedata.normalize("NFC", tag).lower().replace("_", " ").replace(",", " ").split())
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One thing that can be known of a picture.
+
+    Attributes:
+        name: unique in its schema.
+        kind: "exclusive" (one of ``values``), "tag" (the one value is there or not), "vector" or "text" (numbers).
+        values: words, as `normalise` leaves them; exactly one for a tag, none for a vector or text.
+        size: how many numbers a vector or text has.
+    """
+
+    name: str
+    kind: Kind
+    values: tuple[str, ...] = ()
+    size: int = 0
+
+    @property
+    def width(self) -> int:
+        """Entries of the label vector that belong to it."""
+        return self.size if self.kind in WORDLESS else len(self.values)
+
+
+class Encoded(NamedTuple):
+    """A row's label: float32 (L,) of zeros and ones, bool (A,) mask, names of attributes with two values."""
+
+    label: np.ndarray
+    known: np.ndarray
+    conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The attributes of a data set, in the order of the label vector (L words, A attributes).
+
+    Raises:
+        UserError: no attributes, a name or word that stands twice, a tag without exactly one word.
+    """
+
+    attributes: tuple[Attribute, ...]
+
+    def __post_init__(self) -> None:
+        if not self.attributes:
+            raise UserError("the schema has no attributes; it needs at least one")
+        for attribute in self.attributes:
+            if attribute.kind == "tag" and attribute.width != 1:
+                raise UserError(
+                    f"schema: {attribute.name!r} is a tag and must have exactly one value, not {attribute.width}"
+                )
+            if attribute.kind not in WORDLESS and not attribute.values:
+                raise UserError(f"schema: {attribute.name!r} has no values")
+            if attribute.kind in WORDLESS and (attribute.values or not 0 < attribute.size <= MAX_SIZE):
+                raise UserError(
+                    f"schema: {attribute.name!r} is a {attribute.kind}: no values, and a size of 1 to {MAX_SIZE:,}"
+                )
+        for kind, words in (("attribute name", [a.name for a in self.attributes]), ("value", list(self.values))):
+            if double := [word for word, count in Counter(words).items() if count > 1]:
+                raise UserError(f"schema: the {kind} {double[0]!r} stands twice; each must be unique")
+
+    @functools.cached_property
+    def values(self) -> tuple[str, ...]:
+        """All words, in vector order."""
+        return tuple(value for attribute in self.attributes for value in attribute.values)
+
+    @functools.cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Entries of each attribute."""
+        return tuple(attribute.width for attribute in self.attributes)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """L, the length of a label vector."""
+        return sum(self.widths)
+
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """int64 (A,): the first entry of each attribute in the label vector."""
+        return np.cumsum((0, *self.widths[:-1]), dtype=np.int64)
+
+    @functools.cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Word → (attribute index, index of the value in it)."""
+        return {
+            value: (a, v) for a, attribute in enumerate(self.attributes) for v, value in enumerate(attribute.values)
+        }
+
+    def encode(
+        self,
+        tags: Sequence[str] | None,
+        absent: str = "false",
+        *,
+        denied: Sequence[str] = (),
+        explicit: frozenset[str] = frozenset(),
+    ) -> Encoded:
+        """The label that one row's words make; vectors and texts stay unknown here.
+
+        Args:
+            tags: the row's tags in any spelling that `normalise` evens out; words the schema lacks are
+                ignored; None or empty: nothing is known.
+            absent: what a missing independent tag means in a row that has tags, "false" or "unknown".
+            denied: tags of which the row says that they are not there.
+            explicit: normalised words that rows bring from columns of their own: a missing one is unknown, and
+                one that is there says nothing of the row's other tags.
+
+        Returns:
+            label, known mask and the exclusive attributes that had two values (these are left unknown);
+            entries of unknown attributes are zero.
+        """
+        label, known = np.zeros(self.width, np.float32), np.zeros(len(self.attributes), bool)
+        for tag in denied:
+            if (place := self.places.get(normalise(tag))) and self.attributes[place[0]].kind == "tag":
+                known[place[0]] = True
+        if not tags:
+            return Encoded(label, known, ())
+        found: dict[int, set[int]] = {}
+        for tag in tags:
+            if place := self.places.get(normalise(tag)):
+                found.setdefault(place[0], set()).add(place[1])
+        if absent == "false" and not explicit.issuperset(map(normalise, tags)):
+            known |= self._tags(explicit)
+        for attribute, chosen in found.items():
+            known[attribute] = len(chosen) == 1
+            if known[attribute]:
+                label[self.starts[attribute] + chosen.pop()] = 1
+        return Encoded(label, known, tuple(self.attributes[a].name for a in sorted(found) if not known[a]))
+
+    def _tags(self, explicit: frozenset[str]) -> np.ndarray:
+        return np.array([a.kind == "tag" and a.values[0] not in explicit for a in self.attributes], bool)
+
+    def words(self, label: np.ndarray, known: np.ndarray) -> list[str]:
+        """The words that a label (L,) with its mask (A,) stands for, in vector order: ``["blue hair", "smile"]``."""
+        return [
+            value
+            for attribute, start, said in zip(self.attributes, self.starts.tolist(), known, strict=True)
+            if said
+            for value, entry in zip(attribute.values, label[start : start + len(attribute.values)], strict=True)
+            if entry > 0.5
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as plain lists and words."""
+        return {"attributes": [_plain(attribute) for attribute in self.attributes]}
+
+    @staticmethod
+    def from_json(content: Any, where: str = "schema") -> Schema:
+        """The schema that `to_json` (or a person) wrote.
+
+        Raises:
+            UserError: it is not one; the sentence names ``where`` and the attribute.
+        """
+        entries = content.get("attributes") if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise UserError(f"{where}: a schema is a list under the key 'attributes', each with name, kind and values")
+        return Schema(tuple(_attribute(entry, f"{where}, attribute {i}") for i, entry in enumerate(entries, 1)))
+
+    def save(self, path: Path) -> None:
+        """Write the schema as YAML, in one step."""
+        import yaml
+
+        from shards.core import atomic_io
+
+        text = yaml.safe_dump(self.to_json(), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+        head = "# For: python -m shards pack … --schema FILE; kinds: exclusive (one of values), tag, vector, text\n"
+        atomic_io.write_bytes(path, (head + text).encode())
+
+    @staticmethod
+    def load(path: Path) -> Schema:
+        """Read a schema from YAML (or JSON, which is YAML).
+
+        Raises:
+            UserError: the file is missing, no YAML, or no schema.
+        """
+        import yaml
+
+        try:
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: the schema cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, an endless number
+            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
+        return Schema.from_json(content, str(path))
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The schema as one canonical line, for hashes."""
+        return json.dumps(self.to_json(), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(attribute: Attribute) -> dict[str, Any]:
+    content = {"size": attribute.size} if attribute.kind in WORDLESS else {"values": list(attribute.values)}
+    return {"name": attribute.name, "kind": attribute.kind, **content}
+
+
+def _attribute(entry: Any, where: str) -> Attribute:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
+        raise UserError(f"{where}: needs a name, a kind ({' or '.join(KINDS)}) and a list of values")
+    name, kind = entry["name"].strip(), entry.get("kind")
+    where = f"{where} ({name!r})"
+    if kind not in KINDS:
+        raise UserError(f"{where}: kind is {kind!r}, and must be {' or '.join(KINDS)}")
+    keys = ("name", "kind", "size" if kind in WORDLESS else "values")
+    if unknown := set(entry) - set(keys):
+        raise UserError(f"{where}: unknown key {sorted(map(str, unknown))[0]!r}; there are {', '.join(keys)}")
+    if kind in WORDLESS:
+        size = entry.get("size")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_SIZE:
+            raise UserError(f"{where}: size is {size!r}, and must be a whole number from 1 to {MAX_SIZE:,}")
+        return Attribute(name, cast(Kind, kind), (), size)
+    values = entry.get("values", [name] if kind == "tag" else None)
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{where}: values must be a list of words")
+    for value in values:
+        if not isinstance(value, str) or not normalise(value):
+            raise UserError(f"{where}: the value {value!r} is not a word; put it in quotes")
+    return Attribute(name, cast(Kind, kind), tuple(normalise(value) for value in values))
+
+
+# ---------------------------------------------------------------- the schema that a data set's rows imply
+
+_RARER = 3.0  # tags exclude each other if they stand together less than a third as often as chance would have it
+_SWEEPS = 50
+
+
+def infer(rows: Iterable[Sequence[str] | None], *, one_class: bool = False) -> Schema:
+    """The schema that rows of tags imply.
+
+    Tags with one last word (their noun) that (almost) never stand together become the values of one
+    exclusive attribute; sets of them that do stand together (hair colours, hair lengths) become several;
+    what excludes nothing is an independent tag. Where no row has two tags, all tags are one attribute.
+
+    Args:
+        rows: each row's tags; None and empty rows say nothing.
+        one_class: take all tags as the values of one attribute "class".
+
+    Raises:
+        UserError: no row has a tag.
+    """
+    count: Counter[str] = Counter()
+    together: Counter[tuple[str, str]] = Counter()
+    filled, longest = 0, 0
+    for row in rows:
+        tags = sorted({normalise(tag) for tag in row or ()} - {""})
+        count.update(tags)
+        together.update(_pairs(tags))
+        filled, longest = filled + bool(tags), max(longest, len(tags))
+    if not count:
+        raise UserError(
+            "no picture has a tag, so there is nothing to label with; give tags or class folders, or pack the pictures "
+            "unlabelled with the schema of another data set: --schema OTHER/schema.yaml"
+        )
+    nouns = {_noun(tag) for tag in count}
+    if one_class or (longest == 1 and len(count) > 1):
+        name = nouns.pop() if len(nouns) == 1 and not one_class else ""
+        return Schema((Attribute(name or "class", "exclusive", tuple(sorted(count))),))
+    groups = _groups(count, together, filled)
+    grouped = {tag for sets in groups.values() for group in sets for tag in group}
+    singles = [Attribute(tag, "tag", (tag,)) for tag in sorted(set(count) - grouped)]
+    return Schema((*_named(groups, {a.name for a in singles}), *singles))
+
+
+def _noun(tag: str) -> str:
+    """The last of several words; "" for a single word."""
+    return tag.rpartition(" ")[2] if " " in tag else ""
+
+
+def _pairs(tags: list[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of tags with one noun; ``tags`` are sorted, and so is each pair."""
+    by_noun: dict[str, list[str]] = {}
+    for tag in tags:
+        if noun := _noun(tag):
+            by_noun.setdefault(noun, []).append(tag)
+    for same in by_noun.values():
+        for i, one in enumerate(same):
+            for other in same[i + 1 :]:
+                yield one, other
+
+
+def _groups(count: Counter[str], together: Counter[tuple[str, str]], rows: int) -> dict[str, list[list[str]]]:
+    """Noun → the sets of two and more of its tags that exclude each other."""
+    tags: dict[str, list[str]] = {}
+    for tag in sorted(count, key=lambda tag: (-count[tag], tag)):
+        tags.setdefault(_noun(tag), []).append(tag)
+    met: dict[str, list[tuple[str, str]]] = {noun: [] for noun in tags}
+    for pair in together:
+        met[_noun(pair[0])].append(pair)
+    groups = {}
+    for noun in sorted(set(tags) - {""}):
+        place = {tag: i for i, tag in enumerate(tags[noun])}
+        pairs = np.array([(place[a], place[b], together[a, b]) for a, b in met[noun]], np.int64).reshape(-1, 3)
+        group = _exclusive(np.array([count[tag] for tag in tags[noun]], np.float64), pairs, rows)
+        sets = [[tag for tag, g in zip(tags[noun], group, strict=True) if g == label] for label in dict.fromkeys(group)]
+        groups[noun] = [sorted(members) for members in sets if len(members) > 1]
+    return groups
+
+
+def _exclusive(size: np.ndarray, pairs: np.ndarray, rows: int) -> list[int]:
+    """Sort the tags of one noun into sets whose members exclude each other.
+
+    Correlation clustering by local moves: a tag's gain in a set is the number of rows in which chance alone
+    would put it beside the set's other members, less `_RARER` times the number in which it really is. A tag
+    goes where its gain is largest, alone where none is positive, until nothing moves: each move raises the
+    sum of gains, so this ends. Frequent tags go first; rare ones then find whole sets to be judged against.
+    Sets that chance could have kept apart (an expected meeting or less, in all) are dissolved.
+
+    Args:
+        size: float64 (T,), rows with each tag, descending.
+        pairs: int64 (P, 3), (tag, other tag, rows with both).
+        rows: rows with any tag at all.
+
+    Returns:
+        The set's number for each tag.
+    """
+    both = np.concatenate([pairs, pairs[:, [1, 0, 2]]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    bounds = np.searchsorted(both[:, 0], np.arange(len(size) + 1))
+    group = np.full(len(size), -1)
+    total = np.zeros(len(size) + 1)  # sizes of each set's members; the last stands for "not placed yet"
+    earned = np.zeros(len(size))
+    for _ in range(_SWEEPS):
+        moved = False
+        for tag in range(len(size)):
+            old = int(group[tag])
+            total[old] -= size[tag]
+            beside = both[bounds[tag] : bounds[tag + 1]]
+            met = np.bincount(group[beside[:, 1]] + 1, beside[:, 2], len(size) + 1)[1:]
+            gain = size[tag] * total[:-1] / rows - _RARER * met
+            best = int(np.argmax(gain))
+            if old >= 0 and gain[old] >= gain[best]:
+                best = old
+            if gain[best] <= 0:  # alone: in its own set if no one else is there, else in an empty one
+                best = old if old >= 0 and not total[old] else int(np.flatnonzero(total[:-1] == 0)[0])
+            group[tag], earned[tag] = best, gain[best]
+            total[best] += size[tag]
+            moved |= best != old
+        if not moved:
+            break
+    evidence = np.bincount(group, earned, len(size)) / 2  # each pair was counted from both ends
+    weak = evidence[group] < min(1.0, rows / 4)
+    group[weak] = len(size) + np.flatnonzero(weak)
+    return group.tolist()
+
+
+def _named(groups: dict[str, list[list[str]]], taken: set[str]) -> list[Attribute]:
+    """Attributes for the sets of each noun: the largest is called as the noun, the others by what they hold."""
+    attributes = []
+    for noun, sets in groups.items():
+        for group in sorted(sets, key=lambda group: (-len(group), group)):
+            shown = [tag.removesuffix(f" {noun}") for tag in group]
+            content = f"{noun} ({'/'.join(shown[:3])}{'/…' if len(shown) > 3 else ''})"
+            name, number = noun if noun not in taken else content, 2
+            while name in taken:
+                name, number = f"{content} {number}", number + 1
+            taken.add(name)
+            attributes.append(Attribute(name, "exclusive", tuple(group)))
+    return sorted(attributes, key=lambda attribute: attribute.name)

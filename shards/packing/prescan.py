@@ -1,0 +1,144 @@
+"""A look at all pictures before they are packed: their common size, and which are the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from shards.core import process_pool
+from shards.core.errors import UserError
+from shards.dataset.images import PictureError, dimensions
+from shards.sources.item import Item, PictureFile, Source
+
+SAME = "pictures that are the same as another"
+_CHUNK = 256  # pictures a task
+
+
+class _Chunk(NamedTuple):
+    start: int
+    items: Sequence[Item]
+    sizes: bool
+    hashes: bool
+
+
+class _Found(NamedTuple):
+    start: int
+    sizes: np.ndarray  # int32 (n, 2), width and height; zeros: no picture
+    hashes: np.ndarray  # uint8 (n, 32); zeros: unreadable
+    why: str
+
+
+class Survey(NamedTuple):
+    """What was seen of N pictures.
+
+    Attributes:
+        sizes: int32 (N, 2), width and height; zeros where there is no picture that can be read.
+        hashes: uint8 (N, 32), SHA-256 of the bytes; zeros where they cannot be read.
+        why: what is wrong with one that cannot be read.
+    """
+
+    sizes: np.ndarray
+    hashes: np.ndarray
+    why: str
+
+
+def survey(items: Sequence[Item], processes: int, *, sizes: bool, hashes: bool) -> Survey:
+    """Read all pictures once, with several processes."""
+    count = len(items)
+    seen = Survey(np.zeros((count, 2), np.int32), np.zeros((count, 32), np.uint8), "")
+    processes = max(1, min(processes, -(-count // _CHUNK)))
+    why = ""
+    for found in process_pool.run(
+        _look, _chunks(items, sizes, hashes), workers=processes, total=count, doing="looking"
+    ):
+        part = slice(found.start, found.start + len(found.sizes))
+        seen.sizes[part], seen.hashes[part] = found.sizes, found.hashes
+        why = why or found.why
+    return seen._replace(why=why)
+
+
+def _chunks(items: Sequence[Item], sizes: bool, hashes: bool) -> Iterator[_Chunk]:
+    for start in range(0, len(items), _CHUNK):
+        yield _Chunk(start, items[start : start + _CHUNK], sizes, hashes)
+
+
+def _look(chunk: _Chunk) -> _Found:
+    found = _Found(
+        chunk.start, np.zeros((len(chunk.items), 2), np.int32), np.zeros((len(chunk.items), 32), np.uint8), ""
+    )
+    why = ""
+    for row, item in enumerate(chunk.items):
+        try:
+            data = item.picture.read()
+            if chunk.hashes:
+                found.hashes[row] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+            if chunk.sizes:
+                found.sizes[row] = dimensions(data)
+        except (PictureError, OSError) as error:
+            why = why or f"{item.id}: {error.strerror if isinstance(error, OSError) else error}"
+        process_pool.advance()
+    return found._replace(why=why)
+
+
+def common_size(items: Sequence[Item], seen: Survey) -> int:
+    """The size that all pictures have.
+
+    Raises:
+        UserError: they differ, are not square, or none can be read.
+    """
+    rows = np.flatnonzero(seen.sizes.any(axis=1))
+    if not len(rows):
+        raise UserError(f"none of the {len(items):,} pictures can be packed: {seen.why or 'there is none'}")
+    sizes = seen.sizes[rows]
+    if (oblong := sizes[:, 0] != sizes[:, 1]).any():
+        row = int(np.argmax(oblong))
+        width, height = sizes[row].tolist()
+        raise UserError(f"--size is missing, and {items[rows[row]].id} is {width} x {height}; say what size to make")
+    if len(different := np.unique(sizes[:, 0])) > 1:
+        shown = " and ".join(map(str, different[:2]))
+        raise UserError(f"--size is missing, and the pictures' sizes differ ({shown}); say one")
+    return int(sizes[0, 0])
+
+
+def drop_duplicates(source: Source, seen: Survey) -> None:
+    """Leave out all but the first of pictures that are the same bytes, and count them among the problems.
+
+    The first of which anything is said, if there is one: a stray copy without a label must not cost the label.
+    """
+    kept: list[Item] = []
+    originals: dict[bytes, int] = {}
+    for item, digest in zip(source.items, seen.hashes, strict=True):
+        number = originals.setdefault(digest.tobytes(), len(kept)) if digest.any() else len(kept)
+        if number == len(kept):
+            kept.append(item)
+            continue
+        differ = _said(item) != _said(kept[number])
+        if _SILENT == _said(kept[number]) != _said(item):
+            item, kept[number] = kept[number], item
+        source.problems.add(same("left out", differ), item.id)
+    source.items = kept
+
+
+def same(fate: str, differ: bool) -> str:
+    """The name of a kind of problem: exact duplicates, and what became of them."""
+    return f"{SAME}{', but labelled otherwise' if differ else ''} ({fate})"
+
+
+def _said(item: Item) -> tuple[object, ...]:
+    return frozenset(item.tags or ()), item.tags is None, frozenset(item.denied), item.caption, item.vector
+
+
+_SILENT = _said(Item("", PictureFile("", "")))
+
+
+def duplicates(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ``hashes`` (N, 32) that stood before: (their numbers, the number of the first that is the same)."""
+    _, firsts, inverse = np.unique(
+        np.ascontiguousarray(hashes).view("V32").ravel(), return_index=True, return_inverse=True
+    )
+    original = firsts[inverse.ravel()]
+    rows = np.flatnonzero(original != np.arange(len(hashes)))
+    return rows, original[rows]

@@ -1,0 +1,179 @@
+"""One shard: a run of items becomes a tar of pictures, label vectors and notes, and a record of what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.core import atomic_io, process_pool
+from shards.core.errors import Failure
+from shards.dataset import dataset, tar_index
+from shards.dataset.images import PictureError, Prepared, prepare
+from shards.packing.labelling import Labelling
+from shards.sources.item import Item, Problems
+
+UNREADABLE = "pictures that cannot be used (left out)"
+PROFILE = "colour profiles that cannot be used (taken as sRGB)"
+ARRAYS = ("entries", "labels", "known", "hashes")  # kept beside the record, one row a sample
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is the same for all shards; see the options of `shards.packing.pack.Pack`."""
+
+    labelling: Labelling
+    size: int
+    fit: str
+    format: str
+    background: str = "white"
+    min_size: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to write: ``data/name`` and, when that is on the disk, ``records/name.json``."""
+
+    recipe: Recipe
+    data: Path
+    records: Path
+    name: str
+    start: int  # the position of its first item among all
+    items: tuple[Item, ...]
+
+
+def record_path(records: Path, name: str) -> Path:
+    """Where the record of a finished shard lies."""
+    return records / f"{name}.json"
+
+
+def array_path(records: Path, name: str, array: str) -> Path:
+    """Where one of a finished shard's `ARRAYS` lies."""
+    return records / f"{name}.{array}.npy"
+
+
+def ids_path(records: Path, name: str) -> Path:
+    """Where the ids of a finished shard's samples lie, a JSON list."""
+    return records / f"{name}.ids"
+
+
+def write_shard(task: Task) -> str:
+    """Write one shard and its record; both appear whole or not at all, and depend on the task alone.
+
+    The record (file, samples, bytes, sha256, copied, conflicts, problems) is the last to be written; beside it lie
+    the samples' ids and `ARRAYS`: all that merging needs.
+
+    Returns:
+        The shard's name.
+
+    Raises:
+        Failure: the disk refuses.
+    """
+    from webdataset.writer import TarWriter  # it brings torch along, which takes seconds
+
+    problems = Problems()
+    recipe = task.recipe
+    rows = recipe.labelling.rows(task.items)
+    kept: list[int] = []
+    hashes: list[bytes] = []
+    copied = 0
+    path = task.data / task.name
+    # Fixed owner, mode and time: the same items give the same bytes, whoever packs them and when.
+    fixed: dict[str, Any] = {"user": "", "group": "", "mode": 0o444, "mtime": 0}
+    with atomic_io.replacing(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
+        for number, item in enumerate(task.items):
+            try:
+                data = item.picture.read()
+                picture = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
+            except (PictureError, OSError) as error:
+                problems.add(UNREADABLE, f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
+            else:
+                if picture.profile_ignored:
+                    problems.add(PROFILE, item.id)
+                digest = hashlib.sha256(data)
+                notes = _notes(item, rows.known[number], digest.hexdigest())
+                tar.write(_sample(key(task.start + number), picture, recipe.size, rows.labels[number], notes))
+                kept.append(number)
+                hashes.append(digest.digest())
+                copied += picture.copied
+            process_pool.advance()
+    conflicts = rows.conflicts
+    if conflicts and len(kept) < len(task.items):
+        conflicts = recipe.labelling.rows([task.items[i] for i in kept]).conflicts
+    arrays = {
+        "entries": _entries(path, [key(task.start + number) for number in kept], recipe.size),
+        "labels": rows.labels[kept],
+        "known": rows.known[kept],
+        "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+    }
+    for name in ARRAYS:
+        dataset.save_array(array_path(task.records, task.name, name), arrays[name])
+    ids = json.dumps([task.items[i].id for i in kept]).encode()
+    atomic_io.write_bytes(ids_path(task.records, task.name), ids)
+    record = {
+        "file": task.name,
+        "samples": len(kept),
+        "bytes": path.stat().st_size,
+        "sha256": atomic_io.sha256(path),
+        "copied": copied,
+        "conflicts": conflicts,
+        "problems": problems.noted(),
+    }
+    atomic_io.write_json(record_path(task.records, task.name), record)
+    return task.name
+
+
+def key(position: int) -> str:
+    """The name of the sample at a position of the data set."""
+    return f"{position:09d}"
+
+
+def _notes(item: Item, known: np.ndarray, sha256: str) -> bytes:
+    notes: dict[str, Any] = {"id": item.id, "tags": item.tags, "known": known.astype(int).tolist()}
+    more = {"denied": item.denied, "caption": item.caption, "group": item.group}
+    notes |= {name: value for name, value in more.items() if value}
+    notes["sha256"] = sha256
+    # A lone surrogate (a name of undecodable bytes) has no UTF-8; it is kept as JSON's own escape.
+    text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(notes, separators=(",", ":")).encode()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, array, (1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+def _sample(name: str, picture: Prepared, size: int, label: np.ndarray, notes: bytes) -> dict[str, Any]:
+    """One sample as WebDataset has it: picture, label vector, notes."""
+    data, extension = picture.data, picture.format
+    if extension == "raw":
+        data, extension = _npy(np.frombuffer(data, np.uint8).reshape(size, size, 3)), "image.npy"
+    return {"__key__": name, extension: data, "npy": _npy(label), "json": notes}
+
+
+def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
+    """Where the pictures lie, read back from the finished tar: `index.ENTRY` records.
+
+    Raises:
+        Failure: it holds other samples than were written.
+    """
+    found = [member for member in tar_index.members(path) if member.extension not in ("npy", "json")]
+    if [member.key for member in found] != keys:
+        raise Failure(f"{path}: reads back other samples than were written; is another program changing the folder?")
+    return np.array([_entry(member, size) for member in found], dataset.ENTRY)
+
+
+def _entry(member: tar_index.Member, size: int) -> tuple[int, int, int, int]:
+    form, length = member.extension, member.length
+    if form == "image.npy":  # the pixels stand behind the array's header
+        form, length = "raw", 3 * size * size
+    return 0, dataset.FORMATS.index(form), member.offset + member.length - length, length

@@ -1,0 +1,271 @@
+"""What the documents tell people to type is typed here.
+
+Every ```bash block of README.md, CONTRIBUTING.md and docs/*.md is run, in order, in a copy of the checkout, unless the
+line above it says why not: <!-- not run: it needs a cluster -->. `make` commands are not run from here (this test runs
+under `make`); a table says where each is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shards.core import cli
+from support import ROOT
+from support.launching import copy_of_the_checkout
+from trainer.config import Config
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELLS = {"bash", "sh", "shell", "console", "zsh"}
+# `make TARGET` -> the file that runs it, or does the same, and the words by which to find it there.
+MAKE_IS_RUN_BY = {
+    "environment": (".ci/run", "stage make environment"),
+    "test": (".ci/run", "stage make test\n"),
+    "test-all": (".ci/run", "stage make test-all"),
+    "check": (".ci/run", "stage make check"),
+    "demo": ("tests/contracts/test_documents.py", "def test_make_demo_on_a_small_scale"),
+    "bench": ("tests/integration/test_benchmarks.py", "def test_article_step"),
+    "chaos": ("tests/contracts/test_documents.py", 'what_make_runs("chaos"'),
+    "help": ("tests/contracts/test_documents.py", "def test_make_help"),
+}
+BLOCK_TIMEOUT = 600  # seconds
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of shell commands."""
+
+    document: str
+    line: int
+    code: str
+    not_run: str | None  # the reason
+
+    @property
+    def commands(self) -> list[str]:
+        """Its lines, with continued ones joined, without comments."""
+        lines = re.sub(r"\\\n\s*", " ", self.code).splitlines()
+        return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+    @property
+    def make_targets(self) -> list[str]:
+        """The targets of its `make` commands."""
+        words = [w for c in self.commands if c.split()[0] == "make" for w in shlex.split(c, comments=True)[1:]]
+        return [w for w in words if "=" not in w and not w.startswith("-")]
+
+    @property
+    def script(self) -> str:
+        """What is run: all but the `make` commands."""
+        return "\n".join(line for line in self.code.splitlines() if not re.match(r"\s*make\b", line))
+
+
+def blocks(document: str, text: str) -> Iterator[Block]:
+    """The shell blocks of a document."""
+    lines = text.splitlines()
+    opened: int | None = None
+    fence = language = ""
+    for number, line in enumerate(lines):
+        if opened is None:
+            if start := re.match(r"\s*(`{3,}|~{3,})\s*(\w*)", line):
+                opened, fence, language = number, start[1], start[2].lower()
+        elif line.strip() == fence:
+            if language in SHELLS:
+                above = next((above for above in reversed(lines[:opened]) if above.strip()), "")
+                reason = re.fullmatch(r"\s*<!--\s*not run:\s*(.*?)\s*-->\s*", above)
+                code = "\n".join(lines[opened + 1 : number])
+                yield Block(document, opened + 1, code, reason[1] if reason else None)
+            opened = None
+    assert opened is None, f"{document}:{(opened or 0) + 1}: this block is never closed"
+
+
+def blocks_of(path: Path) -> list[Block]:
+    return list(blocks(path.name, path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
+ALL_BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
+existing = pytest.mark.parametrize("document", [p for p in DOCUMENTS if p.exists()], ids=lambda p: p.name)
+each_block = pytest.mark.parametrize("block", ALL_BLOCKS, ids=lambda b: f"{b.document}:{b.line}")
+
+
+# ---------------------------------------------------------------- running them
+
+
+def run(script: str, where: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell script as a reader would, in an environment that is set up and active."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=where,
+        env={
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": str(where),
+            "VIRTUAL_ENV": sys.prefix,
+            "XDG_CACHE_HOME": str(where / ".cache"),  # what a reader's commands keep is not for this machine's user
+        },
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=BLOCK_TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3 * BLOCK_TIMEOUT)
+@existing
+def test_every_block_runs(document: Path, tmp_path: Path) -> None:
+    to_run = [b for b in blocks_of(document) if b.not_run is None and b.script.strip()]
+    if not to_run:
+        pytest.skip("it has no block to run")
+    checkout = copy_of_the_checkout(tmp_path)
+    for block in to_run:
+        done = run(block.script, checkout)
+        report = f"{block.document}:{block.line}: status {done.returncode}\n{block.script}\n---\n{done.stdout[-6000:]}"
+        assert done.returncode == 0, report
+
+
+# ---------------------------------------------------------------- reading them
+
+
+@each_block
+def test_a_block_is_shell_and_a_reason_is_a_reason(block: Block) -> None:
+    checked = subprocess.run(["bash", "-n", "-c", block.code], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert block.not_run is None or len(block.not_run.split()) >= 3, "say why it is not run"
+
+
+@each_block
+def test_no_block_installs_into_this_environment(block: Block) -> None:
+    """A copy of the checkout that installs itself here would stay installed after it is gone."""
+    installs = re.search(r"\bpip3? .*\binstall\b", block.code)
+    assert block.not_run or not installs, "mark it as not run, or tell of `make environment` instead"
+
+
+@each_block
+def test_make_commands_are_run_somewhere(block: Block) -> None:
+    for target in block.make_targets:
+        assert target in MAKE_IS_RUN_BY, f"`make {target}`: say in MAKE_IS_RUN_BY what runs it"
+
+
+def test_the_places_that_run_make_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target, (file, words) in MAKE_IS_RUN_BY.items():
+        assert re.search(rf"(?m)^{target}:", makefile), target
+        assert words in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not run `make {target}`"
+
+
+def training_options(commands: list[str]) -> Iterator[list[str]]:
+    """The trainer's words in commands that start it."""
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        submits = "launch slurm" in command and "--array" not in words
+        for entry in ("trainer/main.py", "launch/slurm/train.sbatch", *(["--"] if submits else [])):
+            if entry in words:
+                rest = words[words.index(entry) + 1 :]
+                ends = [i for i, word in enumerate(rest) if re.fullmatch(r"[|&;>]+|\d?>.*|…|\.\.\.", word)]
+                yield rest[: ends[0]] if ends else rest
+
+
+@each_block
+def test_shown_training_options_exist(block: Block) -> None:
+    """Also where the command is not run: an option that was renamed must not live on in a document."""
+    for words in training_options(block.commands):
+        if not cli.wants_help(words) and "--version" not in words:
+            taken = cli.read(Config, words, also=("config",))
+            for name, value in taken.items():
+                if name != "config":
+                    cli.coerce(Config, name, value)
+
+
+@existing
+def test_links_lead_somewhere(document: Path) -> None:
+    prose = re.sub(r"(?ms)^\s*```.*?^\s*```", "", document.read_text(encoding="utf-8"))
+    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", t)]
+    broken = [t for t in targets if t and not (document.parent / t).exists()]
+    assert not broken
+
+
+# ---------------------------------------------------------------- make
+
+
+def what_make_runs(*words: str) -> str:
+    """What `make` would type, were the environment there."""
+    command = ["make", "-n", "-o", ".venv/installed", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_make_help() -> None:
+    text = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in MAKE_IS_RUN_BY:
+        assert re.search(rf"make {target} +\w", text), f"`make` does not tell of {target}"
+
+
+def test_make_runs_what_it_says() -> None:
+    assert what_make_runs("test") == ".venv/bin/python -m pytest"
+    assert what_make_runs("demo") == ".venv/bin/python -m trainer demo"
+    assert '-m "not chaos"' in what_make_runs("test-all")
+    assert what_make_runs("chaos", "ARGS=--chaos-seed 1").endswith("-m chaos tests/system/test_chaos.py --chaos-seed 1")
+
+
+@pytest.mark.long
+def test_make_demo_on_a_small_scale(tmp_path: Path) -> None:
+    checkout = copy_of_the_checkout(tmp_path)
+    script = what_make_runs("demo", "ARGS=--count 192 --total-images 640")
+    done = run(script, checkout)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert (checkout / "demo" / "run" / "report.html").stat().st_size > 1000
+    assert (checkout / "demo" / "run" / "hair-colours.png").stat().st_size > 1000
+    again = run(script, checkout)
+    assert again.returncode == 0, again.stdout[-6000:]
+    assert "shards faces" not in again.stdout, "a second run draws everything anew"
+
+
+# ---------------------------------------------------------------- the checker itself
+
+EXAMPLE = """
+# Title
+```bash
+one --flag \\
+  value   # a comment
+make test ARGS=-x
+```
+~~~python
+not shell
+~~~
+<!-- not run: needs eight GPUs -->
+
+```sh
+two
+```
+"""
+
+
+def test_blocks_are_found() -> None:
+    first, second = blocks("x.md", EXAMPLE)
+    assert (first.line, first.not_run, first.make_targets) == (3, None, ["test"])
+    assert first.commands[0].split("#")[0].split() == ["one", "--flag", "value"]
+    assert "make" not in first.script
+    assert (second.code, second.not_run) == ("two", "needs eight GPUs")
+    with pytest.raises(AssertionError, match="never closed"):
+        list(blocks("x.md", "```bash\nls"))
+
+
+def test_a_failing_block_fails(tmp_path: Path) -> None:
+    assert run("false\ntrue", tmp_path).returncode == 1
+    assert run("false | cat", tmp_path).returncode == 1
+    assert run("python -c 'import sys; print(sys.prefix)'", tmp_path).stdout.strip() == sys.prefix
+
+
+def test_training_options_are_found() -> None:
+    line = "ACCELERATE_USE_CPU=true accelerate launch --num_processes 2 trainer/main.py --batch 8 > log.txt"
+    assert list(training_options([line])) == [["--batch", "8"]]
+    assert list(training_options(["sbatch --nodes=2 launch/slurm/train.sbatch --seed 1"])) == [["--seed", "1"]]
+    assert list(training_options(["python -m launch slurm --nodes 2 -- --seed 1 > job"])) == [["--seed", "1"]]

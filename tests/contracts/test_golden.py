@@ -1,0 +1,119 @@
+"""Golden curves: twenty float64 steps of every family and loss, and of every family with a classifier, as stored.
+
+They are equal on any CPU.
+
+A difference means that training changed. If it was meant to, write the curves anew and say why in the commit:
+
+    python tests/contracts/test_golden.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+if __name__ == "__main__":  # run as a file, to write: Python looks beside the file and not in the repository
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from trainer.config import Config
+from trainer.distributed.process_group import Distributed
+from trainer.losses import LOSSES
+from trainer.networks import FAMILIES
+from trainer.noise import normal
+from trainer.state import TrainingState, architecture_of
+from trainer.step import GlobalCounts, MicroBatch, discriminator_step, generator_step
+
+CURVES = Path(__file__).resolve().parent / "golden_curves.json"
+WIDTHS, STEPS = (3, 1, 2), 20
+KINDS = ("exclusive", "tag", "vector")
+CASES = [(family, loss, "auto") for family in FAMILIES for loss in LOSSES]
+CASES += [(family, "relativistic", "classifier") for family in FAMILIES]
+# The article's networks do 96x96 only, and their first layer has 552,960 outputs: a short noise keeps them small.
+SIZES, BATCHES = {"article": 96}, {"article": 2}
+CHANNELS = {"residual": (8, 6), "r3gan": (16, 8)}
+
+
+def configuration(family: str, loss: str, conditioning: str) -> Config:
+    return Config(
+        family=family,
+        loss=loss,
+        conditioning=conditioning,
+        mismatch="none" if conditioning == "classifier" else "real",
+        channels=CHANNELS.get(family, ()),
+        noise_size=4,
+        label_size=4,
+        batch=BATCHES.get(family, 4),
+        penalty_every=4,
+        gamma=0.2,
+        lr_g=2e-4,
+        lr_d=2e-4,
+        dtype="float64",
+        device="cpu",
+        threads=1,
+    )
+
+
+def batch_at(step: int, count: int, size: int) -> MicroBatch:
+    """Pictures of noise under every kind of label: one in four is partly known, one not at all."""
+    position = torch.arange(step * count, (step + 1) * count)
+    x = normal(0, "pictures", position, 3 * size * size, torch.float64).view(count, 3, size, size).tanh()
+    y = torch.zeros(count, sum(WIDTHS), dtype=torch.float64)
+    y[torch.arange(count), position % 3] = 1
+    y[:, 3] = position % 2
+    y[torch.arange(count), 4 + position % 2] = 1
+    known = torch.ones(count, len(WIDTHS), dtype=torch.float64)
+    known[position % 4 == 1, 0] = 0
+    known[position % 4 == 2] = 0
+    has_wrong = (position % 4 != 2).double()
+    return MicroBatch(x, y, known, y.roll(1, 0), known.roll(1, 0), has_wrong, position)
+
+
+def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
+    """What each of the steps measured, by name."""
+    config = configuration(family, loss, conditioning)
+    size = SIZES.get(family, 8)
+    env = Distributed("cpu", "no", threads=1)
+    state = TrainingState(config, architecture_of(config, size, WIDTHS), env, KINDS)
+    # torch promises its generators' streams for no two kinds of CPU: the weights are ours, in float64.
+    for module in (state.g.module, state.d.module):
+        for name, weight in module.named_parameters():
+            rows, columns = len(weight), weight[0].numel()
+            drawn = normal(1, name, torch.arange(rows), columns, torch.float64).view(weight.shape)
+            weight.data.copy_(drawn * max(columns, rows) ** -0.5)
+    found: dict[str, list[float]] = {}
+    for step in range(STEPS):
+        batch = batch_at(step, config.batch, size)
+        counts = GlobalCounts(config.batch, wrong=int(batch.has_wrong.sum()))
+        players = (state.d, state.g, [batch], counts, state.method, env)
+        values = discriminator_step(*players, penalise=step % config.penalty_every == 0)
+        values |= generator_step(*players)
+        for name, value in values.items():
+            found.setdefault(name, []).append(value.item())
+    return found
+
+
+def name_of(family: str, loss: str, conditioning: str) -> str:
+    return f"{family} {loss}" + ("" if conditioning == "auto" else f" {conditioning}")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.long] if c[0] in SIZES else []) for c in CASES])
+def test_twenty_steps_give_the_stored_curves(case: tuple[str, str, str]) -> None:
+    stored, found = json.loads(CURVES.read_text())[name_of(*case)], curve(*case)
+    assert found.keys() == stored.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, stored[name], rtol=1e-8, atol=1e-8, err_msg=name)
+    assert len(set(found["loss/d"])) == STEPS, "something was trained"
+
+
+def test_every_stored_curve_is_tried() -> None:
+    assert set(json.loads(CURVES.read_text())) == {name_of(*case) for case in CASES}
+
+
+if __name__ == "__main__":
+    curves = {name_of(*case): curve(*case) for case in CASES}
+    CURVES.write_text(json.dumps(curves, indent=1) + "\n")

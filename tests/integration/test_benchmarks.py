@@ -1,0 +1,187 @@
+"""The benchmarks run, and measure what they say they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import article_step
+import checkpoint
+import pytest
+import scaling
+import step
+import torch
+from published import NOISE, SIZE, PublishedDiscriminator, PublishedGenerator
+
+from support import ROOT
+from trainer.distributed.process_group import Distributed
+from trainer.networks import Architecture, build
+from trainer.noise import normal
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_both_sides_have_the_same_networks() -> None:
+    sizes = {"size": SIZE, "widths": article_step.WIDTHS, "noise": NOISE}
+    g, d = build(Architecture(family="article", embedding=0, **sizes))
+    with torch.device("meta"):  # counted, not filled
+        label = sum(article_step.WIDTHS)
+        published_g, published_d = PublishedGenerator(label), PublishedDiscriminator(label)
+    assert parameters(g) == parameters(published_g)
+    assert parameters(d) == parameters(published_d)
+
+
+@pytest.mark.long
+def test_article_step(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "article_step.py"), "--pairs", "2", "--batch", "2"]
+    done = subprocess.run(
+        [*command, "--json", str(file)], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ
+    )
+    figures = json.loads(file.read_text())
+    assert done.stdout.splitlines()[-1] == f"ratio: {figures['ratio']:.2f}"
+    assert len(figures["seconds"]["ours"]) == len(figures["seconds"]["theirs"]) == 2
+    assert figures["ratio"] > 1, "the published loop does more of everything"
+    arithmetic = figures["arithmetic"]
+    assert arithmetic["gigaflop_a_step"] > 2 * 2 * 4, "two pictures, each more than four billion multiplications"
+    assert all(0 < arithmetic["gigaflops"] < best for best in arithmetic["gigaflops_at_best"].values())
+
+
+@pytest.mark.long
+def test_loop_overhead(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "loop_overhead.py"), "--preset", "smoke", "--size", "16"]
+    done = subprocess.run(
+        [*command, "--steps", "16", "--pairs", "3", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ,
+    )
+    figures = json.loads(file.read_text())
+    assert done.stdout.splitlines()[-1] == f"ratio: {figures['ratio']:.3f}"
+    assert len(figures["ratios"]) == 3
+    assert figures["loop_images_per_second"] > 0
+
+
+@pytest.mark.long
+def test_checkpoint(tmp_path: Path) -> None:
+    printed, figures = run("checkpoint.py", ["--preset", "smoke", "--steps", "8", "--pairs", "2"], tmp_path)
+    assert figures["megabytes"] > 0.1
+    assert {side: len(taken) for side, taken in figures["seconds"].items()} == dict.fromkeys(checkpoint.SIDES, 2)
+    assert figures["cost"].keys() == {"waited for", "beside"}
+    assert printed[-1].startswith("ratio: ")
+
+
+@pytest.mark.parametrize("name", step.CASES)
+def test_every_case_builds_and_contradicts_its_labels(name: str) -> None:
+    config, size = step.case(name)
+    with torch.device("meta"):  # counted, not filled
+        g, d = build(step.architecture_of(config, size, step.WIDTHS))
+    assert parameters(d) and parameters(g)
+    batch = step.synthetic(config, size)
+    assert batch.images.shape == (config.batch, 3, size, size)
+    assert not (batch.label * batch.wrong_label).any()
+
+
+def test_ranks_share_a_global_batch() -> None:
+    config, size = step.case("smoke")
+    whole = step.synthetic(config, size)
+    shares = [scaling.share_of(whole, rank, 2) for rank in (0, 1)]
+    assert torch.equal(torch.cat([share.images for share in shares]), whole.images)
+    assert torch.equal(torch.cat([share.position for share in shares]), whole.position)
+    assert {share.wrong_count for share in shares} == {whole.wrong_count}
+
+
+def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
+    """From equal weights, noise and pictures, at a step with penalties, D's loss and update are the same."""
+    config, size = step.case("smoke")
+    env = Distributed("cpu", "no", threads=1)
+    state = step.TrainingState(config, step.architecture_of(config, size, step.WIDTHS), env)
+    plain = step.PlainLoop(config, size, env.device)
+    before = flat(state.d.module)
+    batch = step.synthetic(config, size)
+    z = normal(config.seed, "noise of D", batch.position, config.noise_size)
+    with mock.patch.object(torch, "randn", return_value=z):
+        plain.step()
+    scalars = state.step(batch)
+    assert plain.log["d"] == pytest.approx(scalars["loss/d"].item(), rel=1e-4)
+    ours, theirs = flat(state.d.module) - before, flat(plain.d) - before
+    # Adam's first step is the gradient's sign, which rounding may turn where the gradient is next to nothing.
+    assert (ours - theirs).norm() < 0.1 * ours.norm()
+
+
+def flat(module: torch.nn.Module) -> torch.Tensor:
+    """All weights in one vector."""
+    return torch.cat([p.detach().reshape(-1).clone() for p in module.parameters()])
+
+
+def test_regions_leave_out_what_is_inside_others() -> None:
+    regions = step.Regions(torch.device("cpu"))
+    with regions.region("outer"):
+        time.sleep(0.02)
+        with regions.region("inner"):
+            time.sleep(0.05)
+    assert 0.02 <= regions.seconds["outer"] < 0.05 <= regions.seconds["inner"]
+
+
+@pytest.mark.long
+def test_step(tmp_path: Path) -> None:
+    words = ["--presets", "smoke", "--pairs", "3"]
+    printed, figures = run("step.py", words, tmp_path)
+    found = figures["presets"]["smoke"]
+    assert printed[-1] == f"ratio: {found['ratio']:.2f} (smoke)"
+    assert found["steps"] == 16, "a turn goes from one penalty to the next"
+    assert len(found["seconds"]["ours"]) == len(found["seconds"]["theirs"]) == 3
+    assert all(peak > 100 for peak in found["peak_megabytes"].values())
+    assert sum(found["regions"].values()) == pytest.approx(1)
+    parts = {"pictures for D", "D's forward", "D's backward", "penalty steps of D", "optimizers", "average"}
+    assert parts | {"G's forward and backward, through D"} <= found["regions"].keys()
+
+
+@pytest.mark.long
+def test_memory_stays_over_two_thousand_steps(tmp_path: Path) -> None:
+    """Nothing that a step makes is kept: from the first tenth on, a few megabytes of the allocator's are all."""
+    printed, figures = run("memory.py", ["--seconds", "200"], tmp_path)
+    found = figures["presets"]["smoke"]
+    steps = [steps for steps, _ in found["rows"]]
+    assert steps == list(range(200, 2_001, 200))[: len(steps)]
+    assert re.match(r"smoke: [\d.]+ MB after 200 steps, ", printed[-2])
+    assert printed[-1] == f"growth: {found['growth']:.1f} MB in {found['steps']:,} steps (smoke)"
+    if found["steps"] < 400:
+        pytest.skip(f"{found['steps']} steps in its time: this machine is too slow, or too busy, to tell")
+    assert found["growth"] < 10
+
+
+def test_memory_is_watched_over_fewer_than_ten_steps(tmp_path: Path) -> None:
+    _, figures = run("memory.py", ["--steps", "3"], tmp_path)
+    assert [steps for steps, _ in figures["presets"]["smoke"]["rows"]] == [1, 2, 3]
+
+
+@pytest.mark.long
+def test_scaling(tmp_path: Path) -> None:
+    printed, figures = run("scaling.py", ["--preset", "smoke", "--batch", "12", "--pairs", "2"], tmp_path)
+    assert figures["batch"] == 12
+    assert set(figures["seconds"]) == set(scaling.SIDES)
+    assert all(len(taken) == 2 for taken in figures["seconds"].values())
+    assert set(figures["ratios"]) == set(scaling.SIDES) - {scaling.PLAIN}
+    assert [line for line in printed if line.startswith("ratio: ")] == printed[-2:]
+    assert any("2 processes of 1 thread, precision" in line for line in printed), "as the job's own processes say"
+
+
+def run(name: str, words: list[str], folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """What a benchmark printed, and the figures it wrote."""
+    file = folder / "figures.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *words, "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=os.environ)
+    return done.stdout.splitlines(), json.loads(file.read_text())

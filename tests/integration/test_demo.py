@@ -1,0 +1,43 @@
+"""The demo as it is: the generator of `make demo` draws the hair colour that its label says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trainer.generation.sample
+from shards.dataset.dataset import Dataset
+from support.launching import ROOT
+from trainer.evaluation.judge.judge import judge_of
+from trainer.generation.generate import sample_labels
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-m", "trainer", "demo", "--folder", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "run" / "hair-colours.png").exists()
+
+    dataset = Dataset.open(folder / "data")
+    judge = judge_of(dataset, cache=tmp_path / "judges")
+    real = {attribute.name: attribute.tally.share for attribute in judge.real.attributes}
+    assert real["hair"] > 0.98 and min(real.values()) > 0.93, "a judge that cannot see it cannot judge it"
+
+    sampler = trainer.generation.sample.load(folder / "run")
+    asked = sample_labels(dataset.labels, dataset.known, 500, 1, "what the judge asks for")
+    drawn = sampler.draw_labels(asked, seed=1)
+    found = judge.fidelity(drawn, *asked)
+    assert not [attribute.doubt for attribute in found.attributes if attribute.doubt]
+    shown = {attribute.name: attribute.tally.share for attribute in found.attributes}
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    print(f"right on real pictures {real}, on drawn ones {shown}, {rows[-1]['images_seen']} images seen")
+    assert shown["hair"] >= 0.95 and min(shown.values()) >= 0.7
+    assert len(np.unique(drawn[:100], axis=0)) == 100, "one picture for everything is no generator"

@@ -1,0 +1,155 @@
+"""What the processes agree on, and what fp16's loss scaler may do."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from support.launching import CONFIG, MAIN, environment, free_port
+from trainer.distributed import rendezvous
+from trainer.distributed.process_group import Distributed
+from trainer.distributed.rendezvous import cores_of_a_process
+
+AGREE = """
+import sys
+from shards.core.errors import Failure, UserError
+from trainer.distributed.process_group import Distributed
+from trainer.process.exit import end
+
+def fail(kind, text):
+    raise kind(text)
+
+def main():
+    with Distributed("cpu", "no", 1, timeout=60) as env:
+        assert env.world == 2
+        sums = [env.count(env.rank == 1 and step == 2, env.rank + 1) for step in range(5)]
+        assert sums == [[0, 0], [0, 3], [0, 3], [1, 3], [0, 3]], sums
+        assert env.settle(2) == [0, 3], "what was under way"
+        assert env.settle(2) == [0, 0], "nothing is"
+        assert env.count(1, 1) == [0, 0] and env.count(0, 0) == [2, 2]
+        assert env.gather(env.rank) == [0, 1]
+        what = sys.argv[1]
+        if what == "one":
+            env.together(lambda: fail(UserError, "only one") if env.rank == 1 else None)
+        elif what == "all":
+            env.together(lambda: fail(UserError, "the same"))
+        elif what == "first":
+            env.first(lambda: fail(Failure, "no room"))
+        elif what == "bug":
+            env.first(lambda: 1 / 0)
+
+end(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("one", "only one"),
+        pytest.param("all", "the same", marks=pytest.mark.long),
+        pytest.param("first", "no room", marks=pytest.mark.long),
+        pytest.param("bug", "ZeroDivisionError", marks=pytest.mark.long),
+    ],
+)
+def test_all_processes_leave_together_and_one_says_why(tmp_path: Path, what: str, sentence: str) -> None:
+    (tmp_path / "agree.py").write_text(AGREE)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--multi_gpu"]
+    launch += ["--num_processes", "2", "--main_process_port", free_port(), tmp_path / "agree.py", what]
+    command = list(map(str, launch))
+    done = subprocess.run(command, env=environment(2, {}), capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count(sentence) == 1, done.stderr  # not once a process
+    assert "AssertionError" not in done.stderr
+
+
+def with_scaler(scale: float) -> Distributed:
+    env = Distributed(device="cpu", precision="no", threads=1)
+    env.scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=True)
+    env.scaler.scale(torch.zeros(()))
+    return env
+
+
+def test_trap_the_scaler_skips_an_overflowed_step_and_lowers_its_scale() -> None:
+    env = with_scaler(2.0**16)
+    module = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(2))])
+    weight = module[0]
+    optimizer = torch.optim.Adam([weight], 0.1)
+    env.backward((weight * float("inf")).sum())
+    assert not env.step(module, optimizer).isfinite()
+    assert weight.tolist() == [1, 1]
+    assert env.scaler.get_scale() == 2.0**15
+    optimizer.zero_grad()
+    env.backward(weight.sum())
+    assert env.step(module, optimizer).item() == pytest.approx(2**0.5)
+    assert weight.tolist() == pytest.approx([0.9, 0.9])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_whose_gradients_are_not_finite_changes_nothing(fused: bool, bad: float) -> None:
+    env = Distributed(device="cpu", precision="no", threads=1)
+    module = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))])
+    optimizer = torch.optim.Adam(module.parameters(), 0.1, fused=fused)
+
+    def step(factor: float) -> list[torch.Tensor]:
+        optimizer.zero_grad()
+        (module[0].sum() * factor + module[1].sum()).backward()
+        env.step(module, optimizer)
+        moments = [value for state in optimizer.state.values() for value in state.values()]
+        return [tensor.detach().clone() for tensor in (*module, *moments)]
+
+    before = step(1.0)
+    assert all(map(torch.equal, step(bad), before)), "weights, moments and Adam's step counts"
+    after = step(1.0)
+    assert not any(map(torch.equal, after, before))
+
+
+def test_trap_the_launchers_single_thread_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`accelerate launch` sets OMP_NUM_THREADS=1 where it is unset, and torch then starts with one thread."""
+    monkeypatch.setattr("trainer.distributed.rendezvous.process_pool.count", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert Distributed("cpu", "no", threads=0).threads == torch.get_num_threads() == 3
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        assert Distributed("cpu", "no", threads=0).threads == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("slurm", "seen", "local", "cores"),
+    [
+        ({}, 16, 4, 4),
+        ({}, 2, 4, 1),
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 8, 8, 8),  # each task bound to its own
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 64, 8, 8),  # none is
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 2, 8, 2),
+        ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "2", "WORLD_SIZE": "16"}, 64, 8, 8),  # a launcher a node
+        ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "1"}, 64, 1, 64),  # a shell within a job
+    ],
+)
+def test_cores_are_shared_out_once(
+    monkeypatch: pytest.MonkeyPatch, slurm: dict[str, str], seen: int, local: int, cores: int
+) -> None:
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rendezvous.process_pool, "count", lambda: seen)
+    assert cores_of_a_process(local) == cores
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+        line = [sys.executable, str(MAIN), "--preset", "smoke", "--timeout", "10"]
+        done = subprocess.run(line, env=environment(2, job), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"error: process 0 cannot listen at 127.0.0.1:{port}: something else does" in done.stderr
+    assert "Traceback" not in done.stderr

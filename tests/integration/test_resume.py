@@ -1,0 +1,360 @@
+"""The same command again goes on: bit for bit as if it had never stopped, whatever stopped it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from shards.stream.stream import Stream
+from support.launching import (
+    MAIN,
+    ROOT,
+    TINY,
+    assert_same_run,
+    checkpoints,
+    command,
+    environment,
+    make_dataset,
+    metrics,
+    start,
+    tensors,
+    train,
+)
+from trainer import config
+from trainer.distributed.process_group import Distributed
+from trainer.ema import decay
+from trainer.run import checkpoint
+from trainer.state import TrainingState, architecture_of
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("resume")).path
+
+
+def run_words(data: Path, run: Path, images: int = 512, every: int = 128) -> list[object]:
+    return [*TINY, "--shards", data, "--run", run, "--total-images", images, "--checkpoint-every", every]
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    train(*run_words(data, run))
+    return run
+
+
+def wait_for(run: Path, count: int) -> None:
+    """Until the run has so many checkpoints."""
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        if (run / "checkpoints").is_dir() and len(checkpoints(run)) >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {count} checkpoints in {run}")
+
+
+def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for images in (272, 512):  # 272 is no multiple of any cadence
+        train(*run_words(data, run, images))
+    # The end of a run is always logged, and 272 was one here.
+    assert metrics(unbroken) == [row for row in metrics(run) if row["images_seen"] != 272]
+    ours, theirs = tensors(run), tensors(unbroken)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "stops"),
+    [
+        ("residual", 16, range(1, 6)),
+        ("r3gan", 16, range(1, 6)),
+        pytest.param("article", 96, (1, 5), marks=pytest.mark.long),
+    ],
+)
+def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
+    tmp_path: Path, family: str, size: int, stops: Sequence[int]
+) -> None:
+    """Networks, average, optimizers, ADA's probability and what is logged; penalties fall on some of the steps."""
+    dataset = make_dataset(tmp_path, count=12, size=size)
+    words = f"--preset smoke --family {family} --batch 2 --penalty-every 2 --ada-speed 20 --ada-target -0.9"
+    words += " --augment ada --flip --ema-half-life 8"
+    words += " --channels 16,16,16" if family != "article" else " --channels="
+    asked = config.load(words.split())
+    stream = Stream(dataset, asked.batch, asked.seed)
+
+    def fresh() -> TrainingState:
+        env = Distributed("cpu", "no", threads=1)
+        return TrainingState(asked, architecture_of(asked, dataset.size, dataset.schema.widths), env)
+
+    def step(state: TrainingState, number: int) -> dict[str, float]:
+        return state.env.totals(state.step(stream[number]))
+
+    whole, rows, saved = fresh(), [], {}
+    assert whole.adaptive is not None
+    whole.adaptive.p += 0.5  # from where it can go either way
+    for number in range(6):
+        rows.append(step(whole, number))
+        whole.pool()
+        saved[number + 1] = checkpoint.save(tmp_path / "run", whole.values(), whole.files(), keep=9)
+    assert len({row["augment/p"] for row in rows}) > 1 and "loss/penalty" in rows[2]
+    for stop in stops:
+        other = fresh()
+        other.load(checkpoint.read(saved[stop]))
+        assert [step(other, number) for number in range(stop, 6)] == rows[stop:], stop
+        other.pool()
+        for file, held in whole.files().items():
+            for name, tensor in held.items():
+                assert torch.equal(other.files()[file][name], tensor), (stop, file, name)
+
+
+def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
+    """They follow from the clock, also where --total-images was another while it ran."""
+    words = "--warmup-images 64 --decay cosine --decay-to 0.1 --decay-images 400 --log-every 16".split()
+    words += "--gamma-end 0.05 --beta2-end 0.99 --ema-half-life-end 50".split()
+    words += "--augment diff --augment-p 0.1 --augment-p-end 0.9".split()
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole), *words)
+    for images in (48, 272, 512):
+        train(*run_words(data, run, images), *words)
+    assert_same_run(run, whole)
+    rates = [row["schedule/lr_g"] for row in metrics(whole)]
+    assert rates[3] == max(rates) == 2e-3 and rates[-1] == pytest.approx(2e-4)
+    others = {"lr_d", "gamma", "beta2", "ema_half_life", "augment_p"}
+    assert {f"schedule/{name}" for name in others} < metrics(whole)[0].keys()
+
+
+def test_a_run_that_stops_between_two_updates_of_g_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
+    """Three updates of D to one of G: rows fall where G was updated, but for a run's last one."""
+    words = ("--d-steps", 3, "--log-every", 16, "--penalty-every", 2)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole, 256), *words)
+    for images in (112, 256):  # 7 steps, 16 steps: neither is a multiple of three
+        train(*run_words(data, run, images), *words)
+    assert [row["images_seen"] for row in metrics(whole)] == [48, 96, 144, 192, 240, 256]
+    assert ["loss/g" in row for row in metrics(whole)] == [True] * 5 + [False]
+    assert metrics(whole) == [row for row in metrics(run) if row["images_seen"] != 112]
+    ours, theirs = tensors(run), tensors(whole)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.long
+def test_of_four_processes_too(data: Path, tmp_path: Path) -> None:
+    """Of two, any order of adding gradients up gives the same sum; and 96 images is no moment of a penalty."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole, 256), processes=4)
+    for images in (96, 256):
+        train(*run_words(data, run, images), processes=4)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path, processes: int) -> None:
+    """Stopped between two moves of ADA's probability, whose sums of signs so far are part of the checkpoint."""
+    words = ("--augment", "ada", "--flip", "--ada-speed", 500, "--ada-target", 0.05, "--log-every", 16)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(*run_words(data, whole), *words, processes=processes)
+    for images in (240, 288, 512):  # 15 steps, 18 steps: neither is a multiple of four
+        train(*run_words(data, run, images), *words, processes=processes)
+    assert len({row["augment/p"] for row in metrics(whole)}) >= 3
+    assert_same_run(run, whole)
+
+
+def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*run_words(data, run))
+    wait_for(run, 2)
+    process.kill()
+    process.communicate()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"images_seen": 480, "loss/d": 1}\n')  # past the checkpoint
+        file.write('{"images_seen": 500, "loss/d": 1')  # a line that the kill tore
+    left = [run / ".config.yaml.4771.tmp", run / "samples" / ".000000000128.png.4771.tmp"]
+    for path in left:
+        path.write_text("half of it")
+    done = train(*run_words(data, run))
+    assert "going on at" in done.stdout
+    assert_same_run(run, unbroken)
+    assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.long), pytest.param("SIGUSR1", marks=pytest.mark.long)]
+)
+def test_a_signal_saves_and_says_how_to_go_on(data: Path, unbroken: Path, tmp_path: Path, name: str) -> None:
+    run, marker = tmp_path / "run", tmp_path / "requeue"
+    process = start(*run_words(data, run), REQUEUE_FILE=str(marker))
+    wait_for(run, 1)
+    os.kill(process.pid, getattr(signal, name))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert f"stopped ({name}) and saved at" in output
+    assert "the same command goes on" in output
+    assert marker.exists()
+    train(*run_words(data, run))
+    ours, theirs = tensors(run), tensors(unbroken)
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
+def test_a_marker_that_cannot_be_written_is_one_sentence_after_the_save(
+    data: Path, tmp_path: Path, processes: int
+) -> None:
+    run = tmp_path / "run"
+    process = start(*run_words(data, run, images=200_000), processes=processes, REQUEUE_FILE=str(tmp_path / "no" / "m"))
+    wait_for(run, 1)
+    for child in psutil.Process(process.pid).children() if processes else [process]:
+        child.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "stopped (SIGUSR1) and saved at" in output
+    assert output.count("no/m could not be written: No such file or directory") == 1
+    assert processes or "Traceback" not in output
+
+
+def test_trap_a_launcher_that_is_signalled_alone_leaves_no_orphan(data: Path, tmp_path: Path) -> None:
+    """`kill LAUNCHER` kills the launcher only; the trainer notices, saves and leaves."""
+    run = tmp_path / "run"
+    process = start(*run_words(data, run, images=200_000), processes=1)
+    wait_for(run, 1)
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+    end = time.monotonic() + 30
+    while (run / "lock.json").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not (run / "lock.json").exists(), "the trainer went on without its launcher"
+    assert process.stdout is not None
+    assert "stopped (the launcher is gone) and saved" in process.stdout.read()
+    state = json.loads((run / "checkpoints" / checkpoints(run)[-1] / "state.json").read_text())
+    assert state["images_seen"] % 16 == 0
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    newest = run / "checkpoints" / checkpoints(run)[-1] / "ema.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1
+    newest.write_bytes(content)
+    done = train(*run_words(data, run))
+    assert "ema.safetensors does not match its hash" in done.stderr
+    assert "going on at 384" in done.stdout
+    assert_same_run(run, unbroken)
+
+
+def test_a_finished_run_says_so(data: Path, unbroken: Path) -> None:
+    before = checkpoints(unbroken)
+    done = train(*run_words(data, unbroken))
+    assert "has seen its 512 images; --total-images" in done.stdout
+    assert checkpoints(unbroken) == before
+
+
+def test_other_options_are_refused_with_what_differs(data: Path, unbroken: Path) -> None:
+    done = train(*run_words(data, unbroken), "--lr-g", "0.5", "--batch", "32", expect=2)
+    assert "lr-g: 0.002 there, 0.5 now" in done.stderr
+    assert "batch: 16 there, 32 now" in done.stderr
+    assert "another --run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_local_run_goes_on_from_a_cache(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """With a cache the order would be windowed by default; a run that goes on keeps the one it had."""
+    run = tmp_path / "run"
+    train(*run_words(data, run, 256))
+    train(*run_words(data, run), "--cache", tmp_path / "cache")
+    assert_same_run(run, unbroken)
+
+
+def test_another_data_set_is_refused(unbroken: Path, tmp_path: Path) -> None:
+    other = make_dataset(tmp_path, count=63)
+    done = train(*run_words(other.path, unbroken), expect=2)
+    assert "is not the data set" in done.stderr
+
+
+def test_a_second_copy_is_refused(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = start(*run_words(data, run, images=200_000))
+    try:
+        wait_for(run, 1)
+        second = train(*run_words(data, run, images=200_000), expect=2)
+        assert f"is being written by process {first.pid}" in second.stderr
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = train(*run_words(data, run, images=16), "--init-from", unbroken, "--lr-g", "1e-9", "--lr-d", "1e-9")
+    assert f"weights from {unbroken}" in done.stdout
+    ours, theirs = tensors(run), tensors(unbroken)
+    assert all(np.allclose(ours[k], theirs[k], atol=1e-6) for k in theirs if k.startswith("generator/"))
+    # The average goes on as it would have: it is no fresh start that is to be forgotten at once.
+    train(*run_words(data, run, images=32), "--lr-g", "1e-9", "--lr-d", "1e-9")
+    for step, found in ((0, ours), (1, tensors(run))):
+        survives = decay(512 + 16 * step, 16, config.load(["--preset", "smoke"]).ema_half_life, 0.1)
+        assert 0.5 < survives < 1
+        for key in (key for key in theirs if key.startswith("ema/")):
+            raw = theirs[key.replace("ema/", "generator/")]
+            theirs[key] = raw + survives * (theirs[key] - raw)
+            assert np.allclose(found[key], theirs[key], atol=1e-6), key
+
+
+def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    old, run = tmp_path / "old", tmp_path / "run"
+    shutil.copytree(unbroken, old)
+    (run / "checkpoints" / ".000000000016.partial").mkdir(parents=True)  # killed while it wrote its first one
+    done = train(*run_words(data, run, images=16), "--init-from", old)
+    assert "weights from" in done.stdout
+    shutil.rmtree(old)
+    train(*run_words(data, run, images=32), "--init-from", old)
+    assert train(*run_words(data, tmp_path / "other"), "--init-from", old, expect=2).stderr.count("is no run") == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_checkpoint_that_one_process_cannot_read_is_one_sentence(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """As on a machine that does not see the run."""
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    (tmp_path / "blind.py").write_text(BLIND.format(root=str(ROOT), main=str(MAIN)))
+    line = command(run_words(data, run, images=1024), 2, program=tmp_path / "blind.py")
+    done = subprocess.run(line, env=environment(2, {}), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("cannot be read on ") == 1 and "every machine of a job must see it" in done.stderr
+    assert "in load_file" not in done.stderr, done.stderr
+
+
+BLIND = """
+import os, runpy, sys
+sys.path.insert(0, {root!r})
+from trainer import checkpoint
+
+def absent(path):
+    raise FileNotFoundError(2, "No such file or directory", str(path))
+
+if os.environ["RANK"] == "1":
+    checkpoint.load_file = absent
+sys.argv[0] = {main!r}
+from trainer.main import main
+main()
+"""
+
+
+def test_trap_pruning_after_going_on_keeps_the_newest(data: Path, unbroken: Path) -> None:
+    assert checkpoints(unbroken) == [f"{n:012d}" for n in (256, 384, 512)]

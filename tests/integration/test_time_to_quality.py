@@ -1,0 +1,166 @@
+"""The benchmark of quality over time: who trains next, when a leg is done, what is printed, and that it goes on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import published_run
+import pytest
+import time_to_quality
+import torch
+from published import PublishedGenerator
+from quality.course import Course, first_right, table
+from quality.legs import LEGS, PUBLISHED
+from quality.pace import measure, pace_of
+from time_to_quality import QualityOptions, Schedule
+
+from shards.examples.faces import Faces, faces
+from shards.packing.pack import Pack, pack
+from support import ROOT
+from trainer import config
+from trainer.generation import sample
+from trainer.run.metrics_file import MetricsLog, read
+
+ASKED = QualityOptions(legs=(PUBLISHED, "residual96", "residual32"), minutes=10)
+
+
+def course(pace: float, *hair: float) -> Course:
+    """A leg with a checkpoint every 100 images."""
+    found = {100 * n: {"fidelity/hair": share, "fid": 1_000.0 - n} for n, share in enumerate(hair, start=1)}
+    return Course(100 * len(hair), pace, found)
+
+
+NOT_BEGUN = Course(0, 0.0, {})
+
+
+def test_our_legs_are_commands_that_the_trainer_understands() -> None:
+    for name, leg in LEGS.items():
+        if name != PUBLISHED:
+            config.load([str(word) for word in leg.command[1:]])
+
+
+def test_the_first_half_of_hair_colours() -> None:
+    assert first_right(course(2.0, 0.1, 0.5, 0.9)) == 400
+    assert first_right(course(2.0, 0.1, 0.4)) is None
+    assert first_right(Course(100, 1.0, {100: {"fid": 3.0}})) is None, "the judge was too weak to say"
+
+
+def test_a_leg_of_ours_is_done_after_its_minutes() -> None:
+    courses = {"residual96": course(2.9, 0.1, 0.2), "residual32": course(2.9, 0.1, 0.2), PUBLISHED: NOT_BEGUN}
+    assert not time_to_quality.done(ASKED, "residual96", courses), "580 of 600 s"
+    assert time_to_quality.done(ASKED, "residual32", courses), "240 s are 0.4 of it"
+    assert not time_to_quality.done(ASKED, PUBLISHED, courses)
+
+
+def test_the_published_loop_is_cut_off_at_ten_times_our_time() -> None:
+    courses = {"residual96": course(1.0, 0.5), "residual32": course(0.1, 0.9), PUBLISHED: course(9.0, 0.1)}
+    assert not time_to_quality.done(ASKED, PUBLISHED, courses), "900 of 1,000 s; other sizes do not count"
+    assert time_to_quality.done(ASKED, PUBLISHED, courses | {PUBLISHED: course(10.0, 0.1)})
+    assert time_to_quality.done(ASKED, PUBLISHED, courses | {PUBLISHED: course(1.0, 0.5)}), "it got there"
+    nobody = {"residual96": course(1.0, 0.4), PUBLISHED: course(6.1, 0.1)}
+    assert time_to_quality.done(ASKED, PUBLISHED, nobody), "nobody got there: as long as the others"
+
+
+def test_the_leg_with_the_least_time_goes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = {PUBLISHED: 4.0, "residual96": 2.0, "residual32": 1.0}
+    pieces = dict.fromkeys(paces, 0)
+    taken: list[str] = []
+
+    def train(_: QualityOptions, name: str, __: object) -> None:
+        pieces[name] += 1
+        taken.append(name)
+
+    def come(_: QualityOptions, name: str) -> Course:
+        return course(paces[name], *[0.1] * pieces[name])
+
+    monkeypatch.setattr(time_to_quality, "piece", train)
+    monkeypatch.setattr(QualityOptions, "course", come)
+    Schedule(ASKED).work()
+    assert taken[:6] == [PUBLISHED, "residual96", "residual32", "residual32", "residual96", "residual32"]
+    assert pieces == {PUBLISHED: 2, "residual96": 3, "residual32": 3}, "until 600, 600 and 240 s are over"
+
+
+def test_the_pace_is_measured_by_turns_and_without_the_first_line_of_a_piece(tmp_path: Path) -> None:
+    legs = {"one": LEGS["residual96"], "two": LEGS["article96"]}
+    trained: list[tuple[str, object]] = []
+
+    def train(name: str, run: Path, words: Sequence[object]) -> None:
+        _, images, _, every = words
+        trained.append((name, images))
+        with MetricsLog(run / "metrics.jsonl") as log:
+            for row in range(4):
+                log.write(row * int(str(every)), {"speed/images_per_second": 1.0 if row == 0 else 10.0 + row})
+
+    measure(tmp_path, legs, 1, train)
+    assert trained == [("one", 2_048), ("two", 256)]
+    measure(tmp_path, legs, 2, train)
+    assert trained[2:] == [("one", 4_096), ("two", 512)], "what was measured is not measured again"
+    assert pace_of(tmp_path / "one") == 1 / 12
+
+
+def test_a_table_says_what_was_not_reached_or_not_judged() -> None:
+    lines = list(table({"one": (96, course(0.5, 0.25, 0.75)), "two": (32, course(6.0, 0.25))}))
+    assert lines[2:] == [
+        "| one | 96 | 2.0 | 1.7 | 200 | 75 | – | – | 998 | 1.7 |",
+        "| two | 32 | 0.2 | 10.0 | 100 | 25 | – | – | 999 | not reached |",
+    ]
+
+
+def test_the_published_loop_goes_on_in_the_order_it_left() -> None:
+    whole = list(itertools.islice(published_run._batches(70, 16, 0, seed=3), 10))
+    later = list(itertools.islice(published_run._batches(70, 16, 5 * 16, seed=3), 5))
+    assert all(torch.equal(a, b) for a, b in zip(whole[5:], later, strict=True))
+    epoch = torch.cat(whole[:4])
+    assert len(set(epoch.tolist())) == 64, "each picture once an epoch"
+    assert not torch.equal(epoch, torch.cat(whole[4:8]))
+
+
+@pytest.mark.long
+def test_the_published_loop_is_a_run_that_can_be_drawn_from(tmp_path: Path) -> None:
+    pytest.importorskip("dicebear", reason="needs the demo extra")
+    faces(Faces(out=tmp_path / "faces", count=96, size=96))
+    pack(Pack(src=tmp_path / "faces", out=tmp_path / "data", size=96))
+
+    def train(images: int) -> None:
+        command = [sys.executable, str(ROOT / "benchmarks" / "published_run.py"), "--shards", str(tmp_path / "data")]
+        words = ["--run", str(tmp_path / "run"), "--total-images", str(images), "--batch", "4", "--log-every", "4"]
+        subprocess.run([*command, *words], capture_output=True, text=True, check=True)
+
+    train(8)
+    before = sample.load(tmp_path / "run", device="cpu").draw("blue hair", count=2)
+    train(12)
+    sampler = sample.load(tmp_path / "run", device="cpu")
+    assert [row["images_seen"] for row in read(tmp_path / "run" / "metrics.jsonl")] == [4, 8, 12]
+    assert (sampler.draw("blue hair", count=2) != before).any(), "it has learned on"
+    published = PublishedGenerator(sum(a.width for a in sampler.schema.attributes)).eval()
+    published.load_state_dict(sampler.saved.tensors("ema"))
+    z, labels = torch.randn(2, sampler.noise), sampler.labels_for("blue hair", 2)
+    label, known = torch.from_numpy(labels.label), torch.from_numpy(labels.known).float()
+    with torch.no_grad():
+        difference = published(z, label) - sampler.generator(z, label, known)
+    assert difference.abs().max() < 1e-4, "the published networks and ours are the same function"
+
+
+@pytest.mark.long
+def test_the_benchmark_prints_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("dicebear", reason="needs the demo extra")
+
+    def run(*words: str) -> list[str]:
+        command = [sys.executable, str(ROOT / "benchmarks" / "time_to_quality.py"), "--out", str(tmp_path)]
+        scale = "--legs r3gan32 --minutes 0.02 --faces 100 --pictures 16 --turns 1"
+        done = subprocess.run([*command, *scale.split(), *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    first, every = run(), LEGS["r3gan32"].every
+    assert any(line.startswith(f"r3gan32: {every:,} images") for line in first)
+    assert first[-1].startswith("| r3gan32 | 32 |")
+    assert run()[-1] == first[-1], "nothing is trained again"
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["legs"]["r3gan32"]["figures"]) == [str(every)]
+    assert (tmp_path / "32.png").stat().st_size > 1_000

@@ -1,0 +1,141 @@
+"""A program for `accelerate launch`: train small cases, one after the other, on this job's processes; write them down.
+
+    accelerate launch … tests/support/carrying.py DATA OUT CASES
+
+One start of the processes serves many cases, since it takes longer than twenty steps. CASES is a JSON list of them. For
+each, OUT/NAME.safetensors holds all tensors at the end, OUT/NAME.json what each step logged and each process saw.
+"""
+
+import hashlib
+import itertools
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch._C._distributed_c10d import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from shards.dataset.dataset import Dataset
+from shards.stream.stream import Stream, batches
+from trainer import config as configuration
+from trainer.config import Config
+from trainer.distributed.process_group import Distributed
+from trainer.process.exit import end
+from trainer.run.checkpoint import module_tensors
+from trainer.state import TrainingState, architecture_of
+from trainer.step import Player
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to train.
+
+    Attributes:
+        name: of its files.
+        words: the trainer's options.
+        steps: how many.
+        first: the number of the first one.
+    """
+
+    name: str
+    words: str
+    steps: int = 20
+    first: int = 0
+
+
+def stir(module: nn.Module) -> None:
+    """Move all weights a little, alike on all processes: the zeros that end a block hide what lies before them."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+
+
+class Watch:
+    """What happened in a player's network since it was last asked: all-reduces, and what it computed in."""
+
+    def __init__(self, player: Player) -> None:
+        self.reductions = 0
+        self.dtypes: set[str] = set()
+        if isinstance(player.wrapped, nn.parallel.DistributedDataParallel):
+            player.wrapped.register_comm_hook(None, self._reduce)
+        for layer in player.module.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_hook(lambda _layer, _args, out: self.dtypes.add(str(out.dtype)))
+
+    def _reduce(self, _: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        self.reductions += bucket.is_last()  # a network is reduced in one bucket or more
+        return allreduce_hook(None, bucket)  # type: ignore[arg-type] - None: all processes
+
+    def take(self) -> dict[str, Any]:
+        """What happened, and forget it."""
+        found = {"reductions": self.reductions, "dtypes": sorted(self.dtypes)}
+        self.reductions, self.dtypes = 0, set()
+        return found
+
+
+def digest(state: TrainingState) -> str:
+    """A hash of all that the processes must have in common: weights, moments, the average's weights."""
+    found = hashlib.sha256()
+    modules = (state.g.module, state.d.module, state.ema.module)
+    weights = (p.detach() for module in modules for p in module.parameters())
+    moments = (v for player in (state.g, state.d) for held in player.optimizer.state.values() for v in held.values())
+    for tensor in itertools.chain(weights, moments):
+        found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def tensors_of(state: TrainingState) -> dict[str, Tensor]:
+    """All tensors that a checkpoint would hold, as file/name."""
+    state.pool()
+    return {
+        f"{file}/{name}": tensor.contiguous() for file, held in state.files().items() for name, tensor in held.items()
+    }
+
+
+def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tuple[dict[str, Any], TrainingState]:
+    """Train a case.
+
+    Returns:
+        What to write as JSON, and the state at the end.
+    """
+    kinds = [attribute.kind for attribute in dataset.schema.attributes]
+    state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env, kinds)
+    for module in (state.g.module, state.d.module):
+        stir(module)
+    state.ema.module.load_state_dict(module_tensors(state.g.module))
+    state.images_seen = case.first * config.batch
+    watches = {"d": Watch(state.d), "g": Watch(state.g)}
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling, config.wrong)
+    rows, contradicted, positions, happened = [], [], [], []
+    for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
+        scalars = state.step(batch)
+        rows.append(env.totals(scalars) | state.rates)
+        contradicted.append(int(batch.has_wrong.sum()))
+        positions += batch.position.tolist()
+        happened.append({name: watch.take() for name, watch in watches.items()})
+    seen = {"positions": positions, "contradicted": contradicted, "happened": happened, "digest": digest(state)}
+    return {"rows": rows, "processes": env.gather(seen)}, state
+
+
+def main(data: str, out: str, cases: str) -> None:
+    """Train all cases with the same processes."""
+    dataset = Dataset.open(data)
+    with Distributed("cpu", "no", threads=1, timeout=120) as env:
+        for case in (Case(**fields) for fields in json.loads(cases)):
+            config = configuration.load(case.words.split())
+            env.precision = config.mixed_precision
+            found, state = carry(env, dataset, config, case)
+            tensors = tensors_of(state)
+            if env.is_first:
+                save_file(tensors, Path(out, f"{case.name}.safetensors"))
+                Path(out, f"{case.name}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    end(lambda: main(*sys.argv[1:]))

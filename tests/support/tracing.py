@@ -1,0 +1,65 @@
+"""A program that trains as trainer/main.py does and writes down what each process was shown, and when.
+
+    accelerate launch … tests/support/tracing.py FOLDER STOP WORD …
+
+FOLDER receives a file a start and process with a line of JSON a step: the clock before it, each picture's position, a
+hash of its pixels and all that is known of it (labels, wrong labels), and a hash of each noise with the label that G
+drew under. When the clock comes to STOP images (0: never), rank 0 receives SIGTERM.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from torch import Tensor
+
+from shards.stream.stream import Batch
+from trainer.state import TrainingState
+from trainer.step import Scalars
+
+MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
+
+
+def hashes(*columns: Tensor) -> list[str]:
+    """One hash a row of all columns (b, …)."""
+    rows = zip(*(column.detach().contiguous().numpy() for column in columns), strict=True)
+    return [hashlib.sha256(b"".join(part.tobytes() for part in row)).hexdigest()[:16] for row in rows]
+
+
+def install(folder: Path, stop: int) -> None:
+    """Have every step of this process written down."""
+    rank = int(os.environ.get("RANK", "0"))
+    drawn: list[str] = []
+    files: list[IO[str]] = []
+    step = TrainingState.step
+
+    def traced(state: TrainingState, batch: Batch) -> Scalars:
+        if not files:
+            state.g.module.register_forward_pre_hook(lambda _, args: drawn.extend(hashes(*args)))
+            files.append((folder / f"{state.images_seen:06d}-{state.env.world}-{rank}.jsonl").open("w"))
+        drawn.clear()
+        row: dict[str, Any] = {"images_seen": state.images_seen, "positions": batch.position.tolist()}
+        row["pictures"] = hashes(*batch[:6])
+        scalars = step(state, batch)
+        count = len(batch.images)
+        row["noise"] = [drawn[start : start + count] for start in range(0, len(drawn), count)]  # D's step, G's step
+        print(json.dumps(row), file=files[0], flush=True)
+        if stop and rank == 0 and state.images_seen == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return scalars
+
+    TrainingState.step = traced  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    install(Path(sys.argv[1]), int(sys.argv[2]))
+    sys.argv[:] = [str(MAIN), *sys.argv[3:]]
+    sys.path[0] = str(MAIN.parent)
+    runpy.run_path(str(MAIN), run_name="__main__")

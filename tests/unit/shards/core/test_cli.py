@@ -1,0 +1,141 @@
+"""The front door: what fire lets slip is decided before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.core import cli
+from shards.core.cli import argument, option
+from shards.core.errors import UserError, exit_status
+
+
+@dataclass(frozen=True)
+class Order:
+    """Order something."""
+
+    what: str = argument("the thing")
+    extras: tuple[str, ...] = argument("what goes with it")
+    count: int = option(1, "how many", minimum=1, maximum=99)
+    price: float = option(1.5, "at most", above=0)
+    gift: bool = option(False, "wrap it")
+    size: str = option("m", "of the thing", choices=("s", "m", "l"))
+    note: str | None = option(None, "to write on it")
+    pair: tuple[float, float] = option((0.0, 1.0), "two numbers")
+    where: Path = option(Path("here"), "to bring it")
+
+
+def parse(*words: str) -> Order:
+    return cli.parse(Order, ["tea", "milk", *words], command="order")
+
+
+def test_defaults_and_values() -> None:
+    assert parse() == Order("tea", ("milk",))
+    asked = parse("sugar", "--count", "3", "--price=2", "--gift", "--size", "l", "--note", "a, b", "--pair", "0.5,2")
+    assert asked == Order("tea", ("milk", "sugar"), 3, 2.0, True, "l", "a, b", (0.5, 2.0))
+
+
+@pytest.mark.parametrize("word", ["--gift=false", "--gift=no", "--no-gift", "--nogift", "--no_gift"])
+def test_trap_a_flag_can_be_said_no_to(word: str) -> None:
+    """Fire hands `--gift=false` on as the truthy string 'false'."""
+    assert parse("--gift", word).gift is False
+
+
+def test_trap_a_flag_does_not_swallow_the_next_word() -> None:
+    assert parse("--gift", "sugar") == Order("tea", ("milk", "sugar"), gift=True)
+
+
+def test_trap_text_stays_text() -> None:
+    """Fire evaluates `1e5`, `a,b` and `None` as Python."""
+    assert parse("--note", "1e5").note == "1e5"
+    assert parse("--note", "[1, 2]").note == "[1, 2]"
+    assert cli.parse(Order, ["007", "1,2"], command="order").what == "007"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--cuont", "3"], "unknown option --cuont (command line); did you mean --count?"),
+        (["--count"], "--count needs a value"),
+        (["--count", "--gift"], "--count needs a value"),
+        (["--count", "abc"], "--count: 'abc' is not a whole number"),
+        (["--count", "1.5"], "--count: '1.5' is not a whole number"),
+        (["--count", "0"], "--count: 0 is below 1"),
+        (["--count", "100"], "--count: 100 is above 99"),
+        (["--price", "nan"], "--price: 'nan' is not a number"),
+        (["--price", "0"], "--price: 0.0 must be above 0"),
+        (["--gift=maybe"], "--gift: 'maybe' is not true or false"),
+        (["--size", "x"], "--size: 'x' is not one of s, m, l"),
+        (["--pair", "1"], "--pair: '1' is not a list of 2 numbers"),
+        (["--", "--count", "3"], "nothing can follow '--'"),
+        (["-c", "3"], "unknown option '-c'"),
+    ],
+)
+def test_trap_a_mistake_is_one_sentence_before_anything_runs(words: list[str], expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(*words)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_surplus_arguments() -> None:
+    with pytest.raises(UserError, match="EXTRAS is missing"):
+        cli.parse(Order, ["tea"], command="order")
+
+    @dataclass(frozen=True)
+    class One:
+        what: str = argument("the thing")
+
+    with pytest.raises(UserError, match="unexpected word 'milk'"):
+        cli.parse(One, ["tea", "milk"], command="one")
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(Order, ["--nonsense", "--help"], command="order")
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in ("count", "price", "gift", "size", "note", "pair", "where"))
+
+
+def test_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise UserError("not so")
+
+    assert exit_status(fail) == 2
+    assert capsys.readouterr().err == "error: not so\n"
+    assert exit_status(lambda: None) == 0
+    assert exit_status(lambda: Path("a" * 300).stat()) == 1
+    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long\n"
+
+
+def test_dispatch_knows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {"pack": ("packs", "builtins:print")}
+    cli.dispatch(commands, ["pack", "a", "b"], program="p", version="1")
+    assert capsys.readouterr().out == "['a', 'b']\n"
+    cli.dispatch(commands, ["--version"], program="p", version="1.2.3")
+    assert capsys.readouterr().out == "1.2.3\n"
+    with pytest.raises(UserError, match="did you mean 'pack'"):
+        cli.dispatch(commands, ["pakc"], program="p", version="1")
+
+
+@given(st.lists(st.text(max_size=8), max_size=6))
+def test_any_line_is_parsed_or_refused_in_one_sentence(words: list[str]) -> None:
+    outcome = "parsed"
+    try:
+        cli.parse(Order, words, command="order")
+    except UserError as error:
+        outcome = str(error)
+    except SystemExit:
+        outcome = "help"
+    assert outcome
+    assert (outcome == "help") == cli.wants_help(words)
+
+
+@given(st.integers(1, 99))
+def test_whole_numbers_may_be_written_as_powers(count: int) -> None:
+    assert parse("--count", f"{count}e0").count == count

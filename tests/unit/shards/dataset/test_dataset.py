@@ -1,0 +1,257 @@
+"""The data set as it is opened: offsets that hold, damage that is named, handles that survive forks and pickling."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from shards.core.errors import Failure, UserError
+from shards.dataset import dataset as datasets
+from shards.dataset import tar_index
+from shards.dataset.dataset import Dataset
+from shards.packing.pack import Pack, pack
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures in three shards; picture i is filled with the grey 20·i and tagged by its number."""
+    folder = tmp_path_factory.mktemp("index")
+    (folder / "src").mkdir()
+    rows = ["id,tags"]
+    for i in range(12):
+        Image.new("RGB", (8, 8), (20 * i,) * 3).save(folder / "src" / f"{i}.png")
+        rows.append(f'{i},"number {i}, {"even" if i % 2 == 0 else "odd"}"')
+    (folder / "src" / "tags.csv").write_text("\n".join(rows))
+    pack(Pack(folder / "src", folder / "out", per_shard=5, workers=1))
+    return folder / "out"
+
+
+@pytest.fixture
+def copy(packed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(packed, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def grey(data: bytes) -> int:
+    return int(np.asarray(Image.open(io.BytesIO(data)))[0, 0, 0])
+
+
+def numbers(dataset: Dataset) -> list[int]:
+    return [grey(dataset.read(i)) // 20 for i in range(len(dataset))]
+
+
+def test_every_picture_is_read_under_its_own_label(packed: Path) -> None:
+    dataset = Dataset.open(packed)
+    assert sorted(numbers(dataset)) == list(range(12)) and len(dataset) == 12 and dataset.size == 8
+    for i, number in enumerate(numbers(dataset)):
+        parity = "even" if number % 2 == 0 else "odd"
+        words = [tag for tag in dataset.schema.words(dataset.labels[i], dataset.known[i]) if " " not in tag]
+        assert words == [parity] and dataset.format(i) == "png"
+    assert isinstance(dataset.labels, np.memmap) and dataset.labels.dtype == np.float32
+    assert isinstance(dataset.known, np.memmap) and dataset.known.dtype == bool
+
+
+def test_the_tars_members_lie_where_the_index_says(packed: Path) -> None:
+    dataset = Dataset.open(packed)
+    found = [m for shard in dataset.shards for m in tar_index.members(shard) if m.extension in datasets.FORMATS]
+    lie = zip(dataset.entries["offset"], dataset.entries["length"], strict=True)
+    assert [(m.offset, m.length) for m in found] == list(lie)
+    assert [m.key for m in found] == [f"{i:09d}" for i in range(12)]
+
+
+def test_pickled_forked_and_threaded(packed: Path) -> None:
+    dataset = Dataset.open(packed)
+    expected = numbers(dataset)
+    twin = pickle.loads(pickle.dumps(dataset))
+    assert numbers(twin) == expected and twin.fingerprint == dataset.fingerprint
+    for method in {"fork", "spawn"} & set(multiprocessing.get_all_start_methods()):
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map(dataset.read, range(12)) == [dataset.read(i) for i in range(12)]
+    found: list[list[int]] = []
+    threads = [threading.Thread(target=lambda: found.append(numbers(dataset))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
+def test_few_files_stay_open(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_OPEN_FILES", 1)
+    dataset = Dataset.open(packed)
+    before = len(list(Path("/dev/fd").iterdir()))
+    assert sorted(numbers(dataset) + numbers(dataset)) == sorted([*range(12), *range(12)])
+    assert len(list(Path("/dev/fd").iterdir())) <= before + 1
+
+
+def test_reads_beyond_the_open_files_look_at_no_other_shard(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is ever evicted, opening one more shard costs no look at those that are open."""
+    looks: list[int] = []
+    monkeypatch.setattr(datasets._Handle, "removed", lambda handle: bool(looks.append(handle.number)))
+    monkeypatch.setattr(datasets, "_OPEN_FILES", 2)
+    dataset = Dataset.open(packed)
+    assert sorted(numbers(dataset)) == [*range(12)] and len(dataset.shards) > 2
+    assert not looks
+
+
+def test_the_fingerprint_follows_the_content(packed: Path, copy: Path) -> None:
+    original = Dataset.open(packed).fingerprint
+    assert Dataset.open(copy).fingerprint == original
+    edit(copy, lambda m: m["shards"][0].update(sha256="0" * 64))
+    assert Dataset.open(copy).fingerprint != original
+
+
+def edit(folder: Path, change: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda m: m.update(format_version=2), "format version 2, and this program knows up to 1"),
+        (lambda m: m.pop("format_version"), "not a data set's manifest"),
+        (lambda m: m.update(picture_size=0), "picture_size must be"),
+        (lambda m: m.update(samples=True), "samples must be"),
+        (lambda m: m.update(samples=13), "the shards hold 12 samples"),
+        (lambda m: m.update(shards=[]), "lists no shards"),
+        (lambda m: m["shards"][0].update(file="../x.tar"), r"'\.\./x\.tar' is not a shard's name"),
+        (lambda m: m["shards"][0].update(file="/etc/x.tar"), "is not a shard's name"),
+        (lambda m: m["shards"][0].update(file="gone.tar"), "gone.tar: the shard is missing"),
+        (lambda m: m["shards"][0].update(bytes=1), "bytes, and the manifest says 1"),
+        (lambda m: m["shards"][0].update(bytes=10**30), "needs samples, bytes and sha256"),
+        (lambda m: m["shards"][0].update(file="\ud800.tar"), "is not a shard's name"),
+        (lambda m: m["shards"][0].update(file=m["shards"][1]["file"]), r"lists src-000001\.tar twice"),
+        (lambda m: m["shards"][0].pop("sha256"), "needs samples, bytes and sha256"),
+        (lambda m: m.update(schema={}), "a schema is a list"),
+        (lambda m: m["schema"]["attributes"].pop(), "labels.npy: holds float32"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_named(copy: Path, change: Any, sentence: str) -> None:
+    edit(copy, change)
+    with pytest.raises(UserError, match=sentence) as caught:
+        Dataset.open(copy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["index.npy", "labels.npy", "known.npy"])
+def test_a_damaged_sidecar_is_named(copy: Path, name: str) -> None:
+    whole = (copy / name).read_bytes()
+    for damaged in (
+        whole[:-1],
+        whole[:20],
+        b"",
+        b"PK\x03\x04",
+        pickle.dumps([1]),
+        whole.replace(b"'shape': (12", b"'shape': (11"),
+    ):
+        (copy / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=name.replace(".", r"\.")):
+            Dataset.open(copy)
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: missing"):
+        Dataset.open(copy)
+
+
+def test_entries_that_leave_their_shard_are_named(copy: Path) -> None:
+    entries = np.load(copy / "index.npy")
+    for field, value in (
+        ("shard", 3),
+        ("shard", -1),
+        ("offset", -5),
+        ("offset", 1 << 40),
+        ("length", 1 << 31),
+        ("format", 9),
+    ):
+        bad = entries.copy()
+        bad[field][7] = value
+        np.save(copy / "index.npy", bad)
+        with pytest.raises(UserError, match="entry 7 points outside"):
+            Dataset.open(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.npy", "labels.npy", "known.npy"])
+def test_any_altered_byte_gives_a_sentence_or_nothing(packed: Path, name: str) -> None:
+    whole = (packed / name).read_bytes()
+
+    @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+    def altered(changes: list[tuple[int, int]]) -> None:
+        data = bytearray(whole)
+        for at, value in changes:
+            data[at] = value
+        (packed / name).write_bytes(data)
+        with contextlib.suppress(UserError):  # no other error comes out
+            dataset = Dataset.open(packed)
+            for i in range(len(dataset)):
+                dataset.read(i)
+
+    try:
+        altered()
+    finally:
+        (packed / name).write_bytes(whole)
+    assert len(Dataset.open(packed)) == 12
+
+
+def test_reading_into_a_buffer(packed: Path) -> None:
+    dataset = Dataset.open(packed)
+    for i in range(12):
+        row = bytearray(int(dataset.entries[i]["length"]) + 8)
+        dataset.read_into(i, memoryview(row)[4:-4])
+        assert row == bytes(4) + dataset.read(i) + bytes(4)
+    with pytest.raises(ValueError, match="and the buffer 3"):
+        dataset.read_into(0, memoryview(bytearray(3)))
+
+
+def test_where_the_shards_begin(packed: Path, copy: Path) -> None:
+    dataset = Dataset.open(packed)
+    assert dataset.shard_bounds.tolist() == [0, 5, 10, 12] and dataset.shard_bounds.dtype == np.int64
+    assert [dataset.shard_of(i) for i in range(12)] == [0] * 5 + [1] * 5 + [2] * 2
+    assert dataset.shard_bytes.tolist() == [path.stat().st_size for path in dataset.shards]
+    assert (dataset.fit, dataset.background, dataset.in_place, dataset.remote) == ("crop", "white", False, False)
+    entries = np.load(copy / "index.npy")
+    np.save(copy / "index.npy", entries[::-1])
+    turned = Dataset.open(copy)
+    with pytest.raises(UserError, match="not in the order of its shards"):
+        _ = turned.shard_bounds
+
+
+def test_what_is_no_data_set_and_what_shrinks_later(packed: Path, copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a packed data set .no such folder"):
+        Dataset.open(tmp_path / "none")
+    with pytest.raises(UserError, match=r"there is no manifest\.json"):
+        Dataset.open(tmp_path)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot be read"):
+        Dataset.open(tmp_path)
+    dataset = Dataset.open(copy)
+    for shard in dataset.shards:
+        shard.write_bytes(b"")
+    with pytest.raises(Failure, match="ends before byte"):
+        dataset.read(0)
+
+
+@pytest.mark.long
+def test_the_benchmark_of_going_on(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(root / "benchmarks" / "resume.py"), "--samples", "20000", "--shards", "30"]
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [*command, "--pairs", "1", "--json", str(figures)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = json.loads(figures.read_text())
+    assert done.stdout.splitlines()[-1] == f"ratio: {found['ratio']:.2f}" and len(found["seconds"]) == 2

@@ -1,0 +1,142 @@
+"""The demo's faces: labelled rightly, the same bytes for a seed, whole or not there."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.__main__ import main
+from shards.core.errors import UserError
+from shards.examples import faces as drawing
+from shards.examples.faces import EYES, HAIR, STYLES, Faces, draw, faces
+from shards.packing.pack import Pack, pack
+
+pytest.importorskip("dicebear", reason="needs the demo extra")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("faces") / "out"
+    faces(Faces(out, count=120, size=32, workers=1))
+    return out
+
+
+def test_folder_and_table(drawn: Path) -> None:
+    with (drawn / "tags.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "tags"] and [row[0] for row in rows[1:]] == [f"{i:06d}" for i in range(120)]
+    assert all(re.fullmatch(r"\w+ hair, (long|short|tied) hair, \w+ eyes", row[1]) for row in rows[1:])
+    raw = (drawn / "tags.csv").read_text().splitlines()[1]
+    assert re.fullmatch(r'000000,"\w+ hair, \w+ hair, \w+ eyes"', raw)
+    for row in rows[1:]:
+        picture = Image.open(drawn / "images" / f"{row[0]}.png")
+        assert picture.size == (32, 32) and picture.mode == "RGB" and picture.format == "PNG"
+    assert len({path.read_bytes() for path in (drawn / "images").iterdir()}) == 120
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_picture_shows_the_hair_that_its_tag_names(style: str) -> None:
+    """The tagged colour fills more of the picture than any other hair colour does, in nearly every face."""
+    right = 0
+    for number in range(30):
+        picture, tags = draw(style, 48, 7, number)
+        pixels = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+        filled = {name: (np.abs(pixels - rgb(code)).max(axis=2) < 20).sum() for name, code in HAIR.items()}
+        named = tags.split(" hair")[0]
+        filled["brown"] *= named == "brown"  # a dark skin is near it
+        right += max(filled, key=lambda name: filled[name]) == named
+    assert right >= 26
+
+
+def test_eyes_of_the_named_colour_are_drawn() -> None:
+    with_eyes = 0
+    for number in range(20):
+        picture, tags = draw("lorelei", 128, 3, number)
+        pixels = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+        colour = rgb(EYES[tags.split(", ")[2].removesuffix(" eyes")])
+        with_eyes += (np.abs(pixels - colour).max(axis=2) < 20).sum() >= 8
+    assert with_eyes >= 18
+
+
+def test_every_value_comes_up_and_about_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = [drawing._Draws(0, number) for number in range(6000)]
+    counts = np.bincount([one.below(12) for one in draws], minlength=12)
+    assert ((counts - 500) ** 2 / 500).sum() < 35  # chi-square, 11 degrees: 1 in 4,000
+
+
+def test_the_bytes_depend_on_the_seed_and_not_on_the_workers(drawn: Path, tmp_path: Path) -> None:
+    faces(Faces(tmp_path / "two", count=120, size=32, workers=2))
+    assert content(tmp_path / "two") == content(drawn)
+    faces(Faces(tmp_path / "fewer", count=60, size=32, workers=1))
+    fewer = content(tmp_path / "fewer" / "images")
+    assert (
+        fewer == {name: data for name, data in content(drawn / "images").items() if name in fewer} and len(fewer) == 60
+    )
+    faces(Faces(tmp_path / "seed", count=20, size=32, seed=1, workers=1))
+    assert not set(content(tmp_path / "seed" / "images").values()) & set(content(drawn / "images").values())
+
+
+def test_an_out_that_holds_anything_is_left_as_it_was(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = content(drawn)
+    assert main(["faces", str(drawn), "--count", "3"]) == 2
+    assert "already holds something" in capsys.readouterr().err and content(drawn) == before
+
+
+def test_an_interrupted_drawing_leaves_no_half_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "_write_notes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            faces(Faces(tmp_path / "out", count=5, workers=1))
+    assert not (tmp_path / "out").exists()
+    faces(Faces(tmp_path / "out", count=3, workers=1))
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 3 and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_without_the_demo_extra_the_sentence_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name == "resvg_py":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest)
+
+    drawing._art.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UserError, match=r"resvg_py is not installed.*pip install 'cgan-trainer\[demo\]'"):
+        faces(Faces(tmp_path / "out", count=1, workers=1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_licence_goes_with_the_pictures(tmp_path: Path, style: str) -> None:
+    faces(Faces(tmp_path / "faces", count=6, size=16, style=style, workers=1))
+    licence = STYLES[style].licence
+    assert licence in (tmp_path / "faces" / "LICENCE.txt").read_text()
+    assert json.loads((tmp_path / "faces" / "source.json").read_text())["licence"] == licence
+    manifest = pack(Pack(tmp_path / "faces", tmp_path / "packed", workers=1)).manifest
+    assert manifest["licence"] == licence and STYLES[style].credit in manifest["source"]["pictures"]
+
+
+def test_a_demo_set_packs_into_three_attributes(drawn: Path, tmp_path: Path) -> None:
+    dataset = pack(Pack(drawn, tmp_path / "packed", workers=1))
+    assert [a.name for a in dataset.schema.attributes] == ["eyes", "hair", "hair (long/short/tied)"]
+    assert dataset.schema.widths == (10, 12, 3) and dataset.known.all() and dataset.manifest["copied"] == 120

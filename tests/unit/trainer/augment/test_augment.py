@@ -1,0 +1,395 @@
+"""Augmentation against hand-worked cases, its inverses and its promises; ADA's probability against its definition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainer.augment import augment
+from trainer.augment.adaptive import AdaptiveProbability
+from trainer.augment.color import color_matrix, recolor
+from trainer.augment.draws import Draws
+from trainer.augment.geometry import blit, source_matrix, warp
+from trainer.noise import uniform
+
+Policy = str | tuple[str, ...]
+KINDS = ("color", "translation", "cutout")
+POLICIES: list[Policy] = ["ada", KINDS, ("color",), ("translation",), ("cutout",), ()]
+F64 = torch.float64
+
+
+def noise(count: int = 8, side: int = 16, dtype: torch.dtype = F64) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, 3, side, side, generator=generator, dtype=dtype) * 2 - 1
+
+
+def smooth(count: int = 4, side: int = 48) -> Tensor:
+    """Slow waves, which bilinear sampling hardly blurs."""
+    line = torch.linspace(0, 2, side, dtype=F64)
+    phase = torch.arange(3 * count, dtype=F64).view(count, 3, 1, 1)
+    return torch.sin(line[:, None] + phase) * torch.cos(1.3 * line + 0.5 * phase)
+
+
+def changed(pictures: Tensor, policy: Policy = "ada", first: int = 0, p: float = 0.6, purpose: str = "test") -> Tensor:
+    positions = torch.arange(first, first + len(pictures))
+    return augment(pictures, 3, purpose, positions, policy=policy, p=p, flip=True)
+
+
+def values(*numbers: float) -> list[Tensor]:
+    return [torch.tensor([number], dtype=F64) for number in numbers]
+
+
+# ---------------------------------------------------------------- draws
+
+
+def test_uniform_numbers_are_even_open_and_keyed() -> None:
+    u = uniform(0, "test", torch.arange(4_000), 33)
+    assert u.shape == (4_000, 33) and u.dtype == torch.float32
+    assert u.min() > 0 and u.max() < 1
+    assert torch.histc(u, 10, 0, 1).div(u.numel()).sub(0.1).abs().max() < 0.005
+    assert (torch.corrcoef(u.T) - torch.eye(33)).abs().max() < 0.08
+    assert torch.equal(u[7:9], uniform(0, "test", torch.tensor([7, 8]), 33))
+    assert not torch.equal(u, uniform(0, "another", torch.arange(4_000), 33))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, F64])
+def test_trap_rounding_reaches_neither_end(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in (0, 2**32 - 1):
+        monkeypatch.setattr("shards.core.rng.bits", lambda _key, p, channel, word=word: p * 0 + channel * 0 + word)
+        number = uniform(0, "test", torch.arange(1), 2, dtype)
+        assert ((number > 0) & (number < 1)).all()
+        assert Draws(0, "test", torch.arange(1), dtype, even=1).whole(17).item() == (16 if word else 0)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
+def test_changes_fire_as_often_as_asked(p: float) -> None:
+    count = 10_000
+    draws = Draws(1, "test", torch.arange(count), torch.float32, even=4)
+    first, second = draws.fires(p), draws.fires(torch.tensor(p))
+    within = 4 * math.sqrt(p * (1 - p) / count)
+    for fired in (first, second):
+        assert abs(fired.double().mean().item() - p) <= within
+    assert abs((first & second).double().mean().item() - p * p) <= 4 * math.sqrt(p * p * (1 - p * p) / count)
+    whole = draws.whole(5)
+    assert set(whole.tolist()) == set(range(5))
+    assert whole.bincount().div(count).sub(0.2).abs().max() < 0.016
+    assert math.pi - 0.01 < draws.angle().abs().max() < math.pi
+
+
+# ---------------------------------------------------------------- what all policies promise
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_sample_does_not_depend_on_its_neighbours(policy: Policy, dtype: torch.dtype) -> None:
+    """Nor on the memory's format; sums may be added up in another order."""
+    pictures = noise(12, dtype=dtype)
+    whole = changed(pictures, policy, 100)
+    assert whole.shape == pictures.shape and whole.dtype == dtype
+    parts = [changed(pictures[a:b], policy, 100 + a) for a, b in ((0, 1), (1, 5), (5, 12))]
+    for other in (torch.cat(parts), changed(pictures.contiguous(memory_format=torch.channels_last), policy, 100)):
+        torch.testing.assert_close(other, whole, rtol=0, atol=100 * torch.finfo(dtype).eps)
+    if policy:
+        assert not torch.equal(changed(pictures, policy, 101), whole)
+        assert not torch.equal(changed(pictures, policy, 100, purpose="another"), whole)
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_memory_format_stays(policy: Policy, memory: torch.memory_format) -> None:
+    assert changed(noise().contiguous(memory_format=memory), policy).is_contiguous(memory_format=memory)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_gradients_are_right(policy: Policy) -> None:
+    pictures = noise(3, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: changed(x, policy, 5, 0.7), pictures)
+
+
+# ---------------------------------------------------------------- DiffAugment
+
+
+def test_color_ranges() -> None:
+    """A black-and-white picture with one red pixel tells all three numbers."""
+    x = torch.zeros(4_000, 3, 8, 8, dtype=F64)
+    x[:, :, :4] = 0.5
+    x[:, 0, 0, 0] += 0.3
+    y = augment(x, 0, "test", torch.arange(len(x)), policy=("color",))
+    brightness = y.mean((1, 2, 3)) - x.mean((1, 2, 3))  # neither saturation nor contrast moves the mean
+    contrast = (y[:, :, 1, 0] - y[:, :, 7, 0]).mean(1) / 0.5
+    saturation = (y[:, 0, 0, 0] - y[:, 1, 0, 0]) / 0.3 / contrast
+    for found, low, high in ((brightness, -0.5, 0.5), (contrast, 0.5, 1.5), (saturation, 0, 2)):
+        assert low <= found.min() < low + 0.01 and high - 0.01 < found.max() <= high
+        assert found.mean().item() == pytest.approx((low + high) / 2, abs=0.04)
+    assert torch.corrcoef(torch.stack([brightness, contrast, saturation])).triu(1).abs().max() < 0.07
+
+
+def test_translation_shifts_whole_pixels_and_fills_with_zeros() -> None:
+    side = 16
+    x = noise(1, side).expand(500, -1, -1, -1) + 3  # nowhere zero
+    found = set()
+    for y in augment(x, 0, "test", torch.arange(500), policy=("translation",)):
+        rows, columns = (y[0] != 0).any(1).nonzero().flatten(), (y[0] != 0).any(0).nonzero().flatten()
+        down = rows[0].item() if rows[0] else rows[-1].item() - side + 1
+        right = columns[0].item() if columns[0] else columns[-1].item() - side + 1
+        found.add((down, right))
+        expected = x[0].roll((int(down), int(right)), (1, 2))
+        assert torch.equal(y[:, rows][:, :, columns], expected[:, rows][:, :, columns])
+        assert len(rows) == side - abs(down) and len(columns) == side - abs(right)
+    assert found == {(a, b) for a in range(-2, 3) for b in range(-2, 3)}
+
+
+def test_cutout_zeroes_a_square_of_half_the_side_anywhere() -> None:
+    side = 8
+    x = torch.ones(2_000, 3, side, side)
+    y = augment(x, 0, "test", torch.arange(len(x)), policy=("cutout",))
+    assert ((y == 0) | (y == 1)).all() and torch.equal(y[:, 0], y[:, 2])
+    hole = (y[:, 0] == 0).double()
+    heights, widths = hole.amax(2).sum(1), hole.amax(1).sum(1)
+    assert torch.equal(hole.sum((1, 2)), heights * widths)
+    assert set(heights.tolist()) == set(widths.tolist()) == {2, 3, 4}, "cut off at an edge by as much as half"
+    line = torch.tensor([3, 4, 4, 4, 4, 4, 4, 3], dtype=F64) / 9  # of nine places of the centre
+    torch.testing.assert_close(hole.mean(0), line[:, None] * line, rtol=0, atol=0.036)
+
+
+def test_mirroring_takes_every_other_picture_if_allowed() -> None:
+    x = noise(1, 4).expand(2_000, -1, -1, -1)
+    assert torch.equal(augment(x, 0, "test", torch.arange(2_000), policy=()), x)
+    y = augment(x, 0, "test", torch.arange(2_000), policy=(), flip=True)
+    mirrored = (y == x.flip(3)).flatten(1).all(1)
+    assert torch.equal(y[~mirrored], x[~mirrored])
+    assert abs(mirrored.double().mean().item() - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_diff_changes_as_many_pictures_as_asked_and_those_as_ever(p: float) -> None:
+    x = noise(1, 8).repeat(1_000, 1, 1, 1)
+    always, sometimes = changed(x, KINDS, p=1.0), changed(x, KINDS, p=p)
+    touched = (sometimes != x).flatten(1).any(1)
+    assert torch.equal(sometimes[touched], always[touched])
+    assert abs(touched.double().mean().item() - p) <= 4 * math.sqrt(p * (1 - p) / 1_000)
+
+
+# ---------------------------------------------------------------- ADA's transforms
+
+
+def test_blits_are_exact_and_undone_by_their_inverses() -> None:
+    x = noise(4)
+    no, zeros, turns = torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.long), torch.arange(4)
+    assert torch.equal(blit(x, no, zeros, zeros, zeros), x)
+    assert torch.equal(blit(x, ~no, zeros, zeros, zeros), x.flip(3))
+    turned = blit(x, no, turns, zeros, zeros)
+    for number, (before, after) in enumerate(zip(x, turned, strict=True)):
+        assert torch.equal(after, before.rot90(number, (1, 2)))
+    assert torch.equal(blit(turned, no, (4 - turns) % 4, zeros, zeros), x)
+    both = blit(x, ~no, turns, zeros, zeros)
+    assert torch.equal(both, blit(x.flip(3), no, turns, zeros, zeros)), "mirrored first"
+    assert torch.equal(blit(blit(x, ~no, zeros, zeros, zeros), ~no, zeros, zeros, zeros), x)
+    shifted = blit(x, no, zeros, zeros + 3, zeros - 2)
+    assert torch.equal(shifted[..., :-2, 3:], x[..., 2:, :-3])
+    assert torch.equal(shifted[..., :3], shifted[..., 3:6].flip(3)), "reflected at the edge"
+    assert torch.equal(shifted[..., -2:, :], shifted[..., -4:-2, :].flip(2))
+    back = blit(shifted, no, zeros, zeros - 3, zeros + 2)
+    assert torch.equal(back[..., 2:, :-3], x[..., 2:, :-3])
+
+
+def forward_matrix(zoom: float, before: float, stretch: float, after: float, right: float, down: float) -> Tensor:
+    """G as the paper composes it, of 3x3 matrices."""
+
+    def turn(a: float) -> Tensor:
+        return torch.tensor([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]], dtype=F64)
+
+    scales = (torch.tensor([sx, sy, 1], dtype=F64).diag() for sx, sy in ((zoom, zoom), (stretch, 1 / stretch)))
+    zoomed, stretched = scales
+    moved = torch.tensor([[1, 0, 2 * right], [0, 1, 2 * down], [0, 0, 1]], dtype=F64)
+    return moved @ turn(after) @ stretched @ turn(before) @ zoomed
+
+
+def test_the_warps_matrix_is_the_inverse_of_the_move() -> None:
+    parameters = (1.2, 0.5, 0.8, -2.0, 0.1, -0.3)
+    source = torch.cat([source_matrix(*values(*parameters))[0], torch.tensor([[0, 0, 1]], dtype=F64)])
+    torch.testing.assert_close(source @ forward_matrix(*parameters), torch.eye(3, dtype=F64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        ((1.3, 0, 1, 0, 0, 0), (1 / 1.3, 0, 1, 0, 0, 0)),
+        ((1, 0.4, 1, 0, 0, 0), (1, -0.4, 1, 0, 0, 0)),
+        ((1, 0, 1.2, 0, 0, 0), (1, 0, 1 / 1.2, 0, 0, 0)),
+        ((1, 0, 1, 0.4, 0, 0), (1, 0, 1, -0.4, 0, 0)),
+        ((1, 0, 1, 0, 0.07, -0.11), (1, 0, 1, 0, -0.07, 0.11)),
+        ((1, 0.7, 1.2, -0.3, 0, 0), (1, 0.3, 1 / 1.2, -0.7, 0, 0)),
+    ],
+)
+def test_a_warp_is_undone_by_its_inverse(there: tuple[float, ...], back: tuple[float, ...]) -> None:
+    x = smooth()
+    moved = warp(x, source_matrix(*values(*there)).expand(len(x), -1, -1))
+    returned = warp(moved, source_matrix(*values(*back)).expand(len(x), -1, -1))
+    middle = slice(14, -14)  # around it the edges' reflections come in
+    assert (moved - x)[..., middle, middle].abs().max() > 0.02
+    assert (returned - x)[..., middle, middle].abs().max() < 2e-3
+
+
+def test_warps_go_where_they_say() -> None:
+    x = smooth(side=32)
+
+    def warped(*parameters: float) -> Tensor:
+        return warp(x, source_matrix(*values(*parameters)).expand(len(x), -1, -1))
+
+    inside = torch.testing.assert_close
+    inside(warped(1, 0, 1, 0, 4 / 32, -2 / 32)[..., :-2, 4:], x[..., 2:, :-4])  # right and up
+    inside(warped(1, math.pi / 2, 1, 0, 0, 0), x.rot90(-1, (2, 3)))  # clockwise
+    inside(warped(2, 0, 1, 0, 0, 0)[..., ::2, ::2].mean((2, 3)), x[..., 8:-8, 8:-8].mean((2, 3)), rtol=0, atol=0.02)
+
+
+def test_color_matrices_by_hand() -> None:
+    def matrix(b: float = 0, c: float = 1, luma: float = 1, hue: float = 0, s: float = 1) -> Tensor:
+        return color_matrix(*values(b, c, luma, hue, s))[0]
+
+    identity = torch.eye(3, 4, dtype=F64)
+    offset = torch.tensor([[0, 0, 0, 1]] * 3, dtype=F64)
+    grey = torch.full((3, 3), 1 / 3, dtype=F64)
+    assert torch.equal(matrix(), identity)
+    cases = [
+        (matrix(b=0.2), identity + 0.2 * offset),
+        (matrix(c=2), 2 * identity),
+        (matrix(b=0.2, c=2), 2 * identity + 0.4 * offset),  # brightness comes first
+        (matrix(luma=-1)[:, :3], torch.eye(3, dtype=F64) - 2 * grey),
+        (matrix(s=0)[:, :3], grey),
+        (matrix(hue=2 * math.pi / 3)[:, :3], torch.eye(3, dtype=F64).roll(1, 0)),  # red, green, blue change places
+        (matrix(hue=1)[:, :3] @ matrix(hue=-1)[:, :3], torch.eye(3, dtype=F64)),
+        (matrix(s=4)[:, :3] @ matrix(s=0.25)[:, :3], torch.eye(3, dtype=F64)),
+    ]
+    for found, expected in cases:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    # All at once: the product of each alone, in the paper's order.
+    product = matrix(s=3)[:, :3] @ matrix(hue=0.7)[:, :3] @ matrix(luma=-1)[:, :3] @ (0.6 * identity + 0.06 * offset)
+    torch.testing.assert_close(matrix(0.1, 0.6, -1, 0.7, 3), product, rtol=0, atol=1e-12)
+
+
+def test_recolor_maps_each_pixel() -> None:
+    x = noise(2)
+    matrix = color_matrix(*(v.repeat(2) for v in values(0.1, 0.6, -1, 0.7, 3)))
+    expected = torch.einsum("ij,bjhw->bihw", matrix[0, :, :3], x) + matrix[0, :, 3].view(3, 1, 1)
+    torch.testing.assert_close(recolor(x, matrix), expected, rtol=0, atol=1e-12)
+
+
+# ---------------------------------------------------------------- ADA's pipeline
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_at_p_zero_ada_is_the_identity_bit_for_bit(dtype: torch.dtype) -> None:
+    x = noise(64, dtype=dtype)
+    x[0, 0, 0, :2] = torch.tensor([-0.0, 1e-30])
+    y = changed(x, p=0.0)
+    assert torch.equal(y.view(torch.uint8), x.view(torch.uint8))
+
+
+def test_ada_leaves_pictures_alone_as_often_as_it_should() -> None:
+    """Eleven changes, of which the mirror fires idly half of the time, the turn in one of four, the luma in half."""
+    count, p = 4_000, 0.08
+    x = noise(1, 16, torch.float32).expand(count, -1, -1, -1)
+    same = (changed(x, p=p) == x).flatten(1).all(1).double().mean().item()
+    shift = p * (1 - 1 / 16)  # of (-2, 2)² px, rounded, a sixteenth is (0, 0)
+    expected = (1 - p / 2) ** 2 * (1 - 3 / 4 * p) * (1 - shift) * (1 - p) ** 8
+    assert same == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / count))
+
+
+def test_at_p_one_every_picture_changes() -> None:
+    x = noise(500, dtype=torch.float32)
+    y = changed(x, p=1.0)
+    assert (y != x).flatten(1).any(1).all()
+    assert y.isfinite().all()
+
+
+def test_without_flip_ada_neither_mirrors_nor_turns_by_quarters(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[bool, tuple[Tensor, Tensor]] = {}
+    flip = False
+
+    def watched(pictures: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: Tensor) -> Tensor:
+        seen[flip] = (mirrored, turns)
+        assert right.abs().max() == down.abs().max() == 2
+        return blit(pictures, mirrored, turns, right, down)
+
+    monkeypatch.setattr("trainer.augment.ada.blit", watched)
+    for flip in (False, True):
+        augment(noise(200), 0, "test", torch.arange(200), policy="ada", p=0.9, flip=flip)
+    assert not seen[False][0].any() and not seen[False][1].any()
+    assert 0.3 < seen[True][0].double().mean() < 0.6
+    assert set(seen[True][1].tolist()) == {0, 1, 2, 3}
+
+
+# ---------------------------------------------------------------- ADA's probability
+
+
+def alone(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def fresh(speed: float = 80) -> AdaptiveProbability:
+    return AdaptiveProbability(0.5, speed, 10, torch.device("cpu"), torch.float32)
+
+
+def follow(p: AdaptiveProbability, signs: list[int], first: int = 0, add: Callable[[Tensor], Tensor] = alone) -> list:
+    found = []
+    for step, total in enumerate(signs, first):
+        p.count(torch.tensor(total / 10))
+        p.update(step, add)
+        found.append(p.p.item())
+    return found
+
+
+def test_p_follows_a_hand_worked_sequence() -> None:
+    """Batches of 10, a move of 40/80 = 1/2 every 4 steps; the target is a sum of 20 in 40."""
+    four_steps = [
+        ((10, 10, 2, 0), 0.5),  # 22: up
+        ((5, 5, 5, 5), 0.5),  # 20: just right
+        ((10, 10, 10, 10), 1.0),
+        ((10, 10, 10, 10), 1.0),  # no further
+        ((4, 5, 5, 5), 0.5),  # 19: down
+        ((-10, -10, -10, -10), 0.0),
+        ((-10, -10, -10, -10), 0.0),
+    ]
+    p, step, before = fresh(), 0, 0.0
+    for signs, after in four_steps:
+        assert follow(p, list(signs), step) == [before] * 3 + [after]
+        step, before = step + 4, after
+
+
+def test_p_needs_its_speed_in_images_to_rise() -> None:
+    assert follow(fresh(400), [10] * 40)[35:] == pytest.approx([0.9, 0.9, 0.9, 0.9, 1.0])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 6])
+def test_p_resumed_in_the_middle_of_an_interval(stop: int) -> None:
+    signs = [9, 3, 7, 2, 1, 10, 4, 6]
+    unbroken = follow(fresh(), signs)
+    first = fresh()
+    before = follow(first, signs[:stop])
+    first.pool(alone, True)
+    second = fresh()
+    second.load({name: tensor.clone() for name, tensor in first.tensors().items()}, True)
+    assert before + follow(second, signs[stop:], stop) == unbroken
+
+
+def test_p_of_processes_is_the_same_and_the_first_saves_for_all() -> None:
+    """Two shares of a batch of 10; one's saved sums are both's."""
+    one, two = fresh(), fresh()
+
+    def both(_: Tensor) -> Tensor:
+        return one.signs + two.signs
+
+    one.count(torch.tensor(0.3))
+    two.count(torch.tensor(0.4))
+    total = both(one.signs)
+    one.pool(lambda _: total, True)
+    two.pool(lambda _: total, False)
+    assert [p.tensors()["signs"].item() for p in (one, two)] == [7, 0]
+    for p, first in ((one, True), (two, False)):
+        p.load({"p": torch.tensor(0.25), "signs": torch.tensor(7.0)}, first)
+    assert both(one.signs).item() == 7

@@ -1,0 +1,171 @@
+"""Phrases: one reading, or an error that says what to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.core.errors import UserError
+from shards.dataset.schema import Attribute, Schema
+from trainer.generation.phrase import parse, vector
+
+SCHEMA = Schema(
+    (
+        Attribute("hair", "exclusive", ("blue hair", "red hair", "dark blue hair", "black and white hair")),
+        Attribute("length", "exclusive", ("long hair", "short hair", "very long hair")),
+        Attribute("eyes", "exclusive", ("blue eyes", "yellow eyes")),
+        Attribute("class", "exclusive", ("fox", "golden retriever", "red fox")),
+        *(
+            Attribute(tag, "tag", (tag,))
+            for tag in ("smile", "glasses", "hair ornament", "pale hair", "pale blue hair")
+        ),
+    )
+)
+
+
+def said(phrase: str, synonyms: dict[str, str] | None = None) -> list[str]:
+    """What a phrase is read as: words, and denied tags with a minus."""
+    named = parse(phrase, SCHEMA, synonyms)
+    label, mask = vector(named, SCHEMA)
+    denied = [
+        f"-{SCHEMA.attributes[a].name}"
+        for a in named
+        if mask[a] and not label[SCHEMA.starts[a] :][: SCHEMA.widths[a]].any()
+    ]
+    return sorted(SCHEMA.words(label, mask) + denied)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "meaning"),
+    [
+        ("blue long hair and yellow eyes", ["blue hair", "long hair", "yellow eyes"]),
+        ("yellow eyes with long, blue hair", ["blue hair", "long hair", "yellow eyes"]),
+        ("a very long blue hair", ["blue hair", "very long hair"]),
+        ("dark blue hair, smile", ["dark blue hair", "smile"]),
+        ("dark blue short hair", ["dark blue hair", "short hair"]),
+        ("black and white long hair", ["black and white hair", "long hair"]),
+        ("black and white hair", ["black and white hair"]),
+        ("pale blue hair", ["pale blue hair"]),  # exactly a tag
+        ("pale, blue hair", ["blue hair", "pale hair"]),  # no tag is read across a comma
+        ("Long_Hair", ["long hair"]),
+        ("no glasses", ["-glasses"]),
+        ("a smile without glasses", ["-glasses", "smile"]),
+        ("no hair ornament and blue eyes", ["-hair ornament", "blue eyes"]),
+        ("a golden retriever with a smile", ["golden retriever", "smile"]),
+        ("red fox", ["red fox"]),
+        ("smile glasses", ["glasses", "smile"]),
+    ],
+)
+def test_one_reading(phrase: str, meaning: list[str]) -> None:
+    assert said(phrase) == meaning
+
+
+@pytest.mark.parametrize(
+    ("phrase", "sentence"),
+    [
+        ("bleu hair", r"unknown word 'bleu'; did you mean 'blue'"),
+        ("xyzzy", r"unknown word 'xyzzy'; there are"),
+        ("yellow hair", r"no 'yellow hair'; hair can be .*blue.*red"),
+        ("blue", r"'blue' says nothing by itself.*'blue hair'.*'blue eyes'"),
+        ("blue hair and eyes", r"'eyes' needs a word before it: blue, yellow"),
+        ("red and blue hair", r"asks for blue hair and red hair.*only one 'hair'"),
+        ("pale blue hair and smile", r"more than one way: .*; or .*pale blue hair; put commas"),
+        ("no blue hair", r"only a tag .* can be denied; there are smile, glasses"),
+        ("smile, no smile", r"asks for no smile and smile"),
+        ("", r"empty"),
+        (" , ;", r"empty"),
+        ("and", r"names nothing"),
+        ("blue " * 100, r"100 words"),
+    ],
+)
+def test_what_cannot_be_read_is_said(phrase: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse(phrase, SCHEMA)
+
+
+def test_an_ambiguity_lists_both_readings() -> None:
+    with pytest.raises(UserError) as caught:
+        parse("pale blue hair and smile", SCHEMA)
+    readings = re.split("; or |: |; put", str(caught.value))[1:3]
+    assert readings == ["blue hair, smile, pale hair", "smile, pale blue hair"]
+
+
+def test_a_tag_that_denies_another_can_be_asked_for() -> None:
+    tags = Schema(tuple(Attribute(name, "tag", (name,)) for name in ("shoes", "no shoes", "smile")))
+    assert parse("no shoes", tags) == {1: 1}
+    assert parse("smile, no shoes", tags) == {1: 1, 2: 1}
+    assert parse("not shoes", tags) == {0: 0}
+    with pytest.raises(UserError, match="no shoes, smile; or not shoes, smile; put commas"):
+        parse("smile and no shoes", tags)
+
+
+CHOICES = st.tuples(*(st.none() | st.sampled_from(a.values) for a in SCHEMA.attributes))
+
+
+@given(CHOICES, st.randoms(use_true_random=False))
+def test_a_row_of_tags_always_parses_in_any_order(choices: tuple[str | None, ...], random: object) -> None:
+    tags = [tag for tag in choices if tag]
+    if not tags:
+        return
+    random.shuffle(tags)  # type: ignore[attr-defined]
+    assert said(", ".join(tags)) == sorted(tags)
+
+
+@given(
+    st.lists(
+        st.sampled_from("blue long very dark pale hair eyes fox red no and , with smile".split()),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_any_words_are_read_or_answered_with_one_line(words: list[str]) -> None:
+    try:
+        meaning = said(" ".join(words))
+    except UserError as error:
+        meaning = [str(error)]
+    assert meaning and not any("\n" in line for line in meaning)
+
+
+SYNONYMS = {
+    "azure hair": "blue hair",
+    "huge hair": "very long hair",
+    "grin": "smile",
+    "vulpes": "fox",
+    "lost": "not there",
+}
+
+
+@pytest.mark.parametrize(
+    ("phrase", "meaning"),
+    [
+        ("azure hair", ["blue hair"]),
+        ("azure long hair and a grin", ["blue hair", "long hair", "smile"]),
+        ("huge azure hair", ["blue hair", "very long hair"]),
+        ("azure hair, blue hair", ["blue hair"]),
+        ("no grin", ["-smile"]),
+        ("blue hair and vulpes", ["blue hair", "fox"]),
+        ("anything", []),
+        (" Anything ", []),
+    ],
+)
+def test_synonyms_are_read_as_their_tag(phrase: str, meaning: list[str]) -> None:
+    assert said(phrase, SYNONYMS) == meaning
+
+
+def test_synonyms_of_words_that_are_gone_are_unknown_words() -> None:
+    with pytest.raises(UserError, match="unknown word 'lost'"):
+        parse("lost", SCHEMA, SYNONYMS)
+    with pytest.raises(UserError, match="asks for blue hair and red hair"):
+        parse("azure hair and red hair", SCHEMA, SYNONYMS)
+    with pytest.raises(UserError, match="unknown word 'azure'"):
+        parse("azure hair", SCHEMA)
+
+
+def test_a_vocabulary_without_words_says_so() -> None:
+    schema = Schema((Attribute("vector", "vector", (), 3),))
+    with pytest.raises(UserError, match="have no words; 'anything' asks"):
+        parse("blue hair", schema)
+    assert parse("anything", schema) == {}

@@ -1,0 +1,175 @@
+"""From what a person asks of a run to labels: tags, sentences, numbers; the rest as the data has it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from shards import text_encoders
+from shards.core.errors import UserError
+from shards.dataset.dataset import Dataset
+from shards.dataset.schema import Attribute, Schema
+from support.text_models import WIDTH, write_bert, write_onnx
+from trainer.config import Config
+from trainer.generation.generate import Labels, showcase
+from trainer.generation.prompts import Vocabulary
+from trainer.run.directory import RunDirectory, read_vocabulary
+
+HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair"))
+SMILE = Attribute("smile", "tag", ("smile",))
+VECTOR = Attribute("pose", "vector", (), 3)
+TEXT = Attribute("caption", "text", (), WIDTH)
+
+
+def labels(schema: Schema, rows: list[dict[str, Any]]) -> Labels:
+    """Rows of attribute name -> numbers."""
+    label = np.zeros((len(rows), schema.width), np.float32)
+    known = np.zeros((len(rows), len(schema.attributes)), bool)
+    for number, row in enumerate(rows):
+        for a, attribute in enumerate(schema.attributes):
+            if attribute.name in row:
+                label[number, schema.starts[a] :][: attribute.width] = row[attribute.name]
+                known[number, a] = True
+    return Labels(label, known)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tokenizers")
+    return str(write_onnx(tmp_path_factory.mktemp("models") / "table"))
+
+
+@pytest.fixture(scope="module")
+def captioned(model: str) -> Vocabulary:
+    """Half the pictures show a red circle, half a blue square; tags and captions agree."""
+    schema = Schema((HAIR, SMILE, TEXT))
+    encoder = text_encoders.load(model)
+    circle, square = encoder.encode(["the red circle", "a blue square"])
+    rows = [
+        {"hair": (0, 1), "smile": i % 4 == 0, "caption": circle} if i % 2 else {"hair": (1, 0), "caption": square}
+        for i in range(300)
+    ]
+    return Vocabulary(schema, labels(schema, rows), encoder.identity)
+
+
+def test_tags_synonyms_and_the_rest_from_the_data() -> None:
+    schema = Schema((HAIR, SMILE))
+    rows = [{"hair": (i % 2, 1 - i % 2), "smile": i % 3 == 0} for i in range(60)]
+    vocabulary = Vocabulary(schema, labels(schema, rows), None, {"azure hair": "blue hair"})
+    asked = vocabulary.labels_for("azure hair", 60)
+    assert (asked.label[:, 0] == 1).all() and asked.known.all()
+    assert asked.label[:, 2].sum() == 20, "each row of the data once"
+    anything = vocabulary.labels_for("anything", 60)
+    assert sorted(map(tuple, anything.label)) == sorted(map(tuple, vocabulary.labels.label))
+    for wrong, sentence in (("grey hair", "unknown word 'grey'"), (" ", "the phrase is empty"), ("1, 2", "unknown")):
+        with pytest.raises(UserError, match=sentence):
+            vocabulary.labels_for(wrong, 1)
+
+
+def test_a_sentence_is_a_caption_and_the_rest_is_like_its_neighbours(captioned: Vocabulary, model: str) -> None:
+    asked = captioned.labels_for("with the red circle", 40, seed=3)
+    assert np.array_equal(asked.label[:, 3:], text_encoders.load(model).encode(["with the red circle"]).repeat(40, 0))
+    assert asked.known[:, 2].all()
+    assert (asked.label[:, 1] == 1).all(), "hair is red in the pictures whose captions are nearest"
+    again = captioned.labels_for("with the red circle", 10, seed=3)
+    assert np.array_equal(again.label, asked.label[:10])
+
+
+def test_what_can_be_read_as_tags_is_both(captioned: Vocabulary) -> None:
+    asked = captioned.labels_for("blue hair, no smile", 10)
+    assert (asked.label[:, :3] == [1, 0, 0]).all() and asked.known.all() and asked.label[:, 3:].any()
+    anything = captioned.labels_for("anything", 50)
+    assert {tuple(row) for row in anything.label[:, :2]} == {(0, 1), (1, 0)}
+
+
+def test_other_weights_are_noticed_and_a_moved_folder_is_not(captioned: Vocabulary, model: str, tmp_path: Path) -> None:
+    import shutil
+
+    moved = shutil.copytree(model, tmp_path / "moved")
+    there = captioned.encoded_by(str(moved)).labels_for("the red circle", 4)
+    assert np.array_equal(there.label, captioned.labels_for("the red circle", 4).label)
+    other = write_onnx(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"not those that encoded the captions of the data .*give the same model"):
+        captioned.encoded_by(str(other)).labels_for("the red circle", 4)
+    with pytest.raises(UserError, match="no such folder"):
+        captioned.encoded_by(str(tmp_path / "gone")).labels_for("the red circle", 4)
+    with pytest.raises(UserError, match="does not say which text encoder"):
+        replace(captioned, text_encoder=None).labels_for("the red circle", 4)
+
+
+def test_numbers_are_a_vector() -> None:
+    schema = Schema((HAIR, VECTOR))
+    rows = [{"hair": (1, 0), "pose": (i, 0, 0)} for i in range(8)]
+    vocabulary = Vocabulary(schema, labels(schema, rows))
+    asked = vocabulary.labels_for("-0.5, 1e-1,2", 4)
+    assert np.allclose(asked.label, [1, 0, -0.5, 0.1, 2]) and asked.known.all()
+    assert set(vocabulary.labels_for("red hair", 8).label[:, 2]) == set(range(8))
+    for wrong in ("1,2", "1,2,nan", "1,2,1e39", "1,2,3,4"):
+        with pytest.raises(UserError, match="the labels' vectors are 3 finite ones"):
+            vocabulary.labels_for(wrong, 1)
+    only = Vocabulary(Schema((VECTOR,)), labels(Schema((VECTOR,)), [{"pose": (1, 2, 3)}]))
+    assert np.array_equal(only.labels_for("anything", 2).label, [[1, 2, 3]] * 2)
+    with pytest.raises(UserError, match="vectors of 3 numbers, which words cannot name"):
+        only.labels_for("red hair", 1)
+
+
+def test_a_class_called_by_a_number_stays_a_word() -> None:
+    schema = Schema((Attribute("digit", "exclusive", ("1", "2")), Attribute("v", "vector", (), 1)))
+    vocabulary = Vocabulary(schema, labels(schema, [{"digit": (0, 1), "v": (5,)}]))
+    assert vocabulary.labels_for("1", 1).label.tolist() == [[1, 0, 5]]
+    assert vocabulary.labels_for("1.0", 1).label.tolist() == [[0, 1, 1]]
+
+
+def test_a_run_keeps_its_encoder_and_synonyms(tmp_path: Path) -> None:
+    schema = Schema((HAIR, TEXT))
+    kept = labels(schema, [{"hair": (1, 0)}, {"caption": np.ones(WIDTH)}])
+    manifest = {"text_encoder": {"spec": "minilm", "sha256": "0" * 64}, "aliases": {"azure hair": "blue hair"}}
+
+    class Fake(SimpleNamespace):
+        def __len__(self) -> int:
+            return 2
+
+    for held in (manifest, {}):
+        run = RunDirectory(tmp_path)
+        dataset = cast(
+            Dataset, Fake(fingerprint="f", schema=schema, manifest=held, labels=kept.label, known=kept.known)
+        )
+        run.write_identity(Config(), dataset)
+        vocabulary = read_vocabulary(tmp_path)
+        assert vocabulary.schema == schema and len(vocabulary.labels.label) == 2
+        assert vocabulary.text_encoder == held.get("text_encoder")
+        assert vocabulary.synonyms == held.get("aliases", {})
+    (tmp_path / "schema.json").write_text(json.dumps(schema.to_json()))  # as earlier versions wrote it
+    assert read_vocabulary(tmp_path).text_encoder is None
+    odd = {"text_encoder": [1], "aliases": {"a": ["b"], "azure hair": "blue hair"}}
+    (tmp_path / "schema.json").write_text(json.dumps({**schema.to_json(), **odd}))
+    assert read_vocabulary(tmp_path).synonyms == {"azure hair": "blue hair"}
+    assert read_vocabulary(tmp_path).text_encoder is None
+    for broken in ("[]", "{", '{"attributes": 3}'):
+        (tmp_path / "schema.json").write_text(broken)
+        with pytest.raises(UserError):
+            read_vocabulary(tmp_path)
+
+
+def test_the_grid_names_rows_without_words_by_their_picture() -> None:
+    schema = Schema((HAIR, TEXT, VECTOR))
+    rows = [{"caption": np.ones(WIDTH)}, {"pose": (1, 2, 3)}, {"hair": (1, 0), "caption": np.ones(WIDTH)}, {}]
+    shown, titles = showcase(schema, labels(schema, rows), 4, 1, np.array([17, 4, 9, 1234]))
+    assert titles == ["caption of picture 17", "vector of picture 4", "blue hair", "(no label)"]
+    assert np.array_equal(shown.label, labels(schema, rows).label), "captions are not contradicted"
+
+
+def test_torch_models_serve_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    encoder = text_encoders.load(str(write_bert(tmp_path / "bert")))
+    schema = Schema((TEXT,))
+    data = labels(schema, [{"caption": row} for row in encoder.encode(["blue hair", "red hair"])])
+    asked = Vocabulary(schema, data, encoder.identity).labels_for("red hair", 3)
+    assert np.array_equal(asked.label, data.label[[1, 1, 1]])

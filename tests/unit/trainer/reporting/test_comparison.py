@@ -1,0 +1,144 @@
+"""Runs side by side: what differs, what came of it, and nothing for what a run does not have."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from unit.trainer.reporting.test_run_report import NASTY, Page
+
+from shards.core.errors import UserError
+from trainer.config import Config
+from trainer.reporting import comparison, raster
+from trainer.reporting.raster import Line, Plot
+from trainer.run import evaluation_file
+from trainer.run.metrics_file import MetricsLog
+
+
+def run(folder: Path, rows: int = 4, speed: float = 32.0, key: str = "loss/d", **different: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(Config().to_dict() | {"run": str(folder)} | different))
+    with MetricsLog(folder / "metrics.jsonl") as log:
+        for n in range(1, rows + 1):
+            log.write(n * 64, {key: float(n), "speed/images_per_second": speed})
+    return folder
+
+
+def evaluated(folder: Path, fid: float, real: float | None) -> None:
+    found = {"figures": {"fid": fid}, "real": {} if real is None else {"fid": real}, "count": 500}
+    evaluation_file.add(folder, 256, found | {"extractor": {"name": "judge"}})
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: object) -> list[list[str]]:
+    """The table's cells, by line."""
+    comparison.main([str(word) for word in words])
+    return [[cell for cell in line.split("  ") if cell] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_what_differs_stands_beside_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = run(tmp_path / "one", seed=1), run(tmp_path / "two", 8, speed=64, lr_g=0.002)
+    evaluated(one, 12.5, 1.25)
+    lines = printed(capsys, one, other)
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines if line}
+    assert lines[0] == ["one", " two"] or [c.strip() for c in lines[0] if c.strip()] == ["one", "two"]
+    assert cells["images seen"] == ["256", "512"] and cells["training time"] == ["8 s", "8 s"]
+    assert cells["seed"] == ["1", "0"] and cells["lr-g"] == ["0.001", "0.002"]
+    assert not {"batch", "run", "lr-d"} & cells.keys(), "these are the same, or differ between any two runs"
+    assert cells["fid"] == ["12.5 (real 1.25)"], "a run without an evaluation has blanks"
+    assert cells["loss/d"] == ["4", "8"]
+
+
+def test_a_missing_option_had_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = run(tmp_path / "a"), run(tmp_path / "b")
+    (other / "config.yaml").write_text(f"batch: 64\ngamma: {Config().gamma}\n")
+    assert not [line for line in printed(capsys, one, other) if line and line[0] in ("gamma", "lr-g")]
+
+
+def test_a_spreadsheet_has_a_row_a_run(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "one", seed=1), run(tmp_path / "two")
+    evaluated(other, 3.0, 0.5)
+    comparison.main([str(one), str(other), "--out", str(tmp_path / "new" / "table.csv")])
+    with (tmp_path / "new" / "table.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["run"], first["images seen"], first["seconds"], first["option seed"]) == ("one", "256", "8.0", "1")
+    assert (first["evaluation fid"], second["evaluation fid"], second["evaluation fid (real)"]) == ("", "3.0", "0.5")
+
+
+def test_a_page_shows_every_curve_twice_and_escapes_all(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "one", key=NASTY), run(tmp_path / "<b>two", seed=1)
+    out = tmp_path / "page.html"
+    comparison.main([str(one), str(other), "--out", str(out)])
+    page = Page(out.read_text(encoding="utf-8"))
+    figures = page.texts["figcaption"] if "figcaption" in page.texts else page.texts["span"]
+    assert "script" not in {tag for tag, _ in page.tags} and "<b>two" in page.texts["th"]
+    titles = page.texts["title"][1:]
+    assert len(titles) == 2 * 3 and any("over minutes of training" in title for title in titles)
+    assert any(title.startswith("speed/images_per_second over images seen: one 32 at 256") for title in titles)
+    assert figures and len(page.all("polyline")) == 2 * 4  # two keys of one run each, one of both
+
+
+def test_a_picture_has_each_run_in_its_colour(tmp_path: Path) -> None:
+    out = tmp_path / "curves.png"
+    comparison.main([str(run(tmp_path / "one")), str(run(tmp_path / "two", speed=16)), "--out", str(out)])
+    with Image.open(out) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    for colour in raster.COLOURS[:2]:
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (pixels == wanted).all(1).sum() > 500
+    with pytest.raises(UserError, match=r"no run has logged 'loss/e'; there are loss/d"):
+        comparison.main([str(tmp_path / "one"), "--out", str(out), "--metrics", "loss/e"])
+
+
+def test_names_tell_runs_apart(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a" / "run"), run(tmp_path / "b" / "run")
+    assert [r.name for r in comparison.read_runs([one, other, one])] == [str(one), str(other)]
+
+
+def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+    one = run(tmp_path / "one")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.yaml").write_text("- a list")
+    for words, message in (
+        ([str(one), str(tmp_path)], "is no run: it has no config.yaml"),
+        ([str(tmp_path / "bad")], "holds no options"),
+        ([str(one), "--out", "x.pdf"], "ends in .html, .csv, .png"),
+        ([], "RUNS is missing"),
+    ):
+        with pytest.raises(UserError, match=message):
+            comparison.main(words)
+    (one / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match="no run has metrics to draw yet"):
+        comparison.main([str(one), "--out", str(tmp_path / "x.png")])
+    evaluation_file.path_of(one).write_text('{"format_version": 1, "evaluations": {"3": [{}]}}')
+    with pytest.raises(UserError, match="is damaged"):
+        comparison.main([str(one)])
+
+
+def test_evaluations_are_kept_by_checkpoint_and_replaced_by_their_like(tmp_path: Path) -> None:
+    ask = {"metrics": ["fid"], "extractor": {"name": "judge"}, "count": 10, "seed": 0, "data": "x"}
+    assert evaluation_file.newest(tmp_path) is None
+    evaluation_file.add(tmp_path, 640, ask | {"figures": {"fid": 1}})
+    evaluation_file.add(tmp_path, 64, ask | {"figures": {"fid": 2}})
+    evaluation_file.add(tmp_path, 640, ask | {"figures": {"fid": 3}, "seed": 1})
+    evaluation_file.add(tmp_path, 640, ask | {"figures": {"fid": 4}})
+    found = evaluation_file.read(tmp_path)
+    assert list(found) == [64, 640] and [e["figures"]["fid"] for e in found[640]] == [3, 4]
+    assert evaluation_file.newest(tmp_path) == (640, found[640][-1])
+    content = json.loads(evaluation_file.path_of(tmp_path).read_text())
+    evaluation_file.path_of(tmp_path).write_text(json.dumps(content | {"format_version": 2}))
+    with pytest.raises(UserError, match="format 2"):
+        evaluation_file.read(tmp_path)
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e9, 1e9)), min_size=1, max_size=40))
+def test_every_point_is_drawn_inside_the_frame(points: list[tuple[float, float]]) -> None:
+    xs, ys = zip(*sorted(points), strict=True)
+    across, down = Plot("k", "images seen", [Line("run", 0, xs, ys)]).places()
+    assert all(0 <= across(x) <= 460 for x in xs) and all(0 <= down(y) <= 220 for y in ys)

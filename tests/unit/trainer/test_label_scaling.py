@@ -1,0 +1,103 @@
+"""Measured numbers enter networks as loud as words, whatever their units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shards.dataset.dataset import Dataset
+from shards.packing.pack import Pack, pack
+from support.launching import TINY, tensors, train
+from trainer.generation import sample
+from trainer.label_scaling import loudness
+from trainer.networks.conditioning import LabelEmbedding, set_loudness
+from trainer.run import checkpoint
+
+
+def measured(folder: Path, count: int = 40) -> Dataset:
+    """Pictures with a height in centimetres, a yaw in radians and a flag that is rarely set; some without."""
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    rows = []
+    for i in range(count):
+        Image.new("RGB", (16, 16), (6 * i, 0, 0)).save(folder / f"{i}.png")
+        numbers = [round(chance.normal(175, 8), 2), round(chance.normal(0, 0.3), 3), float(i == 7)]
+        rows.append(json.dumps({"file_name": f"{i}.png"} | ({"label": numbers} if i % 10 else {})))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    return pack(Pack(folder, folder.with_name("data"), size=16, workers=1))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return measured(tmp_path_factory.mktemp("loudness") / "source")
+
+
+def test_numbers_of_a_vector_are_as_loud_as_one_word(dataset: Dataset) -> None:
+    known = dataset.known[:, 0]
+    centre, scale = loudness(dataset)
+    heard = (dataset.labels[known] - centre) * scale
+    assert np.allclose(heard.mean(0), 0, atol=1e-5)
+    assert np.allclose(heard[:, :2].std(0), 3**-0.5, rtol=1e-4), "each has its part, whatever its unit"
+    assert np.abs(heard).max() <= 4 / 3**0.5 + 1e-6, "a rare one is not louder the rarer it is"
+
+
+def test_words_stay_as_they_are_and_constants_are_silent(tmp_path: Path) -> None:
+    rows = ["id,tags,size", *(f"{i},{'red' if i % 2 else 'blue'} hair,2.5" for i in range(8))]
+    (tmp_path / "source").mkdir()
+    for i in range(8):
+        Image.new("RGB", (4, 4), (9 * i, 0, 0)).save(tmp_path / "source" / f"{i}.png")
+    (tmp_path / "source" / "tags.csv").write_text("\n".join(rows))
+    dataset = pack(Pack(tmp_path / "source", tmp_path / "data", size=4, workers=1, columns=("size",), min_count=1))
+    kinds = {
+        attribute.kind: int(start)
+        for attribute, start in zip(dataset.schema.attributes, dataset.schema.starts, strict=True)
+    }
+    centre, scale = loudness(dataset)
+    words = np.arange(dataset.schema.width) != kinds["vector"]
+    assert not centre[words].any() and (scale[words] == 1).all()
+    assert centre[kinds["vector"]] == 2.5 and scale[kinds["vector"]] == 1
+
+
+def test_an_embedding_is_as_loud_as_noise(dataset: Dataset) -> None:
+    torch.manual_seed(0)
+    embedding = LabelEmbedding(dataset.schema.widths, 512).double()
+    labels, known = (
+        torch.from_numpy(np.array(dataset.labels)).double(),
+        torch.from_numpy(np.array(dataset.known)).double(),
+    )
+    assert embedding(labels, known).std() > 50, "unheard beside it"
+    centre, scale = map(torch.from_numpy, loudness(dataset))
+    set_loudness(embedding, centre, scale)
+    heard = embedding(labels, known)
+    assert 0.5 < heard.std() < 1.5
+    unknown = torch.zeros_like(known)
+    assert torch.equal(embedding(labels, unknown), embedding(0 * labels, unknown)), "nor is what is not known"
+
+
+@pytest.mark.parametrize("conditioning", ["projection", "classifier"])
+def test_it_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path, conditioning: str) -> None:
+    run = tmp_path / "run"
+    words = [*TINY, "--shards", dataset.path, "--run", run, "--conditioning", conditioning, "--mixed-precision", "no"]
+    train(*words, "--total-images", 32)
+    train(*words, "--total-images", 64)
+    centre, scale = loudness(dataset)
+    held = {name: value for name, value in tensors(run).items() if name.endswith((".centre", ".scale"))}
+    assert {name.split("/")[0] for name in held} >= {"ema", "generator"}
+    for name, value in held.items():
+        assert np.allclose(value, centre if name.endswith("centre") else scale, rtol=1e-6), name
+    sample.main([str(run), "180.5, 0.2, 0", "--count", "2", "--out", str(tmp_path / "tall.png")])
+    assert (tmp_path / "tall.png").exists()
+
+
+def test_older_checkpoints_have_labels_that_enter_as_they_are() -> None:
+    embedding = LabelEmbedding((1, 2), 4)
+    saved = {name: value.clone() for name, value in embedding.state_dict().items() if "mask" not in name}
+    for load in (checkpoint.load_module, checkpoint.transfer):
+        set_loudness(embedding, torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6]))
+        load(embedding, saved)
+        assert not embedding.mask.centre.any() and (embedding.mask.scale == 1).all()

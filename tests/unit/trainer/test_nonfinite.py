@@ -1,0 +1,76 @@
+"""Steps that are not finite: skipped, counted one step late, named."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from support.launching import ROOT, TINY, environment, make_dataset, metrics, tensors
+from trainer.nonfinite import Guard
+
+GOOD, BAD = torch.tensor(1.0), torch.tensor(float("nan"))
+
+
+def scalars(d: torch.Tensor = GOOD, g: torch.Tensor = GOOD) -> dict[str, torch.Tensor]:
+    return {"loss/d": d, "logit/real": BAD, "grad/d": d, "loss/g": g, "grad/g": g}
+
+
+def test_steps_are_counted_one_late() -> None:
+    guard = Guard()
+    guard.look(scalars(g=BAD))
+    assert (guard.skipped, guard.in_a_row) == (0, 0), "nobody has waited for it yet"
+    guard.look(scalars(d=BAD))
+    assert (guard.skipped, guard.in_a_row, guard.terms) == (1, 1, ["loss/g", "grad/g"])
+    guard.settle()
+    assert (guard.skipped, guard.in_a_row, guard.terms) == (2, 2, ["loss/d", "grad/d"])
+    guard.settle()
+    assert guard.skipped == 2
+    guard.look(scalars())
+    guard.settle()
+    assert (guard.skipped, guard.in_a_row) == (2, 0)
+
+
+def test_a_loss_alone_skips_nothing() -> None:
+    guard = Guard()
+    guard.look({"loss/d": BAD, "grad/d": GOOD})
+    guard.settle()
+    assert guard.skipped == 0
+
+
+BREAK = """
+import runpy, sys
+import torch
+from trainer import state
+
+original = state.TrainingState._micro_batches
+
+def broken(self, batch):
+    parts = original(self, batch)
+    if self.images_seen in (32, 48):
+        parts[0].x[0, 0, 0, 0] = float("nan")
+    return parts
+
+state.TrainingState._micro_batches = broken
+sys.argv = ["main.py", *sys.argv[1:]]
+from trainer.main import main
+main()
+"""
+
+
+def test_a_run_passes_over_broken_steps_and_says_so(tmp_path: Path) -> None:
+    """A NaN among the pictures of two steps: neither changes a weight, both are counted, and the run goes on."""
+    data = make_dataset(tmp_path / "d").path
+    (tmp_path / "break.py").write_text(BREAK)
+    words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 96, "--log-every", 16]
+    env = environment(0, {"PYTHONPATH": str(ROOT)})
+    command = [sys.executable, str(tmp_path / "break.py"), *map(str, words)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    sentence = r"^warning: .*loss/d, .*grad/d.* not finite at about 64 images; .*\(2 so far\)$"
+    assert re.search(sentence, done.stdout, re.MULTILINE)
+    assert [row["guard/skipped"] for row in metrics(tmp_path / "run")] == [0, 0, 1, 2, 2, 2]
+    assert all(torch.from_numpy(value).isfinite().all() for value in tensors(tmp_path / "run").values())

@@ -1,0 +1,187 @@
+"""The training state's own clock: when penalties fall, and what moves when."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from shards.stream.stream import Stream
+from support.launching import make_dataset
+from trainer import config
+from trainer.distributed.process_group import Distributed
+from trainer.run import checkpoint
+from trainer.state import TrainingState, architecture_of
+
+
+def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:
+    dataset = make_dataset(tmp_path)
+    asked = config.load(["--preset", "smoke", "--batch", "8", *words])
+    env = Distributed("cpu", "no", 1)
+    architecture = architecture_of(asked, dataset.size, dataset.schema.widths)
+    return TrainingState(asked, architecture, env), Stream(dataset, asked.batch, asked.seed)
+
+
+def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
+    """By images seen, so that a resumed run keeps their rhythm."""
+    state, stream = make_state(tmp_path, "--penalty-every", "3")
+    fell = ["loss/penalty" in state.step(stream[number]) for number in range(7)]
+    assert fell == [True, False, False, True, False, False, True]
+    state.images_seen = 9 * 8
+    assert "loss/penalty" in state.step(stream[9])
+    assert state.images_seen == 10 * 8
+
+
+def test_several_updates_of_d_to_one_of_g(tmp_path: Path) -> None:
+    """By the clock; each has pictures of its own, and D's updates are what penalties count."""
+    state, stream = make_state(tmp_path, "--d-steps", "3", "--penalty-every", "2")
+    of_g, penalised, moved = [], [], []
+    for number in range(7):
+        before = [[p.clone() for p in player.module.parameters()] for player in (state.d, state.g)]
+        scalars = state.step(stream[number])
+        of_g.append("loss/g" in scalars and "grad/g" in scalars)
+        penalised.append("loss/penalty" in scalars)
+        after = [list(player.module.parameters()) for player in (state.d, state.g)]
+        moved.append([any(map(differ, a, b)) for a, b in zip(before, after, strict=True)])
+    assert of_g == [g for _, g in moved] == [False, False, True, False, False, True, False]
+    assert penalised == [True, False, True, False, True, False, True]
+    assert all(d for d, _ in moved)
+    assert state.images_seen == 7 * 8
+    state.images_seen = 11 * 8  # as a run that goes on
+    assert "loss/g" in state.step(stream[11])
+
+
+def differ(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return not torch.equal(a, b)
+
+
+def test_trap_the_loss_scaler_is_saved(tmp_path: Path) -> None:
+    """fp16's scale takes hundreds of steps to find: a run that goes on does not look for it again."""
+    state, stream = make_state(tmp_path)
+    state.env.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3, enabled=True)
+    state.step(stream[0])  # two updates, of D and of G
+    saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.files(), keep=1))
+    other, _ = make_state(tmp_path / "other")
+    other.env.scaler = torch.amp.GradScaler("cpu", growth_interval=3, enabled=True)
+    other.load(saved)
+    for going_on in (state, other):
+        assert going_on.env.scaler.get_scale() == 2.0**7
+        going_on.step(stream[1])
+        assert going_on.env.scaler.get_scale() == 2.0**8, "the count of good updates goes on too"
+
+
+def test_without_gamma_there_is_no_penalty(tmp_path: Path) -> None:
+    state, stream = make_state(tmp_path, "--loss", "hinge", "--gamma", "0")
+    assert "loss/penalty" not in state.step(stream[0])
+
+
+def test_the_average_follows_and_is_what_starts_equal(tmp_path: Path) -> None:
+    state, stream = make_state(tmp_path)
+    pairs = list(zip(state.ema.module.parameters(), state.g.module.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    for number in range(4):
+        state.step(stream[number])
+    moved = [(a - b).abs().max().item() for a, b in pairs]
+    assert max(moved) > 0, "an average is not the newest weights"
+    assert max(moved) < 0.1
+
+
+@pytest.mark.parametrize("words", ["--augment diff --flip", "--augment diff --augment-kinds cutout", "--augment ada"])
+def test_augmentation_trains(tmp_path: Path, words: str) -> None:
+    """With penalties, which need second derivatives of all that lies between their pictures and D's logits."""
+    states = [
+        make_state(tmp_path / name, "--penalty-every", "2", *asked) for name, asked in (("a", words.split()), ("b", []))
+    ]
+    (state, stream), (plain, _) = states
+    if state.adaptive is not None:
+        state.adaptive.p += 0.9
+    for number in range(2):
+        values = {name: value.item() for name, value in state.step(stream[number]).items()}
+        others = plain.step(stream[number])
+        assert all(math.isfinite(value) for value in values.values())
+        assert -1 <= values["augment/sign"] <= 1
+        assert values["loss/d"] != others["loss/d"].item()
+        assert ("augment/p" in values) == ("ada" in words) and "augment/p" not in others
+
+
+def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
+    """Every fourth step, also of a run that goes on."""
+    state, stream = make_state(tmp_path, "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
+    found = [state.step(stream[number])["augment/p"].item() for number in range(6)]
+    assert found == [0, 0, 0, 0.5, 0.5, 0.5]
+    state.pool()
+    other, _ = make_state(tmp_path / "again", "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
+    path = checkpoint.save(tmp_path / "run", state.values(), state.files(), keep=1)
+    other.load(checkpoint.read(path))
+    found = [[s.step(stream[number])["augment/p"].item() for number in (6, 7)] for s in (state, other)]
+    assert found == [[0.5, 1.0]] * 2
+
+
+def test_a_mismatch_of_no_weight_is_not_computed(tmp_path: Path) -> None:
+    state, stream = make_state(tmp_path, "--mismatch-weight", "0")
+    assert "loss/mismatch" not in state.step(stream[0])
+    state, stream = make_state(tmp_path / "again")
+    assert "loss/mismatch" in state.step(stream[0])
+
+
+def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: Path) -> None:
+    words = "--lr-g 0.04 --lr-d 0.02 --warmup-images 16 --decay linear --decay-to 0.5 --decay-images 32"
+    state, stream = make_state(tmp_path, *words.split(), *"--gamma 1 --gamma-end 0.5 --beta2-end 0.5".split())
+    found = []
+    for number in range(5):
+        state.step(stream[number])
+        assert state.rates["schedule/lr_g"] == state.g.optimizer.param_groups[0]["lr"]
+        assert state.rates["schedule/lr_d"] == state.d.optimizer.param_groups[0]["lr"]
+        assert state.rates["schedule/gamma"] == state.method.gamma
+        for player in (state.g, state.d):
+            assert player.optimizer.param_groups[0]["betas"] == (0.0, state.rates["schedule/beta2"])
+        found.append([state.rates[f"schedule/{name}"] for name in ("lr_g", "lr_d", "gamma", "beta2")])
+    assert [row[0] for row in found] == pytest.approx([0.02, 0.04, 0.03, 0.02, 0.02])
+    assert [row[1] for row in found] == pytest.approx([0.01, 0.02, 0.015, 0.01, 0.01])
+    assert found[1][2] == pytest.approx(0.75) and found[4][2:] == [0.5, 0.5]
+    plain, _ = make_state(tmp_path / "plain")
+    plain.step(stream[0])
+    assert plain.rates == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.lr_g
+
+
+def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_path: Path) -> None:
+    words = "--ema-half-life 8 --ema-half-life-end 80 --ema-ramp 0 --decay-images 32"
+    words += " --augment diff --augment-p 0 --augment-p-end 1"
+    state, stream = make_state(tmp_path, *words.split())
+    plain, _ = make_state(tmp_path / "plain")
+    generator, average = next(state.g.module.parameters()), next(state.ema.module.parameters())
+    pictures = torch.randn(64, 3, 16, 16)
+    found = []
+    for number in range(5):
+        before = average.clone()
+        state.step(stream[number])
+        found.append([state.rates[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
+        expected = torch.lerp(before, generator, 1 - 0.5 ** (8 / found[-1][0]))
+        torch.testing.assert_close(average, expected)
+        seen = state.method.augment(pictures, "test", torch.arange(64))
+        touched = (seen != pictures).flatten(1).any(1).double().mean().item()
+        assert touched == pytest.approx(found[-1][1], abs=0.2)
+    way = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
+    assert [row[0] for row in found] == pytest.approx([8 + 72 * part for part in way])
+    assert [row[1] for row in found] == pytest.approx(way)
+    assert plain.ema.half_life == plain.config.ema_half_life and plain.augment_p == 1
+    state.ema.ramp = 0.1  # caps the end of the schedule as it does its start
+    state.images_seen = 100
+    before = average.clone()
+    state.step(stream[5])
+    torch.testing.assert_close(average, torch.lerp(before, generator, 1 - 0.5 ** (8 / 10)))
+
+
+def test_a_rate_is_what_the_step_uses(tmp_path: Path) -> None:
+    """Adam's first step moves each weight by its rate: the warm-up's first step is half of the second's."""
+    moved = []
+    for warmup in ("0", "16"):
+        words = ("--warmup-images", warmup, "--lr-g", "0.01", "--penalty-every", "1000")
+        state, stream = make_state(tmp_path / warmup, *words)
+        before = [p.clone() for p in state.g.module.parameters()]
+        state.step(stream[0])
+        pairs = zip(state.g.module.parameters(), before, strict=True)
+        moved.append(max((a - b).abs().max().item() for a, b in pairs))
+    assert moved == pytest.approx([0.01, 0.005], rel=1e-3)

@@ -1,0 +1,89 @@
+"""A small evaluation during training: do pictures show their labels, and how far are they from real ones?
+
+The same labels and noises each time, drawn by the averaged generator, so that figures of one run compare. Nothing of
+the training is touched: draws are keyed, no gradient is recorded, and networks that learn are not asked.
+"""
+
+from __future__ import annotations
+
+import math
+
+from shards.dataset.dataset import Dataset
+from trainer import metric_names
+from trainer.config import Config
+from trainer.distributed.process_group import Distributed
+from trainer.evaluation.measures import Findings, obedience
+from trainer.evaluation.measuring_networks import shared_judge
+from trainer.evaluation.metrics.distances import kernel
+from trainer.evaluation.metrics.fidelity import fidelity, weakness
+from trainer.evaluation.metrics.real_features import real_features
+from trainer.generation.generate import sample_labels
+from trainer.generation.sharded import examine
+from trainer.run import checkpoint
+from trainer.run.checkpoint import Best
+from trainer.run.directory import RunDirectory
+from trainer.state import TrainingState
+
+COUNT = 512  # pictures
+_NAMED = 3  # attributes
+
+
+class Checkup:
+    """Evaluates a training now and then; the same calls on every process.
+
+    Making it trains the judge, if it is not in the cache (`python -m trainer judge` puts it there before a large job).
+
+    Raises:
+        UserError: no attribute of the data set can be judged, or it has too few pictures.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, env: Distributed) -> None:
+        self.config, self.env = config, env
+        self.judge = shared_judge(env, dataset)
+        self._tell_doubts()
+        self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
+        count = min(COUNT, len(dataset))
+        self.real = env.first(lambda: real_features(dataset, self.judge.extractor(), count, config.seed))
+
+    def _tell_doubts(self) -> None:
+        """Say what the judge cannot, before a training waits for it in vain."""
+        attributes = self.judge.real.attributes
+        doubts = [f"{attribute.name} ({why})" for attribute in attributes if (why := weakness(attribute))]
+        if doubts:
+            more = f" and {len(doubts) - _NAMED} more" if len(doubts) > _NAMED else ""
+            self.env.say(f"warning: evaluations leave out {', '.join(doubts[:_NAMED])}{more}")
+        if len(doubts) == len(attributes) and self.config.best_by == "fidelity":
+            self.env.say("warning: so there is no fidelity by which a checkpoint could be the best; try --best-by kid")
+
+    def look(self, state: TrainingState) -> dict[str, float]:
+        """Figures of the averaged generator, by the names that they are logged under."""
+        self.env.average_buffers(state.ema.module)  # each process's own until then; the checkpoint holds the means too
+        judge, seed = self.judge, self.config.seed
+        drawn = (state.ema.module, self.config.noise_size, self.labels, seed, "noise of a checkup")
+        features, logits = examine(
+            self.env, *drawn, lambda pictures: (judge.features(pictures), judge.logits(pictures))
+        )
+
+        def figures() -> dict[str, float]:
+            found = Findings()
+            obedience(fidelity(judge.schema, logits, *self.labels, real=judge.real), judge.real, found)
+            assert self.real is not None
+            found.add("kid", kernel(self.real.features, features).mean)
+            return {metric_names.EVALUATE + name: value for name, value in found.figures.items()}
+
+        return self.env.tell(self.env.first(figures)) or {}
+
+    def best_of(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> Best | None:
+        """The mark of a checkpoint with these figures, if it would be the best so far; the same on every process.
+
+        No save may be under way: it may be about to mark another.
+        """
+        metric = self.config.best_by
+        value = values.get(metric_names.EVALUATE + metric, math.nan)
+        before = checkpoint.read_best(run.path) if self.env.is_first else None
+        better = before is None or before.metric != metric or _better(value, before)
+        return self.env.tell(Best(state.images_seen, metric, value) if math.isfinite(value) and better else None)
+
+
+def _better(value: float, before: Best) -> bool:
+    return value < before.value if before.metric == "kid" else value > before.value

@@ -1,0 +1,180 @@
+"""Labelled picture grids: what the generator draws, with the words it was asked for beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from shards.core.atomic_io import explained, write_bytes
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_CELL = 96  # pixels; smaller pictures are enlarged to about this, so that they can be seen
+_GAP = 2
+_MARGIN = 8
+_FONT_SIZE = 14
+_TITLE_WIDTH = 200  # pixels; the widest column of row titles
+_PAPER, _INK = (255, 255, 255), (34, 34, 34)
+_DESCRIPTION = "Description"  # the PNG standard's keyword for a caption
+
+
+def grid(
+    pictures: Any,
+    columns: int,
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+    scale: int | None = None,
+) -> Image.Image:
+    """Pictures in rows, titles beside the rows and above the columns.
+
+    Titles that are too long are wrapped to the room they have and then cut with "…". The font is Pillow's
+    own, so that a grid looks alike on every machine.
+
+    Args:
+        pictures: (N, 3, S, S) uint8, a numpy array or a tensor in main memory, row by row.
+        columns: pictures a row.
+        row_titles: at most one a row, or none.
+        column_titles: at most one a column, or none.
+        scale: enlargement by whole pixels; by default 32-pixel pictures are shown threefold, 96-pixel ones as they are.
+
+    Returns:
+        An RGB picture that carries its titles as a caption, which ``save`` writes.
+
+    Raises:
+        ValueError: the array does not have this form, or there are more titles than rows or columns.
+    """
+    array = _checked(pictures, columns)
+    count, side = len(array), array.shape[-1]
+    rows = math.ceil(count / columns)
+    if len(row_titles) > rows or len(column_titles) > columns:
+        raise ValueError(f"{len(row_titles)} row and {len(column_titles)} column titles for {rows} x {columns} cells")
+    scale = scale or max(1, round(_CELL / side))
+    cell = side * scale
+
+    font = ImageFont.load_default(_FONT_SIZE)
+    line = _line_height(font)
+    left = [wrap(drawable(title), font, _TITLE_WIDTH, max(1, cell // line)) for title in row_titles]
+    above = [wrap(drawable(title), font, cell, 3) for title in column_titles]
+    left_width = _widest(left, font) + _MARGIN if left else 0
+    above_height = max(map(len, above)) * line + _MARGIN // 2 if above else 0
+    # A cell lower than a line of text: the rows move apart instead of the words running into each other.
+    row_height = max(cell, line if left else 0) + _GAP
+
+    width = 2 * _MARGIN + left_width + columns * (cell + _GAP) - _GAP
+    height = 2 * _MARGIN + above_height + rows * row_height - _GAP
+    image = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(image)
+    x0, y0 = _MARGIN + left_width, _MARGIN + above_height
+
+    for column, lines in enumerate(above):
+        x, y = x0 + column * (cell + _GAP), y0 - _MARGIN // 2 - len(lines) * line
+        _draw_lines(draw, lines, font, x, y, cell)
+    for row, lines in enumerate(left):
+        y = y0 + row * row_height + (row_height - _GAP - len(lines) * line) // 2
+        _draw_lines(draw, lines, font, _MARGIN, y)
+    for number, picture in enumerate(array):
+        row, column = divmod(number, columns)
+        tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+        tile = tile.resize((cell, cell), Image.Resampling.NEAREST)
+        image.paste(tile, (x0 + column * (cell + _GAP), y0 + row * row_height))
+
+    image.info[_DESCRIPTION] = describe(row_titles, column_titles)
+    return image
+
+
+def describe(row_titles: Sequence[str], column_titles: Sequence[str] = ()) -> str:
+    """The titles as one caption: "rows: blue hair; red hair. columns: noise 1; noise 2"."""
+    parts = [("rows", row_titles), ("columns", column_titles)]
+    return ". ".join(f"{name}: {'; '.join(titles)}" for name, titles in parts if any(titles))
+
+
+def save(image: Image.Image, path: Path, captions: Sequence[str] = ()) -> None:
+    """Write a PNG under its final name only when it is whole; its caption goes into the file's "Description".
+
+    Args:
+        image: the picture, from ``grid`` or elsewhere.
+        path: ``….png``; its folder is made if need be.
+        captions: what the rows show; by default the titles that ``grid`` drew.
+
+    Raises:
+        Failure: the file cannot be written.
+    """
+    text = PngImagePlugin.PngInfo()
+    if caption := describe(captions) or image.info.get(_DESCRIPTION, ""):
+        text.add_itxt(_DESCRIPTION, caption)
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG", pnginfo=text, optimize=True)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, encoded.getvalue())
+
+
+def drawable(title: str) -> str:
+    """``title`` in the characters that Pillow's own font has: "é" becomes "e", what has no such form "?".
+
+    Only the drawn title is changed; captions keep their words.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() and c.isprintable() else " " if c.isspace() else "?" for c in plain)
+
+
+def wrap(title: str, font: Font, width: int, most: int) -> list[str]:
+    """``title`` as at most ``most`` lines of at most ``width`` pixels; what does not fit ends in "…"."""
+    words = title.split()
+    lines: list[str] = []
+    while words and len(lines) < most:
+        taken = 1
+        while taken < len(words) and font.getlength(" ".join(words[: taken + 1])) <= width:
+            taken += 1
+        lines.append(" ".join(words[:taken]))
+        words = words[taken:]
+    if words:
+        lines[-1] += " " + " ".join(words)
+    return [_cut(line, font, width) for line in lines]
+
+
+def _cut(line: str, font: Font, width: int) -> str:
+    if font.getlength(line) <= width:
+        return line
+    # The length grows with the number of characters: the longest beginning that fits is found by halving.
+    fits, too_long = 0, len(line)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if font.getlength(line[:middle].rstrip() + "…") <= width:
+            fits = middle
+        else:
+            too_long = middle
+    return line[:fits].rstrip() + "…"
+
+
+def _checked(pictures: Any, columns: int) -> np.ndarray:
+    array = np.asarray(pictures)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != 3 or array.shape[2] != array.shape[3]:
+        raise ValueError(f"a grid takes (N, 3, S, S) uint8, not {array.shape} {array.dtype}")
+    if not array.size or columns < 1:
+        raise ValueError(f"a grid of {len(array)} pictures in {columns} columns has nothing to show")
+    return array
+
+
+def _line_height(font: Font) -> int:
+    top, bottom = font.getbbox("Äg")[1::2]
+    return math.ceil(bottom - min(top, 0)) + 1
+
+
+def _widest(blocks: Sequence[Sequence[str]], font: Font) -> int:
+    return math.ceil(max((font.getlength(line) for lines in blocks for line in lines), default=0))
+
+
+def _draw_lines(
+    draw: ImageDraw.ImageDraw, lines: Sequence[str], font: Font, x: int, y: int, centred: int | None = None
+) -> None:
+    for number, line in enumerate(lines):
+        shift = 0 if centred is None else (centred - font.getlength(line)) / 2
+        draw.text((x + shift, y + number * _line_height(font)), line, fill=_INK, font=font)
