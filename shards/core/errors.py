@@ -8,13 +8,25 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake in what was asked (an option, a file, a word). Exit status 2.
+    """A mistake in what was asked: an option, a file, a word. Exit status 2.
 
-    The message says what is wrong, where (file, row, key) and what to do.
+    Args:
+        code: a stable name of the kind of mistake, such as "row-without-image". It is printed in brackets after the
+            message, so that it can be searched for; tests assert codes rather than prose.
+        message: one sentence that says what is wrong, where (file, row, key) and what to do.
     """
 
     status = 2
     told = False  # whether another process of the job has printed it
+
+    def __init__(self, code: str, message: str | None = None) -> None:
+        # Transitional: a single argument is a message without a code.
+        super().__init__(code if message is None else message)
+        self.code = "" if message is None else code
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...], dict[str, object]]:
+        """Pickle with both arguments: errors travel from worker processes."""
+        return type(self), (self.code, str(self)) if self.code else (str(self),), self.__dict__
 
 
 class Failure(UserError):
@@ -42,7 +54,8 @@ def exit_status(command: Callable[[], object]) -> int:
         # All processes make the same mistake of asking, but each can fail alone.
         if not error.told and (is_first_process() or isinstance(error, Failure)):
             who = "" if is_first_process() else f"process {os.environ.get('RANK', '?')}: "
-            print(f"error: {who}{error}", file=sys.stderr, flush=True)
+            code = f" [{error.code}]" if error.code else ""
+            print(f"error: {who}{error}{code}", file=sys.stderr, flush=True)
         return error.status
     except BrokenPipeError:  # the reader of our output went away: `… | head`
         sys.stderr.close()

@@ -174,7 +174,8 @@ def test_kill_9_during_parts_and_merge(tmp_path: Path) -> None:
     for part in ("1/2", "2/2"):
         pack_part(Pack(src, out, part=part, **options))
     program = (
-        "import os, signal; from pathlib import Path; from shards.dataset import dataset\nfrom shards.packing import merge\n"
+        "import os, signal; from pathlib import Path; from shards.dataset import dataset\n"
+        "from shards.packing import merge\n"
         "save = dataset.save_rows\n"
         "def dying(path, *rows):\n"
         "    save(path, *rows)\n"
