@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-import trainer.generation.sample
+import trainer.generation.sampler
 from questions.data import ENCODER, OTHER_SENTENCES, SENTENCES, sentences
 from questions.figures import OTHERWISE, RIGHT, VARIETY, Figures
 from shards import text_encoders
@@ -23,7 +23,7 @@ from shards.stream.stream import read_pixels
 from trainer.evaluation.judge.judge import Judge, judge_of
 from trainer.evaluation.metrics.fidelity import fidelity
 from trainer.generation.generate import Labels, sample_rows
-from trainer.generation.sample import Sampler
+from trainer.generation.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Examiner:
         asked = self.phrasings if sampler.vocabulary.text is not None else {RIGHT: self.labels}
         figures: Figures = {}
         for name, labels in asked.items():
-            pictures = sampler.draw_labels(labels, seed=1)
+            pictures = sampler.generate(labels, seed=1)
             found = fidelity(self.judge.schema, self.judge.logits(pictures), *self.labels)
             figures |= {f"{name}: {a.name}": a.tally.share for a in found.attributes}
             if name == RIGHT:
@@ -140,6 +140,6 @@ def checkpoints(run: Path) -> list[int]:
 def examine(run: Path, examiner: Examiner, known: dict[int, Figures]) -> dict[int, Figures]:
     """The figures of every checkpoint of a run; those that are known already are taken as they are."""
     return {
-        seen: known.get(seen) or examiner.examine(trainer.generation.sample.load(run, str(seen), device="cpu"))
+        seen: known.get(seen) or examiner.examine(trainer.generation.sampler.load(run, str(seen), device="cpu"))
         for seen in checkpoints(run)
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trainer.generation.sample
+import trainer.generation.sampler
 from shards.dataset.dataset import Dataset
 from support.launching import ROOT
 from trainer.evaluation.judge.judge import judge_of
@@ -31,9 +31,9 @@ def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
     real = {attribute.name: attribute.tally.share for attribute in judge.real.attributes}
     assert real["hair"] > 0.98 and min(real.values()) > 0.93, "a judge that cannot see it cannot judge it"
 
-    sampler = trainer.generation.sample.load(folder / "run")
+    sampler = trainer.generation.sampler.load(folder / "run")
     asked = sample_labels(dataset.labels, dataset.known, 500, 1, "what the judge asks for")
-    drawn = sampler.draw_labels(asked, seed=1)
+    drawn = sampler.generate(asked, seed=1)
     found = judge.fidelity(drawn, *asked)
     assert not [attribute.doubt for attribute in found.attributes if attribute.doubt]
     shown = {attribute.name: attribute.tally.share for attribute in found.attributes}

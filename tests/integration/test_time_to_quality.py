@@ -23,7 +23,7 @@ from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
 from support import ROOT
 from trainer import config
-from trainer.generation import sample
+from trainer.generation.sampler import load
 from trainer.run.metrics_file import MetricsLog, read
 
 ASKED = QualityOptions(legs=(PUBLISHED, "residual96", "residual32"), minutes=10)
@@ -132,14 +132,14 @@ def test_the_published_loop_is_a_run_that_can_be_drawn_from(tmp_path: Path) -> N
         subprocess.run([*command, *words], capture_output=True, text=True, check=True)
 
     train(8)
-    before = sample.load(tmp_path / "run", device="cpu").draw("blue hair", count=2)
+    before = load(tmp_path / "run", device="cpu").sample("blue hair", count=2)
     train(12)
-    sampler = sample.load(tmp_path / "run", device="cpu")
+    sampler = load(tmp_path / "run", device="cpu")
     assert [row["images_seen"] for row in read(tmp_path / "run" / "metrics.jsonl")] == [4, 8, 12]
-    assert (sampler.draw("blue hair", count=2) != before).any(), "it has learned on"
+    assert (sampler.sample("blue hair", count=2) != before).any(), "it has learned on"
     published = PublishedGenerator(sum(a.width for a in sampler.schema.attributes)).eval()
     published.load_state_dict(sampler.saved.tensors("ema"))
-    z, labels = torch.randn(2, sampler.noise), sampler.labels_for("blue hair", 2)
+    z, labels = torch.randn(2, sampler.noise_size), sampler.labels_for("blue hair", 2)
     label, known = torch.from_numpy(labels.label), torch.from_numpy(labels.known).float()
     with torch.no_grad():
         difference = published(z, label) - sampler.generator(z, label, known)

@@ -35,9 +35,9 @@ from trainer.evaluation.metrics.combinations import Combinations
 from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.fidelity import fidelity, weakness
 from trainer.evaluation.metrics.real_features import RealFeatures, real_features
-from trainer.generation import image_grid, sample
+from trainer.generation import image_grid
 from trainer.generation.generate import Labels, sample_labels
-from trainer.generation.sample import Sampler
+from trainer.generation.sampler import Sampler, load
 from trainer.generation.sharded import Look, examine, redraw
 from trainer.reporting import evaluation_table
 from trainer.reporting.run_report import write_report
@@ -139,7 +139,7 @@ def _examined(
 ) -> tuple[np.ndarray, ...]:
     hidden = not (env.is_first and sys.stderr.isatty())
     with tqdm(total=len(labels.label), desc=doing, unit="img", dynamic_ncols=True, disable=hidden) as bar:
-        return examine(env, sampler.generator, sampler.noise, labels, seed, purpose, look, bar.update)
+        return examine(env, sampler.generator, sampler.noise_size, labels, seed, purpose, look, bar.update)
 
 
 # ---------------------------------------------------------------- what is evaluated, and by what
@@ -147,7 +147,7 @@ def _examined(
 
 def _open(asked: EvaluateOptions, chosen: str, env: Distributed) -> tuple[Sampler, Dataset]:
     """The run's generator and its data set, once it is sure that they fit each other."""
-    sampler = sample.load(asked.run, chosen, str(env.device))
+    sampler = load(asked.run, chosen, str(env.device))
     config: dict[str, Any] = sampler.saved.state["config"]
     where = asked.shards or config.get("shards") or str(asked.run / "data")  # the smoke preset draws its own
     cache = config.get("cache")
@@ -251,7 +251,7 @@ def _conclude(
 def _redrawing(sampler: Sampler, labels: Labels, seed: int, purpose: str) -> image_panels.Redraw:
     def again(numbers: np.ndarray) -> np.ndarray:
         part = Labels(labels.label[numbers], labels.known[numbers])
-        return redraw(sampler.generator, sampler.noise, part, seed, purpose, numbers)
+        return redraw(sampler.generator, sampler.noise_size, part, seed, purpose, numbers)
 
     return again
 

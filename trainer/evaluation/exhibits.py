@@ -23,9 +23,10 @@ from shards.core import cli
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS, Schema
-from trainer.generation import generate, image_grid, sample
+from trainer.generation import generate, image_grid
 from trainer.generation.generate import Labels, sample_labels
 from trainer.generation.prompts import Vocabulary
+from trainer.generation.sampler import load
 from trainer.noise import normal
 from trainer.reporting.run_report import write_report
 
@@ -73,12 +74,12 @@ def main(argv: Sequence[str]) -> None:
         UserError: there is no such run, checkpoint or attribute; nothing has been written.
     """
     asked = cli.parse(ExhibitsOptions, argv, command="python -m trainer exhibits")
-    sampler = sample.load(asked.run, asked.checkpoint, asked.device)
+    sampler = load(asked.run, asked.checkpoint, asked.device)
     folder = asked.out or asked.run / "exhibits"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder}: that is a file; give a folder")
-    for exhibit in exhibits(sampler.vocabulary, sampler.noise, asked.seed, sampler.device, asked.attributes):
-        pictures = generate.pictures(sampler.generator, exhibit.z, exhibit.labels)
+    for exhibit in exhibits(sampler.vocabulary, sampler.noise_size, asked.seed, sampler.device, asked.attributes):
+        pictures = generate.generate_images(sampler.generator, exhibit.z, exhibit.labels)
         image = image_grid.grid(pictures, exhibit.columns, exhibit.row_titles, exhibit.column_titles)
         image_grid.save(image, folder / f"{exhibit.name}.png")
         print(folder / f"{exhibit.name}.png", flush=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from shards import text_encoders
 from shards.core.errors import UserError
@@ -139,3 +143,22 @@ class Vocabulary:
 
     def _attribute(self, kind: str) -> int | None:
         return next((i for i, a in enumerate(self.schema.attributes) if a.kind == kind), None)
+
+
+def read_vocabulary(run: Path) -> Vocabulary:
+    """Read a run's label schema, the labels that it kept, and its text encoder and synonyms.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
+    try:
+        content = json.loads((run / "schema.json").read_text())
+        schema = Schema.from_json(content, str(run / "schema.json"))
+        encoder, synonyms = content.get("text_encoder"), content.get("aliases")
+        kept = load_file(run / "labels.safetensors")
+        labels = Labels(kept["label"], kept["known"].astype(bool))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError("run-damaged", f"{run} is not a complete run: {error}") from None
+    pairs = synonyms.items() if isinstance(synonyms, dict) else ()
+    synonyms = {synonym: tag for synonym, tag in pairs if isinstance(tag, str)}
+    return Vocabulary(schema, labels, encoder if isinstance(encoder, dict) else None, synonyms)

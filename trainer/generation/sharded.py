@@ -62,4 +62,4 @@ def redraw(
     """
     device = next(generator.parameters()).device
     z = normal(seed, purpose, torch.from_numpy(np.asarray(numbers, np.int64)).to(device), noise)
-    return generate.pictures(generator, z, labels)
+    return generate.generate_images(generator, z, labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import sys
@@ -13,18 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 import shards
 from shards.core.atomic_io import write_bytes
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
-from shards.dataset.schema import Schema
 from shards.stream.sampling import ORDERS
 from trainer.config import Config, compare
-from trainer.generation.generate import Labels, sample_labels
-from trainer.generation.prompts import Vocabulary
+from trainer.generation.generate import sample_labels
 from trainer.run import checkpoint
 from trainer.run.lock import RunLock
 
@@ -142,29 +138,3 @@ class RunDirectory:
         drawn = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
         tensors = {"label": drawn.label, "known": drawn.known.astype(np.uint8)}
         write_bytes(self.path / "labels.safetensors", save(tensors))
-
-
-def read_vocabulary(run: Path) -> Vocabulary:
-    """A run's label schema, the labels it kept, its text encoder and synonyms.
-
-    Raises:
-        UserError: the run's files are missing or damaged.
-    """
-    with explained(run):
-        content = json.loads((run / "schema.json").read_text())
-        schema = Schema.from_json(content, str(run / "schema.json"))
-        encoder, synonyms = content.get("text_encoder"), content.get("aliases")
-        kept = load_file(run / "labels.safetensors")
-        labels = Labels(kept["label"], kept["known"].astype(bool))
-        pairs = synonyms.items() if isinstance(synonyms, dict) else ()
-        synonyms = {synonym: tag for synonym, tag in pairs if isinstance(tag, str)}
-        return Vocabulary(schema, labels, encoder if isinstance(encoder, dict) else None, synonyms)
-
-
-@contextlib.contextmanager
-def explained(run: Path):
-    """Answer an unreadable file of a run by a sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{run} is not a whole run: {error}") from None

@@ -16,6 +16,7 @@ from shards.dataset.dataset import Dataset
 from trainer import metric_names
 from trainer.config import Config
 from trainer.generation import generate, image_grid
+from trainer.generation.showcase import showcase
 from trainer.noise import normal
 from trainer.reporting.run_report import write_report
 from trainer.run.directory import RunDirectory
@@ -42,7 +43,7 @@ class Seen:
         self.trouble: Failure | None = None  # what keeps the metrics from being recorded
         rows = generate.sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
         drawn = generate.Labels(dataset.labels[rows], dataset.known[rows])
-        self.labels, self.titles = generate.showcase(dataset.schema, drawn, _ROWS, _COLUMNS, rows)
+        self.labels, self.titles = showcase(dataset.schema, drawn, _ROWS, _COLUMNS, rows)
         positions = torch.arange(len(self.labels.label), device=state.env.device)
         self.z = normal(config.seed, "noise of the grid", positions, config.noise_size)
         self.log_file = MetricsLog(run.metrics, keep_until=state.images_seen)
@@ -130,7 +131,7 @@ class Seen:
     def grid(self, state: TrainingState) -> None:
         """Draw the fixed noises and labels with the averaged generator, and show them."""
         start = time.monotonic()
-        pictures = generate.pictures(state.ema.module, self.z, self.labels)
+        pictures = generate.generate_images(state.ema.module, self.z, self.labels)
         path = self.run.samples / f"{state.images_seen:012d}.png"
         with self._warned():
             image_grid.save(image_grid.grid(pictures, _COLUMNS, row_titles=self.titles), path, captions=self.titles)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trainer.generation.sample
+import trainer.generation.sampler
 from shards.examples.shapes import INKS
 from support.launching import TINY, assert_same_run, make_dataset, metrics, tensors, train
 
@@ -36,11 +36,11 @@ def test_the_generator_learns_the_colours_that_a_classifier_names(tmp_path: Path
     train(*CLASSIFIER, "--run", run, "--total-images", 6144, "--mixed-precision", "no")
     rows = metrics(run)
     assert rows[-1]["loss/classes"] < 0.3 * rows[0]["loss/classes"]
-    sampler = trainer.generation.sample.load(run)
+    sampler = trainer.generation.sampler.load(run)
     inks = np.array(list(INKS.values()))
     right = []
     for number, name in enumerate(INKS):
-        middles = sampler.draw(f"{name} ink", count=32)[:, :, 7:9, 7:9].mean((2, 3))  # inside every form
+        middles = sampler.sample(f"{name} ink", count=32)[:, :, 7:9, 7:9].mean((2, 3))  # inside every form
         nearest = np.abs(middles[:, None] - inks).sum(2).argmin(1)
         right.append((nearest == number).mean())
     assert np.mean(right) > 0.6, f"{right}, by chance 0.25"

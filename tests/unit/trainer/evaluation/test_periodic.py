@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import trainer.generation.sample
+import trainer.generation.sampler
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from support.launching import TINY, checkpoints, make_dataset, metrics, tensors, train
@@ -58,9 +58,9 @@ def test_it_changes_no_weight_and_keeps_the_best(data: Path, tmp_path: Path) -> 
     least = min(found, key=lambda seen: found[seen]["evaluate/kid"])
     assert best == Best(least, "kid", found[least]["evaluate/kid"])
     assert set(checkpoints(tmp_path / "watched")) == {f"{seen:012d}" for seen in (least, 320)}
-    assert trainer.generation.sample.load(tmp_path / "watched", "best").saved.images_seen == least
+    assert trainer.generation.sampler.load(tmp_path / "watched", "best").saved.images_seen == least
     with pytest.raises(UserError, match="has no best checkpoint: it takes --evaluate-every"):
-        trainer.generation.sample.load(tmp_path / "plain", "best")
+        trainer.generation.sampler.load(tmp_path / "plain", "best")
 
 
 @pytest.mark.long

@@ -17,9 +17,10 @@ from shards.dataset.dataset import Dataset
 from shards.dataset.schema import Attribute, Schema
 from support.text_models import WIDTH, write_bert, write_onnx
 from trainer.config import Config
-from trainer.generation.generate import Labels, showcase
-from trainer.generation.prompts import Vocabulary
-from trainer.run.directory import RunDirectory, read_vocabulary
+from trainer.generation.generate import Labels
+from trainer.generation.prompts import Vocabulary, read_vocabulary
+from trainer.generation.showcase import showcase
+from trainer.run.directory import RunDirectory
 
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair"))
 SMILE = Attribute("smile", "tag", ("smile",))
@@ -158,11 +159,11 @@ def test_a_run_keeps_its_encoder_and_synonyms(tmp_path: Path) -> None:
             read_vocabulary(tmp_path)
 
 
-def test_the_grid_names_rows_without_words_by_their_picture() -> None:
+def test_grid_titles_rows_without_words_by_sample_number() -> None:
     schema = Schema((HAIR, TEXT, VECTOR))
     rows = [{"caption": np.ones(WIDTH)}, {"pose": (1, 2, 3)}, {"hair": (1, 0), "caption": np.ones(WIDTH)}, {}]
     shown, titles = showcase(schema, labels(schema, rows), 4, 1, np.array([17, 4, 9, 1234]))
-    assert titles == ["caption of picture 17", "vector of picture 4", "blue hair", "(no label)"]
+    assert titles == ["caption of image 17", "vector of image 4", "blue hair", "(no label)"]
     assert np.array_equal(shown.label, labels(schema, rows).label), "captions are not contradicted"
 
 

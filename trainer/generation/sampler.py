@@ -1,0 +1,115 @@
+"""Load a trained generator with its vocabulary and generate images from phrases or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from shards.dataset.schema import Schema
+from trainer.distributed.device import choose
+from trainer.generation import image_grid
+from trainer.generation.generate import Labels, generate_images
+from trainer.generation.prompts import Vocabulary, read_vocabulary
+from trainer.noise import normal
+from trainer.run.checkpoint import Saved, find
+from trainer.state import load_generator
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A trained generator with its vocabulary; made by `load`.
+
+    Attributes:
+        generator: the averaged generator, in eval mode.
+        vocabulary: turns phrases into labels.
+        noise_size: length of the noise vector.
+        device: where the generator is.
+        saved: the checkpoint that it was loaded from.
+    """
+
+    generator: nn.Module
+    vocabulary: Vocabulary
+    noise_size: int
+    device: torch.device
+    saved: Saved
+
+    @property
+    def schema(self) -> Schema:
+        """The label schema of the run."""
+        return self.vocabulary.schema
+
+    def sample(self, phrase: str, count: int = 16, seed: int = 0) -> np.ndarray:
+        """Generate images of ``phrase``; the same seed gives the same pixels as `cgan sample`.
+
+        Args:
+            phrase: such as "blue hair, long hair", or "anything"; see `Vocabulary.labels_for`.
+            count: number of images.
+            seed: determines the noise and the attributes that the phrase does not name.
+
+        Returns:
+            uint8 (count, 3, S, S).
+
+        Raises:
+            UserError: the phrase cannot be read.
+        """
+        return self.generate(self.labels_for(phrase, count, seed), seed)
+
+    def grid(self, phrases: str | Sequence[str], count: int = 8, seed: int = 0) -> Image.Image:
+        """Generate a titled grid: one row of ``count`` images per phrase.
+
+        Raises:
+            UserError: a phrase cannot be read.
+        """
+        phrases = [phrases] if isinstance(phrases, str) else list(phrases)
+        images = np.concatenate([self.sample(phrase, count, seed) for phrase in phrases])
+        return image_grid.grid(images, count, row_titles=phrases)
+
+    def labels_for(self, phrase: str, count: int, seed: int = 0) -> Labels:
+        """Return ``count`` labels of ``phrase``; the other attributes are sampled jointly from the dataset's labels.
+
+        Raises:
+            UserError: the phrase cannot be read (see `Vocabulary.labels_for`).
+        """
+        return self.vocabulary.labels_for(phrase, count, seed)
+
+    def generate(self, labels: Labels, seed: int = 0, start: int = 0) -> np.ndarray:
+        """Generate one image per label: uint8 (n, 3, S, S).
+
+        Image i of a seed, counted from ``start``, has the same noise under any label.
+        """
+        positions = torch.arange(start, start + len(labels.label), device=self.device)
+        z = normal(seed, "noise to sample", positions, self.noise_size)
+        return generate_images(self.generator, z, labels)
+
+
+def load(
+    run: str | Path,
+    checkpoint: str | int | None = None,
+    device: str = "auto",
+    text_encoder: str | None = None,
+) -> Sampler:
+    """Load the averaged generator of a run.
+
+    Args:
+        run: a run directory.
+        checkpoint: "newest" (the default), "best", or the number of images seen of a checkpoint.
+        device: "auto", "cpu", "cuda" or "mps".
+        text_encoder: folder of the text encoder of the captions, if it has moved since the dataset was packed.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or it is damaged.
+    """
+    run = Path(run)
+    selected = choose(device)
+    saved = find(run, None if checkpoint in (None, "newest") else str(checkpoint))
+    vocabulary = read_vocabulary(run)
+    if text_encoder:
+        vocabulary = vocabulary.encoded_by(text_encoder)
+    generator, architecture = load_generator(saved, selected)
+    return Sampler(generator, vocabulary, architecture.noise, selected, saved)
