@@ -37,7 +37,8 @@ import shards
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import exit_status
-from shards.stream.stream import Batch
+from shards.core.version import revision
+from shards.stream.batch import Batch
 from trainer import config
 from trainer.distributed.process_group import Distributed
 from trainer.state import TrainingState, architecture_of
@@ -202,7 +203,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
         "machine": machine,
         "torch": torch.__version__,
         "version": shards.__version__,
-        "commit": shards.revision(),
+        "commit": revision(),
     }
 
 

@@ -31,7 +31,8 @@ from PIL import Image, ImageFilter
 
 from shards.dataset.dataset import Dataset
 from shards.packing.pack import Pack, pack
-from shards.stream.stream import Stream, batches
+from shards.stream.loader import batches
+from shards.stream.stream import Stream
 
 COLOURS = ("blue", "red", "green", "yellow")
 Batches = Iterator[torch.Tensor]

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from shards.dataset.dataset import Dataset
 from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
-from shards.stream.stream import Stream, batches
+from shards.stream.loader import batches
+from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.distributed.process_group import Distributed
 from trainer.loop import iterate

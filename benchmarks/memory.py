@@ -29,6 +29,7 @@ import shards
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import exit_status
+from shards.core.version import revision
 from trainer.distributed.process_group import Distributed
 
 
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     """Watch, print, and write the figures where asked."""
     asked = cli.parse(MemoryOptions, argv, command="python benchmarks/memory.py")
     figures: dict[str, Any] = {"benchmark": "memory", "presets": {}, "torch": torch.__version__}
-    figures |= {"version": shards.__version__, "commit": shards.revision()}
+    figures |= {"version": shards.__version__, "commit": revision()}
     for name in asked.presets:
         with explained(name):
             figures["presets"][name] = watch(name, asked)

@@ -30,6 +30,7 @@ from shards.core import cli
 from shards.core.atomic_io import write_bytes, write_json
 from shards.core.cli import option
 from shards.core.errors import Failure, UserError, exit_status
+from shards.core.version import revision
 from shards.dataset.dataset import Dataset
 from trainer.run.checkpoint import find
 
@@ -216,7 +217,7 @@ def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.
 
 def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.Figures) -> None:
     """Write the figures, and a plot a question; print a table a question."""
-    versions = {"version": shards.__version__, "commit": shards.revision(), "torch": torch.__version__}
+    versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
     found = {"judge on real pictures": own, "pictures": asked.pictures, "runs": runs}
     write_json(asked.out / "results.json", {"benchmark": "open_questions", **versions, **found})
     for question in asked.questions:

@@ -31,7 +31,7 @@ from shards.core import cli, rng
 from shards.core.cli import option
 from shards.core.errors import Failure, UserError, exit_status
 from shards.dataset.dataset import Dataset
-from shards.stream.stream import read_pixels
+from shards.dataset.decode import read_pixels
 from trainer import config
 from trainer.run import checkpoint
 from trainer.run.directory import RunDirectory

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image
 
-from shards.dataset import dataset, tar_index
+from shards.dataset import sidecars, tar_index
 from shards.dataset.dataset import Dataset
 from shards.dataset.manifest import MANIFEST
 from shards.dataset.schema import Attribute, Schema
@@ -110,15 +110,16 @@ def make(folder: Path, samples: int, shards: int) -> None:
         sha256 = hashlib.sha256(path.name.encode()).hexdigest()  # not verified when a folder is opened
         records.append({"file": path.name, "samples": count, "bytes": size, "sha256": sha256})
     member = next(tar_index.members(folder / "big-000000.tar"))
-    entries = np.empty(samples, dataset.ENTRY)
+    entries = np.empty(samples, sidecars.ENTRY)
     entries["shard"] = np.repeat(np.arange(shards), counts)
-    entries["format"], entries["offset"], entries["length"] = dataset.FORMATS.index("jpg"), member.offset, member.length
-    dataset.save_array(folder / "index.npy", entries)
+    entries["format"] = sidecars.FORMATS.index("jpg")
+    entries["offset"], entries["length"] = member.offset, member.length
+    sidecars.save_array(folder / "index.npy", entries)
     labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.float32, (samples, WORDS))
     for start in range(0, samples, 1 << 20):
         part = labels[start : start + (1 << 20)]
         part[np.arange(len(part)), rng.integers(0, WORDS, len(part))] = 1
-    dataset.save_array(folder / "known.npy", np.ones((samples, 1), bool))
+    sidecars.save_array(folder / "known.npy", np.ones((samples, 1), bool))
     manifest = {"format_version": 1, "picture_size": SIZE, "samples": samples, "shards": records}
     (folder / MANIFEST).write_text(json.dumps({**manifest, "schema": SCHEMA.to_json()}))
 

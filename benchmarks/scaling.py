@@ -34,7 +34,8 @@ from step import CASES, WIDTHS, cadence, synthetic, wait
 import shards
 from shards.core import cli
 from shards.core.cli import option
-from shards.stream.stream import Batch
+from shards.core.version import revision
+from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
@@ -185,7 +186,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
         "seconds": seconds,
         "torch": torch.__version__,
         "version": shards.__version__,
-        "commit": shards.revision(),
+        "commit": revision(),
     }
 
 

@@ -38,7 +38,8 @@ import trainer.state
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError, exit_status
-from shards.stream.stream import Batch
+from shards.core.version import revision
+from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
@@ -356,7 +357,7 @@ def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the figures where asked."""
     asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
     figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
-    figures |= {"version": shards.__version__, "commit": shards.revision()}
+    figures |= {"version": shards.__version__, "commit": revision()}
     for name in asked.presets:
         with explained(name):
             figures["presets"][name] = measure(name, asked)

@@ -34,6 +34,7 @@ from shards.core import cli
 from shards.core.atomic_io import write_json
 from shards.core.cli import option
 from shards.core.errors import Failure, exit_status
+from shards.core.version import revision
 from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
 from trainer.generation import image_grid
@@ -170,7 +171,7 @@ def publish(asked: QualityOptions) -> None:
     """Print the table, draw the curves, write all figures."""
     courses = {name: course for name in asked.legs if (course := asked.course(name)).evaluated}
     print("\n".join(table({name: (LEGS[name].size, course) for name, course in courses.items()})))
-    versions = {"version": shards.__version__, "commit": shards.revision(), "torch": torch.__version__}
+    versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
     circumstances = {"threads": torch.get_num_threads(), "pictures": asked.pictures, "seed": asked.seed}
     found = {name: course.to_json() for name, course in courses.items()}
     write_json(asked.out / "results.json", {"benchmark": "time_to_quality", **versions, **circumstances, "legs": found})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from shards import version_line
 from shards.core.cli import dispatch
 from shards.core.errors import exit_status
+from shards.core.version import version_line
 
 COMMANDS = {
     "check": ("look whether a place is fit for a job: versions, GPUs, network, data, disk", "launch.check:main"),

@@ -6,8 +6,8 @@ import sys
 
 from launch import __main__ as launch
 from shards import __main__ as shards
-from shards import version_line
 from shards.core.cli import dispatch
+from shards.core.version import version_line
 from trainer import __main__ as trainer
 from trainer.process.exit import end
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from shards import version_line
 from shards.core.cli import dispatch
 from shards.core.errors import exit_status
+from shards.core.version import version_line
 
 COMMANDS = {
     "faces": ("draw labelled cartoon faces to try everything with", "shards.examples.faces:main"),

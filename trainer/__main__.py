@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from shards import version_line
 from shards.core.cli import dispatch
+from shards.core.version import version_line
 from trainer.process import openmp
 from trainer.process.exit import end
 

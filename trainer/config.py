@@ -20,8 +20,8 @@ import yaml
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError
-from shards.stream.order import WRONG_LABELS
 from shards.stream.sampling import ORDERS, Sampling
+from shards.stream.wrong_labels import WRONG_LABELS
 from trainer.presets import PRESETS
 from trainer.schedules import SHAPES
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import torch
 
-import shards
 from shards.core import atomic_io
 from shards.core.errors import Failure, UserError
+from shards.core.version import version_line
 from shards.dataset.dataset import Dataset
 from shards.stream import sampling
-from shards.stream.stream import Batch, Stream, batches
+from shards.stream.batch import Batch
+from shards.stream.loader import batches
+from shards.stream.stream import Stream
 from trainer import metric_names
 from trainer.batch_diversity import with_ratio
 from trainer.config import Config
@@ -332,4 +334,4 @@ def _describe(config: Config, stream: Stream, state: TrainingState, env: Distrib
     )
     env.say(_order(stream))
     env.say(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
-    env.say(f"machine: {env.describe()}\nversion: {shards.version_line()}; nothing was written")
+    env.say(f"machine: {env.describe()}\nversion: {version_line()}; nothing was written")

@@ -30,7 +30,7 @@ def train(argv: Sequence[str]) -> None:
     from trainer import config
 
     if "--version" in argv:
-        from shards import version_line
+        from shards.core.version import version_line
 
         print(version_line())
         return

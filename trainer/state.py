@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shards.core import rng
 from shards.core.errors import UserError
-from shards.stream.stream import Batch
+from shards.stream.batch import Batch
 from trainer import metric_names
 from trainer.augment import Augment, augment, unchanged
 from trainer.augment.adaptive import AdaptiveProbability

@@ -19,10 +19,10 @@ from questions.figures import OTHERWISE, RIGHT, VARIETY, Figures
 from shards import text_encoders
 from shards.core import rng
 from shards.dataset.dataset import Dataset
-from shards.stream.stream import read_pixels
+from shards.dataset.decode import read_pixels
+from shards.dataset.label_rows import Labels, sample_rows
 from trainer.evaluation.judge.judge import Judge, judge_of
 from trainer.evaluation.metrics.fidelity import fidelity
-from trainer.generation.generate import Labels, sample_rows
 from trainer.generation.sampler import Sampler
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from shards.dataset.dataset import Dataset
+
 _JPEG = b"\xff\xd8"
 _PACKED = ("JPEG", "PNG", "WEBP")  # Pillow's names
 
@@ -58,3 +60,19 @@ def fit_into(data: bytes, out: np.ndarray, fit: str, background: str) -> None:
         out[:] = pixels(data, out.shape[0], fit, background)
     except PictureError as error:
         raise ValueError(f"the picture is {error}") from None
+
+
+def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
+    """Put the pixels of one sample into ``out``, uint8 (S, S, 3), however the data set holds them.
+
+    Raises:
+        ValueError: it cannot be decoded.
+        Failure: it cannot be read, or fetched.
+    """
+    form = dataset.format(sample)
+    if form == "raw":
+        dataset.read_into(sample, out.data.cast("B"))
+    elif form == "other":
+        fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
+    else:
+        decode_into(dataset.read(sample), out)

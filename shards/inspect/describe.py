@@ -13,10 +13,11 @@ import numpy as np
 from shards.core import rng
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
-from shards.dataset.dataset import FORMATS, Dataset
+from shards.dataset.dataset import Dataset
 from shards.dataset.decode import fit_into
 from shards.dataset.manifest import MANIFEST
 from shards.dataset.schema import WORDLESS
+from shards.dataset.sidecars import FORMATS
 from shards.dataset.summary import Tally, chunks, label_lines, tally
 from shards.inspect import contact_sheet
 from shards.sources.cells import clean

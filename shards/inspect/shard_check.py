@@ -13,9 +13,9 @@ import numpy as np
 from shards.core import atomic_io, process_pool
 from shards.core.errors import UserError
 from shards.dataset import tar_index
-from shards.dataset.dataset import FORMATS
 from shards.dataset.decode import decode_into, fit_into
 from shards.dataset.schema import Schema
+from shards.dataset.sidecars import FORMATS
 from shards.sources.cells import NotOne, clean, parsed
 
 _LARGEST = 1 << 26  # bytes of a sample's label or notes

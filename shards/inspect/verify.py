@@ -20,10 +20,11 @@ from shards.core import process_pool, self_hash
 from shards.core.atomic_io import first
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
-from shards.dataset.dataset import ENTRY, Dataset
+from shards.dataset.dataset import Dataset
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, shown, whole, wrong_shard
 from shards.dataset.npy_mmap import mapped
 from shards.dataset.schema import Schema
+from shards.dataset.sidecars import ENTRY
 from shards.inspect.shard_check import Findings, Shard, Sidecar, check
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")  # that every data set has

@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards import __version__, revision, sources
+from shards import __version__, sources
 from shards.core import atomic_io, process_pool, self_hash
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
+from shards.core.version import revision
 from shards.dataset import dataset, images, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
+from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing.labelling import Labelling, LabelOptions, labelling
 from shards.sources import Source, TarMember
 from shards.sources.compressed import COMPRESSED
@@ -299,9 +301,9 @@ def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, 
                 continue
             if shape != (size, size):
                 form, header = "other", 0
-            rows.append((shard, dataset.FORMATS.index(form), member.offset + header, member.length - header))
+            rows.append((shard, FORMATS.index(form), member.offset + header, member.length - header))
             kept.append(item)
-        parts.append(np.array(rows, dataset.ENTRY))
+        parts.append(np.array(rows, ENTRY))
     return np.concatenate(parts), kept
 
 
@@ -350,7 +352,7 @@ def _write_manifest(
         "source": {"kind": source.kind, "folder": src.name, "pictures": None},
         "licence": options.licence,
         "samples": len(entries),
-        "copied": int(np.count_nonzero(entries["format"] != dataset.FORMATS.index("other"))),
+        "copied": int(np.count_nonzero(entries["format"] != FORMATS.index("other"))),
         "problems": source.problems.counts(),
         "sidecars": {name: atomic_io.sha256(folder / name) for name in _SIDECARS},
         "shards": [

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from shards import __version__, revision
+from shards import __version__
 from shards.core import atomic_io, self_hash
 from shards.core.cli import argument, parse
 from shards.core.errors import Failure, UserError
+from shards.core.version import revision
 from shards.dataset import dataset as datasets
-from shards.dataset import summary
+from shards.dataset import sidecars, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.schema import Schema
 from shards.packing import plan, prescan, shard_writer
@@ -152,14 +153,14 @@ def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], sch
     """All of `_SIDECARS`; each is put together shard by shard."""
     count = sum(shard["samples"] for shard in shards)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "entries": (datasets.ENTRY, (count,)),
+        "entries": (sidecars.ENTRY, (count,)),
         "labels": (np.float32, (count, schema.width)),
         "known": (bool, (count, len(schema.attributes))),
         "hashes": (np.uint8, (count, 32)),
     }
     for array, (dtype, shape) in shapes.items():
         path = data / ("index.npy" if array == "entries" else f"{array}.npy")
-        datasets.save_rows(path, dtype, shape, _parts(records, shards, array, dtype, shape[1:]))
+        sidecars.save_rows(path, dtype, shape, _parts(records, shards, array, dtype, shape[1:]))
     schema.save(data / "schema.yaml")
 
 

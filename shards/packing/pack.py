@@ -23,12 +23,12 @@ from shards import __version__, sources
 from shards.core import atomic_io, process_pool, rng
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError
+from shards.core.permutation import permute
 from shards.dataset import dataset, images
 from shards.dataset.manifest import MANIFEST
 from shards.packing import merge, plan, prescan, shard_writer, validation_split
 from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, labelling
-from shards.stream import order
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ class _Tasks:
         for part in made.parts:
             rows = np.flatnonzero(aside if part.split == "validation" else ~aside)
             key = rng.key(seed, "pack" if part.split == "train" else "pack validation")
-            self.shuffled[part.split] = rows[order.permute(key, len(rows), np.arange(len(rows)))]
+            self.shuffled[part.split] = rows[permute(key, len(rows), np.arange(len(rows)))]
 
     def __len__(self) -> int:
         return len(self.places)

@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.core import atomic_io, process_pool
 from shards.core.errors import Failure
-from shards.dataset import dataset, tar_index
+from shards.dataset import sidecars, tar_index
 from shards.dataset.images import PictureError, Prepared, prepare
 from shards.packing.labelling import Labelling
 from shards.sources.item import Item, Problems
@@ -112,7 +112,7 @@ def write_shard(task: Task) -> str:
         "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
     }
     for name in ARRAYS:
-        dataset.save_array(array_path(task.records, task.name, name), arrays[name])
+        sidecars.save_array(array_path(task.records, task.name, name), arrays[name])
     ids = json.dumps([task.items[i].id for i in kept]).encode()
     atomic_io.write_bytes(ids_path(task.records, task.name), ids)
     record = {
@@ -169,11 +169,11 @@ def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
     found = [member for member in tar_index.members(path) if member.extension not in ("npy", "json")]
     if [member.key for member in found] != keys:
         raise Failure(f"{path}: reads back other samples than were written; is another program changing the folder?")
-    return np.array([_entry(member, size) for member in found], dataset.ENTRY)
+    return np.array([_entry(member, size) for member in found], sidecars.ENTRY)
 
 
 def _entry(member: tar_index.Member, size: int) -> tuple[int, int, int, int]:
     form, length = member.extension, member.length
     if form == "image.npy":  # the pixels stand behind the array's header
         form, length = "raw", 3 * size * size
-    return 0, dataset.FORMATS.index(form), member.offset + member.length - length, length
+    return 0, sidecars.FORMATS.index(form), member.offset + member.length - length, length

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from shards.core import atomic_io
+from shards.core.cache_home import cache_home
 from shards.core.errors import Failure, UserError
 from shards.remote.fetch import Connection, Patience
 from shards.remote.location import Location
@@ -43,12 +44,6 @@ class File(NamedTuple):
     name: str
     bytes: int
     sha256: str
-
-
-def cache_home() -> Path:
-    """~/.cache/cgan-trainer, or where XDG_CACHE_HOME says: all that can be fetched or computed again lies there."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "cgan-trainer"  # noqa: PTH117
 
 
 def default_cache() -> Path:

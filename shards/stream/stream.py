@@ -7,62 +7,21 @@ workers nor ranks change what anybody sees.
 
 from __future__ import annotations
 
-import atexit
-import itertools
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
-from shards.dataset.decode import decode_into, fit_into
-from shards.stream import order
+from shards.dataset.decode import read_pixels
+from shards.stream import order, wrong_labels
+from shards.stream.batch import Batch
 from shards.stream.sampling import Sampling, check_division, order_of
-from shards.stream.shared_ring import Ring
 
 _PLAIN = Sampling()
-_AHEAD = 4  # batches that a worker may be ahead of the trainer
-
-
-class Batch(NamedTuple):
-    """One rank's share of a global batch, b = B / R samples."""
-
-    images: Tensor  # uint8 (b, 3, S, S), channels last in memory
-    label: Tensor  # float32 (b, L), zero where unknown
-    known: Tensor  # float32 (b, A), 0 or 1
-    wrong_label: Tensor  # float32 (b, L): contradicts the picture's own label, where has_wrong
-    wrong_known: Tensor  # float32 (b, A)
-    has_wrong: Tensor  # float32 (b,), 0 or 1
-    position: Tensor  # int64 (b,), place in the endless stream
-    wrong_count: int  # how many of the *global* batch have a wrong label
-    damaged: int = 0  # how many of this share could not be read or decoded, and were replaced
-    complaint: str = ""  # what was wrong with the first of them, and where
-
-
-def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
-    """Put the pixels of one sample into ``out``, uint8 (S, S, 3), however the data set holds them.
-
-    Raises:
-        ValueError: it cannot be decoded.
-        Failure: it cannot be read, or fetched.
-    """
-    form = dataset.format(sample)
-    if form == "raw":
-        dataset.read_into(sample, out.data.cast("B"))
-    elif form == "other":
-        fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
-    else:
-        decode_into(dataset.read(sample), out)
 
 
 class Stream(TorchDataset[Batch]):
@@ -77,7 +36,7 @@ class Stream(TorchDataset[Batch]):
         seed: decides the order, the wrong labels and the substitutes.
         rank, world: this process's place, R = world.
         sampling: plain or windowed, quota, balance.
-        wrong: one of `order.WRONG_LABELS`: another picture's label, or the right one with one attribute of that.
+        wrong: one of `wrong_labels.WRONG_LABELS`: another picture's label, or the right one with one attribute of that.
 
     Raises:
         UserError: the data set is empty or lacks what ``sampling`` asks for, or the processes do not divide the batch.
@@ -132,7 +91,7 @@ class Stream(TorchDataset[Batch]):
         positions = self.positions(number)
         samples = self.order(positions)
         # For the whole global batch: every rank must know how many wrong labels all of them have together.
-        partners, found = order.partner_at(
+        partners, found = wrong_labels.partner_at(
             self.seed, positions, samples, labels, known, starts, self._texts, self._labelled
         )
         if self.dataset.remote:
@@ -145,10 +104,10 @@ class Stream(TorchDataset[Batch]):
         wrong_label, wrong_known = labels[wrong], known[wrong]
         if self.wrong == "hard":
             right = labels[own], known[own]
-            wrong_label = order.hard(self.seed, positions, *right, wrong_label, wrong_known, starts, self._texts)
+            wrong_label = wrong_labels.hard(self.seed, positions, *right, wrong_label, wrong_known, starts, self._texts)
             wrong_known = right[1]
         return Batch(
-            images=_channels_last(images),
+            images=channels_last(images),
             label=_float(labels[own]),
             known=_float(known[own]),
             wrong_label=_float(wrong_label),
@@ -212,7 +171,7 @@ class Stream(TorchDataset[Batch]):
         if partner is None:
             return True
         a, b = [candidate], [partner]
-        return bool(order.contradicts(labels[a], known[a], labels[b], known[b], starts, self._texts)[0])
+        return bool(wrong_labels.contradicts(labels[a], known[a], labels[b], known[b], starts, self._texts)[0])
 
     def _shard(self, sample: int) -> range:
         """The samples of one sample's shard; all, where the shards' samples are not in order."""
@@ -234,57 +193,6 @@ class Stream(TorchDataset[Batch]):
             self.dataset.prefetch(needed)
 
 
-def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
-    """The stream's batches from number ``start`` on, without end, in order, prefetched by ``workers`` processes.
-
-    Args:
-        pin_memory: put them where a GPU fetches them without waiting.
-
-    Raises:
-        UserError: the shards can no longer be had as asked.
-        Failure: a shard cannot be read, no substitute for a picture was found, or a worker was killed.
-    """
-    made = _from_workers(stream, start, workers) if workers else map(stream.__getitem__, itertools.count(start))
-    for batch in made:
-        yield _copied(batch, pin_memory) if workers or pin_memory else batch
-
-
-def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
-    """As `batches`; a batch's pixels stay until the next one is asked for."""
-    # A worker is told to make batch n + workers * _AHEAD when batch n is handed out, not when it was used.
-    ring = Ring(workers * _AHEAD + 1, stream.shape)
-    loader = DataLoader(
-        _Shared(stream, ring),
-        sampler=_Count(start),
-        batch_size=None,  # a sample of the stream is already a batch
-        collate_fn=tuple,  # the usual one makes tensors of the arrays, in shared memory
-        num_workers=workers,
-        prefetch_factor=_AHEAD,
-        worker_init_fn=partial(_begin, ring),
-    )
-    iterator = iter(loader)
-
-    def end() -> None:
-        ring.close()
-        iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
-
-    # The workers ignore SIGTERM, by which an exiting interpreter would end them, and then wait: end them before that.
-    atexit.register(end)
-    try:
-        for number, sent in zip(itertools.count(start), iterator, strict=False):
-            rest: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in sent]
-            yield Batch(_channels_last(ring[number]), *rest)
-    except UserError as error:
-        raise type(error)(_sentence(error)) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise Failure("a data-loading process was killed (by lack of memory, perhaps); use fewer --workers") from None
-    finally:
-        end()  # now, and not when the last reference goes: an error's traceback may keep one
-        atexit.unregister(end)
-
-
 def _labelled(dataset: Dataset) -> np.ndarray | None:
     """The samples of which anything is known, int64; None if that is all of them, or none."""
     some = np.zeros(len(dataset), bool)
@@ -293,61 +201,9 @@ def _labelled(dataset: Dataset) -> np.ndarray | None:
     return None if some.all() or not some.any() else np.flatnonzero(some)
 
 
-class _Shared(TorchDataset[tuple[Any, ...]]):
-    """A stream as workers see it: pixels go into the ring, and the rest is returned, to be sent."""
-
-    def __init__(self, stream: Stream, ring: Ring) -> None:
-        self.stream, self.ring = stream, ring
-
-    def __getitem__(self, number: int) -> tuple[Any, ...]:
-        _, *rest = self.stream.fill(number, self.ring[number])
-        return tuple(part.numpy() if isinstance(part, Tensor) else part for part in rest)
-
-
-class _Count(Sampler[int]):
-    """start, start + 1, … without end."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
-
-
-def _channels_last(pixels: np.ndarray) -> Tensor:
+def channels_last(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-def _copied(batch: Batch, pin_memory: bool) -> Batch:
-    """The batch in memory of its own."""
-    tensors = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
-    copies = {name: torch.empty_like(t, pin_memory=pin_memory).copy_(t) for name, t in tensors.items()}
-    return batch._replace(**copies)
 
 
 def _float(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
-
-
-def _sentence(error: UserError) -> str:
-    """What an error says; from a worker it arrives with its traceback, whose last line names its kind."""
-    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
-    return str(error).strip().rpartition(f"\n{kind}")[2]
-
-
-def _begin(ring: Ring, worker: int) -> None:
-    """In each worker: signals are the trainer's business, and no worker outlives the stream or the trainer.
-
-    Ctrl-C and a scheduler's signals reach every process of a group; and a worker may be in the middle of a fetch
-    that takes minutes.
-    """
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
-    parent = os.getppid()
-
-    def leave() -> None:
-        while not ring.closed and os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(0)
-
-    threading.Thread(target=leave, name="leave with the trainer", daemon=True).start()

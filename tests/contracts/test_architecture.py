@@ -38,13 +38,15 @@ ONLY: dict[str, set[str]] = {
         "numpy",
         "shards.core.errors",
         "shards.core.rng",
-        "shards.stream.order",
+        "shards.core.permutation",
         "trainer.evaluation.metrics.pairwise",
     },
     "trainer/evaluation/metrics/novelty.py": {"numpy", "shards.core.errors", "trainer.evaluation.metrics.pairwise"},
     "trainer/noise.py": {"torch", "shards.core.rng"},
     "trainer/augment/": {"torch", "trainer.augment", "trainer.noise"},
-    "shards/stream/order.py": {"numpy", "shards.core.rng"},
+    "shards/stream/order.py": {"numpy", "shards.core.rng", "shards.core.permutation"},
+    "shards/stream/wrong_labels.py": {"numpy", "shards.core.rng"},
+    "shards/core/permutation.py": {"numpy", "shards.core.rng"},
     "shards/core/rng.py": {"numpy"},
     "shards/core/errors.py": set(),
     "trainer/process/signals.py": set(),  # imported before torch, whose import takes seconds
@@ -64,7 +66,16 @@ ONLY: dict[str, set[str]] = {
 NEVER: list[tuple[str, str, set[str]]] = [
     ("shards/", "trainer", set()),
     ("shards/", "launch", set()),
-    ("shards/", "torch", {"shards/stream/stream.py", "shards/text_encoders/torch_model.py"}),
+    (
+        "shards/",
+        "torch",
+        {
+            "shards/stream/batch.py",
+            "shards/stream/loader.py",
+            "shards/stream/stream.py",
+            "shards/text_encoders/torch_model.py",
+        },
+    ),
     ("shards/", "accelerate", set()),
     ("launch/", "torch", set()),
     ("trainer/", "launch", {"launch/cli.py"}),
@@ -74,7 +85,7 @@ NEVER: list[tuple[str, str, set[str]]] = [
     ("trainer/tracking/wandb_run.py", "torch", set()),
 ]
 # What launch may know of its neighbours.
-LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.version_line", "shards.core.errors", "shards.core.cli"}
+LAUNCH_KNOWS = {"trainer.config", "trainer.presets", "shards.core.version", "shards.core.errors", "shards.core.cli"}
 LAUNCH_KNOWS |= {
     "shards.core.atomic_io",
     "shards.packing.pack",
@@ -101,6 +112,8 @@ PURE = (
     "trainer/evaluation/metrics/distances.py",
     "trainer/evaluation/metrics/novelty.py",
     "shards/stream/order.py",
+    "shards/stream/wrong_labels.py",
+    "shards/core/permutation.py",
     "shards/core/rng.py",
 )
 

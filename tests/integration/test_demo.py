@@ -12,9 +12,9 @@ import pytest
 
 import trainer.generation.sampler
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import sample_labels
 from support.launching import ROOT
 from trainer.evaluation.judge.judge import judge_of
-from trainer.generation.generate import sample_labels
 
 
 @pytest.mark.long

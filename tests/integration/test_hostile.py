@@ -25,7 +25,8 @@ from unit.shards.packing.test_pack import tagged
 from shards.core import atomic_io, self_hash
 from shards.core.errors import UserError
 from shards.dataset import summary, tar_index
-from shards.dataset.dataset import ENTRY, Dataset
+from shards.dataset.dataset import Dataset
+from shards.dataset.sidecars import ENTRY
 from shards.inspect import describe
 from shards.inspect.verify import findings
 from shards.packing.index_in_place import IndexInPlace, index_in_place

@@ -21,7 +21,8 @@ from torch._C._distributed_c10d import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from shards.dataset.dataset import Dataset
-from shards.stream.stream import Stream, batches
+from shards.stream.loader import batches
+from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from shards.stream.stream import Batch
+from shards.stream.batch import Batch
 from trainer.state import TrainingState
 from trainer.step import Scalars
 

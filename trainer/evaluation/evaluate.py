@@ -24,7 +24,9 @@ import shards
 from shards.core import cli
 from shards.core.cli import argument, option
 from shards.core.errors import Failure, UserError
+from shards.core.version import revision
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import Labels, sample_labels
 from shards.dataset.schema import WORDLESS, Schema
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation import image_panels
@@ -36,7 +38,6 @@ from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.fidelity import fidelity, weakness
 from trainer.evaluation.metrics.real_features import RealFeatures, real_features
 from trainer.generation import image_grid
-from trainer.generation.generate import Labels, sample_labels
 from trainer.generation.sampler import Sampler, load
 from trainer.generation.sharded import Look, examine, redraw
 from trainer.reporting import evaluation_table
@@ -330,7 +331,7 @@ def _circumstances(
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": shards.__version__,
-        "commit": shards.revision(),
+        "commit": revision(),
         "torch": torch.__version__,
         "checkpoint": sampler.saved.path.name,
         "data": dataset.fingerprint,

@@ -22,9 +22,9 @@ from torch import Tensor
 from shards.core import cli
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
+from shards.dataset.label_rows import Labels, sample_labels
 from shards.dataset.schema import WORDLESS, Schema
 from trainer.generation import generate, image_grid
-from trainer.generation.generate import Labels, sample_labels
 from trainer.generation.prompts import Vocabulary
 from trainer.generation.sampler import load
 from trainer.noise import normal

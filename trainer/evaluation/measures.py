@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from shards.core.errors import UserError
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import WORDLESS, Schema
 from trainer.evaluation.metrics.distances import NEIGHBOURS, Moments, frechet, kernel, kernel_by_value, mean_of, support
 from trainer.evaluation.metrics.fidelity import AttributeFidelity, Fidelity
 from trainer.evaluation.metrics.novelty import QUANTILE, Novelty, copying, diversity
 from trainer.evaluation.metrics.pairwise import checked, nearest
-from trainer.generation.generate import Labels
 
 METRICS = ("fidelity", "fid", "kid", "prdc", "novelty", "diversity")
 _SUPPORT = ("precision", "recall", "density", "coverage")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import sample_labels
 from trainer import metric_names
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
@@ -17,7 +18,6 @@ from trainer.evaluation.measuring_networks import shared_judge
 from trainer.evaluation.metrics.distances import kernel
 from trainer.evaluation.metrics.fidelity import fidelity, weakness
 from trainer.evaluation.metrics.real_features import real_features
-from trainer.generation.generate import sample_labels
 from trainer.generation.sharded import examine
 from trainer.run import checkpoint
 from trainer.run.checkpoint import Best

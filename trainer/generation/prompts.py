@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 
 from shards import text_encoders
 from shards.core.errors import UserError
+from shards.dataset.label_rows import Labels, sample_labels
 from shards.dataset.schema import Schema, normalise
 from trainer.generation import phrase
-from trainer.generation.generate import Labels, sample_labels
 
 _NEAR = 64  # labels of the data with captions like the words, from which the rest of a label is drawn
 _LARGEST = float(np.finfo(np.float32).max)

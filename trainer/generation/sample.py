@@ -15,8 +15,8 @@ from shards.core import cli
 from shards.core.atomic_io import explained, move_directory, vacant
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
+from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
-from trainer.generation.generate import Labels
 from trainer.generation.sampler import Sampler, load
 
 _LARGEST_GRID = 4096  # images

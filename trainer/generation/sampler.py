@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Schema
 from trainer.distributed.device import choose
 from trainer.generation import image_grid
-from trainer.generation.generate import Labels, generate_images
+from trainer.generation.generate import generate_images
 from trainer.generation.prompts import Vocabulary, read_vocabulary
 from trainer.noise import normal
 from trainer.run.checkpoint import Saved, find

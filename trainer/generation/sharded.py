@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from shards.dataset.label_rows import Labels
 from trainer.distributed.process_group import Distributed
 from trainer.generation import generate
-from trainer.generation.generate import Labels
 from trainer.noise import normal
 
 PIECE = 128  # pictures drawn and looked at together, whoever does it: what is computed does not depend on the processes

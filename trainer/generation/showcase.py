@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import WORDLESS, Schema
-from trainer.generation.generate import Labels
 
 
 def showcase(

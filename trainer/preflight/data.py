@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from shards.core.errors import UserError
-from shards.dataset.dataset import ENTRY, FORMATS, Dataset
+from shards.dataset.dataset import Dataset
 from shards.dataset.decode import decode_into, fit_into
 from shards.dataset.manifest import MANIFEST, read_manifest
 from shards.dataset.schema import Schema
+from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.remote.cache import LARGEST_MANIFEST
 from shards.remote.fetch import Connection, Patience
 from shards.remote.location import Location, locate

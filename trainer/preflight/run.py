@@ -13,9 +13,9 @@ from typing import Any
 
 import torch.distributed as dist
 
-import shards
 from shards.core.atomic_io import write_json
 from shards.core.errors import Failure, UserError
+from shards.core.version import version_line
 from trainer.preflight import (
     allreduce,
     clocks,
@@ -207,7 +207,7 @@ def _tell(asked: Check, rank: _Rank, found: list[Finding], reports: list[Report]
     if asked.json is not None:
         content = {
             "format_version": FORMAT_VERSION,
-            "version": shards.version_line(),
+            "version": version_line(),
             "time": time.time(),
             "findings": [vars(finding) for finding in found],
             "absent": rank.absent,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import shards
+from shards.core.version import version_line
 from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, differing, errors, groups
 
 NAME = "versions"
@@ -31,7 +31,7 @@ def look() -> dict[str, Any]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = None
-    return {**found, _OURS: shards.version_line().removeprefix(f"{_OURS} ")}
+    return {**found, _OURS: version_line().removeprefix(f"{_OURS} ")}
 
 
 def judge(reports: Sequence[Report]) -> list[Finding]:

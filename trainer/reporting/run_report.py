@@ -19,6 +19,7 @@ import shards
 from shards.core.atomic_io import write_bytes
 from shards.core.cli import argument, parse
 from shards.core.errors import UserError
+from shards.core.version import revision
 from trainer import metric_names
 from trainer.reporting import evaluation_table
 from trainer.reporting.curves import Curve, chart, curves, escape, readable, short
@@ -167,7 +168,7 @@ def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], see
     progress = f"{seen:,}"
     if isinstance(total, int) and total > 0:
         progress += f" of {total:,} ({min(1.0, seen / total):.0%})"
-    commit = shards.revision()
+    commit = revision()
     facts = [("Images seen", progress)]
     speed = found.get(metric_names.SPEED)
     if speed and speed.mean:

@@ -17,10 +17,11 @@ from safetensors.numpy import save
 import shards
 from shards.core.atomic_io import write_bytes
 from shards.core.errors import Failure, UserError
+from shards.core.version import revision
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import sample_labels
 from shards.stream.sampling import ORDERS
 from trainer.config import Config, compare
-from trainer.generation.generate import sample_labels
 from trainer.run import checkpoint
 from trainer.run.lock import RunLock
 
@@ -128,7 +129,7 @@ class RunDirectory:
             "text_encoder": dataset.manifest.get("text_encoder"),
             "aliases": dataset.manifest.get("aliases"),
             "version": shards.__version__,
-            "commit": shards.revision(),
+            "commit": revision(),
             "torch": torch.__version__,
         }
         write_bytes(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())

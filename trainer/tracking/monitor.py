@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import Labels, sample_rows
 from trainer import metric_names
 from trainer.config import Config
 from trainer.generation import generate, image_grid
@@ -41,8 +42,8 @@ class Seen:
         self.run, self.config = run, config
         self.adviser = Adviser()
         self.trouble: Failure | None = None  # what keeps the metrics from being recorded
-        rows = generate.sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
-        drawn = generate.Labels(dataset.labels[rows], dataset.known[rows])
+        rows = sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
+        drawn = Labels(dataset.labels[rows], dataset.known[rows])
         self.labels, self.titles = showcase(dataset.schema, drawn, _ROWS, _COLUMNS, rows)
         positions = torch.arange(len(self.labels.label), device=state.env.device)
         self.z = normal(config.seed, "noise of the grid", positions, config.noise_size)

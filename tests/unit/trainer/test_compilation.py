@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from shards.core.errors import UserError
-from shards.stream.stream import Batch
+from shards.stream.batch import Batch
 from support.launching import TINY, assert_same_run, make_dataset, metrics, tensors, train
 from trainer import config
 from trainer.compilation import _different, compile_networks

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shards.core import rng
+from shards.core.permutation import permute
 from shards.dataset.schema import Schema
-from shards.stream.order import permute
 from trainer.evaluation.judge.data import Pictures
 from trainer.evaluation.metrics.fidelity import judgeable
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from shards.core import rng
 from shards.core.errors import Failure, UserError
+from shards.core.permutation import permute
 from shards.dataset.dataset import Dataset
+from shards.dataset.decode import read_pixels
 from shards.dataset.manifest import MANIFEST
-from shards.stream.order import permute
-from shards.stream.stream import read_pixels
 from trainer.evaluation.metrics.combinations import said
 from trainer.evaluation.metrics.fidelity import judgeable
 

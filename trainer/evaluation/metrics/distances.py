@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.core import rng
 from shards.core.errors import UserError
-from shards.stream.order import permute
+from shards.core.permutation import permute
 from trainer.evaluation.metrics.pairwise import blocks, checked, nearest
 
 NEIGHBOURS = 5  # k of precision, recall, density and coverage (Naeem et al. 2020)

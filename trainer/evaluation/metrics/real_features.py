@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from shards.core import atomic_io
+from shards.core.cache_home import cache_home
 from shards.core.errors import Failure, UserError, warn
 from shards.dataset.dataset import Dataset
-from shards.remote.cache import cache_home
-from shards.stream.stream import read_pixels
+from shards.dataset.decode import read_pixels
+from shards.dataset.label_rows import sample_rows
 from trainer.evaluation.metrics.feature_extractors import Extractor
-from trainer.generation.generate import sample_rows
 
 _FORMAT = 2
 _PIECE = 512  # pictures decoded at once

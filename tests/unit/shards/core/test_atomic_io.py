@@ -12,6 +12,7 @@ import pytest
 import shards
 from shards.core import atomic_io
 from shards.core.errors import Failure, UserError
+from shards.core.version import revision
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -89,14 +90,14 @@ def test_the_revision_is_the_checkouts_commit(root: Path, monkeypatch: pytest.Mo
     (git / "refs" / "heads").mkdir(parents=True)
     (tmp_path / "shards").mkdir()
     monkeypatch.setattr(shards, "__file__", str(tmp_path / "shards" / "__init__.py"))
-    assert shards.revision() is None
+    assert revision() is None
     (git / "HEAD").write_text("ref: refs/heads/main\n")
-    assert shards.revision() is None  # no commit yet
+    assert revision() is None  # no commit yet
     (git / "packed-refs").write_text("# pack-refs\n" + "a" * 40 + " refs/heads/main\n")
-    assert shards.revision() == "a" * 12
+    assert revision() == "a" * 12
     (git / "refs" / "heads" / "main").write_text("b" * 40 + "\n")
-    assert shards.revision() == "b" * 12
+    assert revision() == "b" * 12
     (git / "HEAD").write_text("c" * 40 + "\n")
-    assert shards.revision() == "c" * 12
+    assert revision() == "c" * 12
     monkeypatch.setattr(shards, "__file__", str(tmp_path / "site-packages" / "shards" / "__init__.py"))
-    assert shards.revision() is None
+    assert revision() is None

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.core.errors import Failure, UserError
-from shards.dataset import dataset as datasets
-from shards.dataset import tar_index
+from shards.dataset import shard_reader, tar_index
 from shards.dataset.dataset import Dataset
+from shards.dataset.sidecars import FORMATS
 from shards.packing.pack import Pack, pack
 
 
@@ -68,7 +68,7 @@ def test_every_picture_is_read_under_its_own_label(packed: Path) -> None:
 
 def test_the_tars_members_lie_where_the_index_says(packed: Path) -> None:
     dataset = Dataset.open(packed)
-    found = [m for shard in dataset.shards for m in tar_index.members(shard) if m.extension in datasets.FORMATS]
+    found = [m for shard in dataset.shards for m in tar_index.members(shard) if m.extension in FORMATS]
     lie = zip(dataset.entries["offset"], dataset.entries["length"], strict=True)
     assert [(m.offset, m.length) for m in found] == list(lie)
     assert [m.key for m in found] == [f"{i:09d}" for i in range(12)]
@@ -92,7 +92,7 @@ def test_pickled_forked_and_threaded(packed: Path) -> None:
 
 
 def test_few_files_stay_open(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_OPEN_FILES", 1)
+    monkeypatch.setattr(shard_reader, "_OPEN_FILES", 1)
     dataset = Dataset.open(packed)
     before = len(list(Path("/dev/fd").iterdir()))
     assert sorted(numbers(dataset) + numbers(dataset)) == sorted([*range(12), *range(12)])
@@ -102,8 +102,8 @@ def test_few_files_stay_open(packed: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_reads_beyond_the_open_files_look_at_no_other_shard(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is ever evicted, opening one more shard costs no look at those that are open."""
     looks: list[int] = []
-    monkeypatch.setattr(datasets._Handle, "removed", lambda handle: bool(looks.append(handle.number)))
-    monkeypatch.setattr(datasets, "_OPEN_FILES", 2)
+    monkeypatch.setattr(shard_reader._Handle, "removed", lambda handle: bool(looks.append(handle.number)))
+    monkeypatch.setattr(shard_reader, "_OPEN_FILES", 2)
     dataset = Dataset.open(packed)
     assert sorted(numbers(dataset)) == [*range(12)] and len(dataset.shards) > 2
     assert not looks

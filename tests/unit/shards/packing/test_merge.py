@@ -174,13 +174,13 @@ def test_kill_9_during_parts_and_merge(tmp_path: Path) -> None:
     for part in ("1/2", "2/2"):
         pack_part(Pack(src, out, part=part, **options))
     program = (
-        "import os, signal; from pathlib import Path; from shards.dataset import dataset\n"
+        "import os, signal; from pathlib import Path; from shards.dataset import sidecars\n"
         "from shards.packing import merge\n"
-        "save = dataset.save_rows\n"
+        "save = sidecars.save_rows\n"
         "def dying(path, *rows):\n"
         "    save(path, *rows)\n"
         "    os.kill(os.getpid(), signal.SIGKILL) if path.name == 'known.npy' else None\n"
-        "dataset.save_rows = dying\n"
+        "sidecars.save_rows = dying\n"
         f"merge.merge(merge.Merge(Path({str(out)!r})))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL

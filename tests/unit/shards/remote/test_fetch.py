@@ -23,8 +23,9 @@ from shards.dataset.dataset import Dataset
 from shards.remote import cache, fetch
 from shards.remote.fetch import Connection, Patience
 from shards.remote.location import Location, locate
+from shards.stream.loader import batches
 from shards.stream.sampling import Sampling
-from shards.stream.stream import Stream, batches
+from shards.stream.stream import Stream
 from support import servers
 from support.launching import TINY, checkpoints, make_dataset, start
 from support.servers import Unreliable

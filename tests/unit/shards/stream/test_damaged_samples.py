@@ -18,8 +18,9 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
+from shards.stream.loader import batches
 from shards.stream.sampling import Sampling
-from shards.stream.stream import Stream, batches
+from shards.stream.stream import Stream
 from support.launching import assert_same_run, checkpoints, decoded, metrics, train
 
 BATCH, COUNT = 24, 60

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.core import rng
-from shards.stream import order
+from shards.core.permutation import permute
+from shards.stream import order, wrong_labels
 
 sizes = st.integers(1, 3_000)
 seeds = st.integers(0, 2**63 - 1)
@@ -44,7 +45,7 @@ def test_small_permutations_are_uniform() -> None:
     """Chi-square over all 24 orders of 4 samples: 23 degrees of freedom, 49.7 at 0.1 %."""
     draws = 24_000
     keys = np.repeat(np.arange(draws, dtype=np.int64), 4)
-    seen = Counter(map(tuple, order.permute(keys, 4, np.tile(np.arange(4), draws)).reshape(-1, 4).tolist()))
+    seen = Counter(map(tuple, permute(keys, 4, np.tile(np.arange(4), draws)).reshape(-1, 4).tolist()))
     expected = draws / 24
     assert set(seen) == set(permutations(range(4)))
     assert sum((count - expected) ** 2 / expected for count in seen.values()) < 49.7
@@ -197,8 +198,8 @@ def test_windowed_epochs_share_no_structure() -> None:
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=50), keys)
 def test_sizes_of_their_own_permute_as_one_size_does(sizes: list[int], key: int) -> None:
     index = np.array([n // 2 for n in sizes], np.int64)
-    together = order.permute(key, np.array(sizes, np.int64), index)
-    assert together.tolist() == [int(order.permute(key, n, index[i : i + 1])[0]) for i, n in enumerate(sizes)]
+    together = permute(key, np.array(sizes, np.int64), index)
+    assert together.tolist() == [int(permute(key, n, index[i : i + 1])[0]) for i, n in enumerate(sizes)]
 
 
 # ---------------------------------------------------------------- mixed
@@ -251,7 +252,7 @@ STARTS = np.array([0])
 def test_trap_a_wrong_label_is_never_the_right_one(seed: int, start: int) -> None:
     positions = np.arange(start, start + 32, dtype=np.int64)
     samples = sample_at(seed, len(LABELS), positions)
-    partners, found = order.partner_at(seed, positions, samples, LABELS, KNOWN, STARTS)
+    partners, found = wrong_labels.partner_at(seed, positions, samples, LABELS, KNOWN, STARTS)
     assert found.all()
     assert (LABELS[partners] != LABELS[samples]).any(1).all()
 
@@ -261,8 +262,9 @@ def test_wrong_labels_contradict_only_where_both_are_known() -> None:
     starts = np.array([0, 2])
     both, first_unknown = np.ones((2, 2), bool), np.array([[False, True], [True, True]])
     swapped = label[::-1]
-    assert order.contradicts(label, both, swapped, both[::-1], starts).tolist() == [True, True]
-    assert order.contradicts(label, first_unknown, swapped, first_unknown[::-1], starts).tolist() == [False, False]
+    assert wrong_labels.contradicts(label, both, swapped, both[::-1], starts).tolist() == [True, True]
+    unknown = wrong_labels.contradicts(label, first_unknown, swapped, first_unknown[::-1], starts)
+    assert unknown.tolist() == [False, False]
 
 
 def test_a_hard_wrong_label_differs_in_one_contradicted_attribute() -> None:
@@ -271,14 +273,15 @@ def test_a_hard_wrong_label_differs_in_one_contradicted_attribute() -> None:
     positions = np.arange(n, dtype=np.int64)
     label, other = np.array([[1, 0, 1, 1, 0]] * n, np.float32), np.array([[0, 1, 0, 0, 1]] * n, np.float32)
     known, other_known = np.ones((n, 3), bool), np.array([[True, True, False]] * n)
-    found = order.hard(3, positions, label, known, other, other_known, starts)
+    found = wrong_labels.hard(3, positions, label, known, other, other_known, starts)
     kinds, counts = np.unique(found, axis=0, return_counts=True)
     assert kinds.tolist() == [[0, 1, 1, 1, 0], [1, 0, 0, 1, 0]]
     assert abs(counts[0] - n / 2) < 4 * (n / 4) ** 0.5, "drawn evenly"
-    assert order.contradicts(label, known, found, known, starts).all()
-    part = order.hard(3, positions[7:9], label[:2], known[:2], other[:2], other_known[:2], starts)
+    assert wrong_labels.contradicts(label, known, found, known, starts).all()
+    part = wrong_labels.hard(3, positions[7:9], label[:2], known[:2], other[:2], other_known[:2], starts)
     assert np.array_equal(part, found[7:9]), "by position alone"
-    assert np.array_equal(order.hard(3, positions, label, known, label, known, starts), label), "nothing to change"
+    same = wrong_labels.hard(3, positions, label, known, label, known, starts)
+    assert np.array_equal(same, label), "nothing to change"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +289,7 @@ def test_a_hard_wrong_label_differs_in_one_contradicted_attribute() -> None:
 )
 def test_without_a_contradiction_there_is_no_wrong_label(labels: np.ndarray, known: np.ndarray) -> None:
     positions = np.arange(6, dtype=np.int64)
-    partners, found = order.partner_at(0, positions, positions, labels, known, STARTS)
+    partners, found = wrong_labels.partner_at(0, positions, positions, labels, known, STARTS)
     assert not found.any()
     assert np.array_equal(partners, positions)
 
@@ -297,15 +300,15 @@ def test_wrong_labels_come_from_the_pool() -> None:
     labels[1000:], known[1000:] = LABELS, KNOWN
     positions, pool = np.arange(600, dtype=np.int64), np.arange(1000, 1006)
     samples = pool[positions % 6]
-    partners, found = order.partner_at(0, positions, samples, labels, known, STARTS, pool=pool)
+    partners, found = wrong_labels.partner_at(0, positions, samples, labels, known, STARTS, pool=pool)
     assert found.all() and partners.min() >= 1000
-    assert order.contradicts(labels[samples], known[samples], labels[partners], known[partners], STARTS).all()
+    assert wrong_labels.contradicts(labels[samples], known[samples], labels[partners], known[partners], STARTS).all()
 
 
 def test_wrong_labels_are_drawn_evenly() -> None:
     positions = np.arange(60_000, dtype=np.int64)
     samples = np.zeros(len(positions), np.int64)
-    partners, _ = order.partner_at(1, positions, samples, LABELS, KNOWN, STARTS)
+    partners, _ = wrong_labels.partner_at(1, positions, samples, LABELS, KNOWN, STARTS)
     counts = np.bincount(partners, minlength=6)
     assert counts[[0, 4]].sum() == 0  # both carry sample 0's own label
     assert ((counts[[1, 2, 3, 5]] - 15_000) ** 2 / 15_000).sum() < 16.3  # 3 degrees of freedom, 0.1 %
@@ -316,9 +319,9 @@ def test_captions_contradict_by_their_angle() -> None:
     known = np.ones((3, 2), bool)
     one = np.array([[1, 0, 5]] * 3, np.float32)
     other = np.array([[0.95, 0.3122, 5], [0.8, 0.6, 5], [1, 0, 4]], np.float32)
-    assert order.contradicts(one, known, other, known, starts, texts).tolist() == [False, True, True]
-    assert order.contradicts(one, known, other, known, starts).tolist() == [True, True, True]
-    assert not order.contradicts(one, ~known, other, known, starts, texts).any()
+    assert wrong_labels.contradicts(one, known, other, known, starts, texts).tolist() == [False, True, True]
+    assert wrong_labels.contradicts(one, known, other, known, starts).tolist() == [True, True, True]
+    assert not wrong_labels.contradicts(one, ~known, other, known, starts, texts).any()
 
 
 @given(seeds, st.integers(0, 10**12), st.integers(0, 900), st.integers(1, 100))

@@ -17,8 +17,9 @@ import pytest
 from unit.shards.stream.test_stream import assert_equal
 
 from shards.dataset.dataset import Dataset
+from shards.stream.loader import batches
 from shards.stream.shared_ring import Ring
-from shards.stream.stream import Stream, batches
+from shards.stream.stream import Stream
 from support.launching import ROOT, make_dataset
 
 METHODS = sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods()))
@@ -74,7 +75,8 @@ def test_a_program_that_leaves_in_the_middle_of_a_stream_ends(dataset: Dataset, 
     """Workers ignore SIGTERM, by which Python ends its children when it exits."""
     program = f"""
         from shards.dataset.dataset import Dataset
-        from shards.stream.stream import Stream, batches
+        from shards.stream.loader import batches
+        from shards.stream.stream import Stream
         stream = batches(Stream(Dataset.open({str(dataset.path)!r}), 6, 0), 0, workers=2)
         print(next(stream).images.shape[0])
     """

@@ -21,8 +21,10 @@ from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
+from shards.stream.batch import Batch
+from shards.stream.loader import batches
 from shards.stream.sampling import Sampling, check_cache, check_division, describe
-from shards.stream.stream import Batch, Stream, batches
+from shards.stream.stream import Stream
 from support.launching import ROOT, decoded, make_dataset
 
 BATCH = 24
@@ -207,7 +209,8 @@ READ = """
 import hashlib, sys
 from shards.dataset.dataset import Dataset
 from shards.stream.sampling import Sampling
-from shards.stream.stream import Stream, batches
+from shards.stream.loader import batches
+from shards.stream.stream import Stream
 
 if __name__ == "__main__":
     path, order, start = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -21,6 +21,7 @@ from torch import nn
 from shards.core.atomic_io import locked
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
 from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
@@ -30,7 +31,6 @@ from trainer.evaluation import evaluate, measuring_networks
 from trainer.evaluation.measures import Findings, Seen, combined, distances, newness, obedience, variety
 from trainer.evaluation.metrics.fidelity import AttributeFidelity, Fidelity, Tally
 from trainer.generation import sharded
-from trainer.generation.generate import Labels
 from trainer.reporting import evaluation_table
 from trainer.reporting.run_report import write_report
 from trainer.run import evaluation_file

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.core.errors import UserError
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
 from support.launching import TINY, train
 from trainer.evaluation import exhibits
 from trainer.evaluation.exhibits import Exhibit, slerp
-from trainer.generation.generate import Labels
 from trainer.generation.prompts import Vocabulary
 
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))

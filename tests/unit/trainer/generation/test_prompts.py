@@ -14,10 +14,10 @@ import pytest
 from shards import text_encoders
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
 from support.text_models import WIDTH, write_bert, write_onnx
 from trainer.config import Config
-from trainer.generation.generate import Labels
 from trainer.generation.prompts import Vocabulary, read_vocabulary
 from trainer.generation.showcase import showcase
 from trainer.run.directory import RunDirectory
