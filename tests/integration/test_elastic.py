@@ -31,7 +31,7 @@ def traced(trace: Path, run: Path, data: Path, processes: int, stop: int, words:
     """Start or go on with so many processes, until a signal at ``stop`` images (0: to the end); what was printed."""
     trace.mkdir(exist_ok=True)
     asked = [trace, stop, *TINY, *words, "--shards", data, "--run", run, "--total-images", IMAGES]
-    line = command(asked, processes, ROOT / "tests" / "tracing.py")
+    line = command(asked, processes, ROOT / "tests" / "support" / "tracing.py")
     env = environment(processes, {})
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

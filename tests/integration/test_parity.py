@@ -113,7 +113,7 @@ def carried(partly_labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         cases = [case for case in CASES if (case.name in QUICK) == quick]
         cases = [dataclasses.replace(case, words=f"{case.words} --accumulate {accumulate}") for case in cases]
         words = [str(partly_labelled), str(folder), json.dumps([dataclasses.asdict(case) for case in cases])]
-        line = command(words, processes, program=ROOT / "tests" / "carrying.py")
+        line = command(words, processes, program=ROOT / "tests" / "support" / "carrying.py")
         # As `accelerate launch --mixed_precision bf16` says it: no module may come to compute in it by itself.
         env = environment(processes, {"ACCELERATE_MIXED_PRECISION": "bf16"})
         done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=600, check=False)
@@ -220,7 +220,7 @@ def test_trap_nodes_share_the_pictures(partly_labelled: Path, tmp_path: Path) ->
     """Two machines of one process each are both local rank 0."""
     case = Case("nodes", f"{SMALL} --mixed-precision no", steps=3)
     words = [str(partly_labelled), str(tmp_path), json.dumps([dataclasses.asdict(case)])]
-    line = command(words, program=ROOT / "tests" / "carrying.py")
+    line = command(words, program=ROOT / "tests" / "support" / "carrying.py")
     port = str(free_port())
     nodes = []
     for rank in range(2):

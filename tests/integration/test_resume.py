@@ -343,7 +343,7 @@ def test_a_checkpoint_that_one_process_cannot_read_is_one_sentence(data: Path, u
 BLIND = """
 import os, runpy, sys
 sys.path.insert(0, {root!r})
-from trainer import checkpoint
+from trainer.run import checkpoint
 
 def absent(path):
     raise FileNotFoundError(2, "No such file or directory", str(path))

@@ -28,7 +28,7 @@ import psutil
 from support.launching import ROOT, command, environment
 from support.struck import Stroke
 
-STRUCK = ROOT / "tests" / "struck.py"
+STRUCK = ROOT / "tests" / "support" / "struck.py"
 SIGNALS = {"kill -9": "SIGKILL", "TERM": "SIGTERM", "USR1": "SIGUSR1", "Ctrl-C": "SIGINT"}
 REFUSALS = {"full disk": "ENOSPC", "read-only": "EROFS"}  # as the operation that is aimed at sees it
 PATIENCE = 150.0  # seconds that a start may take, on a machine that does other things too

@@ -181,10 +181,10 @@ def test_this_machines_addresses_are_its_own() -> None:
 
 WATCHED = """
 import time
-from trainer import frozen
-frozen._AFTER = 0
-frozen._LOOK = 0.1
-frozen.watch(1.0)
+from trainer.process import stall_watchdog
+stall_watchdog._AFTER = 0
+stall_watchdog._LOOK = 0.1
+stall_watchdog.watch(1.0)
 print("watched", flush=True)
 time.sleep(60)
 """

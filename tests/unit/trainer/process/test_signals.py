@@ -13,7 +13,7 @@ import pytest
 
 CODE = """
 import os, signal, sys, time
-from trainer import signals
+from trainer.process import signals
 signals.install()
 assert signals.request() is None
 signals._PATIENCE = float(sys.argv[1])
@@ -39,7 +39,7 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
 
 SLOW_END = """
 import os, signal, sys, time
-from trainer import signals
+from trainer.process import signals
 class Slow:
     def __del__(self, sleep=time.sleep):
         sleep(1)
@@ -61,7 +61,7 @@ def test_an_end_that_takes_long_is_no_alarm(last: str, status: int) -> None:
 
 CHILD = """
 import os, pathlib, sys, time
-from trainer import signals
+from trainer.process import signals
 signals.install()
 os.write(1, b"ready")
 time.sleep(0.5)

@@ -167,7 +167,7 @@ def test_a_disk_that_fills_up_ends_the_run_at_the_next_step_with_one_sentence(tm
     run = tmp_path / "run"
     words = [*TINY, "--shards", dataset.path, "--run", run, "--total-images", 100_000, "--checkpoint-every", 160]
     stroke = '[{"doing": "write .*0000480.partial", "event": "ENOSPC"}]'
-    line = command([stroke, "", MAIN, *words], processes, ROOT / "tests" / "struck.py")
+    line = command([stroke, "", MAIN, *words], processes, ROOT / "tests" / "support" / "struck.py")
     done = subprocess.run(
         line, env=environment(processes, {}), capture_output=True, text=True, timeout=100, check=False
     )
