@@ -65,8 +65,10 @@ def test_trap_a_process_of_a_job_is_not_torn_down(tmp_path: Path) -> None:
 
 
 def test_what_hangs_at_the_end_does_not_keep_it(tmp_path: Path) -> None:
-    hanging = "import time, trainer.process.exit\ntrainer.process.exit._LAST_SECONDS = 0.5\n"
+    hanging = (
+        "import time, trainer.process.exit\ntrainer.process.exit._LAST_SECONDS = 0.5\n"
         "atexit.register(time.sleep, 50)\nlate ="
+    )
     (tmp_path / "hanging.py").write_text(PROGRAM.replace("late =", hanging))
     command = [sys.executable, str(tmp_path / "hanging.py"), "UserError", "not so"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "WORLD_SIZE": "2", "RANK": "0"}
