@@ -13,7 +13,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def main() -> None:
             ["--preset", asked.preset, "--wandb-mode", "offline", "--total-images", "1000000000"]
         )
         # Grids and checkpoints are not the loop's cost but what a person asks for: they are left out.
-        config = replace(config, shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
+        config = config.replace(shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
         env = Distributed("cpu", config.mixed_precision)
         dataset = Dataset.open(data)
         state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)

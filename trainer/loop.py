@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -57,7 +57,7 @@ def train(config: Config) -> None:
 def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
     dataset = env.together(lambda: _open_dataset(config, env, exits))
     run = RunDirectory(config.run_directory)
-    config = replace(config, mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
+    config = config.replace(mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
     stream = env.together(lambda: _stream(config, dataset, env))
     state = env.together(lambda: _build(config, dataset, env))
     if config.dry_run:

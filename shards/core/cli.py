@@ -54,12 +54,25 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    may_change: bool = False,
 ) -> Any:
-    """A dataclass field that is an option ``--name VALUE``; ``above`` is an exclusive minimum."""
-    return dataclasses.field(
-        default=default,
-        metadata={"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum, "above": above},
-    )
+    """Return a dataclass field that is an option ``--name VALUE``.
+
+    Args:
+        default: the option's default value.
+        doc: its help text.
+        choices: the allowed values.
+        minimum, maximum: inclusive bounds.
+        above: an exclusive minimum.
+        may_change: for options of something that can be resumed: whether the value may differ then.
+    """
+    bounds = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
+    return dataclasses.field(default=default, metadata={"doc": doc, **bounds, "may_change": may_change})
+
+
+def section(cls: type[T]) -> T:
+    """Return a dataclass field that holds a group of options, whose defaults are those of ``cls``."""
+    return dataclasses.field(default_factory=cls)
 
 
 def argument(doc: str) -> Any:
@@ -68,25 +81,68 @@ def argument(doc: str) -> Any:
 
 
 class Interface:
-    """What a dataclass accepts: its positional arguments and its options, with resolved types."""
+    """The positional arguments and options of a dataclass, with resolved types.
+
+    A field that is itself a dataclass is a section: its options are listed like the dataclass's own, under their plain
+    names. The order is that of declaration, unless a class attribute ``OPTION_ORDER`` lists names that come first.
+    """
 
     def __init__(self, cls: type) -> None:
         hints = typing.get_type_hints(cls)
         self.cls = cls
-        self.fields = {field.name: field for field in dataclasses.fields(cls)}
-        self.types = {name: hints[name] for name in self.fields}
+        self.sections: dict[str, Interface] = {}
+        fields: dict[str, dataclasses.Field[Any]] = {}
+        kinds: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            kind = hints[field.name]
+            inner = interface(kind) if dataclasses.is_dataclass(kind) else None
+            if inner is not None:
+                self.sections[field.name] = inner
+            added = {field.name: field} if inner is None else inner.fields
+            if twice := added.keys() & fields.keys():
+                raise TypeError(f"{cls.__name__} has two options named {', '.join(sorted(twice))}")
+            fields |= added
+            kinds |= {field.name: kind} if inner is None else inner.types
+        order = (*getattr(cls, "OPTION_ORDER", ()), *fields)
+        self.fields = {name: fields[name] for name in order}
+        self.types = {name: kinds[name] for name in order}
         self.positional = [n for n, f in self.fields.items() if f.metadata.get("positional")]
         self.named = [n for n in self.fields if n not in self.positional]
 
     def is_flag(self, name: str) -> bool:
-        """Whether the option is a boolean, which stands without a value."""
+        """Return whether the option is a boolean, which needs no value."""
         return self.types[name] is bool
 
 
 @functools.cache
 def interface(cls: type) -> Interface:
-    """The interface of a dataclass, worked out once."""
+    """Return the (cached) interface of a dataclass."""
     return Interface(cls)
+
+
+def make(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Return an instance of a dataclass, and of its sections, from flat values by option name."""
+    face = interface(cls)
+    own = {name: value for name, value in values.items() if all(name not in s.fields for s in face.sections.values())}
+    parts = {
+        section: make(inner.cls, {name: value for name, value in values.items() if name in inner.fields})
+        for section, inner in face.sections.items()
+    }
+    return cls(**own, **parts)
+
+
+def flatten(options: Any) -> dict[str, Any]:
+    """Return the values of an options object and of its sections by option name, in the interface's order."""
+    face = interface(type(options))
+    found: dict[str, Any] = {}
+    for section in face.sections:
+        found |= flatten(getattr(options, section))
+    return {name: found[name] if name in found else getattr(options, name) for name in face.fields}
+
+
+def flag(name: str) -> str:
+    """Return the option ``--some-name`` of a field ``some_name``."""
+    return f"--{name.replace('_', '-')}"
 
 
 # ---------------------------------------------------------------- values
@@ -105,7 +161,7 @@ def coerce(cls: type, name: str, value: Any, where: str = "") -> Any:
     try:
         result = _convert(face.types[name], value)
     except (ValueError, TypeError, OverflowError, RuntimeError):  # the last of ~NAME where nobody is called so
-        raise UserError(f"{label}: {value!r} is not {_describe(face.types[name])}") from None
+        raise UserError("invalid-value", f"{label}: {value!r} is not {_describe(face.types[name])}") from None
     check(cls, name, result, label)
     return result
 
@@ -124,13 +180,13 @@ def check(cls: type, name: str, value: Any, label: str) -> None:
         if choices and single not in choices:
             near = difflib.get_close_matches(str(single), choices, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"{label}: {single!r} is not one of {', '.join(choices)}{hint}")
+            raise UserError("invalid-value", f"{label}: {single!r} is not one of {', '.join(choices)}{hint}")
         if (low := rules.get("minimum")) is not None and single < low:
-            raise UserError(f"{label}: {single} is below {low}, the least that makes sense")
+            raise UserError("invalid-value", f"{label}: {single} is below {low}, the least that makes sense")
         if (low := rules.get("above")) is not None and single <= low:
-            raise UserError(f"{label}: {single} must be above {low}")
+            raise UserError("invalid-value", f"{label}: {single} must be above {low}")
         if (high := rules.get("maximum")) is not None and single > high:
-            raise UserError(f"{label}: {single} is above {high}, the most that makes sense")
+            raise UserError("invalid-value", f"{label}: {single} is above {high}, the most that makes sense")
 
 
 def validate(options: Any) -> None:
@@ -139,8 +195,8 @@ def validate(options: Any) -> None:
     Raises:
         UserError: a value lies outside.
     """
-    for name in interface(type(options)).fields:
-        check(type(options), name, getattr(options, name), f"--{name.replace('_', '-')}")
+    for name, value in flatten(options).items():
+        check(type(options), name, value, flag(name))
 
 
 def _convert(kind: Any, value: Any) -> Any:
@@ -246,10 +302,15 @@ def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tu
     while queue:
         word = queue.pop(0)
         if word == "--":
-            raise UserError(f"nothing can follow '--' here (found {' '.join(queue[:1]) or 'nothing'!r}); leave it out")
+            raise UserError(
+                "unexpected-argument",
+                f"nothing can follow '--' here (found {' '.join(queue[:1]) or 'nothing'!r}); leave it out",
+            )
         if not word.startswith("--"):
             if len(word) > 1 and word[0] == "-" and word[1].isalpha():
-                raise UserError(f"unknown option {word!r}: options are written --name VALUE; see --help")
+                raise UserError(
+                    "unknown-option", f"unknown option {word!r}: options are written --name VALUE; see --help"
+                )
             positional.append(word)
             continue
         name, equals, value = word[2:].partition("=")
@@ -259,14 +320,14 @@ def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tu
             if negated in face.named and face.is_flag(negated) and not equals:
                 words.append(f"--{negated}=false")
                 continue
-            raise UserError(unknown(name, [*face.named, *extra], "command line"))
+            raise UserError("unknown-option", unknown(name, [*face.named, *extra], "command line"))
         if not equals:
             if name in face.named and face.is_flag(name):
                 value = queue.pop(0) if queue and queue[0].lower() in _WORDS_OF_TRUTH else "true"
             elif queue and not queue[0].startswith("--"):
                 value = queue.pop(0)
             else:
-                raise UserError(f"--{name.replace('_', '-')} needs a value; see --help")
+                raise UserError("missing-value", f"--{name.replace('_', '-')} needs a value; see --help")
         words.append(f"--{name}={value}")
     return words, positional
 
@@ -279,9 +340,13 @@ def _take_positional(face: Interface, words: list[str], taken: dict[str, Any]) -
         elif rest:
             taken[name] = rest.pop(0)
         if not taken.get(name):
-            raise UserError(f"{name.upper()} is missing ({face.fields[name].metadata['doc']}); see --help")
+            raise UserError(
+                "missing-argument", f"{name.upper()} is missing ({face.fields[name].metadata['doc']}); see --help"
+            )
     if rest:
-        raise UserError(f"unexpected word {rest[0]!r}: every option is written --name VALUE; see --help")
+        raise UserError(
+            "unexpected-argument", f"unexpected word {rest[0]!r}: every option is written --name VALUE; see --help"
+        )
 
 
 def unknown(name: str, known: Sequence[str], where: str) -> str:
@@ -305,7 +370,7 @@ def parse(cls: type[T], argv: Sequence[str], *, command: str) -> T:
         print(usage(cls, command))
         raise SystemExit(0)
     raw = read(cls, argv)
-    return cls(**{name: coerce(cls, name, value) for name, value in raw.items()})
+    return make(cls, {name: coerce(cls, name, value) for name, value in raw.items()})
 
 
 def wants_help(argv: Sequence[str]) -> bool:
@@ -374,6 +439,6 @@ def dispatch(commands: Mapping[str, tuple[str, str]], argv: Sequence[str], *, pr
     if argv[0] not in commands:
         near = difflib.get_close_matches(argv[0], commands, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(commands)}"
-        raise UserError(f"unknown command {argv[0]!r}; {hint}")
+        raise UserError("unknown-command", f"unknown command {argv[0]!r}; {hint}")
     module, function = commands[argv[0]][1].split(":")
     getattr(importlib.import_module(module), function)(argv[1:])

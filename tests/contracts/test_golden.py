@@ -39,7 +39,7 @@ CHANNELS = {"residual": (8, 6), "r3gan": (16, 8)}
 
 
 def configuration(family: str, loss: str, conditioning: str) -> Config:
-    return Config(
+    return Config.from_options(
         family=family,
         loss=loss,
         conditioning=conditioning,

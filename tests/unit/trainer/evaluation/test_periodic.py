@@ -90,7 +90,7 @@ class Grey(nn.Module):
 
 
 def test_processes_draw_with_the_buffers_that_a_checkpoint_holds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config(evaluate_every=64, shards=str(data))
+    config = Config.from_options(evaluate_every=64, shards=str(data))
     with Distributed("cpu", "no", 1) as env:
         checkup = Checkup(config, Dataset.open(data), env)
 
@@ -109,7 +109,7 @@ def test_what_the_judge_cannot_see_is_said_at_the_start(
 ) -> None:
     monkeypatch.setattr(fidelity, "TRUSTED", 1.01)  # no judge is as good as that
     with Distributed("cpu", "no", 1) as env:
-        checkup = Checkup(Config(evaluate_every=64, shards=str(data)), Dataset.open(data), env)
+        checkup = Checkup(Config.from_options(evaluate_every=64, shards=str(data)), Dataset.open(data), env)
     state: Any = SimpleNamespace(images_seen=64)
     said = capsys.readouterr().out
     assert "warning: evaluations leave out ink (the judge sees it in" in said and "try --best-by kid" in said

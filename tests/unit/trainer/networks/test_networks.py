@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config import Config
+from trainer.config.network import NetworkConfig
 from trainer.losses import gradient_penalty
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build, levels
 from trainer.networks.article import ArticleDiscriminator
@@ -125,7 +125,7 @@ def test_networks_of_every_size(family: str, size: int) -> None:
 
 
 def test_the_options_name_what_there_is() -> None:
-    fields = {field.name: field.metadata for field in dataclasses.fields(Config)}
+    fields = {field.name: field.metadata for field in dataclasses.fields(NetworkConfig)}
     assert set(fields["family"]["choices"]) == set(FAMILIES)
     assert set(fields["conditioning"]["choices"]) == {"auto", *CONDITIONINGS}
 

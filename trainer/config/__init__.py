@@ -1,0 +1,238 @@
+"""All options of a training run, in sections: a preset, overridden by a YAML file, overridden by the command line.
+
+Every part of the trainer receives its own section. Flags and ``config.yaml`` are flat: `load` distributes them over the
+sections, and `Config.to_dict` joins them again. Nothing here imports torch, so a mistake is reported at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+
+from shards.core import cli
+from shards.core.cli import option, section
+from shards.core.errors import UserError
+from trainer.config.augmentation import AugmentationConfig
+from trainer.config.data import DataConfig
+from trainer.config.machine import MachineConfig
+from trainer.config.method import MethodConfig
+from trainer.config.monitoring import EvaluationConfig, TrackingConfig
+from trainer.config.network import NetworkConfig
+from trainer.config.optimization import OptimConfig, ScheduleConfig
+from trainer.presets import PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Train a conditional GAN on a packed dataset. Re-run the same command to resume."""
+
+    # The order of options in --help and of keys in config.yaml; an option that is not listed follows at the end.
+    OPTION_ORDER: ClassVar[tuple[str, ...]] = tuple(
+        "shards run preset init_from "
+        "cache cache_limit order window unlabelled_share balance skip_limit damaged_limit "
+        "total_images batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
+        "family noise_size label_size channels blocks expansion group_width conditioning classifier_weight "
+        "spectral_norm loss mismatch wrong mismatch_weight interpolate gamma d_steps penalty_every "
+        "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
+        "lr_g lr_d betas warmup_images decay decay_to decay_images gamma_end beta2_end "
+        "ema_half_life ema_half_life_end ema_ramp "
+        "mixed_precision compile dtype device workers threads timeout "
+        "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run".split()
+    )
+
+    run: Path | None = option(
+        None, "run directory (default: runs/PRESET; in a sweep: runs/sweep-ID/RUN-ID)", may_change=True
+    )
+    preset: str | None = option(None, "named set of options to start from", choices=tuple(PRESETS), may_change=True)
+    init_from: Path | None = option(
+        None, "initialize a new run with the newest weights of this run directory", may_change=True
+    )
+    seed: int = option(0, "seed of the sample order, the initial weights and the noise", minimum=0, maximum=2**63 - 1)
+    dry_run: bool = option(False, "print the resolved options and what would be trained, then exit", may_change=True)
+    data: DataConfig = section(DataConfig)
+    network: NetworkConfig = section(NetworkConfig)
+    method: MethodConfig = section(MethodConfig)
+    augmentation: AugmentationConfig = section(AugmentationConfig)
+    optim: OptimConfig = section(OptimConfig)
+    schedule: ScheduleConfig = section(ScheduleConfig)
+    machine: MachineConfig = section(MachineConfig)
+    tracking: TrackingConfig = section(TrackingConfig)
+    evaluation: EvaluationConfig = section(EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        """Validate what concerns several sections; each section has validated itself.
+
+        Raises:
+            UserError: a value is out of bounds, or two options contradict each other.
+        """
+        cli.validate(self)
+        self._check_penalty()
+        self._check_classifier()
+        if self.schedule.augment_p_end is not None:
+            self.augmentation.require_diff("augment-p-end")
+
+    def _check_penalty(self) -> None:
+        for name, gamma in (("gamma", self.method.gamma), ("gamma-end", self.schedule.gamma_end)):
+            if self.method.loss == "relativistic" and gamma == 0:
+                raise UserError(
+                    "option-conflict",
+                    f"--{name} 0: the relativistic loss diverges without gradient penalties; use a --{name} above 0",
+                )
+
+    def _check_classifier(self) -> None:
+        method = self.method
+        if self.network.conditioning != "classifier":
+            if method.classifier_weight != 1:
+                raise UserError(
+                    "option-without-effect",
+                    "--classifier-weight: there is no classifier; add --conditioning classifier",
+                )
+        elif method.classifier_weight == 0:
+            raise UserError(
+                "option-conflict",
+                "--classifier-weight 0: the networks would not learn the labels; use a weight above 0",
+            )
+        elif method.mismatch != "none" and method.mismatch_weight:
+            raise UserError(
+                "option-conflict",
+                f"--mismatch {method.mismatch}: with --conditioning classifier the discriminator's logits do not "
+                "depend on the label, so wrong labels have no effect; use --mismatch none",
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        # Transitional: options were attributes of Config before there were sections.
+        for part, inner in cli.interface(Config).sections.items() if not name.startswith("_") else ():
+            if name in inner.fields:
+                return getattr(object.__getattribute__(self, part), name)
+        raise AttributeError(name)
+
+    @classmethod
+    def from_options(cls, **options: Any) -> Config:
+        """Return the configuration with these options, by their flat names, and the defaults of all others."""
+        return cli.make(cls, options)
+
+    def replace(self, **options: Any) -> Config:
+        """Return a copy with these options, by their flat names, changed."""
+        return cli.make(Config, cli.flatten(self) | options)
+
+    @property
+    def run_directory(self) -> Path:
+        """The run directory, with its default."""
+        return self.run or Path("runs") / (self.preset or "run")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options by their flat names as plain values, as saved in config.yaml and in checkpoints."""
+        values = {name: _plain(value) for name, value in cli.flatten(self).items()}
+        return values | {"shards": values["shards"] and _without_secrets(values["shards"])}
+
+
+def load(argv: Sequence[str]) -> Config:
+    """Return the configuration of a command line: preset < --config FILE.yaml < flags.
+
+    With --conditioning classifier, --mismatch defaults to none, whatever the preset says. In a W&B sweep, --run
+    defaults to a directory per run.
+
+    Raises:
+        UserError: an option is unknown, has an invalid value or contradicts another one.
+    """
+    flags = cli.read(Config, argv, also=("config",))
+    file = flags.pop("config", None)
+    chosen = _coerce_all(_read_yaml(Path(file)), file) if file else {}
+    chosen |= _coerce_all(flags, "")
+    preset = cli.coerce(Config, "preset", chosen.get("preset"))
+    base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
+    if (base | chosen).get("conditioning") == "classifier":
+        base["mismatch"] = "none"
+    if (directory := _sweep_run_directory()) is not None:
+        base["run"] = directory
+    return cli.make(Config, base | chosen)
+
+
+def _sweep_run_directory() -> Path | None:
+    """Return the directory of this run of a W&B sweep, or None outside of a sweep.
+
+    `wandb agent` passes both ids in the environment. A sweep's command line cannot contain the run's id: the agent
+    expands ${envvar:WANDB_RUN_ID} before it sets it, so a run would get its predecessor's. A run that the agent starts
+    again has the same id, and so it resumes.
+
+    Raises:
+        UserError: an id is not a valid directory name.
+    """
+    ids = [os.environ.get(name, "") for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID")]
+    if not all(ids):
+        return None
+    if not all(re.fullmatch(r"[\w-][\w.-]*", name) for name in ids):
+        raise UserError(
+            "sweep-id",
+            f"WANDB_SWEEP_ID {ids[0]!r} and WANDB_RUN_ID {ids[1]!r} are not valid directory names; set --run",
+        )
+    return Path("runs", f"sweep-{ids[0]}", ids[1])
+
+
+def usage(command: str) -> str:
+    """Return the help text, with a list of the presets."""
+    width = max(map(len, PRESETS)) + 2
+    presets = "\n".join(f"  {name:<{width}}{values['doc']}" for name, values in PRESETS.items())
+    text = cli.usage(
+        Config, command, {"config": "YAML file of options; it overrides the preset and is overridden by flags"}
+    )
+    return f"{text}\n\npresets:\n{presets}"
+
+
+def compare(saved: Mapping[str, Any], asked: Config) -> list[str]:
+    """Return one line per option that differs from a run's saved ones although it must not change on resume."""
+    now = asked.to_dict()
+    # A run that is older than an option had the option's default; before there was --order auto, the order was full.
+    before = Config().to_dict() | {"order": "full"} | dict(saved)
+    return [
+        f"  {name.replace('_', '-')}: {before[name]} in the run, {now[name]} now"
+        for name, field in cli.interface(Config).fields.items()
+        if not field.metadata["may_change"] and before[name] != now[name]
+    ]
+
+
+def _coerce_all(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    known = list(cli.interface(Config).fields)
+    result = {}
+    for written, value in values.items():
+        name = str(written).replace("-", "_")
+        if name == "doc":
+            continue
+        if name not in known:
+            raise UserError("unknown-option", cli.unknown(name, known, where))
+        result[name] = cli.coerce(Config, name, value, where)
+    return result
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError("file-unreadable", f"--config {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
+        raise UserError("invalid-yaml", f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values or {}, dict):
+        raise UserError("invalid-yaml", f"--config {path}: expected lines like `batch: 64`")
+    return values or {}
+
+
+def _without_secrets(where: str) -> str:
+    """Return a URL without its password and its query, which may be a signature; a directory stays as it is."""
+    if "://" not in where:
+        return where
+    parts = urlsplit(where)
+    _, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, ("***@" if at else "") + host, parts.path, "", ""))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,57 @@
+"""Options of the networks' architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Family and size of the generator and discriminator."""
+
+    family: str = option("r3gan", "architecture of both networks", choices=("residual", "r3gan", "article"))
+    noise_size: int = option(64, "length of the noise vector z", minimum=1)
+    label_size: int = option(64, "length of the generator's label embedding (not used by article)", minimum=1)
+    channels: tuple[int, ...] = option(
+        (), "channels per resolution level, from 4x4 or 6x6 upwards (default: chosen by image size)", minimum=1
+    )
+    blocks: int | None = option(None, "residual blocks per level (default: 1 for residual, 2 for r3gan)", minimum=1)
+    expansion: int = option(2, "width of r3gan's grouped convolutions as a multiple of the level's channels", minimum=1)
+    group_width: int = option(16, "channels per group in r3gan's grouped convolutions", minimum=1)
+    conditioning: str = option(
+        "auto",
+        "how the discriminator uses the label: projection or concatenation of image features, plane (extra image "
+        "channels), or classifier (an auxiliary head predicts it); auto: plane for article, projection otherwise",
+        choices=("auto", "projection", "concatenation", "plane", "classifier"),
+    )
+    spectral_norm: bool = option(
+        False, "apply spectral normalization to the discriminator; the generator then ends in a tanh"
+    )
+
+    def __post_init__(self) -> None:
+        """Validate the section.
+
+        Raises:
+            UserError: a value is out of bounds, or the family does not use an option that was set.
+        """
+        cli.validate(self)
+        if self.family == "article":
+            for name, value, fixed in (
+                ("channels", self.channels, "fixed channels"),
+                ("blocks", self.blocks, "no residual blocks"),
+            ):
+                if value:
+                    raise UserError(
+                        "option-without-effect",
+                        f"--{name}: the article networks have {fixed}; leave it out, or use --family residual",
+                    )
+        for name in ("expansion", "group_width"):
+            if self.family != "r3gan" and getattr(self, name) != getattr(NetworkConfig, name):
+                raise UserError(
+                    "option-without-effect",
+                    f"{cli.flag(name)}: only r3gan has grouped convolutions; leave it out, or use --family r3gan",
+                )

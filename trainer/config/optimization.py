@@ -1,0 +1,95 @@
+"""Options of the optimizers, and of everything that follows a schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import UserError
+from trainer.schedules import SHAPES
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam, the averaged generator, and the limit on skipped steps."""
+
+    lr_g: float = option(1e-3, "learning rate of the generator (Adam)", above=0)
+    lr_d: float = option(1e-3, "learning rate of the discriminator (Adam)", above=0)
+    betas: tuple[float, float] = option((0.0, 0.95), "Adam's betas", minimum=0, maximum=0.999999)
+    ema_half_life: float = option(
+        20_000, "half-life, in images, of the generator's exponential moving average (EMA)", minimum=0
+    )
+    ema_ramp: float = option(
+        0.1, "cap the EMA's half-life at this fraction of the images seen so far; 0: no cap", minimum=0
+    )
+    skip_limit: int = option(
+        20,
+        "stop the run after more than this many consecutive steps with non-finite gradients, which are skipped",
+        minimum=0,
+        may_change=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Validate the section.
+
+        Raises:
+            UserError: a value is out of bounds.
+        """
+        cli.validate(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The length of the run, and what changes over it; counted in images seen."""
+
+    total_images: int = option(200_000, "images to train on in total", minimum=1, may_change=True)
+    warmup_images: int = option(0, "images over which both learning rates rise linearly from 0", minimum=0)
+    decay: str = option("none", "decay of both learning rates after the warm-up", choices=SHAPES)
+    decay_to: float = option(
+        0.0, "final learning rates, as a fraction of --lr-g and --lr-d (with --decay)", minimum=0, maximum=1
+    )
+    decay_images: int | None = option(
+        None, "images seen at which --decay and all --…-end options reach their final value", minimum=1
+    )
+    gamma_end: float | None = option(None, "final --gamma (cosine schedule); constant if omitted", minimum=0)
+    beta2_end: float | None = option(
+        None, "final second value of --betas (cosine schedule); constant if omitted", minimum=0, maximum=0.999999
+    )
+    ema_half_life_end: float | None = option(
+        None, "final --ema-half-life (cosine schedule); constant if omitted", minimum=0
+    )
+    augment_p_end: float | None = option(
+        None, "final --augment-p (cosine schedule); constant if omitted", minimum=0, maximum=1
+    )
+
+    def __post_init__(self) -> None:
+        """Validate the section.
+
+        Raises:
+            UserError: a value is out of bounds, or a schedule lacks its length.
+        """
+        cli.validate(self)
+        ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
+        used = ["decay"] if self.decay != "none" else []
+        used += [name for name in ends if getattr(self, name) is not None]
+        if used and self.decay_images is None:
+            raise UserError(
+                "option-missing",
+                f"{cli.flag(used[0])} needs --decay-images, the number of images seen at which it is complete",
+            )
+        if not used and self.decay_images is not None:
+            flags = ", ".join(map(cli.flag, ends))
+            raise UserError(
+                "option-without-effect", f"--decay-images: nothing is scheduled; add --decay or one of {flags}"
+            )
+        if self.decay == "none" and self.decay_to:
+            raise UserError(
+                "option-without-effect",
+                "--decay-to: the learning rates are constant; add --decay cosine or --decay linear",
+            )
+        if self.decay != "none" and (self.decay_images or 0) <= self.warmup_images:
+            raise UserError(
+                "option-conflict",
+                f"--decay-images {self.decay_images} must be greater than --warmup-images {self.warmup_images}",
+            )
