@@ -66,7 +66,7 @@ class TrainingState:
         self.guard = Guard()
         self.schedules = schedules_of(config)
         self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
-        self.augment_p = config.augment_p
+        self.augment_p: float = config.augmentation.augment_p
         self.adaptive: AdaptiveProbability | None = None
         if config.augment == "ada":
             ada = (config.ada_target, config.ada_speed, config.batch)
