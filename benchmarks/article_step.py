@@ -41,7 +41,8 @@ from shards.core.version import revision
 from shards.stream.batch import Batch
 from trainer import config
 from trainer.distributed.process_group import Distributed
-from trainer.state import TrainingState, architecture_of
+from trainer.models import architecture_of
+from trainer.state import TrainingState
 
 WIDTHS = (12, 20)  # hair and eyes as in the article's 32-entry labels
 

@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import step
 
 from trainer.distributed.process_group import Distributed
+from trainer.models import architecture_of
 from trainer.run.async_checkpoint import Saver
 from trainer.run.directory import RunDirectory
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 
 SIDES = ("no save", "waited for", "beside")
 

@@ -27,9 +27,10 @@ from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.distributed.process_group import Distributed
 from trainer.loop import iterate
+from trainer.models import architecture_of
 from trainer.run.async_checkpoint import Saver
 from trainer.run.directory import RunDirectory
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 from trainer.tracking.monitor import Seen
 
 

@@ -33,10 +33,10 @@ from shards.core.errors import Failure, UserError, exit_status
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
 from trainer import config
+from trainer.models import architecture_of
 from trainer.run import checkpoint
 from trainer.run.directory import RunDirectory
 from trainer.run.metrics_file import MetricsLog
-from trainer.state import architecture_of
 
 
 @dataclass(frozen=True)

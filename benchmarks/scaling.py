@@ -39,8 +39,9 @@ from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.models import architecture_of
 from trainer.process.exit import end
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120  # for a side to import, build and join; then it is taken for lost

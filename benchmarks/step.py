@@ -44,7 +44,8 @@ from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
-from trainer.state import TrainingState, architecture_of, fresh_networks
+from trainer.models import architecture_of, fresh_networks
+from trainer.state import TrainingState
 
 T = TypeVar("T")
 

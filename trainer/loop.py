@@ -30,11 +30,12 @@ from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.periodic import Checkup
 from trainer.label_scaling import loudness
+from trainer.models import architecture_of
 from trainer.process import signals
 from trainer.run.async_checkpoint import Saver
 from trainer.run.checkpoint import Best, Saved, find
 from trainer.run.directory import RunDirectory
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 from trainer.tracking import trackers
 from trainer.tracking.monitor import Seen
 

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shards.core import rng
-from shards.core.errors import UserError
 from shards.stream.batch import Batch
 from trainer import metric_names
 from trainer.augment import Augment, augment, unchanged
@@ -21,9 +19,9 @@ from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.label_scaling import Loudness
 from trainer.losses import LOSSES, class_loss
-from trainer.networks import Architecture, build
+from trainer.models import fresh_networks
+from trainer.networks import Architecture
 from trainer.networks.conditioning import LabelMask, set_loudness
-from trainer.networks.discriminator import Discriminator
 from trainer.nonfinite import Guard
 from trainer.run import checkpoint
 from trainer.schedules import Schedule
@@ -263,19 +261,6 @@ def _set_loudness(network: nn.Module, loud: Loudness | None) -> None:
         set_loudness(network, torch.from_numpy(loud.centre), torch.from_numpy(loud.scale))
 
 
-def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Discriminator]:
-    """Networks with the initial weights of a seed, the same on every process.
-
-    Raises:
-        UserError: the family cannot draw this size.
-    """
-    torch.manual_seed(rng.key(seed, "initial weights"))
-    try:
-        return build(architecture)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-
-
 def schedules_of(config: Config) -> dict[str, Schedule]:
     """What follows the clock, by the name it is logged under."""
 
@@ -294,36 +279,3 @@ def schedules_of(config: Config) -> dict[str, Schedule]:
         "ema_half_life": way(config.ema_half_life, config.ema_half_life_end),
         "augment_p": way(config.augment_p, config.augment_p_end),
     }
-
-
-def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Architecture:
-    """The networks' shapes for a data set of pictures ``size`` x ``size`` with attributes of ``widths`` entries."""
-    return Architecture(
-        family=config.family,
-        size=size,
-        widths=widths,
-        noise=config.noise_size,
-        embedding=config.label_size,
-        channels=config.channels,
-        blocks=config.blocks,
-        expansion=config.expansion,
-        group_width=config.group_width,
-        conditioning=config.conditioning,
-        spectral_norm=config.spectral_norm,
-    )
-
-
-def load_generator(saved: checkpoint.Saved, device: torch.device) -> tuple[nn.Module, Architecture]:
-    """The averaged generator of a checkpoint, ready to draw (eval mode, float32).
-
-    Raises:
-        UserError: the checkpoint's parts do not fit each other.
-    """
-    fields: dict[str, Any] = saved.state["architecture"]
-    fields = fields | {name: tuple(fields[name]) for name in ("widths", "channels")}  # JSON has lists only
-    architecture = Architecture(**fields)
-    generator, _ = fresh_networks(architecture, 0)
-    with checkpoint.explained(saved.path):
-        checkpoint.load_module(generator, saved.tensors("ema"))
-    generator = generator.to(device, torch.float32).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return generator.requires_grad_(False).eval(), architecture

@@ -23,9 +23,10 @@ if __name__ == "__main__":  # run as a file, to write: Python looks beside the f
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
+from trainer.models import architecture_of
 from trainer.networks import FAMILIES
 from trainer.noise import normal
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 from trainer.step import GlobalCounts, MicroBatch, discriminator_step, generator_step
 
 CURVES = Path(__file__).resolve().parent / "golden_curves.json"

@@ -34,8 +34,9 @@ from support.launching import (
 from trainer import config
 from trainer.distributed.process_group import Distributed
 from trainer.ema import decay
+from trainer.models import architecture_of
 from trainer.run import checkpoint
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 
 
 @pytest.fixture(scope="module")

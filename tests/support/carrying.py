@@ -26,9 +26,10 @@ from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.models import architecture_of
 from trainer.process.exit import end
 from trainer.run.checkpoint import module_tensors
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 from trainer.step import Player
 
 

@@ -17,9 +17,9 @@ from trainer.distributed.device import choose
 from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
 from trainer.generation.prompts import Vocabulary, read_vocabulary
+from trainer.models import load_generator
 from trainer.noise import normal
 from trainer.run.checkpoint import Saved, find
-from trainer.state import load_generator
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from shards.core import atomic_io
 from shards.core.errors import UserError
 from trainer import config
+from trainer.models import architecture_of
 from trainer.networks import build
 from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, amount, errors, groups, nodes, ranks
 from trainer.run.lock import SILENCE
-from trainer.state import architecture_of
 
 NAME = "run"
 SEEN = "run of the others"

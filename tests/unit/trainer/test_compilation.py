@@ -14,9 +14,10 @@ from support.launching import TINY, assert_same_run, make_dataset, metrics, tens
 from trainer import config
 from trainer.compilation import _different, compile_networks
 from trainer.distributed.process_group import Distributed
+from trainer.models import architecture_of
 from trainer.networks import Architecture, build
 from trainer.networks.residual import doubled
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 
 FAMILIES = {
     "residual": ["--channels", "16,8,8"],

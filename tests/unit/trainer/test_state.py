@@ -12,8 +12,9 @@ from shards.stream.stream import Stream
 from support.launching import make_dataset
 from trainer import config
 from trainer.distributed.process_group import Distributed
+from trainer.models import architecture_of
 from trainer.run import checkpoint
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 
 
 def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:

@@ -29,11 +29,12 @@ from support.launching import free_port, make_dataset
 from support.servers import Unreliable
 from trainer.config import load
 from trainer.distributed.process_group import Distributed
+from trainer.models import architecture_of
 from trainer.preflight import run_directory
 from trainer.preflight.options import Check
 from trainer.preflight.run import examine
 from trainer.presets import PRESETS
-from trainer.state import TrainingState, architecture_of
+from trainer.state import TrainingState
 
 COMMAND = [sys.executable, "-m", "launch", "check"]
 RANK = [sys.executable, "-m", "trainer.preflight"]
