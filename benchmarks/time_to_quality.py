@@ -39,7 +39,7 @@ from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
 from trainer.generation import image_grid
 from trainer.reporting import raster
-from trainer.reporting.raster import Line, Plot
+from trainer.reporting.plot import Line, Plot
 
 _CUT_OFF = 10  # times our time to the first half of hair colours right
 _SHOWN = ("fidelity/hair", "fidelity/eyes", "fid")
@@ -178,7 +178,7 @@ def publish(asked: QualityOptions) -> None:
     for size in sorted({LEGS[name].size for name in courses}):
         names = [name for name in courses if LEGS[name].size == size]
         drawn = [plot for key in _SHOWN if (plot := _plot(f"{key}, {size} px", names, courses, key)).lines]
-        image_grid.save(raster.picture(drawn, names, columns=len(drawn)), asked.out / f"{size}.png")
+        image_grid.save(raster.draw_plots(drawn, names, columns=len(drawn)), asked.out / f"{size}.png")
 
 
 def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str) -> Plot:
@@ -187,7 +187,7 @@ def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str
     for number, name in enumerate(names):
         course = courses[name]
         points = [(course.seconds_at(n) / 60, found[key]) for n, found in course.evaluated.items() if key in found]
-        lines += [Line(name, number, *zip(*points, strict=True))] if points else []
+        lines += [Line(name, number, [x for x, _ in points], [y for _, y in points])] if points else []
     return Plot(title, "minutes of training", lines)
 
 

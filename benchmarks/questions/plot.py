@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from questions.figures import OTHERWISE, RIGHT, VARIETY, Figures, Point, Runs, attribute_of, common, keys_of, over_seeds
-from trainer.reporting.curves import escape, short, ticks
+from trainer.reporting.html_page import escape
+from trainer.reporting.number_format import format_count
+from trainer.reporting.plot import ticks
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d00", "#56b4e9")  # Okabe & Ito: most eyes tell them apart
 _WIDE, _HIGH, _LEFT, _RIGHT, _ABOVE, _BELOW = 380, 230, 44, 14, 26, 36  # a panel and its margins, in pixels
@@ -91,7 +93,7 @@ def _axes(frame: _Frame) -> Iterator[str]:
         yield _across(frame.y(value), "#ddd")
         yield f'<text x="{_LEFT - 6}" y="{frame.y(value)}" dy="4" text-anchor="end">{value:g}</text>'
     for value in ticks(0, frame.right, 5):
-        yield f'<text x="{frame.x(value)}" y="{_HIGH - _BELOW + 16}" text-anchor="middle">{short(value)}</text>'
+        yield f'<text x="{frame.x(value)}" y="{_HIGH - _BELOW + 16}" text-anchor="middle">{format_count(value)}</text>'
     yield f'<text x="{_WIDE - _RIGHT}" y="{_HIGH - 6}" text-anchor="end">images seen</text>'
 
 

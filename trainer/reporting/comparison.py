@@ -1,7 +1,7 @@
-"""Runs side by side: `python -m trainer compare runs/a runs/b`.
+"""Compare runs: `cgan compare runs/a runs/b`.
 
-One table of what differs between them and of what came of it, on the terminal; the same with curves over images seen
-and over training time as a page, the curves as a picture, or the table for a spreadsheet.
+Prints one table of the options that differ and of the results. ``--out`` also writes it as a page with curves over
+images seen and over training time, as an image of the curves, or as a CSV file.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from shards.core.errors import UserError
 from trainer import metric_names
 from trainer.config import Config
 from trainer.generation import image_grid
-from trainer.reporting import raster
-from trainer.reporting.curves import Curve, curves, escape, readable
-from trainer.reporting.html_page import page, table
-from trainer.reporting.raster import Line, Plot
-from trainer.reporting.run_report import duration, shown
+from trainer.reporting import raster, svg
+from trainer.reporting.curves import Curve, curves
+from trainer.reporting.html_page import escape, page, table
+from trainer.reporting.number_format import format_duration, format_option, format_value
+from trainer.reporting.plot import Line, Plot
+from trainer.reporting.run_report import require_run
 from trainer.run import evaluation_file, metrics_file
 
-_KINDS = (".html", ".csv", ".png")
-_NOT_OF_THE_METHOD = {"run", "dry_run", "init_from", "wandb_project", "wandb_entity", "wandb_group", "wandb_mode"}
-_FIRST = (
-    metric_names.LOSS_D,
-    metric_names.LOSS_G,
-    metric_names.SPREAD,
-)  # what a picture shows where nothing was evaluated in training
-_MOST = 6  # keys in a picture
+_SUFFIXES = (".html", ".csv", ".png")
+# Options that do not affect the result.
+_IGNORED = {"run", "dry_run", "init_from", "wandb_project", "wandb_entity", "wandb_group", "wandb_mode"}
+# Keys of an image of runs that were not evaluated during training.
+_MAIN_KEYS = (metric_names.LOSS_D, metric_names.LOSS_G, metric_names.SPREAD)
+_MOST_KEYS = 6  # in an image
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Set runs side by side: the options that differ, the newest metrics, evaluations, and curves."""
+    """Compare runs: options that differ, newest metrics, evaluations and curves."""
 
-    runs: tuple[str, ...] = argument("directories of runs")
+    runs: tuple[str, ...] = argument("run directories")
     out: Path | None = option(
-        None, "a .html file (table and curves), .png (curves) or .csv (table, a row a run); it is replaced"
+        None,
+        "a .html file (table and curves), .png (curves) or .csv (table with one row per run); overwritten if it exists",
     )
     metrics: tuple[str, ...] = option(
-        (), "keys whose curves are drawn, like loss/d,samples/spread; all, or in a .png the main ones, if not given"
+        (), "keys of the curves, such as loss/d,samples/spread (default: all; in a .png the main ones)"
     )
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds."""
+        """Check every value against its bounds."""
         cli.validate(self)
 
 
 @dataclass
 class Run:
-    """What is known of one run."""
+    """Everything read from one run directory."""
 
     name: str
     config: dict[str, Any]
@@ -68,62 +68,65 @@ class Run:
     seconds: float = 0.0
     curves: dict[str, Curve] = field(default_factory=dict)  # over images seen
     timed: dict[str, Curve] = field(default_factory=dict)  # over minutes of training
-    evaluated: tuple[int, dict[str, Any]] | None = None  # images seen, the newest evaluation
+    evaluation: tuple[int, dict[str, Any]] | None = None  # images seen, the newest evaluation
 
 
 def main(argv: Sequence[str]) -> None:
-    """`python -m trainer compare`.
+    """Run `cgan compare`.
 
     Raises:
-        UserError: a directory is no run, or no run has what was asked for; nothing has been written.
+        UserError: a directory is not a run directory, or no run has a requested metric; nothing has been written.
     """
-    asked = cli.parse(CompareOptions, argv, command="python -m trainer compare")
-    if asked.out is not None and asked.out.suffix.lower() not in _KINDS:
-        raise UserError(f"--out {asked.out}: give a name that ends in {', '.join(_KINDS)}")
-    runs = read_runs([Path(name) for name in asked.runs])
+    options = cli.parse(CompareOptions, argv, command="cgan compare")
+    if options.out is not None and options.out.suffix.lower() not in _SUFFIXES:
+        raise UserError("invalid-output-name", f"--out {options.out}: give a name that ends in {', '.join(_SUFFIXES)}")
+    runs = read_runs([Path(name) for name in options.runs])
     known = list(dict.fromkeys(key for run in runs for key in run.curves))
-    if missing := next((key for key in asked.metrics if key not in known), None):
-        raise UserError(f"--metrics: no run has logged {missing!r}; there are {', '.join(sorted(known)) or 'none'}")
+    if missing := next((key for key in options.metrics if key not in known), None):
+        raise UserError(
+            "unknown-metric",
+            f"--metrics {missing}: no run has logged it; available are {', '.join(sorted(known)) or 'none'}",
+        )
     rows = list(facts(runs))
     print(_terminal(runs, rows))
-    if asked.out is not None:
-        _write(asked.out, runs, rows, asked.metrics)
-        print(f"\n{asked.out}")
+    if options.out is not None:
+        _write(options.out, runs, rows, options.metrics)
+        print(f"\n{options.out}")
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in some folders, each once, by names that tell them apart.
+    """Read run directories, each once; runs whose directory names collide are named by their paths.
 
     Raises:
-        UserError: one is no run, or its files are damaged.
+        UserError: one is not a run directory, or its files are damaged.
     """
     unique = list({folder.resolve(): folder for folder in folders}.values())
     names = [folder.resolve().name for folder in unique]
-    alike = len(set(names)) < len(names)
-    return [_read(folder, str(folder) if alike else name) for folder, name in zip(unique, names, strict=True)]
+    collide = len(set(names)) < len(names)
+    return [_read(folder, str(folder) if collide else name) for folder, name in zip(unique, names, strict=True)]
 
 
 def _read(folder: Path, name: str) -> Run:
+    require_run(folder)
     path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder} is no run: it has no config.yaml; give the directory that a training wrote")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError("run-damaged", f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path} holds no options; give the directory that a training wrote")
-    run = Run(name, Config().to_dict() | config)  # an option that is younger than the run had its default
+        raise UserError("run-damaged", f"{path} contains no options; give the --run directory of a training")
+    run = Run(name, Config().to_dict() | config)  # options that did not exist yet had their default values
     run.curves = curves(metrics_file.rows(folder / "metrics.jsonl"))
     run.timed = curves(_over_time(folder / "metrics.jsonl", run))
-    run.evaluated = evaluation_file.newest(folder)
+    run.evaluation = evaluation_file.newest(folder)
     return run
 
 
 def _over_time(path: Path, run: Run) -> Iterator[dict[str, float]]:
-    """The rows with minutes of training, as their speeds give them, in place of images seen; the run learns its ends.
+    """Yield rows with minutes of training instead of images seen, and update the run's totals.
 
-    Grids, checkpoints and evaluations, and the time between a stop and a resume, are not in it.
+    The time is computed from the logged speeds; it excludes sample grids, checkpoints, evaluations, and the time
+    between a stop and a resume.
     """
     for row in metrics_file.rows(path):
         rate = row.get(metric_names.SPEED, math.nan)
@@ -138,34 +141,34 @@ def _over_time(path: Path, run: Run) -> Iterator[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Fact:
-    """A row of the table: one value a run, None where a run has none; with real pictures' own beside, if there is."""
+    """A row of the table: one value per run (None if it has none), and the value of real images where there is one."""
 
     group: str
     name: str
     values: Sequence[Any]
-    beside: Sequence[float | None] = ()
+    real: Sequence[float | None] = ()
 
-    def shown(self, run: int) -> str:
-        """A cell for people."""
+    def cell(self, run: int) -> str:
+        """Return the text of one cell."""
         value = _cell(self.values[run])
-        real = self.beside[run] if self.beside else None
-        return f"{value} (real {readable(real)})" if value and real is not None else value
+        real = self.real[run] if self.real else None
+        return f"{value} (real {format_value(real)})" if value and real is not None else value
 
 
 def facts(runs: Sequence[Run]) -> Iterator[Fact]:
-    """Everything to be told of the runs: how far they are, what differs, metrics, evaluations."""
+    """Yield all rows of the table: progress, options that differ, metrics, evaluations."""
     yield Fact("run", "images seen", [f"{run.images_seen:,}" for run in runs])
-    yield Fact("run", "training time", [duration(run.seconds) if run.seconds else None for run in runs])
+    yield Fact("run", "training time", [format_duration(run.seconds) if run.seconds else None for run in runs])
     for name in dict.fromkeys(name for run in runs for name in run.config):
         values = [run.config.get(name) for run in runs]
-        if name not in _NOT_OF_THE_METHOD and any(value != values[0] for value in values):
-            yield Fact("option", str(name).replace("_", "-"), [shown(value) for value in values])
+        if name not in _IGNORED and any(value != values[0] for value in values):
+            yield Fact("option", str(name).replace("_", "-"), [format_option(value) for value in values])
     for key in sorted({key for run in runs for key in run.curves}):
         yield Fact("metric", key, [_newest(key, run.curves.get(key)) for run in runs])
-    if any(run.evaluated for run in runs):
-        entries = [run.evaluated[1] if run.evaluated else {} for run in runs]
-        yield Fact("evaluation", "checkpoint", [run.evaluated and f"{run.evaluated[0]:,}" for run in runs])
-        yield Fact("evaluation", "pictures", [entry.get("count") for entry in entries])
+    if any(run.evaluation for run in runs):
+        entries = [run.evaluation[1] if run.evaluation else {} for run in runs]
+        yield Fact("evaluation", "checkpoint", [run.evaluation and f"{run.evaluation[0]:,}" for run in runs])
+        yield Fact("evaluation", "images", [entry.get("count") for entry in entries])
         yield Fact("evaluation", "extractor", [(entry.get("extractor") or {}).get("name") for entry in entries])
         figures, real = ([entry.get(part, {}) for entry in entries] for part in ("figures", "real"))
         for key in dict.fromkeys(key for each in figures for key in each):
@@ -173,7 +176,7 @@ def facts(runs: Sequence[Run]) -> Iterator[Fact]:
 
 
 def _newest(key: str, curve: Curve | None) -> float | None:
-    """The end of a curve: smoothed, as a row is one batch's; but an evaluation is of many pictures."""
+    """Return the last value of a curve, smoothed unless it is an evaluation: a row of metrics is of one batch."""
     if curve is None or not curve.x:
         return None
     return curve.mean[-1] if key.startswith(metric_names.EVALUATE) else curve.smooth()[-1]
@@ -184,13 +187,13 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool | str):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else readable(value) if math.isfinite(value) else "not finite"
+    return f"{value:,}" if isinstance(value, int) else format_value(value) if math.isfinite(value) else "not finite"
 
 
 def _terminal(runs: Sequence[Run], rows: Sequence[Fact]) -> str:
-    """The table in plain text, a column a run; groups are set apart by an empty line."""
+    """Return the table as plain text, one column per run, with an empty line between groups."""
     cells = [["", *(run.name for run in runs)]]
-    cells += [[row.name, *(row.shown(i) for i in range(len(runs)))] for row in rows]
+    cells += [[row.name, *(row.cell(i) for i in range(len(runs)))] for row in rows]
     room = max(24, (shutil.get_terminal_size().columns - 2) // (len(runs) + 1) - 2)
     cells = [[_cut(cell, room) for cell in line] for line in cells]
     widths = [max(len(line[i]) for line in cells) for i in range(len(runs) + 1)]
@@ -211,29 +214,30 @@ def _cut(cell: str, room: int) -> str:
 
 
 def _write(out: Path, runs: Sequence[Run], rows: Sequence[Fact], metrics: Sequence[str]) -> None:
-    kind = out.suffix.lower()
+    suffix = out.suffix.lower()
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    if kind == ".csv":
+    if suffix == ".csv":
         write_bytes(out, _csv(runs, rows).encode("utf-8", "replace"))
-    elif kind == ".html":
+    elif suffix == ".html":
         write_bytes(out, _page(runs, rows, metrics).encode("utf-8", "replace"))
     else:
-        drawn = _plots(runs, metrics or _main(runs))
-        if not drawn:
-            raise UserError(f"--out {out}: no run has metrics to draw yet")
-        image_grid.save(raster.picture(drawn, [run.name for run in runs], 2), out, [run.name for run in runs])
+        plots = _plots(runs, metrics or _main_keys(runs))
+        if not plots:
+            raise UserError("no-metrics", f"--out {out}: no run has logged metrics yet")
+        names = [run.name for run in runs]
+        image_grid.save(raster.draw_plots(plots, names, 2), out, names)
 
 
 def _csv(runs: Sequence[Run], rows: Sequence[Fact]) -> str:
-    """A row a run, a column a fact; figures of real pictures have columns of their own."""
+    """Return one row per run and one column per fact; values of real images have columns of their own."""
     columns: list[tuple[str, Sequence[Any]]] = [("run", [run.name for run in runs])]
     columns += [("images seen", [run.images_seen for run in runs]), ("seconds", [run.seconds for run in runs])]
     for row in rows:
         if row.group != "run":
             columns.append((f"{row.group} {row.name}", row.values))
-        if any(value is not None for value in row.beside):
-            columns.append((f"{row.group} {row.name} (real)", row.beside))
+        if any(value is not None for value in row.real):
+            columns.append((f"{row.group} {row.name} (real)", row.real))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([name for name, _ in columns])
@@ -244,28 +248,28 @@ def _csv(runs: Sequence[Run], rows: Sequence[Fact]) -> str:
 
 def _page(runs: Sequence[Run], rows: Sequence[Fact], metrics: Sequence[str]) -> str:
     names = [run.name for run in runs]
-    drawn = _plots(runs, metrics or sorted({key for run in runs for key in run.curves}))
+    plots = _plots(runs, metrics or sorted({key for run in runs for key in run.curves}))
     head = '<th scope="col"></th>' + "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     sections = []
     for group in dict.fromkeys(row.group for row in rows):
-        lines = "".join(_line(row, len(runs)) for row in rows if row.group == group)
+        lines = "".join(_row(row, len(runs)) for row in rows if row.group == group)
         sections.append((_TITLES[group], table("options", head, lines)))
-    for clock in dict.fromkeys(plot.clock for plot in drawn):
-        figures = "".join(raster.svg(plot, i) for i, plot in enumerate(drawn) if plot.clock == clock)
-        sections.append((f"Over {clock}", f'{raster.legend(names)}<div class="curves">{figures}</div>'))
-    return page("Runs compared", [("Runs", ", ".join(names))], sections)
+    for clock in dict.fromkeys(plot.clock for plot in plots):
+        figures = "".join(svg.chart(plot, i) for i, plot in enumerate(plots) if plot.clock == clock)
+        sections.append((f"Over {clock}", f'{svg.legend(names)}<div class="curves">{figures}</div>'))
+    return page("Comparison of runs", [("Runs", ", ".join(names))], sections)
 
 
-_TITLES = {"run": "How far", "option": "Options that differ", "metric": "Newest metrics", "evaluation": "Evaluations"}
+_TITLES = {"run": "Progress", "option": "Options that differ", "metric": "Newest metrics", "evaluation": "Evaluations"}
 
 
-def _line(row: Fact, count: int) -> str:
-    cells = "".join(f"<td>{escape(row.shown(i))}</td>" for i in range(count))
+def _row(row: Fact, count: int) -> str:
+    cells = "".join(f"<td>{escape(row.cell(i))}</td>" for i in range(count))
     return f'<tr><th scope="row">{escape(row.name)}</th>{cells}</tr>'
 
 
 def _plots(runs: Sequence[Run], keys: Sequence[str]) -> list[Plot]:
-    """Each key twice, over images seen and over training time, as far as any run has it."""
+    """Return two plots per key, over images seen and over training time, of the runs that have logged it."""
     clocks = {"images seen": [run.curves for run in runs], "minutes of training": [run.timed for run in runs]}
     found = []
     for key in keys:
@@ -276,8 +280,8 @@ def _plots(runs: Sequence[Run], keys: Sequence[str]) -> list[Plot]:
     return found
 
 
-def _main(runs: Sequence[Run]) -> list[str]:
-    """The keys of a picture: what was evaluated during training, else losses and variety."""
+def _main_keys(runs: Sequence[Run]) -> list[str]:
+    """Return the keys of an image: evaluations during training, or else losses and batch diversity."""
     known = sorted({key for run in runs for key in run.curves})
     evaluated = [key for key in known if key.startswith(metric_names.EVALUATE)]
-    return (evaluated or [key for key in _FIRST if key in known] or known)[:_MOST]
+    return (evaluated or [key for key in _MAIN_KEYS if key in known] or known)[:_MOST_KEYS]

@@ -1,19 +1,25 @@
-"""A page that opens from the disk: its style, its head, sections and tables; nothing is fetched and no script runs."""
+"""Build a self-contained HTML page: style, head, sections and tables; it fetches nothing and runs no script."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable
 
-from trainer.reporting.curves import escape
+
+def escape(value: object) -> str:
+    """Return text that is safe in HTML and in quoted attributes; control characters become "�"."""
+    plain = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "�", str(value))
+    return html.escape(plain, quote=True)
 
 
 def page(name: str, facts: Iterable[tuple[str, str]], sections: Iterable[tuple[str, str]]) -> str:
-    """A whole HTML document.
+    """Return a complete HTML document.
 
     Args:
-        name: its title, escaped here, as the facts are.
-        facts: (term, value) pairs for its head.
-        sections: (title, content) pairs, HTML both; one without content is left out.
+        name: the title; escaped here, as the facts are.
+        facts: (term, value) pairs for the head of the page.
+        sections: (title, content) pairs of HTML; sections without content are omitted.
     """
     head = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(value)}</dd></div>" for term, value in facts)
     body = "".join(
@@ -25,7 +31,7 @@ def page(name: str, facts: Iterable[tuple[str, str]], sections: Iterable[tuple[s
 
 
 def table(kind: str, head: str, rows: str) -> str:
-    """A table of a style ("values": numbers to the right; "options"), from the HTML of its cells."""
+    """Return a table from the HTML of its cells; ``kind`` is its style: "values" (aligned right) or "options"."""
     return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
@@ -78,7 +84,7 @@ code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 body{padding:16px 12px 32px}h1{font-size:22px}.strip figure{flex-basis:210px}th,td{padding-right:12px}}
 """
 
-# The policy is a second wall behind the escaping: nothing is fetched, no script runs.
+# The content security policy is a second line of defence behind the escaping.
 _DOCUMENT = """<!doctype html>
 <html lang="en">
 <head>

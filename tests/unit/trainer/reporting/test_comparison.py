@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, what came of it, and nothing for what a run does not have."""
+"""Comparison of runs: options that differ, results, and blanks for what a run does not have."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from PIL import Image
 from unit.trainer.reporting.test_run_report import NASTY, Page
 
 from shards.core.errors import UserError
+from support.errors import raises
 from trainer.config import Config
-from trainer.reporting import comparison, raster
-from trainer.reporting.raster import Line, Plot
+from trainer.reporting import comparison, plot
+from trainer.reporting.plot import Line, Plot
 from trainer.run import evaluation_file
 from trainer.run.metrics_file import MetricsLog
 
@@ -42,7 +43,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: object) -> list[list[str
     return [[cell for cell in line.split("  ") if cell] for line in capsys.readouterr().out.splitlines()]
 
 
-def test_what_differs_stands_beside_what_came_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_shows_options_that_differ_and_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = run(tmp_path / "one", seed=1), run(tmp_path / "two", 8, speed=64, lr_g=0.002)
     evaluated(one, 12.5, 1.25)
     lines = printed(capsys, one, other)
@@ -50,18 +51,18 @@ def test_what_differs_stands_beside_what_came_of_it(tmp_path: Path, capsys: pyte
     assert lines[0] == ["one", " two"] or [c.strip() for c in lines[0] if c.strip()] == ["one", "two"]
     assert cells["images seen"] == ["256", "512"] and cells["training time"] == ["8 s", "8 s"]
     assert cells["seed"] == ["1", "0"] and cells["lr-g"] == ["0.001", "0.002"]
-    assert not {"batch", "run", "lr-d"} & cells.keys(), "these are the same, or differ between any two runs"
+    assert not {"batch", "run", "lr-d"} & cells.keys(), "these are equal, or differ between any two runs"
     assert cells["fid"] == ["12.5 (real 1.25)"], "a run without an evaluation has blanks"
     assert cells["loss/d"] == ["4", "8"]
 
 
-def test_a_missing_option_had_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_option_has_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = run(tmp_path / "a"), run(tmp_path / "b")
     (other / "config.yaml").write_text(f"batch: 64\ngamma: {Config().gamma}\n")
     assert not [line for line in printed(capsys, one, other) if line and line[0] in ("gamma", "lr-g")]
 
 
-def test_a_spreadsheet_has_a_row_a_run(tmp_path: Path) -> None:
+def test_csv_has_one_row_per_run(tmp_path: Path) -> None:
     one, other = run(tmp_path / "one", seed=1), run(tmp_path / "two")
     evaluated(other, 3.0, 0.5)
     comparison.main([str(one), str(other), "--out", str(tmp_path / "new" / "table.csv")])
@@ -71,7 +72,7 @@ def test_a_spreadsheet_has_a_row_a_run(tmp_path: Path) -> None:
     assert (first["evaluation fid"], second["evaluation fid"], second["evaluation fid (real)"]) == ("", "3.0", "0.5")
 
 
-def test_a_page_shows_every_curve_twice_and_escapes_all(tmp_path: Path) -> None:
+def test_page_plots_every_curve_over_both_clocks_and_escapes_names(tmp_path: Path) -> None:
     one, other = run(tmp_path / "one", key=NASTY), run(tmp_path / "<b>two", seed=1)
     out = tmp_path / "page.html"
     comparison.main([str(one), str(other), "--out", str(out)])
@@ -84,44 +85,45 @@ def test_a_page_shows_every_curve_twice_and_escapes_all(tmp_path: Path) -> None:
     assert figures and len(page.all("polyline")) == 2 * 4  # two keys of one run each, one of both
 
 
-def test_a_picture_has_each_run_in_its_colour(tmp_path: Path) -> None:
+def test_image_draws_each_run_in_its_colour(tmp_path: Path) -> None:
     out = tmp_path / "curves.png"
     comparison.main([str(run(tmp_path / "one")), str(run(tmp_path / "two", speed=16)), "--out", str(out)])
     with Image.open(out) as image:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    for colour in raster.COLOURS[:2]:
+    for colour in plot.COLOURS[:2]:
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (pixels == wanted).all(1).sum() > 500
-    with pytest.raises(UserError, match=r"no run has logged 'loss/e'; there are loss/d"):
+    with raises("unknown-metric", "loss/e", "loss/d"):
         comparison.main([str(tmp_path / "one"), "--out", str(out), "--metrics", "loss/e"])
 
 
-def test_names_tell_runs_apart(tmp_path: Path) -> None:
+def test_runs_with_one_directory_name_are_named_by_path(tmp_path: Path) -> None:
     one, other = run(tmp_path / "a" / "run"), run(tmp_path / "b" / "run")
     assert [r.name for r in comparison.read_runs([one, other, one])] == [str(one), str(other)]
 
 
-def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+def test_invalid_runs_and_outputs_are_errors(tmp_path: Path) -> None:
     one = run(tmp_path / "one")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.yaml").write_text("- a list")
-    for words, message in (
-        ([str(one), str(tmp_path)], "is no run: it has no config.yaml"),
-        ([str(tmp_path / "bad")], "holds no options"),
-        ([str(one), "--out", "x.pdf"], "ends in .html, .csv, .png"),
-        ([], "RUNS is missing"),
+    for words, code, named in (
+        ([str(one), str(tmp_path)], "not-a-run", f"{tmp_path} "),
+        ([str(tmp_path / "bad")], "run-damaged", tmp_path / "bad" / "config.yaml"),
+        ([str(one), "--out", "x.pdf"], "invalid-output-name", "--out x.pdf"),
     ):
-        with pytest.raises(UserError, match=message):
+        with raises(code, named):
             comparison.main(words)
+    with pytest.raises(UserError, match="RUNS"):
+        comparison.main([])
     (one / "metrics.jsonl").unlink()
-    with pytest.raises(UserError, match="no run has metrics to draw yet"):
+    with raises("no-metrics", "x.png"):
         comparison.main([str(one), "--out", str(tmp_path / "x.png")])
     evaluation_file.path_of(one).write_text('{"format_version": 1, "evaluations": {"3": [{}]}}')
     with pytest.raises(UserError, match="is damaged"):
         comparison.main([str(one)])
 
 
-def test_evaluations_are_kept_by_checkpoint_and_replaced_by_their_like(tmp_path: Path) -> None:
+def test_evaluations_are_kept_by_checkpoint_and_replaced_by_equal_ones(tmp_path: Path) -> None:
     ask = {"metrics": ["fid"], "extractor": {"name": "judge"}, "count": 10, "seed": 0, "data": "x"}
     assert evaluation_file.newest(tmp_path) is None
     evaluation_file.add(tmp_path, 640, ask | {"figures": {"fid": 1}})
@@ -138,7 +140,7 @@ def test_evaluations_are_kept_by_checkpoint_and_replaced_by_their_like(tmp_path:
 
 
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e9, 1e9)), min_size=1, max_size=40))
-def test_every_point_is_drawn_inside_the_frame(points: list[tuple[float, float]]) -> None:
+def test_every_point_is_inside_the_frame(points: list[tuple[float, float]]) -> None:
     xs, ys = zip(*sorted(points), strict=True)
-    across, down = Plot("k", "images seen", [Line("run", 0, xs, ys)]).places()
+    across, down = Plot("k", "images seen", [Line("run", 0, xs, ys)]).scales()
     assert all(0 <= across(x) <= 460 for x in xs) and all(0 <= down(y) <= 220 for y in ys)

@@ -1,4 +1,4 @@
-"""report.html: one whole page from whatever there is, nothing fetched, everything escaped, bounded in size."""
+"""report.html: a complete page from partial runs, self-contained, escaped and bounded in size."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from shards.core.errors import UserError
+from support.errors import raises
 from trainer.generation import image_grid
 from trainer.reporting import run_report
-from trainer.reporting.curves import Curve, curves, short, ticks
+from trainer.reporting.curves import Curve, curves
+from trainer.reporting.number_format import format_count, format_duration
+from trainer.reporting.plot import ticks
 from trainer.run.metrics_file import MetricsLog
 
 VOID = {"meta", "img", "br"}
@@ -29,7 +31,7 @@ NASTY = "</title><script>alert(1)</script> \"quoted\" 'single' & <b>bold"
 
 @dataclass
 class Page(HTMLParser):
-    """A page read strictly: every element is closed in its turn."""
+    """A page that is parsed strictly: every element must be closed in order."""
 
     source: str
     tags: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -75,16 +77,16 @@ def written(run: Path) -> Page:
         *("dl", "dt", "dd", "figure", "figcaption", "img", "svg", "line", "text", "polygon", "polyline", "circle"),
         *("table", "thead", "tbody", "tr", "th", "td", "code", "span", "b"),
     }
-    for _, attributes in page.tags:  # nothing is fetched and nothing runs
+    for _, attributes in page.tags:  # nothing is fetched and no script runs
         assert not any(name.startswith("on") or name in ("href", "style", "srcset") for name in attributes)
         assert attributes.get("src", "data:image/").startswith("data:image/")
     assert not re.search(r"url\(|@import", "".join(page.texts["style"]))
     return page
 
 
-def picture(path: Path, titles: list[str], seed: int = 0) -> None:
-    pictures = np.random.default_rng(seed).integers(0, 255, (2 * len(titles), 3, 8, 8), dtype=np.uint8)
-    image_grid.save(image_grid.grid(pictures, 2, titles), path)
+def save_grid(path: Path, titles: list[str], seed: int = 0) -> None:
+    images = np.random.default_rng(seed).integers(0, 255, (2 * len(titles), 3, 8, 8), dtype=np.uint8)
+    image_grid.save(image_grid.grid(images, 2, titles), path)
 
 
 def full_run(run: Path, rows: int = 30, name: str = "loss/d") -> Path:
@@ -96,11 +98,11 @@ def full_run(run: Path, rows: int = 30, name: str = "loss/d") -> Path:
         for n in range(1, rows + 1):
             log.write(n * 64, {name: 1 / n, "grad/d": 2.0, "speed/images_per_second": 64.0})
     for n in range(3):
-        picture(run / "samples" / f"{n * 640:012d}.png", ["blue hair", "red hair"], n)
+        save_grid(run / "samples" / f"{n * 640:012d}.png", ["blue hair", "red hair"], n)
     return run
 
 
-def test_a_run_is_shown_whole(tmp_path: Path) -> None:
+def test_page_shows_samples_curves_and_options(tmp_path: Path) -> None:
     page = written(full_run(tmp_path / "first"))
     assert page.texts["title"][0] == page.texts["h1"][0] == "first"
     assert "1,920 of 6,400 (30%)" in page.texts["dd"]
@@ -108,10 +110,10 @@ def test_a_run_is_shown_whole(tmp_path: Path) -> None:
     assert len(page.all("svg")) == 3
     assert all(svg["role"] == "img" for svg in page.all("svg"))
     titles = page.texts["title"][1:]
-    assert titles[0].startswith("loss/d: ")
+    assert titles[0].startswith("loss/d over images seen: ")
     images = page.all("img")
     assert len(images) == 1 + 3
-    assert images[0]["alt"] == "Generated pictures after 1,280 images; rows: blue hair; red hair"
+    assert images[0]["alt"] == "Generated images after 1,280 images seen; rows: blue hair; red hair"
     assert images[0]["src"].startswith("data:image/png;base64,")
     assert all({"width", "height", "alt"} <= set(image) for image in images)
     options = dict(zip(page.texts["th"][-5:], page.texts["code"], strict=True))
@@ -126,22 +128,22 @@ def test_a_run_is_shown_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "first").iterdir() if p.name.startswith(".")] == []
 
 
-def test_exhibits_are_shown_if_there_are_any(tmp_path: Path) -> None:
+def test_exhibits_are_shown_if_present(tmp_path: Path) -> None:
     run = full_run(tmp_path / "run")
-    assert "What labels and noise do" not in written(run).texts["h2"]
-    picture(run / "exhibits" / "noise.png", ["blue hair"])
-    (run / "exhibits" / "<b>.png").write_bytes(b"no picture")
+    assert "Effect of labels and noise" not in written(run).texts["h2"]
+    save_grid(run / "exhibits" / "noise.png", ["blue hair"])
+    (run / "exhibits" / "<b>.png").write_bytes(b"not an image")
     page = written(run)
-    assert "What labels and noise do" in page.texts["h2"] and "<b>.png is damaged." in page.texts["p"]
-    shown = next(image for image in page.all("img") if image["alt"] == "Generated pictures: noise; rows: blue hair")
+    assert "Effect of labels and noise" in page.texts["h2"] and "<b>.png is damaged." in page.texts["p"]
+    shown = next(image for image in page.all("img") if image["alt"] == "Generated images: noise; rows: blue hair")
     assert shown["src"].startswith("data:image/jpeg")
 
 
-def test_everything_shown_is_escaped(tmp_path: Path) -> None:
+def test_all_text_is_escaped(tmp_path: Path) -> None:
     run = full_run(tmp_path / "<script>alert('run')<", name=NASTY)
     (run / "config.yaml").write_text(yaml.safe_dump({NASTY: NASTY, "nested": {"a<b": [NASTY, None]}, "preset": NASTY}))
-    picture(run / "samples" / "000000009999.png", [NASTY, "\x07bell"])
-    (run / "samples" / "<img src=x>1.png").write_bytes(b"no picture")
+    save_grid(run / "samples" / "000000009999.png", [NASTY, "\x07bell"])
+    (run / "samples" / "<img src=x>1.png").write_bytes(b"not an image")
     page = written(run)
     assert page.texts["title"][0] == run.name
     assert any(NASTY in text for text in page.texts["title"])
@@ -162,27 +164,27 @@ def test_no_text_breaks_the_page(tmp_path_factory: pytest.TempPathFactory, name:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", page.source)
 
 
-def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
+def test_empty_run_has_a_page(tmp_path: Path) -> None:
     text = written(tmp_path).text()
-    assert "No pictures yet." in text
+    assert "No samples yet." in text
     assert "No metrics yet." in text
-    assert "There is no" in text
+    assert "config.yaml" in text
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", "!!python/object/apply:os.getcwd []\n", "\x00"])
-def test_damaged_options_are_told(tmp_path: Path, content: str) -> None:
+def test_damaged_options_are_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.yaml").write_text(content)
     text = written(tmp_path).text()
-    assert "cannot be read" in text or "holds no options" in text
+    assert "cannot be read" in text or "contains no options" in text
 
 
-def test_nan_torn_lines_and_damaged_pictures_do_not_stop_it(tmp_path: Path) -> None:
+def test_nan_torn_lines_and_damaged_images_are_tolerated(tmp_path: Path) -> None:
     with MetricsLog(tmp_path / "metrics.jsonl") as log:
         log.write(64, {"loss/d": 1.5, "loss/g": math.nan})
         log.write(128, {"loss/d": math.inf, "loss/g": math.nan})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"images_seen": 192, "loss/d"')
-    picture(tmp_path / "samples" / "000064.png", ["a"])
+    save_grid(tmp_path / "samples" / "000064.png", ["a"])
     whole = (tmp_path / "samples" / "000064.png").read_bytes()
     (tmp_path / "samples" / "000128.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "samples" / "notes.png").write_bytes(b"")
@@ -194,11 +196,11 @@ def test_nan_torn_lines_and_damaged_pictures_do_not_stop_it(tmp_path: Path) -> N
     assert not re.search(r"\b(nan|inf)\b", re.sub(r"base64,[^\"]*", "", page.source.split("</style>")[1]))
 
 
-def test_the_page_stays_small_however_long_the_run(tmp_path: Path) -> None:
+def test_page_size_is_bounded_for_long_runs(tmp_path: Path) -> None:
     with MetricsLog(tmp_path / "metrics.jsonl") as log:
         for n in range(20_000):
             log.write(n, {"loss/d": math.sin(n / 1000)})
-    picture(tmp_path / "samples" / "0.png", ["a"])
+    save_grid(tmp_path / "samples" / "0.png", ["a"])
     for n in range(1, 200):
         shutil.copy(tmp_path / "samples" / "0.png", tmp_path / "samples" / f"{n * 100}.png")
     page = written(tmp_path)
@@ -211,7 +213,7 @@ def test_the_page_stays_small_however_long_the_run(tmp_path: Path) -> None:
     assert labels[-1] == labels[0] == "19.9k images seen"
 
 
-def test_a_huge_grid_is_shown_smaller(tmp_path: Path) -> None:
+def test_huge_grid_is_downscaled(tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (1700, 1700, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "samples" / "1.png")
@@ -221,7 +223,7 @@ def test_a_huge_grid_is_shown_smaller(tmp_path: Path) -> None:
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000))
-def test_a_curve_keeps_its_extremes_and_its_end(values: list[float]) -> None:
+def test_curve_keeps_its_extremes_and_its_end(values: list[float]) -> None:
     curve = curves({"images_seen": n, "a": value} for n, value in enumerate(values))["a"]
     assert len(curve.x) <= 500
     assert min(curve.low) == min(values)
@@ -250,37 +252,44 @@ def test_ticks_are_few_even_and_inside(low: float, width: float, most: int) -> N
 
 
 def test_numbers_are_readable() -> None:
-    assert [short(n) for n in (0, 950, 999.9, 12_345, 1_500_000, 2e9)] == ["0", "950", "1k", "12.3k", "1.5M", "2G"]
-    assert [run_report.duration(s) for s in (42, 480, 11_100)] == ["42 s", "8 min", "3 h 05 min"]
+    assert [format_count(n) for n in (0, 950, 999.9, 12_345, 1_500_000, 2e9)] == [
+        "0",
+        "950",
+        "1k",
+        "12.3k",
+        "1.5M",
+        "2G",
+    ]
+    assert [format_duration(s) for s in (42, 480, 11_100)] == ["42 s", "8 min", "3 h 05 min"]
 
 
-def test_the_command_writes_it_anew_and_knows_what_is_no_run(
+def test_command_rewrites_the_page_and_rejects_other_directories(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = full_run(tmp_path / "first")
     run_report.main([str(run)])
     assert capsys.readouterr().out.strip() == str(run / "report.html")
-    with pytest.raises(UserError, match="no run"):
+    with raises("not-a-run", tmp_path):
         run_report.main([str(tmp_path)])
 
 
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
-def test_a_browser_draws_it(tmp_path: Path) -> None:
+def test_browser_renders_the_page(tmp_path: Path) -> None:
     run = full_run(tmp_path / "<script>")
     path = run_report.write_report(run)
     flags = (
         "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split()
     )
-    picture_file = tmp_path / "shot.png"
+    screenshot = tmp_path / "shot.png"
     subprocess.run(
         ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900"]
-        + [f"--screenshot={picture_file}", path.as_uri()],
+        + [f"--screenshot={screenshot}", path.as_uri()],
         check=True,
         capture_output=True,
         timeout=100,
     )
-    with Image.open(picture_file) as image:
+    with Image.open(screenshot) as image:
         colours = image.convert("RGB").getcolors(1 << 20)
     assert colours
-    assert len(colours) > 200  # noise pictures, curves and text; an error page has a few
+    assert len(colours) > 200  # noise images, curves and text; an error page has a few
