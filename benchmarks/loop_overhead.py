@@ -61,7 +61,7 @@ def main() -> None:
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
         seen = exits.enter_context(Seen(run, config, dataset, state))
-        saver = exits.enter_context(Saver(run, config.keep, env.say))
+        saver = exits.enter_context(Saver(run, config.keep, env.print))
         incoming = batches(Stream(dataset, config.batch, config.seed), 0, workers=1)
         ready = next(incoming)
 

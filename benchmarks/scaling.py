@@ -98,7 +98,7 @@ def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[
     """A turn of a side in this process, which says how many seconds it took."""
     config, size = chosen(asked, side)
     state = TrainingState(config, architecture_of(config, size, WIDTHS), env)
-    batch = share_of(synthetic(config, size), env.rank, env.world)
+    batch = share_of(synthetic(config, size), env.rank, env.world_size)
     steps = -(-asked.steps // cadence(config)) * cadence(config)
 
     def turn() -> float:
@@ -117,9 +117,9 @@ def serve(asked: BenchmarkOptions, name: str, address: str) -> None:
     with Distributed("cpu", asked.mixed_precision, side.threads) as env:
         turn = turn_of(asked, side, env)
         turn()  # warm up
-        pipe = env.first(lambda: Client(address))
-        env.first(lambda: pipe and pipe.send(env.describe()))
-        while env.tell(pipe.recv() if pipe else None):
+        pipe = env.on_rank0(lambda: Client(address))
+        env.on_rank0(lambda: pipe and pipe.send(env.describe()))
+        while env.broadcast(pipe.recv() if pipe else None):
             seconds = turn()
             if pipe:
                 pipe.send(seconds)

@@ -51,38 +51,38 @@ def train(config: Config) -> None:
     env = Distributed(config.device, precision, config.threads, config.timeout)
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
-        with env.explaining():  # before what is entered below ends, which may take a while
+        with env.coordinate_errors():  # before what is entered below ends, which may take a while
             _train(config, env, exits)
 
 
 def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
-    dataset = env.together(lambda: _open_dataset(config, env, exits))
+    dataset = env.on_all_ranks(lambda: _open_dataset(config, env, exits))
     run = RunDirectory(config.run_directory)
     config = config.replace(mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
-    stream = env.together(lambda: _stream(config, dataset, env))
-    state = env.together(lambda: _build(config, dataset, env))
+    stream = env.on_all_ranks(lambda: _stream(config, dataset, env))
+    state = env.on_all_ranks(lambda: _build(config, dataset, env))
     if config.dry_run:
         return _describe(config, stream, state, env)
 
     checkup = Checkup(config, dataset, env) if config.evaluate_every is not None else None
-    entered = env.first(lambda: _enter_run(run, config, dataset, exits))
-    saved, weights = env.tell(entered or (None, None))
+    entered = env.on_rank0(lambda: _enter_run(run, config, dataset, exits))
+    saved, weights = env.broadcast(entered or (None, None))
     if saved is not None:
-        env.together(lambda: state.load(saved))
-        env.way_on = _way_on(state.images_seen)
+        env.on_all_ranks(lambda: state.load(saved))
+        env.resume_hint = _way_on(state.images_seen)
     elif weights is not None:
-        env.together(lambda: _start_from(state, weights, env))
+        env.on_all_ranks(lambda: _start_from(state, weights, env))
     if state.images_seen >= config.total_images:
-        return env.say(
+        return env.print(
             f"{run.path} has seen its {config.total_images:,} images; "
             f"--total-images {2 * config.total_images} goes on, --run NAME starts another"
         )
-    env.say(
+    env.print(
         f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
         f"on {env.describe()}; {_order(stream)}"
     )
-    seen = env.first(lambda: exits.enter_context(Seen(run, config, dataset, state)))
-    saver = exits.enter_context(Saver(run, config.keep, env.say))
+    seen = env.on_rank0(lambda: exits.enter_context(Seen(run, config, dataset, state)))
+    saver = exits.enter_context(Saver(run, config.keep, env.print))
     start = state.images_seen // config.batch
     incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
     iterate(config, env, state, _fed(incoming, env), saver, seen, len(dataset), checkup)
@@ -133,9 +133,9 @@ def iterate(
         scalars = state.step(batch)
         # What rank 0 cannot record or save ends all processes as a signal does: together, and saved.
         trouble = saver.failed or (seen is not None and seen.trouble is not None)
-        news = env.count(trouble or signals.request() is not None, batch.damaged)
+        news = env.sum_async(trouble or signals.request() is not None, batch.damaged)
         if measure or news[0] or saving:  # what is logged or saved is counted to the last image
-            news = [a + b for a, b in zip(news, env.settle(len(news)), strict=True)]
+            news = [a + b for a, b in zip(news, env.flush(len(news)), strict=True)]
         state.damaged += news[1]
         broken = state.damaged > config.damaged_limit * max(state.images_seen, samples)
         stopping = news[0] > 0 or broken
@@ -143,23 +143,24 @@ def iterate(
         if measure or saving:
             state.guard.settle()
         if state.guard.in_a_row > config.skip_limit:
-            env.first(saver.wait)
+            env.on_rank0(saver.wait)
             raise _broken(", ".join(state.guard.terms), state.images_seen, last_save)
         if measure and state.guard.skipped > skipped:
             skipped = state.guard.skipped
-            env.say(
+            env.print(
                 f"warning: {', '.join(state.guard.terms)} not finite at about {state.images_seen:,} images; "
                 f"such steps change nothing ({skipped:,} so far)"
             )
         if measure:
-            values = with_ratio(env.totals(scalars)) | {metric_names.WRONG_SHARE: batch.wrong_count / config.batch}
+            values = with_ratio(env.sum_to_floats(scalars))
+            values |= {metric_names.WRONG_SHARE: batch.wrong_count / config.batch}
             values |= {metric_names.DAMAGED: float(state.damaged), metric_names.SKIPPED: float(state.guard.skipped)}
             values |= state.rates
         best = None
         if checkup is not None and evaluating:
             started = time.monotonic()
             figures = checkup.look(state)
-            env.first(saver.wait)
+            env.on_rank0(saver.wait)
             best = checkup.best_of(figures, state, saver.run)
             values = values | figures
             if seen is not None:
@@ -172,14 +173,14 @@ def iterate(
         if seen is not None and due(config.grid_every):
             seen.grid(state)
         if broken:
-            env.first(saver.wait)
+            env.on_rank0(saver.wait)
             raise _too_damaged(env, state, complaint)
         if stopping or state.images_seen >= config.total_images:
             return _leave(env, saver, state, seen)
     # A stop was asked for while the next pictures did not come.
-    if env.world > 1:  # the others may be in the middle of a step, which is never finished
+    if env.world_size > 1:  # the others may be in the middle of a step, which is never finished
         saver.wait()
-        raise Failure(f"stopped ({signals.request()}) while waiting for pictures; {env.way_on}")
+        raise Failure(f"stopped ({signals.request()}) while waiting for pictures; {env.resume_hint}")
     _save(env, state, saver, last_save)
     _leave(env, saver, state, seen)
 
@@ -187,12 +188,12 @@ def iterate(
 def _save(env: Distributed, state: TrainingState, saver: Saver, last_save: int, best: Best | None = None) -> None:
     """Begin a save; what became of the one before it is raised here, on every process."""
     if not state.is_finite():
-        env.first(saver.wait)
+        env.on_rank0(saver.wait)
         raise _broken("weights", state.images_seen, last_save)
     state.pool()
-    env.first(lambda: saver.begin(state.values(), state.files(), best))
+    env.on_rank0(lambda: saver.begin(state.values(), state.files(), best))
     if last_save:  # which is on the disk now; this one is still being written
-        env.way_on = _way_on(last_save)
+        env.resume_hint = _way_on(last_save)
 
 
 def _fed(incoming: Iterator[Batch], env: Distributed) -> Iterator[Batch]:
@@ -200,7 +201,7 @@ def _fed(incoming: Iterator[Batch], env: Distributed) -> Iterator[Batch]:
     try:
         yield from incoming
     except UserError as error:
-        raise type(error)(f"{error}; then {env.way_on}") from None
+        raise type(error)(f"{error}; then {env.resume_hint}") from None
 
 
 def _way_on(images_seen: int) -> str:
@@ -209,18 +210,18 @@ def _way_on(images_seen: int) -> str:
 
 def _leave(env: Distributed, saver: Saver, state: TrainingState, seen: Seen | None) -> None:
     """Say how to go on; under a scheduler, leave the marker that asks for the job to be queued again."""
-    env.first(saver.wait)
-    env.first(lambda: seen.complain() if seen is not None else None)
+    env.on_rank0(saver.wait)
+    env.on_rank0(lambda: seen.complain() if seen is not None else None)
     run = saver.run
     if state.images_seen >= state.config.total_images:
-        return env.say(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
-    reason = env.tell(signals.request()) or "another process was asked to stop"
-    env.say(
+        return env.print(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
+    reason = env.broadcast(signals.request()) or "another process was asked to stop"
+    env.print(
         f"stopped ({reason}) and saved at {state.images_seen:,} images in {run.path}; "
         "the same command goes on from there"
     )
     if marker := os.environ.get("REQUEUE_FILE"):
-        env.first(lambda: _leave_marker(Path(marker)))
+        env.on_rank0(lambda: _leave_marker(Path(marker)))
 
 
 def _leave_marker(path: Path) -> None:
@@ -238,13 +239,13 @@ def _broken(what: str, images_seen: int, last_save: int) -> Failure:
 
 def _too_damaged(env: Distributed, state: TrainingState, complaint: str) -> Failure:
     """What to say when too many pictures were replaced; one process says it."""
-    first = next((c for c in env.gather(complaint) if c), "")
+    first = next((c for c in env.all_gather(complaint) if c), "")
     error = Failure(
         f"damaged pictures: {state.damaged:,} of {state.images_seen:,} seen, more than --damaged-limit "
         f"{state.config.damaged_limit} allows{f' (first {first})' if first else ''}; mend the data set "
         f"(python -m shards verify names what is wrong), or raise the limit; saved at {state.images_seen:,} images"
     )
-    error.told = not env.is_first
+    error.told = not env.is_rank0
     return error
 
 
@@ -257,8 +258,8 @@ def _open_dataset(config: Config, env: Distributed, exits: contextlib.ExitStack)
 
     where = config.run_directory / "data"
     if config.dry_run:  # which writes nothing that stays
-        where = env.tell(Path(exits.enter_context(tempfile.TemporaryDirectory())) / "data")
-    env.first(lambda: smoke_dataset(where))
+        where = env.broadcast(Path(exits.enter_context(tempfile.TemporaryDirectory())) / "data")
+    env.on_rank0(lambda: smoke_dataset(where))
     return Dataset.open(where)
 
 
@@ -282,7 +283,7 @@ def _enter_run(
 
 def _start_from(state: TrainingState, weights: Saved, env: Distributed) -> None:
     fresh = state.start_from(weights)
-    env.say(f"weights from {weights.path}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
+    env.print(f"weights from {weights.path}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
 
 
 def _bytes(gigabytes: float) -> int:
@@ -291,8 +292,8 @@ def _bytes(gigabytes: float) -> int:
 
 def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
     """This process's share of the pictures, once all that was asked of their order is known to be possible."""
-    sampling.check_division(config.batch, env.world, config.accumulate)
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling, config.wrong)
+    sampling.check_division(config.batch, env.world_size, config.accumulate)
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.sampling, config.wrong)
     sampling.check_cache(stream.order, config.sampling, dataset, _bytes(config.cache_limit))
     return stream
 
@@ -313,7 +314,7 @@ def _order_of(config: Config, dataset: Dataset, run: RunDirectory, env: Distribu
     """What "auto" means: as before where the run goes on, else windowed where shards are copied to a cache."""
     if config.order != "auto":
         return config.order
-    return env.tell(env.first(run.order)) or ("windowed" if dataset.remote else "full")
+    return env.broadcast(env.on_rank0(run.order)) or ("windowed" if dataset.remote else "full")
 
 
 def _order(stream: Stream) -> str:
@@ -328,11 +329,11 @@ def _describe(config: Config, stream: Stream, state: TrainingState, env: Distrib
         return f"{sum(p.numel() for p in module.parameters()):,} parameters"
 
     lines = [f"  {name.replace('_', '-')}: {value}" for name, value in config.to_dict().items()]
-    env.say("\n".join(["options:", *lines]))
-    env.say(
+    env.print("\n".join(["options:", *lines]))
+    env.print(
         f"data: {len(dataset):,} pictures of {dataset.size}x{dataset.size}, "
         f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes"
     )
-    env.say(_order(stream))
-    env.say(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
-    env.say(f"machine: {env.describe()}\nversion: {version_line()}; nothing was written")
+    env.print(_order(stream))
+    env.print(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
+    env.print(f"machine: {env.describe()}\nversion: {version_line()}; nothing was written")

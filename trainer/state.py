@@ -89,8 +89,8 @@ class TrainingState:
         self.g = self._player(g, config.lr_g)
         self.d = self._player(d, config.lr_d)
         if config.compile and not config.dry_run:
-            env.say("compiling the networks, which takes a minute or more")
-            share = config.batch // env.world // config.accumulate  # of one micro-batch
+            env.print("compiling the networks, which takes a minute or more")
+            share = config.batch // env.world_size // config.accumulate  # of one micro-batch
             drawn = 2 * share if config.interpolate else share
             # A plane makes of each label a picture of its own; elsewhere features of one picture serve two labels.
             thrice = self.method.mismatch == "generated" or (self.method.mismatch == "real" and d.plane is not None)
@@ -149,8 +149,8 @@ class TrainingState:
         self.guard.look(scalars)
         if self.adaptive is not None:
             self.adaptive.count(scalars[metric_names.AUGMENT_SIGN])
-            self.adaptive.update(step, self.env.add)
-            scalars[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world  # a share of it
+            self.adaptive.update(step, self.env.all_reduce)
+            scalars[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # a share of it
         self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
         return scalars
@@ -182,7 +182,7 @@ class TrainingState:
     def pool(self) -> None:
         """Let rank 0 save what all processes saw: BatchNorm's statistics and ADA's sums; all processes call this."""
         if self.adaptive is not None:
-            self.adaptive.pool(self.env.add, self.env.is_first)
+            self.adaptive.pool(self.env.all_reduce, self.env.is_rank0)
         for module in (self.g.module, self.d.module, self.ema.module):
             self.env.average_buffers(module)
 
@@ -212,7 +212,7 @@ class TrainingState:
             "architecture": dataclasses.asdict(self.architecture),
             "config": self.config.to_dict(),
             "precision": self.env.precision,
-            "processes": self.env.world,
+            "processes": self.env.world_size,
             "threads": self.env.threads,
             "scaler": self.env.scaler.state_dict(),
         }
@@ -232,7 +232,7 @@ class TrainingState:
                 checkpoint.load_module(player.module, saved.tensors(network))
                 checkpoint.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
             if self.adaptive is not None:
-                self.adaptive.load(saved.tensors("ada"), self.env.is_first)
+                self.adaptive.load(saved.tensors("ada"), self.env.is_rank0)
         if saved.state["scaler"]:
             self.env.scaler.load_state_dict(saved.state["scaler"])
         self.images_seen = saved.images_seen

@@ -101,7 +101,7 @@ def discriminator_step(
     d.module.train()
     augment = method.augment
     scalars: Scalars = {}
-    for x, y, k, wrong_y, wrong_k, has_wrong, position in env.synchronised_at_last(d.wrapped, micro_batches):
+    for x, y, k, wrong_y, wrong_k, has_wrong, position in env.accumulate(d.wrapped, micro_batches):
         z = normal(method.seed, "noise of D", position, method.noise, x.dtype)
         with torch.no_grad(), env.autocast():  # no graph of G: D's update needs none
             x_hat = g.module(z, y, k).to(x.dtype)
@@ -139,7 +139,7 @@ def discriminator_step(
             penalty = gradient_penalty(torch.cat([real, fake]), pictures) / counts.batch
             loss = loss + method.penalty_every * method.gamma / 2 * penalty
             _add(scalars, metric_names.LOSS_PENALTY, penalty)
-        env.backward(loss * env.world)
+        env.backward(loss * env.world_size)
         _add(scalars, metric_names.LOSS_D, loss)
         _add(scalars, metric_names.LOGIT_REAL, real.sum() / counts.batch)
         _add(scalars, metric_names.LOGIT_FAKE, fake.sum() / counts.batch)
@@ -148,7 +148,7 @@ def discriminator_step(
         _add(scalars, metric_names.AUGMENT_SIGN, sure.sign().sum() / counts.batch)
         _add(scalars, REAL, pair_distances(x) / counts.batch)
         _add(scalars, FAKE, pair_distances(x_hat) / counts.batch)
-    scalars[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world  # a share of it
+    scalars[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world_size  # a share of it
     return scalars
 
 
@@ -169,7 +169,7 @@ def generator_step(
     g.optimizer.zero_grad(set_to_none=True)
     d.module.requires_grad_(False).eval()
     scalars: Scalars = {}
-    for micro_batch in env.synchronised_at_last(g.wrapped, micro_batches):
+    for micro_batch in env.accumulate(g.wrapped, micro_batches):
         x, y, k, _, _, _, position = micro_batch
         z = normal(method.seed, "noise of G", position, method.noise, x.dtype)
         labels, known, purposes = y, k, ["augmentation of x̂ in G"]
@@ -198,10 +198,10 @@ def generator_step(
             part = (of_each[: len(x)].sum() + method.interpolate * of_each[len(x) :].sum()) / counts.batch
             loss = loss + method.classifier_weight * part
             _add(scalars, metric_names.LOSS_CLASSES_G, part)
-        env.backward(loss * env.world)
+        env.backward(loss * env.world_size)
         _add(scalars, metric_names.LOSS_G, loss)
     d.module.requires_grad_(True)
-    scalars[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world
+    scalars[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return scalars
 
 

@@ -26,22 +26,22 @@ def fail(kind, text):
 
 def main():
     with Distributed("cpu", "no", 1, timeout=60) as env:
-        assert env.world == 2
-        sums = [env.count(env.rank == 1 and step == 2, env.rank + 1) for step in range(5)]
+        assert env.world_size == 2
+        sums = [env.sum_async(env.rank == 1 and step == 2, env.rank + 1) for step in range(5)]
         assert sums == [[0, 0], [0, 3], [0, 3], [1, 3], [0, 3]], sums
-        assert env.settle(2) == [0, 3], "what was under way"
-        assert env.settle(2) == [0, 0], "nothing is"
-        assert env.count(1, 1) == [0, 0] and env.count(0, 0) == [2, 2]
-        assert env.gather(env.rank) == [0, 1]
+        assert env.flush(2) == [0, 3], "what was under way"
+        assert env.flush(2) == [0, 0], "nothing is"
+        assert env.sum_async(1, 1) == [0, 0] and env.sum_async(0, 0) == [2, 2]
+        assert env.all_gather(env.rank) == [0, 1]
         what = sys.argv[1]
         if what == "one":
-            env.together(lambda: fail(UserError, "only one") if env.rank == 1 else None)
+            env.on_all_ranks(lambda: fail(UserError, "only one") if env.rank == 1 else None)
         elif what == "all":
-            env.together(lambda: fail(UserError, "the same"))
+            env.on_all_ranks(lambda: fail(UserError, "the same"))
         elif what == "first":
-            env.first(lambda: fail(Failure, "no room"))
+            env.on_rank0(lambda: fail(Failure, "no room"))
         elif what == "bug":
-            env.first(lambda: 1 / 0)
+            env.on_rank0(lambda: 1 / 0)
 
 end(main)
 """

@@ -113,16 +113,16 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
     state.ema.module.load_state_dict(module_tensors(state.g.module))
     state.images_seen = case.first * config.batch
     watches = {"d": Watch(state.d), "g": Watch(state.g)}
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world, config.sampling, config.wrong)
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.sampling, config.wrong)
     rows, contradicted, positions, happened = [], [], [], []
     for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
         scalars = state.step(batch)
-        rows.append(env.totals(scalars) | state.rates)
+        rows.append(env.sum_to_floats(scalars) | state.rates)
         contradicted.append(int(batch.has_wrong.sum()))
         positions += batch.position.tolist()
         happened.append({name: watch.take() for name, watch in watches.items()})
     seen = {"positions": positions, "contradicted": contradicted, "happened": happened, "digest": digest(state)}
-    return {"rows": rows, "processes": env.gather(seen)}, state
+    return {"rows": rows, "processes": env.all_gather(seen)}, state
 
 
 def main(data: str, out: str, cases: str) -> None:
@@ -134,7 +134,7 @@ def main(data: str, out: str, cases: str) -> None:
             env.precision = config.mixed_precision
             found, state = carry(env, dataset, config, case)
             tensors = tensors_of(state)
-            if env.is_first:
+            if env.is_rank0:
                 save_file(tensors, Path(out, f"{case.name}.safetensors"))
                 Path(out, f"{case.name}.json").write_text(json.dumps(found), encoding="utf-8")
 

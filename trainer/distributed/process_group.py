@@ -47,9 +47,9 @@ class Distributed:
         self.accelerator = join(choose(device), timeout)
         self.device = torch.device(self.accelerator.device)
         self.rank: int = self.accelerator.process_index
-        self.world: int = self.accelerator.num_processes
-        self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world)
-        self.cores = cores_of_a_process(self.local_world)
+        self.world_size: int = self.accelerator.num_processes
+        self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE") or self.world_size)
+        self.cores = cores_of_a_process(self.local_world_size)
         self.threads = threads or self.cores
         if self.device.type == "cpu":
             malloc.keep_freed()
@@ -59,24 +59,24 @@ class Distributed:
         # What the processes agree on travels between CPUs: a GPU would have to be waited for at each step.
         self._group: Any = None
         self._peers: Peers | None = None
-        self.way_on = "the same command starts again"
-        if self.world > 1:
+        self.resume_hint = "the same command starts again"
+        if self.world_size > 1:
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-            self._peers = Peers(self.rank, self.gather)
+            self._peers = Peers(self.rank, self.all_gather)
         self._under_way: tuple[Tensor, Any] | None = None
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is rank 0, which writes and speaks for all."""
         return self.rank == 0
 
     def describe(self) -> str:
         """One line for the start of a log."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        world = f"{self.world} process" + ("es" if self.world > 1 else "")
+        world = f"{self.world_size} process" + ("es" if self.world_size > 1 else "")
         threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
         line = f"{name}, {world} of {threads}, precision {self.precision}"
-        idle = torch.cuda.device_count() - self.local_world if self.device.type == "cuda" else 0
+        idle = torch.cuda.device_count() - self.local_world_size if self.device.type == "cuda" else 0
         if idle > 0:
             line += f"; {idle} more GPUs of this machine stay idle (--multi_gpu --num_processes uses them)"
         return line
@@ -85,7 +85,7 @@ class Distributed:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes (itself, if there is one process)."""
-        if self.world == 1:
+        if self.world_size == 1:
             return module
         with warnings.catch_warnings():
             # torch 2.13 renames `broadcast_buffers`; older ones know no other name.
@@ -94,10 +94,10 @@ class Distributed:
         _settle_buckets(wrapped)
         return wrapped
 
-    def synchronised_at_last(self, wrapped: nn.Module, micro_batches: Sequence[T]) -> Iterator[T]:
+    def accumulate(self, wrapped: nn.Module, micro_batches: Sequence[T]) -> Iterator[T]:
         """The micro-batches, with the all-reduce of ``wrapped``'s gradients held back until the last one's backward."""
         for number, micro_batch in enumerate(micro_batches, 1):
-            silent = number < len(micro_batches) and self.world > 1
+            silent = number < len(micro_batches) and self.world_size > 1
             with self.accelerator.no_sync(wrapped) if silent else contextlib.nullcontext():
                 yield micro_batch
 
@@ -130,38 +130,38 @@ class Distributed:
 
     # -------------------------------------------------------- agreement
 
-    def add(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
-        return self.accelerator.reduce(values, "sum") if self.world > 1 else values  # type: ignore[return-value]
+        return self.accelerator.reduce(values, "sum") if self.world_size > 1 else values  # type: ignore[return-value]
 
-    def tell(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Rank 0's value, on every process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
-    def first(self, action: Callable[[], T]) -> T | None:
+    def on_rank0(self, action: Callable[[], T]) -> T | None:
         """Do something on rank 0 only; its mistakes and failures are raised on every process.
 
         Returns:
-            What ``action`` returned, on rank 0; None elsewhere (`tell` spreads it).
+            What ``action`` returned, on rank 0; None elsewhere (`broadcast` spreads it).
         """
         result: T | None = None
         error: Exception | None = None
-        if self.is_first:
+        if self.is_rank0:
             try:
                 result = action()
             except Exception as caught:
                 error = caught
         told = error if error is None or isinstance(error, UserError) else Failure(f"process 0 failed: {error}")
-        if (heard := self.tell(told)) is not None:
-            heard.told = not self.is_first
+        if (heard := self.broadcast(told)) is not None:
+            heard.told = not self.is_rank0
             raise error or heard
         return result
 
-    def together(self, action: Callable[[], T]) -> T:
+    def on_all_ranks(self, action: Callable[[], T]) -> T:
         """Do something on every process; if it is a mistake on any of them, all leave, and each sentence is said once.
 
         Raises:
@@ -173,42 +173,42 @@ class Distributed:
             result = action()
         except UserError as caught:
             error = caught
-        errors = self.gather(error)
+        errors = self.all_gather(error)
         if not any(errors):
             return result  # type: ignore[return-value]
         sentences = [str(e) if e else None for e in errors]
         if error is None or sentences.index(str(error)) < self.rank:
             error = error or next(e for e in errors if e)
             error.told = True
-        elif not self.is_first:  # nobody else says this one
+        elif not self.is_rank0:  # nobody else says this one
             error = Failure(str(error))
         raise error
 
-    def totals(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    def sum_to_floats(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
         """The scalars added up over all processes, as numbers. This waits for the device: for log steps only."""
         names = sorted(scalars)
-        summed = self.add(torch.stack([scalars[name] for name in names]))
+        summed = self.all_reduce(torch.stack([scalars[name] for name in names]))
         return dict(zip(names, summed.tolist(), strict=True))
 
-    def say(self, sentence: str) -> None:
+    def print(self, sentence: str) -> None:
         """Print, on rank 0."""
-        if self.is_first:
+        if self.is_rank0:
             print(sentence, flush=True)
 
-    def count(self, *mine: int) -> list[int]:
+    def sum_async(self, *mine: int) -> list[int]:
         """The sums over all processes of what they gave *at the previous call*: the same on all, and nobody waits.
 
-        One process has its own numbers back at once. After `settle`, and at first, the sums are zeros.
+        One process has its own numbers back at once. After `flush`, and at first, the sums are zeros.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return list(mine)
-        before = self.settle(len(mine))
+        before = self.flush(len(mine))
         sums = torch.tensor(mine, dtype=torch.int64)
         self._under_way = (sums, dist.all_reduce(sums, group=self._group, async_op=True))
         return before
 
-    def settle(self, length: int) -> list[int]:
-        """The ``length`` sums that `count` has under way, waited for; zeros if there are none."""
+    def flush(self, length: int) -> list[int]:
+        """The ``length`` sums that `sum_async` has under way, waited for; zeros if there are none."""
         if self._under_way is None:
             return [0] * length
         sums, work = self._under_way
@@ -216,20 +216,20 @@ class Distributed:
         work.wait()
         return sums.tolist()
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Every process's value, in the order of ranks."""
-        values = [value] * self.world
-        if self.world > 1:
+        values = [value] * self.world_size
+        if self.world_size > 1:
             dist.all_gather_object(values, value, group=self._group)
         return values
 
     def average_buffers(self, module: nn.Module) -> None:
         """Make every process's statistics in BatchNorm the mean over the processes; other buffers are alike."""
-        for layer in module.modules() if self.world > 1 else ():
+        for layer in module.modules() if self.world_size > 1 else ():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 for buffer in layer.buffers():
                     if buffer.is_floating_point():
-                        buffer.copy_(self.add(buffer) / self.world)
+                        buffer.copy_(self.all_reduce(buffer) / self.world_size)
 
     # -------------------------------------------------------- leaving
 
@@ -243,11 +243,11 @@ class Distributed:
         if self._peers is not None:
             self._peers.close()
         if kind is None and dist.is_initialized():
-            self.settle(0)
+            self.flush(0)
             dist.destroy_process_group()
 
     @contextlib.contextmanager
-    def explaining(self) -> Iterator[None]:
+    def coordinate_errors(self) -> Iterator[None]:
         """What ends one process ends all: the others are told, and one of them says why.
 
         Raises:
@@ -264,18 +264,18 @@ class Distributed:
                 error = Failure(self._lost(lost, error))
             elif not isinstance(error, UserError):
                 raise  # a bug, with its traceback
-            elif ours and not self.is_first:  # rank 0 does not know of it
+            elif ours and not self.is_rank0:  # rank 0 does not know of it
                 error = Failure(str(error))
             error.told = not ours
             raise error from None
 
     def _lost(self, lost: Mapping[int, str], error: Exception) -> str:
         if self._peers is not None and lost:
-            return f"lost contact: {self._peers.describe(lost)}; when all are there again, {self.way_on}"
+            return f"lost contact: {self._peers.describe(lost)}; when all are there again, {self.resume_hint}"
         reason = str(error).strip().splitlines()[0]
         return (
             f"the other processes are there, but did not come in time, or their connections broke ({reason}); "
-            f"a longer --timeout waits for slow ones; {self.way_on}"
+            f"a longer --timeout waits for slow ones; {self.resume_hint}"
         )
 
 

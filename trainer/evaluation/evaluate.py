@@ -89,10 +89,10 @@ def main(argv: Sequence[str]) -> None:
         UserError: what was asked for cannot be measured; the run is as it was.
     """
     asked = cli.parse(EvaluateOptions, argv, command="python -m trainer evaluate")
-    with Distributed(asked.device, "no", asked.threads, _PATIENCE) as env, env.explaining():
+    with Distributed(asked.device, "no", asked.threads, _PATIENCE) as env, env.coordinate_errors():
         images_seen, entry = evaluate(asked, env)
-        env.say(evaluation_table.table(images_seen, entry))
-        env.say(f"\n{evaluation_file.path_of(asked.run)}, {asked.run / 'report.html'}")
+        env.print(evaluation_table.table(images_seen, entry))
+        env.print(f"\n{evaluation_file.path_of(asked.run)}, {asked.run / 'report.html'}")
 
 
 def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, Any]]:
@@ -104,10 +104,10 @@ def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, A
     Raises:
         UserError: see `main`.
     """
-    newest = env.first(lambda: checkpoint.find(asked.run, asked.checkpoint).images_seen)
-    chosen = str(env.tell(newest))  # for all: a training that goes on meanwhile saves newer ones
-    sampler, dataset = env.together(lambda: _open(asked, chosen, env))
-    env.first(lambda: evaluation_file.ready(asked.run))
+    newest = env.on_rank0(lambda: checkpoint.find(asked.run, asked.checkpoint).images_seen)
+    chosen = str(env.broadcast(newest))  # for all: a training that goes on meanwhile saves newer ones
+    sampler, dataset = env.on_all_ranks(lambda: _open(asked, chosen, env))
+    env.on_rank0(lambda: evaluation_file.ready(asked.run))
     findings = Findings()
     eyes = open_eyes(env, dataset, asked.metrics, asked.extractor, asked.inception, findings)
     labels = sample_labels(dataset.labels, dataset.known, asked.count, asked.seed, "labels to evaluate")
@@ -120,7 +120,7 @@ def evaluate(asked: EvaluateOptions, env: Distributed) -> tuple[int, dict[str, A
         look = Eyes(eyes.judge, None, ("fidelity",)).look
         (judged_new,) = _examined(env, sampler, new, asked.seed, _NOISE_NEW, look, "drawing new combinations")
     drawn = _Drawn(labels, *eyes.sorted(found), new, judged_new)
-    entry = env.tell(env.first(lambda: _conclude(asked, env, sampler, dataset, eyes, drawn, findings)))
+    entry = env.broadcast(env.on_rank0(lambda: _conclude(asked, env, sampler, dataset, eyes, drawn, findings)))
     return sampler.saved.images_seen, entry or {}
 
 
@@ -138,7 +138,7 @@ class _Drawn:
 def _examined(
     env: Distributed, sampler: Sampler, labels: Labels, seed: int, purpose: str, look: Look, doing: str
 ) -> tuple[np.ndarray, ...]:
-    hidden = not (env.is_first and sys.stderr.isatty())
+    hidden = not (env.is_rank0 and sys.stderr.isatty())
     with tqdm(total=len(labels.label), desc=doing, unit="img", dynamic_ncols=True, disable=hidden) as bar:
         return examine(env, sampler.generator, sampler.noise_size, labels, seed, purpose, look, bar.update)
 
@@ -340,7 +340,7 @@ def _circumstances(
         "judge": None if eyes.judge is None else dict(eyes.judge.identity),
         "count": asked.count,
         "seed": asked.seed,
-        "processes": env.world,
+        "processes": env.world_size,
         "threads": env.threads,
         "device": env.device.type,
     }

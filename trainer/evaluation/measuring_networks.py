@@ -63,7 +63,7 @@ def open_eyes(
     """
     metrics = tuple(asked) or METRICS
     wanted = any(metric in metrics for metric in _FEATURES)
-    network = env.together(lambda: _network(env, extractor, inception, findings)) if wanted else None
+    network = env.on_all_ranks(lambda: _network(env, extractor, inception, findings)) if wanted else None
     judge, trouble = None, None
     if "fidelity" in metrics or (wanted and network is None):
         judge, trouble = _judge_or_why_not(env, dataset)
@@ -117,12 +117,12 @@ def shared_judge(env: Distributed, dataset: Dataset) -> Judge:
     Raises:
         UserError, Failure: see `judge_of`; on every process.
     """
-    judge = env.first(lambda: judge_of(dataset, device=str(env.device)))
-    if env.world == 1:
+    judge = env.on_rank0(lambda: judge_of(dataset, device=str(env.device)))
+    if env.world_size == 1:
         assert judge is not None
         return judge
     if judge is not None:
         judge.net.cpu()  # or it would arrive on the first process's GPU
-    judge = env.tell(judge)
+    judge = env.broadcast(judge)
     assert judge is not None
     return replace(judge, net=judge.net.to(env.device))

@@ -43,7 +43,7 @@ class Checkup:
         self._tell_doubts()
         self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
         count = min(COUNT, len(dataset))
-        self.real = env.first(lambda: real_features(dataset, self.judge.extractor(), count, config.seed))
+        self.real = env.on_rank0(lambda: real_features(dataset, self.judge.extractor(), count, config.seed))
 
     def _tell_doubts(self) -> None:
         """Say what the judge cannot, before a training waits for it in vain."""
@@ -51,9 +51,10 @@ class Checkup:
         doubts = [f"{attribute.name} ({why})" for attribute in attributes if (why := weakness(attribute))]
         if doubts:
             more = f" and {len(doubts) - _NAMED} more" if len(doubts) > _NAMED else ""
-            self.env.say(f"warning: evaluations leave out {', '.join(doubts[:_NAMED])}{more}")
+            self.env.print(f"warning: evaluations leave out {', '.join(doubts[:_NAMED])}{more}")
         if len(doubts) == len(attributes) and self.config.best_by == "fidelity":
-            self.env.say("warning: so there is no fidelity by which a checkpoint could be the best; try --best-by kid")
+            sentence = "so there is no fidelity by which a checkpoint could be the best; try --best-by kid"
+            self.env.print(f"warning: {sentence}")
 
     def look(self, state: TrainingState) -> dict[str, float]:
         """Figures of the averaged generator, by the names that they are logged under."""
@@ -71,7 +72,7 @@ class Checkup:
             found.add("kid", kernel(self.real.features, features).mean)
             return {metric_names.EVALUATE + name: value for name, value in found.figures.items()}
 
-        return self.env.tell(self.env.first(figures)) or {}
+        return self.env.broadcast(self.env.on_rank0(figures)) or {}
 
     def best_of(self, values: dict[str, float], state: TrainingState, run: RunDirectory) -> Best | None:
         """The mark of a checkpoint with these figures, if it would be the best so far; the same on every process.
@@ -80,9 +81,9 @@ class Checkup:
         """
         metric = self.config.best_by
         value = values.get(metric_names.EVALUATE + metric, math.nan)
-        before = checkpoint.read_best(run.path) if self.env.is_first else None
+        before = checkpoint.read_best(run.path) if self.env.is_rank0 else None
         better = before is None or before.metric != metric or _better(value, before)
-        return self.env.tell(Best(state.images_seen, metric, value) if math.isfinite(value) and better else None)
+        return self.env.broadcast(Best(state.images_seen, metric, value) if math.isfinite(value) and better else None)
 
 
 def _better(value: float, before: Best) -> bool:

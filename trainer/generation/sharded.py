@@ -43,11 +43,11 @@ def examine(
     count = len(labels.label)
     starts = range(0, count, PIECE)
     mine: dict[int, tuple[np.ndarray, ...]] = {}
-    for start in starts[env.rank :: env.world]:
+    for start in starts[env.rank :: env.world_size]:
         part = Labels(labels.label[start : start + PIECE], labels.known[start : start + PIECE])
         mine[start] = look(redraw(generator, noise, part, seed, purpose, np.arange(start, start + len(part.label))))
-        progress(len(part.label) * min(env.world, len(starts)))
-    found = {start: seen for share in env.gather(mine) for start, seen in share.items()}
+        progress(len(part.label) * min(env.world_size, len(starts)))
+    found = {start: seen for share in env.all_gather(mine) for start, seen in share.items()}
     return tuple(np.concatenate(arrays) for arrays in zip(*(found[start] for start in starts), strict=True))
 
 

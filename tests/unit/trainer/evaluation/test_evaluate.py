@@ -111,15 +111,15 @@ def test_what_is_drawn_does_not_depend_on_who_draws() -> None:
 
     class Half(Distributed):
         def __init__(self, rank: int) -> None:
-            self.rank, self.world, self.device = rank, 2, torch.device("cpu")
+            self.rank, self.world_size, self.device = rank, 2, torch.device("cpu")
 
-        def gather(self, value: Any) -> list[Any]:
+        def all_gather(self, value: Any) -> list[Any]:
             return [value]
 
     class Alone(Half):
         def __init__(self) -> None:
             super().__init__(0)
-            self.world = 1
+            self.world_size = 1
 
     labels = Labels(np.eye(2, dtype=np.float32)[np.arange(300) % 2], np.ones((300, 1), bool))
     args = Drawing(), 3, labels, 5, "noise"
