@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shards.core.problems import Problems
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import WORDLESS, Attribute
-from shards.sources.item import Problems
 
 _ATTRIBUTES = 40  # with a line of their own
 _VALUES = 24  # named in a line

@@ -31,8 +31,6 @@ from shards.packing.labelling import Labelling, LabelOptions, labelling
 from shards.sources import Source, TarMember
 from shards.sources.compressed import COMPRESSED
 
-UNREADABLE = "pictures that cannot be used (left out)"
-
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 _ROWS = 4096  # labelled together
@@ -125,7 +123,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
     size = options.size or _common_size(src, looks)
     entries, kept = _entries(looks, source, size)
     if not kept:
-        why = source.problems.named(UNREADABLE, 3)
+        why = source.problems.named("image-unusable", 3)
         raise UserError(f"{src}: none of the {len(source.items):,} pictures can be used: {why}")
     stage = src / _STAGE
     with atomic_io.explained(stage):
@@ -297,7 +295,7 @@ def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, 
         for member, shape, (form, header), why in zip(seen.members, seen.shapes, seen.forms, seen.damage, strict=True):
             item = next(items)
             if why:
-                source.problems.add(UNREADABLE, f"{item.id}: {why}")
+                source.problems.add("image-unusable", f"{item.id}: {why}")
                 continue
             if shape != (size, size):
                 form, header = "other", 0
@@ -317,7 +315,7 @@ def _write_sidecars(
         rows = rule.rows(kept[start : start + _ROWS])
         labels[start : start + _ROWS], known[start : start + _ROWS] = rows.labels, rows.known
         for name, count in rows.conflicts.items():
-            source.problems.add(f"pictures with two values of {name!r} (unknown there)", count=count)
+            source.problems.add("values-conflicting", detail=repr(name), count=count)
     for name, array in (("index.npy", entries), ("labels.npy", labels), ("known.npy", known)):
         with atomic_io.replacing(folder / name) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
@@ -353,7 +351,7 @@ def _write_manifest(
         "licence": options.licence,
         "samples": len(entries),
         "copied": int(np.count_nonzero(entries["format"] != FORMATS.index("other"))),
-        "problems": source.problems.counts(),
+        "problems": source.problems.sentences(),
         "sidecars": {name: atomic_io.sha256(folder / name) for name in _SIDECARS},
         "shards": [
             {"file": look.path.name, "samples": count, "bytes": look.bytes, "sha256": look.sha256}

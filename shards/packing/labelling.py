@@ -127,7 +127,7 @@ def _apply_aliases(source: Source, path: Path) -> dict[str, str]:
     found = synonyms.load(path)
     unused = set(found) - {word for item in source.items for word in (*(item.tags or ()), *item.denied)}
     for synonym in sorted(unused):
-        source.problems.add(f"aliases in {path.name} that no picture needs", synonym)
+        source.problems.add("synonym-unused", synonym, detail=path.name)
     source.items = [synonyms.applied(item, found) for item in source.items]
     source.given = synonyms.attributes(source.given, found)
     return found
@@ -181,7 +181,7 @@ def _loaded(source: Source, options: LabelOptions, size: int) -> Schema:
         raise UserError(f"--min-count and --schema: {where} says which tags there are; leave one of the two out")
     strange = {tag for item in source.items for tag in item.tags or () if tag not in schema.places}
     for tag in sorted(strange):
-        source.problems.add(f"tags that {where.name} lacks (left out)", tag)
+        source.problems.add("tag-not-in-schema", tag, detail=where.name)
     for kind, have, what in (("text", _text_size(source, options), "captions"), ("vector", size, "vectors")):
         asked = [attribute for attribute in schema.attributes if attribute.kind == kind]
         if len(asked) > 1:
@@ -243,7 +243,7 @@ def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
             )
         if options.labels == "auto":
             count = sum(map(bool, map(_caption, source.items)))
-            source.problems.add("captions that no --text-encoder reads (kept as notes)", count=count)
+            source.problems.add("caption-not-encoded", count=count)
     if options.labels != "auto":
         return {options.labels}
     wanted = {"vector"} if size else set()
@@ -261,7 +261,7 @@ def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
     counts = _counts(source)
     for tag, count in sorted(counts.items()):
         if count < least:
-            source.problems.add(f"tags that fewer than {least:,} pictures have (left out)", tag)
+            source.problems.add("tag-rare", tag, detail=f"{least:,}")
     kept = []
     for attribute in source.given:
         values = tuple(value for value in attribute.values if counts[value] >= least)

@@ -17,6 +17,7 @@ from shards import __version__
 from shards.core import atomic_io, self_hash
 from shards.core.cli import argument, parse
 from shards.core.errors import Failure, UserError
+from shards.core.problems import NAMES_KEPT, Problems
 from shards.core.version import revision
 from shards.dataset import dataset as datasets
 from shards.dataset import sidecars, summary
@@ -24,7 +25,6 @@ from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.schema import Schema
 from shards.packing import plan, prescan, shard_writer
 from shards.packing.plan import Part, Plan
-from shards.sources.item import NAMED, Problems
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "hashes.npy", "schema.yaml")
 
@@ -115,7 +115,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         copied += record["copied"]
         problems.take(record["problems"])
     if not (count := sum(shard["samples"] for shard in shards)):
-        why = problems.named(shard_writer.UNREADABLE, 3)
+        why = problems.named("image-unusable", 3)
         if part.split == "train":
             shutil.rmtree(build)
             raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
@@ -124,7 +124,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
             f"correct them, or delete {build} and pack with another --{part.split} or --seed"
         )
     for name, number in conflicts.items():
-        problems.add(f"pictures with two values of {name!r} (unknown there)", count=number)
+        problems.add("values-conflicting", detail=repr(name), count=number)
     schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
     _write_sidecars(data, records, shards, schema)
     if made.manifest["duplicates_policy"] == "report":
@@ -139,8 +139,8 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         "split": part.split,
         "samples": count,
         "copied": copied,
-        "duplicates": sum(n for kind, n in problems.counts().items() if kind.startswith(prescan.SAME)),
-        "problems": problems.counts(),
+        "duplicates": sum(n for code, n in problems.counts().items() if code.startswith("duplicate-")),
+        "problems": problems.sentences(),
         "shards": shards,
         "sidecars": {name: atomic_io.sha256(data / name) for name in _SIDECARS},
         "schema": made.manifest["schema"],
@@ -198,7 +198,7 @@ def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], p
         differ[start : start + 4096] = (labels[a] != labels[b]).any(axis=1) | (known[a] != known[b]).any(axis=1)
     for otherwise in (False, True):
         found = rows[differ == otherwise]
-        _name(problems, prescan.same("kept", otherwise), found, records, shards)
+        _name(problems, prescan.duplicate_code("kept", otherwise), found, records, shards)
 
 
 def _count_shared(made: Plan, build: Path, data: Path, problems: Problems) -> None:
@@ -208,16 +208,16 @@ def _count_shared(made: Plan, build: Path, data: Path, problems: Problems) -> No
         aside = np.load(part.below(build / "data") / "hashes.npy", allow_pickle=False)
         rows, originals = prescan.duplicates(np.concatenate([trained, aside]))
         if count := int(np.count_nonzero((rows >= len(trained)) & (originals < len(trained)))):
-            problems.add("pictures in both parts (the same bytes; --duplicates drop keeps one)", count=count)
+            problems.add("image-in-both-splits", count=count)
 
 
-def _name(problems: Problems, kind: str, rows: np.ndarray, records: Path, shards: list[dict[str, Any]]) -> None:
+def _name(problems: Problems, code: str, rows: np.ndarray, records: Path, shards: list[dict[str, Any]]) -> None:
     """Count samples as a kind of problem, the first few by what the source called them."""
     bounds = np.cumsum([0, *(shard["samples"] for shard in shards)])
-    for row in rows[:NAMED].tolist():
-        problems.add(kind, _id(records, shards, bounds, row))
-    if len(rows) > NAMED:
-        problems.add(kind, count=len(rows) - NAMED)
+    for row in rows[:NAMES_KEPT].tolist():
+        problems.add(code, _id(records, shards, bounds, row))
+    if len(rows) > NAMES_KEPT:
+        problems.add(code, count=len(rows) - NAMES_KEPT)
 
 
 def _id(records: Path, shards: list[dict[str, Any]], bounds: np.ndarray, row: int) -> str:

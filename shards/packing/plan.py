@@ -19,8 +19,8 @@ from typing import Any
 
 from shards.core import atomic_io
 from shards.core.errors import UserError
+from shards.core.problems import Noted, Problems
 from shards.packing import shard_writer
-from shards.sources.item import Noted, Problems
 
 _FILE = "plan.json"
 

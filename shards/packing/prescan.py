@@ -13,7 +13,6 @@ from shards.core.errors import UserError
 from shards.dataset.images import PictureError, dimensions
 from shards.sources.item import Item, PictureFile, Source
 
-SAME = "pictures that are the same as another"
 _CHUNK = 256  # pictures a task
 
 
@@ -118,13 +117,13 @@ def drop_duplicates(source: Source, seen: Survey) -> None:
         differ = _said(item) != _said(kept[number])
         if _SILENT == _said(kept[number]) != _said(item):
             item, kept[number] = kept[number], item
-        source.problems.add(same("left out", differ), item.id)
+        source.problems.add(duplicate_code("dropped", differ), item.id)
     source.items = kept
 
 
-def same(fate: str, differ: bool) -> str:
-    """The name of a kind of problem: exact duplicates, and what became of them."""
-    return f"{SAME}{', but labelled otherwise' if differ else ''} ({fate})"
+def duplicate_code(fate: str, differ: bool) -> str:
+    """Return the message code of exact duplicates that were "dropped" or "kept"; ``differ``: their labels differ."""
+    return f"duplicate-{fate}{'-other-label' if differ else ''}"
 
 
 def _said(item: Item) -> tuple[object, ...]:

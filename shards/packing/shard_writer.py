@@ -13,13 +13,12 @@ import numpy as np
 
 from shards.core import atomic_io, process_pool
 from shards.core.errors import Failure
+from shards.core.problems import Problems
 from shards.dataset import sidecars, tar_index
 from shards.dataset.images import PictureError, Prepared, prepare
 from shards.packing.labelling import Labelling
-from shards.sources.item import Item, Problems
+from shards.sources.item import Item
 
-UNREADABLE = "pictures that cannot be used (left out)"
-PROFILE = "colour profiles that cannot be used (taken as sRGB)"
 ARRAYS = ("entries", "labels", "known", "hashes")  # kept beside the record, one row a sample
 
 
@@ -91,10 +90,10 @@ def write_shard(task: Task) -> str:
                 data = item.picture.read()
                 picture = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
             except (PictureError, OSError) as error:
-                problems.add(UNREADABLE, f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
+                problems.add("image-unusable", f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
             else:
                 if picture.profile_ignored:
-                    problems.add(PROFILE, item.id)
+                    problems.add("colour-profile-unusable", item.id)
                 digest = hashlib.sha256(data)
                 notes = _notes(item, rows.known[number], digest.hexdigest())
                 tar.write(_sample(key(task.start + number), picture, recipe.size, rows.labels[number], notes))

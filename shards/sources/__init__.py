@@ -16,7 +16,7 @@ from shards.sources.formats.stylegan import read_stylegan
 from shards.sources.formats.tags import read_tags
 from shards.sources.formats.webdataset import read_webdataset
 from shards.sources.image_refs import Spooled, TarMember, ZipMember
-from shards.sources.item import Item, Picture, PictureFile, Problems, Source
+from shards.sources.item import Item, Picture, PictureFile, Source
 from shards.sources.rows import FOLDER, Asked
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Item",
     "Picture",
     "PictureFile",
-    "Problems",
     "Source",
     "Spooled",
     "TarMember",

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
+from shards.core.problems import Problems
 from shards.dataset.schema import MAX_SIZE, Attribute, normalise
 from shards.sources.cells import NotOne, clean, listed, shown, vector_of
-from shards.sources.item import Problems
 
 ALL = "all"
 MOST_VALUES = 1000  # of a column of words
@@ -76,8 +76,7 @@ class Columns:
                 cells[place] = _cell(row.get(name))
             except NotOne as error:
                 if not self.everything:
-                    kind = f"cells of column {listed([name])!r} that cannot be read (unknown there)"
-                    problems.add(kind, f"{at}: {error}")
+                    problems.add("cell-unreadable", f"{at}: {error}", detail=repr(listed([name])))
             if name not in self.odd and _number(cells[place]) is None and not _empty(cells[place]):
                 self.odd[name] = f"{at} has {shown(cells[place])}"
         self.rows.append(tuple(cells))
@@ -118,7 +117,7 @@ class Columns:
             elif kind == "words" and (words := self._words(name, values, there)):
                 attributes.append(_exclusive(name, values, words, found))
             elif not kind and not self.everything:
-                problems.add("columns without a single value (left out)", listed([name]))
+                problems.add("column-empty", listed([name]))
         _distinct(self.where, attributes)
         for row, cells in enumerate(zip(*numeric, strict=True)):
             found.vectors[row] = _joined(cells)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shards.core.errors import UserError
+from shards.core.problems import Problems
 from shards.dataset.images import EXTENSIONS
 from shards.sources.cells import clean
 from shards.sources.compressed import COMPRESSED
 from shards.sources.image_refs import Place, ZipMember
-from shards.sources.item import LARGEST, Picture, PictureFile, Problems
+from shards.sources.item import LARGEST, Picture, PictureFile
 
 TEXTS = frozenset({".txt", ".caption", ".csv", ".json", ".jsonl"})
 PACKED = frozenset({".parquet", ".tar"})
@@ -48,7 +49,7 @@ class Tree:
     def pass_over(self, name: str, extension: str) -> None:
         """Count a file that is not read if it looks like a picture."""
         if extension in STRANGE:
-            self.problems.add(f"files with the ending {extension}, which is not read (left out)", name)
+            self.problems.add("extension-not-read", name, detail=extension)
 
     def where(self, name: str) -> str:
         """A file of it for a sentence."""
@@ -94,7 +95,7 @@ def plant(src: Path) -> Tree:
 
 def _folder(tree: Tree) -> None:
     def closed(error: OSError) -> None:
-        tree.problems.add("folders that cannot be read", str(error.filename))
+        tree.problems.add("folder-unreadable", str(error.filename))
 
     for path, name in _walk(tree.root, closed):
         extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 - many files
@@ -104,7 +105,7 @@ def _folder(tree: Tree) -> None:
             continue
         files = tree.pictures if extension in EXTENSIONS else tree.texts
         if name in files:
-            tree.problems.add("files whose names are the same once read as UTF-8 (the first counts)", name)
+            tree.problems.add("file-name-repeated", name)
         elif extension in EXTENSIONS or extension in TEXTS:
             files[name] = PictureFile(path, name)
         else:
@@ -146,18 +147,18 @@ def _zip(tree: Tree) -> None:
         if extension not in EXTENSIONS | TEXTS:
             tree.pass_over(name, extension)
         elif member.flag_bits & 1:
-            tree.problems.add("zip members that are encrypted (left out; unpack the zip)", name)
+            tree.problems.add("zip-member-encrypted", name)
         elif (method := member.compress_type) not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             how = _METHODS.get(method, f"method {method}")
-            tree.problems.add(f"zip members that are packed by {how} (left out; unpack the zip)", name)
+            tree.problems.add("zip-member-compression", name, detail=how)
         elif member.file_size > LARGEST:
-            tree.problems.add("zip members of more than a gigabyte (left out)", name)
+            tree.problems.add("zip-member-too-large", name)
         else:
             deflated = member.compress_type == zipfile.ZIP_DEFLATED
             place = Place(member.header_offset, deflated, member.compress_size, member.file_size, member.CRC)
             files = tree.pictures if extension in EXTENSIONS else tree.texts
             if name in files:
-                tree.problems.add("zip members with a name that stood before (the first counts)", name)
+                tree.problems.add("zip-member-repeated", name)
             files.setdefault(name, ZipMember(tree.root, place))
 
 
@@ -176,5 +177,5 @@ def _hidden(name: str) -> bool:
 def without_pictures(tree: Tree) -> UserError:
     """What to say of a source that holds no pictures."""
     looked = f"looked for {', '.join(sorted(EXTENSIONS))}, in all folders below"
-    lost = [f"{kind}: {tree.problems.named(kind, 1)}" for kind in tree.problems.found]
-    return UserError("; ".join([f"{tree.root}: no pictures in it ({looked})", *lost[:3]]))
+    lost = tree.problems.described(1)[:3]
+    return UserError("; ".join([f"{tree.root}: no pictures in it ({looked})", *lost]))

@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from shards.core.atomic_io import first
+from shards.core.problems import Problems
 from shards.dataset.schema import Attribute
 
 LARGEST = 1 << 30  # bytes of one picture or table
-NAMED = 5  # of each kind of problem
-_NAME = 200  # letters of a name in a report
-
-Noted = dict[str, tuple[int, list[str]]]  # kind of problem → how many, and the first names
 
 
 class Picture(Protocol):
@@ -89,65 +85,6 @@ class Item:
     caption: str | None = None
     vector: tuple[float, ...] | None = None
     group: str | None = None
-
-
-@dataclass
-class Problems:
-    """Counts of what was amiss, by kind, with the names of the first few.
-
-    Attributes:
-        found: kind → its first names, in the order in which the kinds were met.
-    """
-
-    found: dict[str, list[str]] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, kind: str, name: str = "", count: int = 1) -> None:
-        """Count more of a kind ("rows without a picture"), by the name of one if it has one."""
-        kind = _line(kind)
-        self._counts[kind] = self._counts.get(kind, 0) + count
-        names = self.found.setdefault(kind, [])
-        if name and len(names) < NAMED:
-            names.append(_shortened(_line(name), _NAME))
-
-    def counts(self) -> dict[str, int]:
-        """Kind → how many."""
-        return dict(self._counts)
-
-    def named(self, kind: str, limit: int = NAMED, letters: int = _NAME) -> str:
-        """The first names of a kind for a sentence, and how many more there are; "": there are no names."""
-        names = [_shortened(name, letters) for name in self.found.get(kind, [])]
-        return first(names, limit, self._counts.get(kind, 0)) if names else ""
-
-    def lines(self) -> list[str]:
-        """One line a kind: how many, and the first five names (where there are names)."""
-        return [
-            f"{kind}: {count:,}" + (f" ({self.named(kind)})" if self.found[kind] else "")
-            for kind, count in self._counts.items()
-        ]
-
-    def noted(self) -> Noted:
-        """All of it as JSON has it."""
-        return {kind: (count, self.found[kind]) for kind, count in self._counts.items()}
-
-    def take(self, noted: Noted) -> None:
-        """Count what others have `noted`.
-
-        Raises:
-            ValueError, TypeError, AttributeError: it is nothing of that kind.
-        """
-        for kind, (count, names) in noted.items():
-            self.add(kind, count=int(count) - len(names))
-            for name in names:
-                self.add(kind, name)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())  # a file's name may hold line ends
-
-
-def _shortened(name: str, letters: int) -> str:
-    return name if len(name) <= letters else f"{name[:letters]}…"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
+from shards.core.problems import Problems
 from shards.dataset.schema import Attribute
 from shards.sources.cells import (
     BETWEEN,
@@ -32,11 +33,10 @@ from shards.sources.cells import (
     tags_of,
 )
 from shards.sources.columns import Columns, Stated
-from shards.sources.item import Item, Picture, Problems, Source
+from shards.sources.item import Item, Picture, Source
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"
-WRONG = "labels that cannot be read (left out)"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Rows:
         try:
             return reading(value) if extra is None else reading(value, extra)
         except NotOne as error:
-            self.problems.add(WRONG, f"{at}: {error}")
+            self.problems.add("label-unreadable", f"{at}: {error}")
             return None
 
     def source(self, kind: str, pictures: Iterable[tuple[str, Picture, int | None]], one_class: bool = False) -> Source:
@@ -170,7 +170,7 @@ class Rows:
         """What parts the tags in texts; blanks are noted."""
         if not blank_parted(texts):
             return BETWEEN
-        self.problems.add("texts without commas whose tags have underscores (parted at blanks)", count=len(texts))
+        self.problems.add("tags-split-at-blanks", count=len(texts))
         return BLANKS
 
     def _settle_labels(self) -> None:

@@ -19,11 +19,11 @@ def read_classes(tree: Tree, asked: Asked) -> Source:
     known: dict[str, int] = {}
     around = splits(tree.pictures)
     for split in around:
-        tree.problems.add("folders that are splits (all are packed together)", split)
+        tree.problems.add("folder-is-split", split)
     for name, picture in tree.pictures.items():
         label = class_folder(name, around)
         if not label:
-            tree.problems.add("pictures outside a class folder (kept, unlabelled)", name)
+            tree.problems.add("image-outside-class-folder", name)
         elif label not in known:
             known[label] = rows.add({"label": normalise(label)}, name)
         pictures.append((name, picture, known.get(label)))

@@ -42,7 +42,7 @@ def read_metadata(tree: Tree, asked: Asked) -> Source:
             if match := matched(find, name, found, at, rows):
                 found[match] = rows.add(row, at)
     if not found:
-        lost = [f"{kind}: {tree.problems.named(kind, 3, 60)}" for kind in tree.problems.found]
+        lost = tree.problems.described(3, 60)
         raise UserError(f"{where}: none of its {count:,} rows names a picture ({'; '.join(lost[:3]) or 'it is empty'})")
     return rows.source("metadata", with_rows(tree, found))
 
@@ -63,9 +63,9 @@ def _rows(tree: Tree, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = parsed(text)
         except NotOne as error:
-            tree.problems.add("lines that cannot be read (left out)", f"{table}, line {line}: {error}")
+            tree.problems.add("line-unreadable", f"{table}, line {line}: {error}")
             continue
         if isinstance(row, dict):
             yield line, row
         else:
-            tree.problems.add("lines that cannot be read (left out)", f"{table}, line {line}: {shown(row)}")
+            tree.problems.add("line-unreadable", f"{table}, line {line}: {shown(row)}")

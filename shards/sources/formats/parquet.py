@@ -51,7 +51,7 @@ def read_parquet(tree: Tree, asked: Asked) -> Source:
                 picture = tree.pictures[matches[0]]
             row.pop(table.image, None)
             if picture is None:
-                tree.problems.add("rows without a picture (left out)", at)
+                tree.problems.add("row-without-image", at)
             else:
                 pictures.append((at, picture, rows.add(row, at, table.names)))
     if not pictures:

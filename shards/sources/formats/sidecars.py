@@ -26,7 +26,7 @@ def read_sidecars(tree: Tree, asked: Asked) -> Source:
         raise UserError(f"{tree.root}: no text files beside pictures (picture.png and picture.txt) in it")
     for name in tree.texts:
         if name.endswith((".txt", ".caption")) and name not in used:
-            tree.problems.add("text files without a picture (left out)", name)
+            tree.problems.add("text-file-without-image", name)
     used.clear()
     tree.texts.clear()  # with a million of them, memory matters
     return rows.source("sidecars", with_rows(tree, found, "text"))
@@ -47,13 +47,13 @@ def _text(tree: Tree, name: str, file: Picture) -> str | None:
     try:
         data = file.read()
     except OSError as error:
-        tree.problems.add("text files that cannot be read (their pictures are kept)", f"{name}: {error.strerror}")
+        tree.problems.add("text-file-unreadable", f"{name}: {error.strerror}")
         return None
     if len(data) > _LARGEST:
-        tree.problems.add("text files of more than a megabyte (their pictures are kept)", name)
+        tree.problems.add("text-file-too-large", name)
         return None
     try:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        tree.problems.add("text files that are not UTF-8 (their pictures are kept)", name)
+        tree.problems.add("text-file-not-utf8", name)
         return None

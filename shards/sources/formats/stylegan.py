@@ -31,7 +31,7 @@ def read_stylegan(tree: Tree, asked: Asked) -> Source:
     for number, entry in enumerate(entries, 1):
         at = f"entry {number}"
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
-            tree.problems.add("entries that are not [name, label] (left out)", f"{at}: {shown(entry)}")
+            tree.problems.add("entry-malformed", f"{at}: {shown(entry)}")
         elif name := matched(find, clean(entry[0]), found, at, rows):
             found[name] = rows.add({"label": entry[1]}, at)
     if not found:

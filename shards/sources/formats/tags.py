@@ -38,7 +38,7 @@ def with_rows(tree: Tree, found: dict[str, int], what: str = "row") -> Iterator[
     """All pictures of a tree with the rows that were found for them; the others are counted."""
     for name, picture in tree.pictures.items():
         if name not in found:
-            tree.problems.add(f"pictures without a {what} (kept, unlabelled)", name)
+            tree.problems.add("image-unlabelled", name, detail=what)
         yield name, picture, found.get(name)
 
 
@@ -46,13 +46,13 @@ def matched(find: Callable[[str], list[str]], name: str, found: Iterable[str], a
     """The one picture that a row's id means, unless an earlier row had it; what is amiss is counted."""
     matches = find(name)
     if not name:
-        rows.problems.add("rows without an id (left out)", at)
+        rows.problems.add("row-without-id", at)
     elif not matches:
-        rows.problems.add("rows without a picture (left out)", name)
+        rows.problems.add("row-without-image", name)
     elif len(matches) > 1:
-        rows.problems.add("ids that fit several pictures (left out; write the id with folder and extension)", name)
+        rows.problems.add("id-ambiguous", name)
     elif matches[0] in found:
-        rows.problems.add("rows with an id that stood before (the first row counts)", name)
+        rows.problems.add("id-repeated", name)
     else:
         return matches[0]
     return None

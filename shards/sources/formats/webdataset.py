@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from shards.core.errors import UserError
+from shards.core.problems import Problems
 from shards.dataset.images import EXTENSIONS
 from shards.dataset.tar_index import Member, has_end_mark, members
 from shards.sources.cells import NotOne, array_of, clean, parsed, shown
 from shards.sources.compressed import COMPRESSED, plain
 from shards.sources.file_tree import Tree, packed_as
 from shards.sources.image_refs import TarMember
-from shards.sources.item import Picture, Problems, Source
-from shards.sources.rows import WRONG, Asked, Rows
+from shards.sources.item import Picture, Source
+from shards.sources.rows import Asked, Rows
 
 PICKLED = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "ten", "joblib"})
 
@@ -40,21 +41,21 @@ def read_webdataset(tree: Tree, asked: Asked) -> Source:
         for key, sample, handle in _samples(path):
             id = clean(f"{folder}/{key}")
             if id in ids:
-                tree.problems.add("samples with a key that stood before (the first counts)", id)
+                tree.problems.add("sample-key-repeated", id)
                 continue
             ids.add(id)
             picture = _picture(path, sample, id, tree.problems)
             if picture is None:
-                tree.problems.add("samples without a picture (left out)", id)
+                tree.problems.add("sample-without-image", id)
                 for member in sample:
                     tree.pass_over(f"{id}.{member.extension}", f".{member.extension.rpartition('.')[2]}")
                 continue
             row = _row(sample, handle, id, tree.problems, vectors)
             if not row:
-                tree.problems.add("pictures without a label (kept, unlabelled)", id)
+                tree.problems.add("image-unlabelled", id, detail="label")
             pictures.append((id, picture, rows.add(row, id) if row else None))
         if not has_end_mark(path):
-            tree.problems.add("tars without an end mark (cut off? what is there is used)", name)
+            tree.problems.add("tar-without-end-mark", name)
     if not pictures:
         raise UserError(f"{tree.root}: no pictures in its tars (looked for {', '.join(sorted(_PICTURES))}, {_RAW})")
     return rows.source("webdataset", pictures)
@@ -70,7 +71,7 @@ def picture_member(sample: list[Member]) -> tuple[Member | None, bool]:
 def _picture(tar: Path, sample: list[Member], id: str, problems: Problems) -> TarMember | None:
     member, several = picture_member(sample)
     if several:
-        problems.add("samples with several pictures (the first counts)", id)
+        problems.add("sample-with-several-images", id)
     return TarMember(tar, member.offset, member.length, member.extension) if member else None
 
 
@@ -111,10 +112,10 @@ def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors
     for kind, member in _said(sample):
         name = clean(member.extension)
         if kind in PICKLED:
-            problems.add(f".{name} members (pickled: never read)", id)
+            problems.add("member-pickled", id, detail=f".{name}")
             continue
         if not kind:
-            problems.add(f".{name} members (not read)", id)
+            problems.add("member-not-read", id, detail=f".{name}")
         try:
             if kind == "json":
                 row = {**_note(parsed(_bytes(member, handle))), **row}
@@ -125,9 +126,9 @@ def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors
             elif kind == "npy" and vectors:
                 row["vector"] = array_of(_bytes(member, handle))
         except UnicodeDecodeError:
-            problems.add("texts that are not UTF-8 (left out)", f"{id}.{name}")
+            problems.add("text-not-utf8", f"{id}.{name}")
         except NotOne as error:
-            problems.add(WRONG, f"{id}.{name}: {error}")
+            problems.add("label-unreadable", f"{id}.{name}: {error}")
     vector = row.pop("vector", None)
     if vector is not None and "label" not in row and any(row.get("known") or [True]):
         row["label"] = vector

@@ -116,7 +116,7 @@ def test_tags_vectors_and_captions_stand_side_by_side(model: str) -> None:
     assert names(labelling(source(items), asked(labels="caption", text_encoder=model))) == names(result)[3:]
     without = source(items)
     assert names(labelling(without, asked())) == names(result)[:3]
-    assert without.problems.counts() == {"captions that no --text-encoder reads (kept as notes)": len(items) - 1}
+    assert without.problems.counts() == {"caption-not-encoded": len(items) - 1}
 
 
 def test_given_attributes_stay_and_their_words_are_not_inferred_again() -> None:
@@ -190,7 +190,7 @@ def test_a_schema_decides_and_unlabelled_pictures_are_fine_with_it(tmp_path: Pat
     assert not result.rows(unlabelled.items).known.any()
     tagged = source(HAIR)
     assert words(labelling(tagged, asked(schema=file)), HAIR)[:2] == [["red hair"], []]
-    assert tagged.problems.counts() == {"tags that schema.yaml lacks (left out)": 2}
+    assert tagged.problems.counts() == {"tag-not-in-schema schema.yaml": 2}
 
 
 def test_a_schemas_texts_and_vectors_must_fit(tmp_path: Path, model: str) -> None:
@@ -222,7 +222,7 @@ def test_rare_tags_are_left_out_and_named() -> None:
     pictures = source(items)
     result = labelling(pictures, asked(min_count=3))
     assert result.schema.values == ("blue hair", "red hair", "smile")
-    assert pictures.problems.found == {"tags that fewer than 3 pictures have (left out)": ["green hair", "hat"]}
+    assert pictures.problems.found == {"tag-rare 3": ["green hair", "hat"]}
     assert words(result, items)[-2:] == [[], []]
     assert result.rows(items).known[-1].tolist() == [False, True], "the row has tags: it does not smile"
 
@@ -257,7 +257,7 @@ def test_synonyms_become_their_tag(tmp_path: Path) -> None:
     result = labelling(pictures, asked(aliases=file))
     assert pictures.items[-2].tags == ("blue hair",) and pictures.items[-1].tags == ()
     assert pictures.items[-1].denied == ("blue hair",)
-    assert pictures.problems.found == {"aliases in aliases.yaml that no picture needs": ["cyan hair", "unseen"]}
+    assert pictures.problems.found == {"synonym-unused aliases.yaml": ["cyan hair", "unseen"]}
     assert result.schema.values == ("blue hair", "red hair", "smile")
     assert result.identity["aliases"] == {
         "1girl": "", "azure hair": "blue hair", "cyan hair": "blue hair", "solo": "", "unseen": "red hair"

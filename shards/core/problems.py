@@ -1,0 +1,149 @@
+"""Count the problems that are met while a dataset is made, by message code, and put them into words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shards.core.atomic_io import first
+
+NAMES_KEPT = 5  # of each kind of problem
+_NAME = 200  # letters of a name in a report
+
+Noted = dict[str, tuple[int, list[str]]]  # key of a problem → how many, and the first names
+
+# Code → what people read, with "{detail}" where one is needed. The sentences are keys of a manifest's "problems", and
+# so part of a file format: add to them, and leave those here as they are.
+_SENTENCES = {
+    # files and folders
+    "folder-unreadable": "folders that cannot be read",
+    "extension-not-read": "files with the ending {detail}, which is not read (left out)",
+    "file-name-repeated": "files whose names are the same once read as UTF-8 (the first counts)",
+    "zip-member-encrypted": "zip members that are encrypted (left out; unpack the zip)",
+    "zip-member-compression": "zip members that are packed by {detail} (left out; unpack the zip)",
+    "zip-member-too-large": "zip members of more than a gigabyte (left out)",
+    "zip-member-repeated": "zip members with a name that stood before (the first counts)",
+    "tar-without-end-mark": "tars without an end mark (cut off? what is there is used)",
+    # rows and samples
+    "row-without-id": "rows without an id (left out)",
+    "row-without-image": "rows without a picture (left out)",
+    "id-ambiguous": "ids that fit several pictures (left out; write the id with folder and extension)",
+    "id-repeated": "rows with an id that stood before (the first row counts)",
+    "line-unreadable": "lines that cannot be read (left out)",
+    "entry-malformed": "entries that are not [name, label] (left out)",
+    "sample-key-repeated": "samples with a key that stood before (the first counts)",
+    "sample-without-image": "samples without a picture (left out)",
+    "sample-with-several-images": "samples with several pictures (the first counts)",
+    "member-not-read": "{detail} members (not read)",
+    "member-pickled": "{detail} members (pickled: never read)",
+    # labels
+    "image-unlabelled": "pictures without a {detail} (kept, unlabelled)",
+    "image-outside-class-folder": "pictures outside a class folder (kept, unlabelled)",
+    "folder-is-split": "folders that are splits (all are packed together)",
+    "label-unreadable": "labels that cannot be read (left out)",
+    "text-not-utf8": "texts that are not UTF-8 (left out)",
+    "text-file-without-image": "text files without a picture (left out)",
+    "text-file-unreadable": "text files that cannot be read (their pictures are kept)",
+    "text-file-too-large": "text files of more than a megabyte (their pictures are kept)",
+    "text-file-not-utf8": "text files that are not UTF-8 (their pictures are kept)",
+    "tags-split-at-blanks": "texts without commas whose tags have underscores (parted at blanks)",
+    "cell-unreadable": "cells of column {detail} that cannot be read (unknown there)",
+    "column-empty": "columns without a single value (left out)",
+    "synonym-unused": "aliases in {detail} that no picture needs",
+    "tag-not-in-schema": "tags that {detail} lacks (left out)",
+    "tag-rare": "tags that fewer than {detail} pictures have (left out)",
+    "values-conflicting": "pictures with two values of {detail} (unknown there)",
+    "caption-not-encoded": "captions that no --text-encoder reads (kept as notes)",
+    # images
+    "image-unusable": "pictures that cannot be used (left out)",
+    "colour-profile-unusable": "colour profiles that cannot be used (taken as sRGB)",
+    "duplicate-dropped": "pictures that are the same as another (left out)",
+    "duplicate-dropped-other-label": "pictures that are the same as another, but labelled otherwise (left out)",
+    "duplicate-kept": "pictures that are the same as another (kept)",
+    "duplicate-kept-other-label": "pictures that are the same as another, but labelled otherwise (kept)",
+    "image-in-both-splits": "pictures in both parts (the same bytes; --duplicates drop keeps one)",
+}
+
+
+@dataclass
+class Problems:
+    """Counts of problems, with the names of the first few of each kind.
+
+    A kind is keyed by its code, or by "CODE DETAIL" where the code's sentence needs a detail.
+
+    Attributes:
+        found: key → the first names, in the order in which the kinds were met.
+    """
+
+    found: dict[str, list[str]] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, code: str, name: str = "", *, detail: str = "", count: int = 1) -> None:
+        """Count ``count`` more problems of a kind.
+
+        Args:
+            code: one of the table's.
+            name: the file, row or tag concerned, if there is one.
+            detail: fills the gap in the code's sentence, if it has one.
+        """
+        if code not in _SENTENCES:
+            raise KeyError(code)
+        self._add(f"{code} {_one_line(detail)}".rstrip(), name, count)
+
+    def _add(self, key: str, name: str, count: int) -> None:
+        self._counts[key] = self._counts.get(key, 0) + count
+        names = self.found.setdefault(key, [])
+        if name and len(names) < NAMES_KEPT:
+            names.append(_shortened(_one_line(name), _NAME))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many problems there are by key."""
+        return dict(self._counts)
+
+    def sentences(self) -> dict[str, int]:
+        """Return how many problems there are by sentence, as manifests have them."""
+        return {sentence(key): count for key, count in self._counts.items()}
+
+    def named(self, key: str, limit: int = NAMES_KEPT, letters: int = _NAME) -> str:
+        """Return the first names of a kind and how many more there are, for a sentence; "" if there are no names."""
+        names = [_shortened(name, letters) for name in self.found.get(key, [])]
+        return first(names, limit, self._counts.get(key, 0)) if names else ""
+
+    def described(self, limit: int, letters: int = _NAME) -> list[str]:
+        """Return one clause per kind: its sentence and the first names."""
+        return [f"{sentence(key)}: {self.named(key, limit, letters)}" for key in self.found]
+
+    def lines(self) -> list[str]:
+        """Return one line per kind: its sentence, how many there are, and the first names if there are names."""
+        return [
+            f"{sentence(key)}: {count:,}" + (f" ({self.named(key)})" if self.found[key] else "")
+            for key, count in self._counts.items()
+        ]
+
+    def noted(self) -> Noted:
+        """Return everything as plain values, for JSON."""
+        return {key: (count, self.found[key]) for key, count in self._counts.items()}
+
+    def take(self, noted: Noted) -> None:
+        """Add what `noted` returned elsewhere.
+
+        Raises:
+            ValueError, TypeError, AttributeError: ``noted`` has another form.
+        """
+        for key, (count, names) in noted.items():
+            self._add(_one_line(key), "", int(count) - len(names))
+            for name in names:
+                self._add(_one_line(key), name, 1)
+
+
+def sentence(key: str) -> str:
+    """Return what people read for a key; a key without a known code is a sentence of an older version."""
+    code, _, detail = key.partition(" ")
+    return _SENTENCES[code].format(detail=detail) if code in _SENTENCES else key
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())  # a file name may contain line ends
+
+
+def _shortened(name: str, letters: int) -> str:
+    return name if len(name) <= letters else f"{name[:letters]}…"
