@@ -1,3 +1,3 @@
 """Datasets: pack images and tags into WebDataset tars with an index, and stream batches from them."""
 
-__version__ = "0.1.0"
+from shards.core.version import __version__ as __version__

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import shards
-from shards import __version__
+__version__ = "0.1.0"
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def revision() -> str | None:
@@ -14,7 +14,7 @@ def revision() -> str | None:
     It is read from git's own files, so git need not be installed.
     """
     try:
-        git = Path(shards.__file__).resolve().parent.parent / ".git"
+        git = _CHECKOUT / ".git"
         if git.is_file():  # a worktree: the file names the directory that holds its HEAD
             git = git.parent / git.read_text("utf-8").removeprefix("gitdir:").strip()
         common = git / "commondir"

@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards import __version__, sources
+from shards import sources
 from shards.core import atomic_io, process_pool, self_hash
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
-from shards.core.version import revision
+from shards.core.version import __version__, revision
 from shards.dataset import dataset, images, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.sidecars import ENTRY, FORMATS

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from shards import __version__
 from shards.core import atomic_io, self_hash
 from shards.core.cli import argument, parse
 from shards.core.errors import Failure, UserError
 from shards.core.problems import NAMES_KEPT, Problems
-from shards.core.version import revision
+from shards.core.version import __version__, revision
 from shards.dataset import dataset as datasets
 from shards.dataset import sidecars, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST

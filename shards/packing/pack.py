@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from shards import __version__, sources
+from shards import sources
 from shards.core import atomic_io, process_pool, rng
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError
 from shards.core.permutation import permute
+from shards.core.version import __version__
 from shards.dataset import dataset, images
 from shards.dataset.manifest import MANIFEST
 from shards.packing import merge, plan, prescan, shard_writer, validation_split

@@ -20,11 +20,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-import shards
 from shards.core import cli
 from shards.core.cli import argument, option
 from shards.core.errors import Failure, UserError
-from shards.core.version import revision
+from shards.core.version import __version__, revision
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels, sample_labels
 from shards.dataset.schema import WORDLESS, Schema
@@ -330,7 +329,7 @@ def _circumstances(
     kept = ("name", "identity", "comparable", "dimensions")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": shards.__version__,
+        "version": __version__,
         "commit": revision(),
         "torch": torch.__version__,
         "checkpoint": sampler.saved.path.name,

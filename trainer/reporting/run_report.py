@@ -15,11 +15,10 @@ from typing import Any
 import yaml
 from PIL import Image
 
-import shards
 from shards.core.atomic_io import write_bytes
 from shards.core.cli import argument, parse
 from shards.core.errors import UserError
-from shards.core.version import revision
+from shards.core.version import __version__, revision
 from trainer import metric_names
 from trainer.reporting import evaluation_table, svg
 from trainer.reporting.curves import Curve, curves
@@ -192,7 +191,7 @@ def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], ima
         facts.append(("Last metrics", datetime.fromtimestamp(times[1]).astimezone().strftime("%Y-%m-%d %H:%M %Z")))
     if config.get("preset"):
         facts.append(("Preset", str(config["preset"])))
-    facts.append(("Written by", f"cgan-trainer {shards.__version__}" + (f" ({commit})" if commit else "")))
+    facts.append(("Written by", f"cgan-trainer {__version__}" + (f" ({commit})" if commit else "")))
     return facts
 
 

@@ -14,10 +14,9 @@ import torch
 import yaml
 from safetensors.numpy import save
 
-import shards
 from shards.core.atomic_io import write_bytes
 from shards.core.errors import Failure, UserError
-from shards.core.version import revision
+from shards.core.version import __version__, revision
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import sample_labels
 from shards.stream.sampling import ORDERS
@@ -128,7 +127,7 @@ class RunDirectory:
             "schema": dataset.schema.to_json(),
             "text_encoder": dataset.manifest.get("text_encoder"),
             "aliases": dataset.manifest.get("aliases"),
-            "version": shards.__version__,
+            "version": __version__,
             "commit": revision(),
             "torch": torch.__version__,
         }

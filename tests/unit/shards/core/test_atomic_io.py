@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import shards
 from shards.core import atomic_io
 from shards.core.errors import Failure, UserError
 from shards.core.version import revision
@@ -89,7 +88,7 @@ def test_the_revision_is_the_checkouts_commit(root: Path, monkeypatch: pytest.Mo
     git = tmp_path / ".git"
     (git / "refs" / "heads").mkdir(parents=True)
     (tmp_path / "shards").mkdir()
-    monkeypatch.setattr(shards, "__file__", str(tmp_path / "shards" / "__init__.py"))
+    monkeypatch.setattr("shards.core.version._CHECKOUT", tmp_path)
     assert revision() is None
     (git / "HEAD").write_text("ref: refs/heads/main\n")
     assert revision() is None  # no commit yet
@@ -99,5 +98,5 @@ def test_the_revision_is_the_checkouts_commit(root: Path, monkeypatch: pytest.Mo
     assert revision() == "b" * 12
     (git / "HEAD").write_text("c" * 40 + "\n")
     assert revision() == "c" * 12
-    monkeypatch.setattr(shards, "__file__", str(tmp_path / "site-packages" / "shards" / "__init__.py"))
+    monkeypatch.setattr("shards.core.version._CHECKOUT", tmp_path / "site-packages")
     assert revision() is None
