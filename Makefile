@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos check format bench environment
+.PHONY: help demo test test-all chaos check format docs bench environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ check: $(INSTALLED) ## lint, format and types
 format: $(INSTALLED) ## let ruff put the sources in order
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: $(INSTALLED) ## the documentation site, into build/docs; fails on a warning
+	$(RUN) -m sphinx -W --keep-going -q -b html docs build/docs $(ARGS)
 
 bench: $(INSTALLED) ## the benchmarks, each against its rival, in one run (the open questions take hours: not here)
 	@for benchmark in $(filter-out benchmarks/open_questions.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(RUN) "$$benchmark" $(ARGS) || exit 1; done
