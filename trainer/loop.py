@@ -130,7 +130,7 @@ def iterate(
         measure = due.at_last(cycle)(config.log_every)
         evaluating = checkup is not None and config.evaluate_every is not None and due(config.evaluate_every)
         saving = evaluating or due(config.checkpoint_every)  # the best is saved when it is found
-        scalars = state.step(batch)
+        result = state.step(batch)
         # What rank 0 cannot record or save ends all processes as a signal does: together, and saved.
         trouble = saver.failed or (seen is not None and seen.trouble is not None)
         news = env.sum_async(trouble or signals.request() is not None, batch.damaged)
@@ -141,8 +141,8 @@ def iterate(
         stopping = news[0] > 0 or broken
         values: dict[str, float] = {}
         if measure or saving:
-            state.guard.settle()
-        if state.guard.in_a_row > config.skip_limit:
+            state.guard.flush()
+        if state.guard.consecutive > config.skip_limit:
             env.on_rank0(saver.wait)
             raise _broken(", ".join(state.guard.terms), state.images_seen, last_save)
         if measure and state.guard.skipped > skipped:
@@ -152,8 +152,9 @@ def iterate(
                 f"such steps change nothing ({skipped:,} so far)"
             )
         if measure:
-            values = with_ratio(env.sum_to_floats(scalars))
-            values |= {metric_names.WRONG_SHARE: batch.wrong_count / config.batch}
+            values = with_ratio(env.sum_to_floats(result.metrics)) | {
+                metric_names.WRONG_SHARE: batch.wrong_count / config.batch
+            }
             values |= {metric_names.DAMAGED: float(state.damaged), metric_names.SKIPPED: float(state.guard.skipped)}
             values |= state.rates
         best = None

@@ -1,7 +1,8 @@
-"""Steps whose gradients are not finite: skipped on the device, counted here one step late, so that nothing waits.
+"""Count the steps whose gradients are not finite.
 
-`trainer.distributed.process_group.Distributed.step` leaves weights and moments as they are on such a step. Gradients
-are the same on all processes, and so is what this counts.
+`trainer.distributed.process_group.Distributed.step` skips such a step on the device: weights and optimizer moments stay
+as they are. The counts here are one step late, so that no step waits for the device. Gradients are equal on all ranks,
+and so are the counts.
 """
 
 from __future__ import annotations
@@ -12,42 +13,42 @@ import torch
 from torch import Tensor
 
 
-class Guard:
-    """Counts the steps that were skipped.
+class NonFiniteGuard:
+    """Counter of skipped steps.
 
     Attributes:
-        skipped: in all.
-        in_a_row: up to now.
-        terms: names of what was not finite in the last of them, on this process ("loss/d", "grad/g").
+        skipped: steps skipped in total.
+        consecutive: steps skipped in a row, up to the last counted one.
+        terms: metric keys of what was not finite in the last skipped step, on this rank ("loss/d", "grad/g").
     """
 
     def __init__(self) -> None:
-        self.skipped, self.in_a_row = 0, 0
+        self.skipped, self.consecutive = 0, 0
         self.terms: list[str] = []
-        self._before: tuple[list[str], Tensor, torch.cuda.Event | None] | None = None
+        self._pending: tuple[list[str], list[str], Tensor, torch.cuda.Event | None] | None = None
 
-    def look(self, scalars: Mapping[str, Tensor]) -> None:
-        """Take in what a step measured, and count the step before it."""
-        self.settle()
-        names = [name for name in scalars if name.startswith(("loss/", "grad/"))]
-        broken = ~torch.stack([scalars[name].detach().isfinite() for name in names])
-        arrived = None
+    def observe(self, losses: Mapping[str, Tensor], grad_norms: Mapping[str, Tensor]) -> None:
+        """Take the scalars of a step, and count the step before it."""
+        self.flush()
+        values = [*losses.values(), *grad_norms.values()]
+        broken = ~torch.stack([value.detach().isfinite() for value in values])
+        copied = None
         if broken.is_cuda:
             broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)
-            arrived = torch.cuda.Event()
-            arrived.record()
-        self._before = names, broken, arrived
+            copied = torch.cuda.Event()
+            copied.record()
+        self._pending = list(losses), list(grad_norms), broken, copied
 
-    def settle(self) -> None:
-        """Count the last step too; this waits for it."""
-        if self._before is None:
+    def flush(self) -> None:
+        """Count the last step too. This waits for the device."""
+        if self._pending is None:
             return
-        names, broken, arrived = self._before
-        self._before = None
-        if arrived is not None:
-            arrived.synchronize()
-        terms = [name for name, bad in zip(names, broken.tolist(), strict=True) if bad]
-        if any(name.startswith("grad/") for name in terms):
-            self.skipped, self.in_a_row, self.terms = self.skipped + 1, self.in_a_row + 1, terms
+        losses, grad_norms, broken, copied = self._pending
+        self._pending = None
+        if copied is not None:
+            copied.synchronize()
+        terms = [name for name, bad in zip([*losses, *grad_norms], broken.tolist(), strict=True) if bad]
+        if not set(terms).isdisjoint(grad_norms):
+            self.skipped, self.consecutive, self.terms = self.skipped + 1, self.consecutive + 1, terms
         else:
-            self.in_a_row = 0
+            self.consecutive = 0

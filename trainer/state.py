@@ -22,7 +22,7 @@ from trainer.losses import LOSSES, class_loss
 from trainer.models import fresh_networks
 from trainer.networks import Architecture
 from trainer.networks.conditioning import LabelMask, set_loudness
-from trainer.nonfinite import Guard
+from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint
 from trainer.schedules import Schedule
 from trainer.step import (
@@ -31,7 +31,7 @@ from trainer.step import (
     Method,
     MicroBatch,
     Player,
-    Scalars,
+    StepResult,
     discriminator_step,
     generator_step,
 )
@@ -61,7 +61,7 @@ class TrainingState:
         self.images_seen = 0
         self.head_start = 0  # images seen by the run that the weights are from, if they are another's
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
-        self.guard = Guard()
+        self.guard = NonFiniteGuard()
         self.schedules = schedules_of(config)
         self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
         self.augment_p: float = config.augmentation.augment_p
@@ -128,14 +128,14 @@ class TrainingState:
 
     # -------------------------------------------------------- going on
 
-    def step(self, batch: Batch) -> Scalars:
+    def step(self, batch: Batch) -> StepResult:
         """Train on one global batch, of which ``batch`` is this process's share.
 
         Each batch is one update of D, with pictures and noise of its own; every ``d_steps``-th is one of G as well. So
         the clock stays images seen, and a run that goes on is in the same place between two updates of G.
 
         Returns:
-            Detached scalars on the device: this process's share of each; those of G only where it was updated.
+            The measurements; those of G only where it was updated.
         """
         counts = GlobalCounts(batch=self.config.batch, wrong=batch.wrong_count)
         micro_batches = self._micro_batches(batch)
@@ -143,17 +143,17 @@ class TrainingState:
         step = self.images_seen // self.config.batch
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
-        scalars = discriminator_step(*players, penalise=penalise)
+        result = discriminator_step(*players, penalise=penalise)
         if (step + 1) % self.config.d_steps == 0:
-            scalars |= generator_step(*players)
-        self.guard.look(scalars)
-        if self.adaptive is not None:
-            self.adaptive.count(scalars[metric_names.AUGMENT_SIGN])
+            result |= generator_step(*players)
+        self.guard.observe(result.losses, result.grad_norms)
+        if self.adaptive is not None and result.real_sign is not None:
+            self.adaptive.count(result.real_sign)
             self.adaptive.update(step, self.env.all_reduce)
-            scalars[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # a share of it
+            result.statistics[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # summed over ranks later
         self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.batch)
         self.images_seen += self.config.batch
-        return scalars
+        return result
 
     def _follow_schedules(self, images_seen: int) -> None:
         """Set what moves for the step that brings the clock there: numbers of the CPU, which nothing waits for."""

@@ -10,7 +10,7 @@ averages over the world, hence ``· world``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ from trainer.distributed.process_group import Distributed
 from trainer.losses import AdversarialLoss, gradient_penalty
 from trainer.noise import normal
 
-Scalars = dict[str, Tensor]
+Scalars = dict[str, Tensor]  # by metric key
 ClassLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -67,6 +67,38 @@ class Method:
 
 
 @dataclass
+class StepResult:
+    """Measurements of one step: detached scalars on the device, this rank's contributions to sums over all ranks.
+
+    Attributes:
+        losses: terms of the loss; the non-finite guard names those that broke a step.
+        grad_norms: a non-finite one means that the optimizer skipped the step.
+        real_sign: mean sign of D's logits of real images, which steers ADA; None if D was not updated.
+        statistics: for people only.
+    """
+
+    losses: Scalars = field(default_factory=dict)
+    grad_norms: Scalars = field(default_factory=dict)
+    real_sign: Tensor | None = None
+    statistics: Scalars = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> Scalars:
+        """Everything that is logged, by metric key."""
+        sign = {} if self.real_sign is None else {metric_names.AUGMENT_SIGN: self.real_sign}
+        return self.losses | self.grad_norms | sign | self.statistics
+
+    def __or__(self, other: StepResult) -> StepResult:
+        """Combine the results of updates of D and G, which have no key in common."""
+        return StepResult(
+            self.losses | other.losses,
+            self.grad_norms | other.grad_norms,
+            other.real_sign if self.real_sign is None else self.real_sign,
+            self.statistics | other.statistics,
+        )
+
+
+@dataclass
 class Player:
     """A network with its optimizer; ``wrapped`` reduces gradients over the processes, ``module`` is the plain one."""
 
@@ -84,7 +116,7 @@ def discriminator_step(
     env: Distributed,
     *,
     penalise: bool,
-) -> Scalars:
+) -> StepResult:
     """Make D tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ), all as T(x).
 
     A classifier beside D learns which y a real T(x) has. AC-GAN (Odena et al. 2017, section 3) teaches it the y of x̂ as
@@ -93,14 +125,11 @@ def discriminator_step(
 
     Args:
         penalise: add the lazy gradient penalty; such a step runs in full precision.
-
-    Returns:
-        Detached scalars on the device: this process's share of each, to be added over all processes.
     """
     d.optimizer.zero_grad(set_to_none=True)
     d.module.train()
     augment = method.augment
-    scalars: Scalars = {}
+    result = StepResult()
     for x, y, k, wrong_y, wrong_k, has_wrong, position in env.accumulate(d.wrapped, micro_batches):
         z = normal(method.seed, "noise of D", position, method.noise, x.dtype)
         with torch.no_grad(), env.autocast():  # no graph of G: D's update needs none
@@ -130,26 +159,27 @@ def discriminator_step(
         if len(wrong) and counts.wrong:
             part_three = (method.loss.mismatch(real, wrong) * has_wrong).sum() / counts.wrong
             loss = loss + method.mismatch_weight * part_three
-            _add(scalars, metric_names.LOSS_MISMATCH, part_three)
+            _add(result.losses, metric_names.LOSS_MISMATCH, part_three)
         if method.classes is not None:
             of_real = method.classes(classes[: len(x)], y, k).sum() / counts.batch
             loss = loss + method.classifier_weight * of_real
-            _add(scalars, metric_names.LOSS_CLASSES, of_real)
+            _add(result.losses, metric_names.LOSS_CLASSES, of_real)
         if penalise:
             penalty = gradient_penalty(torch.cat([real, fake]), pictures) / counts.batch
             loss = loss + method.penalty_every * method.gamma / 2 * penalty
-            _add(scalars, metric_names.LOSS_PENALTY, penalty)
+            _add(result.losses, metric_names.LOSS_PENALTY, penalty)
         env.backward(loss * env.world_size)
-        _add(scalars, metric_names.LOSS_D, loss)
-        _add(scalars, metric_names.LOGIT_REAL, real.sum() / counts.batch)
-        _add(scalars, metric_names.LOGIT_FAKE, fake.sum() / counts.batch)
+        _add(result.losses, metric_names.LOSS_D, loss)
+        _add(result.statistics, metric_names.LOGIT_REAL, real.sum() / counts.batch)
+        _add(result.statistics, metric_names.LOGIT_FAKE, fake.sum() / counts.batch)
         # A relativistic D is sure of differences only: any number may be added to its logits.
         sure = real - fake if method.loss.needs_real else real
-        _add(scalars, metric_names.AUGMENT_SIGN, sure.sign().sum() / counts.batch)
-        _add(scalars, REAL, pair_distances(x) / counts.batch)
-        _add(scalars, FAKE, pair_distances(x_hat) / counts.batch)
-    scalars[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world_size  # a share of it
-    return scalars
+        real_sign = sure.detach().sign().sum() / counts.batch
+        result.real_sign = real_sign if result.real_sign is None else result.real_sign + real_sign
+        _add(result.statistics, REAL, pair_distances(x) / counts.batch)
+        _add(result.statistics, FAKE, pair_distances(x_hat) / counts.batch)
+    result.grad_norms[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world_size
+    return result
 
 
 def generator_step(
@@ -159,7 +189,7 @@ def generator_step(
     counts: GlobalCounts,
     method: Method,
     env: Distributed,
-) -> Scalars:
+) -> StepResult:
     """Make G draw x̂ = G(z, y) whose T(x̂) D takes for real and matching y. D is frozen: it gets no gradients.
 
     With `interpolate` G also draws between labels, where there is no real picture but D may judge (GAN-INT, Reed et al.
@@ -168,7 +198,7 @@ def generator_step(
     """
     g.optimizer.zero_grad(set_to_none=True)
     d.module.requires_grad_(False).eval()
-    scalars: Scalars = {}
+    result = StepResult()
     for micro_batch in env.accumulate(g.wrapped, micro_batches):
         x, y, k, _, _, _, position = micro_batch
         z = normal(method.seed, "noise of G", position, method.noise, x.dtype)
@@ -192,17 +222,17 @@ def generator_step(
         for between_labels in beside:
             part = method.loss.generator(between_labels, real) / counts.batch
             loss = loss + method.interpolate * part
-            _add(scalars, metric_names.LOSS_BETWEEN, part)
+            _add(result.losses, metric_names.LOSS_BETWEEN, part)
         if method.classes is not None:
             of_each = method.classes(classes, labels, known)
             part = (of_each[: len(x)].sum() + method.interpolate * of_each[len(x) :].sum()) / counts.batch
             loss = loss + method.classifier_weight * part
-            _add(scalars, metric_names.LOSS_CLASSES_G, part)
+            _add(result.losses, metric_names.LOSS_CLASSES_G, part)
         env.backward(loss * env.world_size)
-        _add(scalars, metric_names.LOSS_G, loss)
+        _add(result.losses, metric_names.LOSS_G, loss)
     d.module.requires_grad_(True)
-    scalars[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
-    return scalars
+    result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
+    return result
 
 
 def between(batch: MicroBatch) -> Tensor:

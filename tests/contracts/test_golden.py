@@ -91,8 +91,8 @@ def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
         batch = batch_at(step, config.batch, size)
         counts = GlobalCounts(config.batch, wrong=int(batch.has_wrong.sum()))
         players = (state.d, state.g, [batch], counts, state.method, env)
-        values = discriminator_step(*players, penalise=step % config.penalty_every == 0)
-        values |= generator_step(*players)
+        values = discriminator_step(*players, penalise=step % config.penalty_every == 0).metrics
+        values |= generator_step(*players).metrics
         for name, value in values.items():
             found.setdefault(name, []).append(value.item())
     return found

@@ -114,8 +114,8 @@ def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
     z = normal(config.seed, "noise of D", batch.position, config.noise_size)
     with mock.patch.object(torch, "randn", return_value=z):
         plain.step()
-    scalars = state.step(batch)
-    assert plain.log["d"] == pytest.approx(scalars["loss/d"].item(), rel=1e-4)
+    losses = state.step(batch).losses
+    assert plain.log["d"] == pytest.approx(losses["loss/d"].item(), rel=1e-4)
     ours, theirs = flat(state.d.module) - before, flat(plain.d) - before
     # Adam's first step is the gradient's sign, which rounding may turn where the gradient is next to nothing.
     assert (ours - theirs).norm() < 0.1 * ours.norm()

@@ -100,7 +100,7 @@ def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
         return TrainingState(asked, architecture_of(asked, dataset.size, dataset.schema.widths), env)
 
     def step(state: TrainingState, number: int) -> dict[str, float]:
-        return state.env.sum_to_floats(state.step(stream[number]))
+        return state.env.sum_to_floats(state.step(stream[number]).metrics)
 
     whole, rows, saved = fresh(), [], {}
     assert whole.adaptive is not None

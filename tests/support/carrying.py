@@ -116,8 +116,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
     stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.sampling, config.wrong)
     rows, contradicted, positions, happened = [], [], [], []
     for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
-        scalars = state.step(batch)
-        rows.append(env.sum_to_floats(scalars) | state.rates)
+        rows.append(env.sum_to_floats(state.step(batch).metrics) | state.rates)
         contradicted.append(int(batch.has_wrong.sum()))
         positions += batch.position.tolist()
         happened.append({name: watch.take() for name, watch in watches.items()})

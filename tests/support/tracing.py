@@ -22,7 +22,7 @@ from torch import Tensor
 
 from shards.stream.batch import Batch
 from trainer.state import TrainingState
-from trainer.step import Scalars
+from trainer.step import StepResult
 
 MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 
@@ -40,20 +40,20 @@ def install(folder: Path, stop: int) -> None:
     files: list[IO[str]] = []
     step = TrainingState.step
 
-    def traced(state: TrainingState, batch: Batch) -> Scalars:
+    def traced(state: TrainingState, batch: Batch) -> StepResult:
         if not files:
             state.g.module.register_forward_pre_hook(lambda _, args: drawn.extend(hashes(*args)))
             files.append((folder / f"{state.images_seen:06d}-{state.env.world_size}-{rank}.jsonl").open("w"))
         drawn.clear()
         row: dict[str, Any] = {"images_seen": state.images_seen, "positions": batch.position.tolist()}
         row["pictures"] = hashes(*batch[:6])
-        scalars = step(state, batch)
+        result = step(state, batch)
         count = len(batch.images)
         row["noise"] = [drawn[start : start + count] for start in range(0, len(drawn), count)]  # D's step, G's step
         print(json.dumps(row), file=files[0], flush=True)
         if stop and rank == 0 and state.images_seen == stop:
             os.kill(os.getpid(), signal.SIGTERM)
-        return scalars
+        return result
 
     TrainingState.step = traced  # type: ignore[method-assign]
 

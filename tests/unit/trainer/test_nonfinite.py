@@ -10,34 +10,34 @@ from pathlib import Path
 import torch
 
 from support.launching import ROOT, TINY, environment, make_dataset, metrics, tensors
-from trainer.nonfinite import Guard
+from trainer.nonfinite import NonFiniteGuard
 
 GOOD, BAD = torch.tensor(1.0), torch.tensor(float("nan"))
 
 
-def scalars(d: torch.Tensor = GOOD, g: torch.Tensor = GOOD) -> dict[str, torch.Tensor]:
-    return {"loss/d": d, "logit/real": BAD, "grad/d": d, "loss/g": g, "grad/g": g}
+def observe(guard: NonFiniteGuard, d: torch.Tensor = GOOD, g: torch.Tensor = GOOD) -> None:
+    guard.observe({"loss/d": d, "loss/g": g}, {"grad/d": d, "grad/g": g})
 
 
-def test_steps_are_counted_one_late() -> None:
-    guard = Guard()
-    guard.look(scalars(g=BAD))
-    assert (guard.skipped, guard.in_a_row) == (0, 0), "nobody has waited for it yet"
-    guard.look(scalars(d=BAD))
-    assert (guard.skipped, guard.in_a_row, guard.terms) == (1, 1, ["loss/g", "grad/g"])
-    guard.settle()
-    assert (guard.skipped, guard.in_a_row, guard.terms) == (2, 2, ["loss/d", "grad/d"])
-    guard.settle()
+def test_skipped_steps_are_counted_one_step_late() -> None:
+    guard = NonFiniteGuard()
+    observe(guard, g=BAD)
+    assert (guard.skipped, guard.consecutive) == (0, 0), "nothing has waited for it yet"
+    observe(guard, d=BAD)
+    assert (guard.skipped, guard.consecutive, guard.terms) == (1, 1, ["loss/g", "grad/g"])
+    guard.flush()
+    assert (guard.skipped, guard.consecutive, guard.terms) == (2, 2, ["loss/d", "grad/d"])
+    guard.flush()
     assert guard.skipped == 2
-    guard.look(scalars())
-    guard.settle()
-    assert (guard.skipped, guard.in_a_row) == (2, 0)
+    observe(guard)
+    guard.flush()
+    assert (guard.skipped, guard.consecutive) == (2, 0)
 
 
-def test_a_loss_alone_skips_nothing() -> None:
-    guard = Guard()
-    guard.look({"loss/d": BAD, "grad/d": GOOD})
-    guard.settle()
+def test_a_non_finite_loss_with_finite_gradients_is_not_a_skipped_step() -> None:
+    guard = NonFiniteGuard()
+    guard.observe({"loss/d": BAD}, {"grad/d": GOOD})
+    guard.flush()
     assert guard.skipped == 0
 
 

@@ -28,10 +28,10 @@ def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:
 def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
     """By images seen, so that a resumed run keeps their rhythm."""
     state, stream = make_state(tmp_path, "--penalty-every", "3")
-    fell = ["loss/penalty" in state.step(stream[number]) for number in range(7)]
+    fell = ["loss/penalty" in state.step(stream[number]).metrics for number in range(7)]
     assert fell == [True, False, False, True, False, False, True]
     state.images_seen = 9 * 8
-    assert "loss/penalty" in state.step(stream[9])
+    assert "loss/penalty" in state.step(stream[9]).metrics
     assert state.images_seen == 10 * 8
 
 
@@ -41,7 +41,7 @@ def test_several_updates_of_d_to_one_of_g(tmp_path: Path) -> None:
     of_g, penalised, moved = [], [], []
     for number in range(7):
         before = [[p.clone() for p in player.module.parameters()] for player in (state.d, state.g)]
-        scalars = state.step(stream[number])
+        scalars = state.step(stream[number]).metrics
         of_g.append("loss/g" in scalars and "grad/g" in scalars)
         penalised.append("loss/penalty" in scalars)
         after = [list(player.module.parameters()) for player in (state.d, state.g)]
@@ -51,7 +51,7 @@ def test_several_updates_of_d_to_one_of_g(tmp_path: Path) -> None:
     assert all(d for d, _ in moved)
     assert state.images_seen == 7 * 8
     state.images_seen = 11 * 8  # as a run that goes on
-    assert "loss/g" in state.step(stream[11])
+    assert "loss/g" in state.step(stream[11]).metrics
 
 
 def differ(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -75,7 +75,7 @@ def test_trap_the_loss_scaler_is_saved(tmp_path: Path) -> None:
 
 def test_without_gamma_there_is_no_penalty(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--loss", "hinge", "--gamma", "0")
-    assert "loss/penalty" not in state.step(stream[0])
+    assert "loss/penalty" not in state.step(stream[0]).metrics
 
 
 def test_the_average_follows_and_is_what_starts_equal(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_augmentation_trains(tmp_path: Path, words: str) -> None:
     if state.adaptive is not None:
         state.adaptive.p += 0.9
     for number in range(2):
-        values = {name: value.item() for name, value in state.step(stream[number]).items()}
-        others = plain.step(stream[number])
+        values = {name: value.item() for name, value in state.step(stream[number]).metrics.items()}
+        others = plain.step(stream[number]).metrics
         assert all(math.isfinite(value) for value in values.values())
         assert -1 <= values["augment/sign"] <= 1
         assert values["loss/d"] != others["loss/d"].item()
@@ -110,21 +110,21 @@ def test_augmentation_trains(tmp_path: Path, words: str) -> None:
 def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
     """Every fourth step, also of a run that goes on."""
     state, stream = make_state(tmp_path, "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
-    found = [state.step(stream[number])["augment/p"].item() for number in range(6)]
+    found = [state.step(stream[number]).metrics["augment/p"].item() for number in range(6)]
     assert found == [0, 0, 0, 0.5, 0.5, 0.5]
     state.pool()
     other, _ = make_state(tmp_path / "again", "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
     path = checkpoint.save(tmp_path / "run", state.values(), state.files(), keep=1)
     other.load(checkpoint.read(path))
-    found = [[s.step(stream[number])["augment/p"].item() for number in (6, 7)] for s in (state, other)]
+    found = [[s.step(stream[number]).metrics["augment/p"].item() for number in (6, 7)] for s in (state, other)]
     assert found == [[0.5, 1.0]] * 2
 
 
 def test_a_mismatch_of_no_weight_is_not_computed(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--mismatch-weight", "0")
-    assert "loss/mismatch" not in state.step(stream[0])
+    assert "loss/mismatch" not in state.step(stream[0]).metrics
     state, stream = make_state(tmp_path / "again")
-    assert "loss/mismatch" in state.step(stream[0])
+    assert "loss/mismatch" in state.step(stream[0]).metrics
 
 
 def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: Path) -> None:

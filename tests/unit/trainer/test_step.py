@@ -79,7 +79,7 @@ def test_discriminator_step_is_its_definition(loss: str, mismatch: str, penalise
     d, g = make_players()
     x, y, k, wrong_y, wrong_k, has_wrong, position = batch = make_batch()
     method = replace(make_method(loss, mismatch), augment=t)
-    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise)
+    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise).metrics
     ours = gradients(d)
 
     z = normal(3, "noise of D", position, NOISE, torch.float64)
@@ -117,10 +117,10 @@ def test_how_sure_a_relativistic_d_is_does_not_depend_on_what_is_added_to_its_lo
     for shift in (0.0, offset):
         d, g = make_players()
         d.module.head.psi.bias.data += shift  # type: ignore[union-attr]
-        scalars = discriminator_step(
+        result = discriminator_step(
             d, g, [make_batch()], COUNTS, make_method("relativistic"), make_env(), penalise=False
         )
-        found.append(scalars["augment/sign"].item())
+        found.append(result.metrics["augment/sign"].item())
     assert found[0] == found[1] and abs(found[0]) < 1
 
 
@@ -130,7 +130,7 @@ def test_generator_step_is_its_definition(loss: str, t: Augment) -> None:
     d, g = make_players()
     x, y, k, _, _, _, position = batch = make_batch()
     method = replace(make_method(loss), augment=t)
-    scalars = generator_step(d, g, [batch], COUNTS, method, make_env())
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env()).metrics
     ours = gradients(g)
     z = normal(3, "noise of G", position, NOISE, torch.float64)
     x_hat = t(g.module(z, y, k), "augmentation of x̂ in G", position)
@@ -196,7 +196,7 @@ def test_learning_between_labels_is_its_definition(loss: str, t: Augment) -> Non
     d, g = make_players()
     x, y, k, _, _, _, position = batch = make_batch()
     method = replace(make_method(loss), augment=t, interpolate=0.4)
-    scalars = generator_step(d, g, [batch], COUNTS, method, make_env())
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env()).metrics
     ours = gradients(g)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen"
     real = d.module(t(x, "augmentation of x in G", position), y, k).detach()
@@ -229,7 +229,7 @@ def test_discriminator_step_with_a_classifier_is_its_definition(loss: str, penal
     d, g = make_players(conditioning="classifier")
     x, y, k, _, _, _, position = batch = make_batch()
     method = with_classifier(loss, t)
-    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise)
+    scalars = discriminator_step(d, g, [batch], COUNTS, method, make_env(), penalise=penalise).metrics
     ours = gradients(d)
 
     z = normal(3, "noise of D", position, NOISE, torch.float64)
@@ -257,7 +257,7 @@ def test_generator_step_with_a_classifier_is_its_definition(loss: str, interpola
     d, g = make_players(conditioning="classifier")
     x, y, k, _, _, _, position = batch = make_batch()
     method = with_classifier(loss, t, interpolate)
-    scalars = generator_step(d, g, [batch], COUNTS, method, make_env())
+    scalars = generator_step(d, g, [batch], COUNTS, method, make_env()).metrics
     ours = gradients(g)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen, its classifier too"
     assert all(p.requires_grad for p in d.module.parameters())
@@ -288,9 +288,9 @@ def test_bits_of_unknown_attributes_change_nothing_that_a_classifier_teaches() -
         unknown = batch.known[:, [0, 0, 0, 1]] == 0
         batch = batch._replace(y=batch.y.masked_fill(unknown, bits))
         args = (d, g, [batch], COUNTS, with_classifier("relativistic"), make_env())
-        scalars = discriminator_step(*args, penalise=True)
+        scalars = discriminator_step(*args, penalise=True).metrics
         of_d = gradients(d)
-        scalars |= generator_step(*args)
+        scalars |= generator_step(*args).metrics
         found.append([*of_d, *gradients(g), *(scalars[name] for name in sorted(scalars))])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
@@ -300,7 +300,7 @@ def test_accumulation_with_a_classifier_equals_the_large_batch() -> None:
     for micro_batches in ([make_batch()], split(make_batch(), 4)):
         d, g = make_players(lr=1e-2, conditioning="classifier")
         args = (d, g, micro_batches, COUNTS, with_classifier("relativistic", ada, 0.4), make_env())
-        scalars = discriminator_step(*args, penalise=True) | generator_step(*args)
+        scalars = (discriminator_step(*args, penalise=True) | generator_step(*args)).metrics
         weights = [*d.module.parameters(), *g.module.parameters()]
         found.append([*gradients(d), *gradients(g), *weights, *(scalars[name] for name in sorted(scalars))])
     for a, b in zip(*found, strict=True):
@@ -316,8 +316,8 @@ def test_trap_accumulation_equals_the_large_batch(loss: str, interpolate: float,
     for micro_batches, collected in (([make_batch()], whole), (split(make_batch(), 4), parts)):
         d, g = make_players(lr=1e-2)
         method, env = replace(make_method(loss, mismatch), augment=t, interpolate=interpolate), make_env()
-        scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True)
-        scalars |= generator_step(d, g, micro_batches, COUNTS, method, env)
+        scalars = discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=True).metrics
+        scalars |= generator_step(d, g, micro_batches, COUNTS, method, env).metrics
         collected.extend([*gradients(d), *gradients(g), *d.module.parameters(), *g.module.parameters()])
         collected.extend(scalars[name] for name in sorted(scalars))
     for a, b in zip(whole, parts, strict=True):
@@ -341,7 +341,7 @@ def test_two_steps_of_every_family_reach_every_weight(family: str, conditioning:
         if conditioning == "classifier":
             method = with_classifier("matching-aware")
         args = (d, g, [batch], COUNTS, method, make_env())
-        scalars = discriminator_step(*args, penalise=True) | generator_step(*args)
+        scalars = (discriminator_step(*args, penalise=True) | generator_step(*args)).metrics
         assert all(value.isfinite() for value in scalars.values())
     for player in (d, g):
         reached = {n: p.grad is not None and p.grad.any().item() for n, p in player.module.named_parameters()}
@@ -409,7 +409,7 @@ def test_trap_every_loss_runs_under_autocast(loss: str) -> None:
     """Binary cross-entropy of probabilities raises there: ours are of logits, in full precision."""
     d, g = make_players(torch.float32)
     args = (d, g, [make_batch(torch.float32)], COUNTS, make_method(loss), make_env("bf16"))
-    scalars = discriminator_step(*args, penalise=False) | generator_step(*args)
+    scalars = (discriminator_step(*args, penalise=False) | generator_step(*args)).metrics
     assert all(value.isfinite() and value.dtype == torch.float32 for value in scalars.values())
 
 
@@ -442,8 +442,8 @@ def test_without_any_wrong_label_part_three_is_zero() -> None:
     counts = replace(COUNTS, wrong=0)
     args = (d, g, [batch], counts)
     env = make_env()
-    with_part = discriminator_step(*args, make_method("hinge"), env, penalise=False)
-    without = discriminator_step(*args, make_method("hinge", "none"), env, penalise=False)
+    with_part = discriminator_step(*args, make_method("hinge"), env, penalise=False).losses
+    without = discriminator_step(*args, make_method("hinge", "none"), env, penalise=False).losses
     assert with_part["loss/d"].item() == pytest.approx(without["loss/d"].item(), rel=1e-12)
 
 
