@@ -294,8 +294,8 @@ def _bytes(gigabytes: float) -> int:
 def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
     """This process's share of the pictures, once all that was asked of their order is known to be possible."""
     sampling.check_division(config.batch, env.world_size, config.accumulate)
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.sampling, config.wrong)
-    sampling.check_cache(stream.order, config.sampling, dataset, _bytes(config.cache_limit))
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.data.sampling, config.wrong)
+    sampling.check_cache(stream.order, config.data.sampling, dataset, _bytes(config.cache_limit))
     return stream
 
 

@@ -113,7 +113,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
     state.ema.module.load_state_dict(module_tensors(state.g.module))
     state.images_seen = case.first * config.batch
     watches = {"d": Watch(state.d), "g": Watch(state.g)}
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.sampling, config.wrong)
+    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.data.sampling, config.wrong)
     rows, contradicted, positions, happened = [], [], [], []
     for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
         rows.append(env.sum_to_floats(state.step(batch).metrics) | state.rates)
