@@ -31,6 +31,7 @@ MAKE_IS_RUN_BY = {
     "test": (".ci/run", "stage make test\n"),
     "test-all": (".ci/run", "stage make test-all"),
     "check": (".ci/run", "stage make check"),
+    "docs": (".ci/run", "stage make docs"),
     "demo": ("tests/contracts/test_documents.py", "def test_make_demo_on_a_small_scale"),
     "bench": ("tests/integration/test_benchmarks.py", "def test_article_step"),
     "chaos": ("tests/contracts/test_documents.py", 'what_make_runs("chaos"'),
@@ -209,7 +210,7 @@ def test_make_help() -> None:
 
 
 def test_make_runs_what_it_says() -> None:
-    assert what_make_runs("test") == ".venv/bin/python -m pytest"
+    assert what_make_runs("test") == ".venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile"
     assert what_make_runs("demo") == ".venv/bin/python -m trainer demo"
     assert '-m "not chaos"' in what_make_runs("test-all")
     assert what_make_runs("chaos", "ARGS=--chaos-seed 1").endswith("-m chaos tests/system/test_chaos.py --chaos-seed 1")
