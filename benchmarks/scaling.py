@@ -104,7 +104,7 @@ def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[
     def turn() -> float:
         began = time.perf_counter()
         for _ in range(steps):
-            state.step(batch._replace(position=batch.position + state.images_seen))
+            state.step(batch._replace(positions=batch.positions + state.images_seen))
         wait(env.device)
         return time.perf_counter() - began
 

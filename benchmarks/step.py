@@ -113,7 +113,8 @@ class PlainLoop:
         self.d_optimizer = torch.optim.Adam(d.parameters(), lr=config.lr_d, betas=config.betas)
         batch = synthetic(config, size)
         self.x = (batch.images.float() / 127.5 - 1).contiguous().to(device)
-        self.y, self.known, self.wrong_y = batch.label.to(device), batch.known.to(device), batch.wrong_label.to(device)
+        self.y, self.known = batch.labels.to(device), batch.known.to(device)
+        self.wrong_y = batch.wrong_labels.to(device)
         self.number = 0
         self.log: dict[str, float] = {}
 
@@ -162,7 +163,7 @@ def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], 
     numbers = itertools.count()
 
     def step() -> None:
-        state.step(batch._replace(position=batch.position + config.batch * next(numbers)))
+        state.step(batch._replace(positions=batch.positions + config.batch * next(numbers)))
 
     return state, step
 

@@ -125,7 +125,7 @@ def iterate(
     last_save, complaint, skipped = state.images_seen, "", state.guard.skipped
     cycle = config.batch * config.d_steps  # its last step updates G too, and so has all there is to log
     for batch in signals.awaited(incoming):
-        complaint = complaint or batch.complaint
+        complaint = complaint or batch.first_damage
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due.at_last(cycle)(config.log_every)
         evaluating = checkup is not None and config.evaluate_every is not None and due(config.evaluate_every)

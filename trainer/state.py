@@ -171,9 +171,9 @@ class TrainingState:
     def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
         images = batch.images.to(self.env.device, non_blocking=True)  # uint8 crosses, a quarter of the floats' bytes
         x = (images.to(self.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        vectors = (batch.label, batch.known, batch.wrong_label, batch.wrong_known, batch.has_wrong)
+        vectors = (batch.labels, batch.known, batch.wrong_labels, batch.wrong_known, batch.has_wrong)
         moved = [v.to(self.env.device, self.dtype, non_blocking=True) for v in vectors]
-        position = batch.position.to(self.env.device, non_blocking=True)
+        position = batch.positions.to(self.env.device, non_blocking=True)
         parts = [v.chunk(self.config.accumulate) for v in (x, *moved, position)]
         return [MicroBatch(*part) for part in zip(*parts, strict=True)]
 

@@ -108,15 +108,15 @@ class Stream(TorchDataset[Batch]):
             wrong_known = right[1]
         return Batch(
             images=channels_last(images),
-            label=_float(labels[own]),
+            labels=_float(labels[own]),
             known=_float(known[own]),
-            wrong_label=_float(wrong_label),
+            wrong_labels=_float(wrong_label),
             wrong_known=_float(wrong_known),
             has_wrong=_float(found),
-            position=torch.from_numpy(positions),
+            positions=torch.from_numpy(positions),
             wrong_count=count,
             damaged=len(complaints),
-            complaint=complaints[0] if complaints else "",
+            first_damage=complaints[0] if complaints else "",
         )
 
     def _read_all(

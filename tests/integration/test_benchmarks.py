@@ -91,7 +91,7 @@ def test_every_case_builds_and_contradicts_its_labels(name: str) -> None:
     assert parameters(d) and parameters(g)
     batch = step.synthetic(config, size)
     assert batch.images.shape == (config.batch, 3, size, size)
-    assert not (batch.label * batch.wrong_label).any()
+    assert not (batch.labels * batch.wrong_labels).any()
 
 
 def test_ranks_share_a_global_batch() -> None:
@@ -99,7 +99,7 @@ def test_ranks_share_a_global_batch() -> None:
     whole = step.synthetic(config, size)
     shares = [scaling.share_of(whole, rank, 2) for rank in (0, 1)]
     assert torch.equal(torch.cat([share.images for share in shares]), whole.images)
-    assert torch.equal(torch.cat([share.position for share in shares]), whole.position)
+    assert torch.equal(torch.cat([share.positions for share in shares]), whole.positions)
     assert {share.wrong_count for share in shares} == {whole.wrong_count}
 
 
@@ -111,7 +111,7 @@ def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
     plain = step.PlainLoop(config, size, env.device)
     before = flat(state.d.module)
     batch = step.synthetic(config, size)
-    z = normal(config.seed, "noise of D", batch.position, config.noise_size)
+    z = normal(config.seed, "noise of D", batch.positions, config.noise_size)
     with mock.patch.object(torch, "randn", return_value=z):
         plain.step()
     losses = state.step(batch).losses

@@ -118,7 +118,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
     for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
         rows.append(env.sum_to_floats(state.step(batch).metrics) | state.rates)
         contradicted.append(int(batch.has_wrong.sum()))
-        positions += batch.position.tolist()
+        positions += batch.positions.tolist()
         happened.append({name: watch.take() for name, watch in watches.items()})
     seen = {"positions": positions, "contradicted": contradicted, "happened": happened, "digest": digest(state)}
     return {"rows": rows, "processes": env.all_gather(seen)}, state

@@ -45,7 +45,7 @@ def install(folder: Path, stop: int) -> None:
             state.g.module.register_forward_pre_hook(lambda _, args: drawn.extend(hashes(*args)))
             files.append((folder / f"{state.images_seen:06d}-{state.env.world_size}-{rank}.jsonl").open("w"))
         drawn.clear()
-        row: dict[str, Any] = {"images_seen": state.images_seen, "positions": batch.position.tolist()}
+        row: dict[str, Any] = {"images_seen": state.images_seen, "positions": batch.positions.tolist()}
         row["pictures"] = hashes(*batch[:6])
         result = step(state, batch)
         count = len(batch.images)

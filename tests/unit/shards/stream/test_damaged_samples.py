@@ -83,12 +83,11 @@ def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, 
         assert torch.equal(batch.has_wrong, before.has_wrong)
         for row, sample in enumerate(drawn.tolist()):
             same = pictures[batch.images[row].numpy().tobytes()]  # some of the drawn shapes are equal
-            assert any(
-                np.array_equal(labels[i], batch.label[row]) and np.array_equal(known[i], batch.known[row]) for i in same
-            )
+            label, mask = batch.labels[row], batch.known[row]
+            assert any(np.array_equal(labels[i], label) and np.array_equal(known[i], mask) for i in same)
             assert bool(batch.known[row].any()) == known[sample].any()
             if sample not in DAMAGED:
-                assert sample in same and np.array_equal(labels[sample], batch.label[row])
+                assert sample in same and np.array_equal(labels[sample], batch.labels[row])
                 continue
             replaced += 1
             if batch.has_wrong[row]:
@@ -96,7 +95,7 @@ def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, 
                 starts = whole.schema.starts.tolist()
                 ends = [*starts[1:], whole.schema.width]
                 assert any(
-                    both[a] and not torch.equal(batch.label[row, s:e], batch.wrong_label[row, s:e])
+                    both[a] and not torch.equal(batch.labels[row, s:e], batch.wrong_labels[row, s:e])
                     for a, (s, e) in enumerate(zip(starts, ends, strict=True))
                 )
     assert replaced == 20 * BATCH * len(DAMAGED) // COUNT
@@ -104,7 +103,7 @@ def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, 
 
 def test_the_first_damaged_sample_is_named(damaged: Dataset) -> None:
     batch = next(b for b in take(Stream(damaged, BATCH, 0), 0, 10, workers=1) if b.damaged)
-    found = re.fullmatch(r"(\S+\.tar), sample (\d+): the picture cannot be decoded: .*", batch.complaint)
+    found = re.fullmatch(r"(\S+\.tar), sample (\d+): the picture cannot be decoded: .*", batch.first_damage)
     assert found and int(found[2]) in DAMAGED
     assert Path(found[1]) == damaged.shards[damaged.shard_of(int(found[2]))]
 

@@ -68,9 +68,9 @@ def glue(shares: list[Batch]) -> Batch:
     """The global batch of its ranks' shares."""
     tensors = {name: torch.cat([getattr(share, name) for share in shares]) for name in Batch._fields[:7]}
     assert len({share.wrong_count for share in shares}) == 1, "every rank knows the global count"
-    first = next((share.complaint for share in shares if share.complaint), "")
+    first = next((share.first_damage for share in shares if share.first_damage), "")
     damaged = sum(share.damaged for share in shares)
-    return Batch(**tensors, wrong_count=shares[0].wrong_count, damaged=damaged, complaint=first)
+    return Batch(**tensors, wrong_count=shares[0].wrong_count, damaged=damaged, first_damage=first)
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
@@ -216,7 +216,7 @@ if __name__ == "__main__":
     path, order, start = sys.argv[1], sys.argv[2], int(sys.argv[3])
     stream = Stream(Dataset.open(path), 24, 9, sampling=Sampling(order, 2))
     for number, batch in enumerate(batches(stream, start, workers=2), start):
-        digest = hashlib.sha256(batch.images.numpy().tobytes() + batch.wrong_label.numpy().tobytes())
+        digest = hashlib.sha256(batch.images.numpy().tobytes() + batch.wrong_labels.numpy().tobytes())
         print(number, digest.hexdigest(), flush=True)
 """
 
@@ -234,7 +234,7 @@ def test_pixels_after_a_kill_are_those_of_a_run_that_was_not(half_labelled: Data
             process.send_signal(signal.SIGKILL)
     stream = Stream(half_labelled, BATCH, 9, sampling=Sampling(form, 2))
     for number, (line, batch) in enumerate(zip(lines, take(stream, 0, 16), strict=True)):
-        digest = hashlib.sha256(batch.images.numpy().tobytes() + batch.wrong_label.numpy().tobytes())
+        digest = hashlib.sha256(batch.images.numpy().tobytes() + batch.wrong_labels.numpy().tobytes())
         assert line == f"{number} {digest.hexdigest()}\n"
 
 
@@ -247,19 +247,19 @@ def test_a_batch_is_what_the_data_set_says(dataset: Dataset) -> None:
     labels = np.asarray(dataset.labels)
     for row, image in enumerate(batch.images.numpy()):
         same = [i for i in range(len(dataset)) if np.array_equal(decoded(dataset.read(i), 16), image)]
-        assert any(np.array_equal(labels[i], batch.label[row]) for i in same)
+        assert any(np.array_equal(labels[i], batch.labels[row]) for i in same)
     assert batch.has_wrong.all()
     assert batch.wrong_count == BATCH
-    assert (batch.label != batch.wrong_label).any(1).all()
+    assert (batch.labels != batch.wrong_labels).any(1).all()
 
 
 def test_hard_wrong_labels_differ_in_one_attribute(dataset: Dataset) -> None:
     batch = Stream(dataset, BATCH, 0, wrong="hard")[2]
-    differ = np.logical_or.reduceat((batch.label != batch.wrong_label).numpy(), dataset.schema.starts, axis=1)
+    differ = np.logical_or.reduceat((batch.labels != batch.wrong_labels).numpy(), dataset.schema.starts, axis=1)
     assert batch.has_wrong.all() and (differ.sum(axis=1) == 1).all()
     assert torch.equal(batch.wrong_known, batch.known)
     plain = Stream(dataset, BATCH, 0)[2]
-    assert torch.equal(plain.images, batch.images) and not torch.equal(plain.wrong_label, batch.wrong_label)
+    assert torch.equal(plain.images, batch.images) and not torch.equal(plain.wrong_labels, batch.wrong_labels)
 
 
 def test_the_stream_crosses_process_borders(dataset: Dataset) -> None:
