@@ -8,13 +8,14 @@ lies elsewhere, manifest and sidecars are fetched when it is opened, and whole s
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import stat
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from shards.dataset.sidecars import FORMATS, fetch_sidecars, sidecar_shapes
 from shards.remote.cache import LIMIT, File, Hold, Room, default_cache
 from shards.remote.location import Location, locate
 from shards.remote.prefetch import Prefetcher
+
+if TYPE_CHECKING:
+    from shards.dataset.sample import Sample
 
 _STEP = 1 << 16  # entries looked at together, so that they stay in the processor's cache
 
@@ -105,6 +109,20 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read and decode one sample; negative indices count from the end.
+
+        Raises:
+            IndexError: there is no such sample.
+            Failure: the image is damaged, or its shard cannot be read or fetched.
+        """
+        from shards.dataset.sample import load_sample  # here: readers of raw bytes need no decoders
+
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.where} has {len(self):,} samples, and no sample {number:,}")
+        return load_sample(self, number % len(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path, self._room)

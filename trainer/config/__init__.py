@@ -144,8 +144,17 @@ def load(argv: Sequence[str]) -> Config:
     """
     flags = cli.read(Config, argv, also=("config",))
     file = flags.pop("config", None)
-    chosen = _coerce_all(_read_yaml(Path(file)), file) if file else {}
-    chosen |= _coerce_all(flags, "")
+    return resolve(flags, file=file)
+
+
+def resolve(options: Mapping[str, Any], file: str | Path | None = None) -> Config:
+    """Return the configuration of options by their flat names, as words or as Python values: preset < file < options.
+
+    Raises:
+        UserError: an option is unknown, has an invalid value or contradicts another one.
+    """
+    chosen = _coerce_all(_read_yaml(Path(file)), str(file)) if file else {}
+    chosen |= _coerce_all(options, "")
     preset = cli.coerce(Config, "preset", chosen.get("preset"))
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
     if (base | chosen).get("conditioning") == "classifier":

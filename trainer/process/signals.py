@@ -5,8 +5,10 @@ Imported before torch, whose import takes seconds in which a signal would otherw
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -16,6 +18,8 @@ from typing import TypeVar
 _PATIENCE = 3.0  # seconds after which another Ctrl-C is a person who does not want to wait for the checkpoint
 
 _GRACE = 10.0  # seconds that the next batch may still take when a stop was asked for
+
+_STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 T = TypeVar("T")
 
@@ -33,8 +37,8 @@ class Overdue(BaseException):
 def install() -> None:
     """Turn SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) into a request to stop; a second Ctrl-C leaves now."""
     global _launched
-    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
-        signal.signal(getattr(signal, name), _handle)
+    for name in _STOPPING:
+        signal.signal(name, _handle)
     signal.signal(signal.SIGALRM, _end_waiting)
     # `accelerate launch` and torchrun mark their children so. When only the launcher is signalled it dies alone and
     # would leave the trainer writing on unseen; a shell that exits (nohup) is no such case.
@@ -44,6 +48,32 @@ def install() -> None:
 def finish() -> None:
     """The run is over: no alarm from now on. Python gives up its handlers before it ends; one would kill it then."""
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """Handle signals as `install` does while a training runs inside another program.
+
+    Afterwards the program's own handlers are restored, and a signal that stopped the training is raised again for them.
+    Only the main thread can set handlers; in any other thread, nothing changes.
+    """
+    global _received
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (*_STOPPING, signal.SIGALRM)}
+    _received = None
+    install()
+    try:
+        yield
+        received = _received
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        _received = None
+    if received is not None:
+        signal.raise_signal(signal.Signals[received])
 
 
 def request() -> str | None:
