@@ -11,12 +11,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from shards.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from shards.api import open, pack
     from shards.dataset.dataset import Dataset
     from shards.dataset.schema import Schema
 
-__version__ = "0.1.0"
 __all__ = ["Dataset", "Schema", "open", "pack"]
 
 _MODULES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shards.core.cli import from_keywords
+from shards.core import cli
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.remote.cache import LIMIT
@@ -44,7 +44,11 @@ def pack(src: str | Path, out: str | Path, **options: Any) -> Dataset:
     from shards.packing.pack import Pack
     from shards.packing.pack import pack as pack_dataset
 
-    chosen = from_keywords(Pack, {"src": src, "out": out, **options})
+    known = list(cli.interface(Pack).fields)
+    if strange := next((name for name in options if name not in known), None):
+        raise UserError("unknown-option", cli.unknown(strange, known, ""))
+    options = {"src": src, "out": out, **options}
+    chosen = cli.make(Pack, {name: cli.coerce(Pack, name, value) for name, value in options.items()})
     if chosen.part is not None:
         raise UserError("option-without-effect", "part: jobs that share the work use `cgan pack --part I/N`; omit it")
     return pack_dataset(chosen)

@@ -131,22 +131,6 @@ def make(cls: type[T], values: Mapping[str, Any]) -> T:
     return cls(**own, **parts)
 
 
-def from_keywords(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Return an options object from keyword arguments, converted and checked as on the command line.
-
-    Raises:
-        UserError: an option is unknown or missing, or its value is not valid.
-    """
-    face = interface(cls)
-    for name in values:
-        if name not in face.fields:
-            raise UserError("unknown-option", unknown(name, list(face.fields), "keyword argument"))
-    for name in face.positional:
-        if name not in values:
-            raise UserError("missing-argument", f"{name} is missing ({face.fields[name].metadata['doc']})")
-    return make(cls, {name: coerce(cls, name, value) for name, value in values.items()})
-
-
 def flatten(options: Any) -> dict[str, Any]:
     """Return the values of an options object and of its sections by option name, in the interface's order."""
     face = interface(type(options))
@@ -369,7 +353,7 @@ def unknown(name: str, known: Sequence[str], where: str) -> str:
     """The sentence for an option that does not exist, with the nearest one that does."""
     near = difflib.get_close_matches(name, known, 1, 0.5)
     hint = f"did you mean --{near[0].replace('_', '-')}?" if near else "see --help"
-    return f"unknown option --{name.replace('_', '-')} ({where}); {hint}"
+    return f"unknown option --{name.replace('_', '-')}{f' ({where})' if where else ''}; {hint}"
 
 
 # ---------------------------------------------------------------- whole commands

@@ -54,7 +54,10 @@ ALLOWED: dict[str, str] = {
     "trainer.run": RUN,
     "trainer.models": RUN,
     "trainer.generation": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise",
-    "trainer.generation.sharded": f"{RUN} {DATASET} trainer.models trainer.noise trainer.distributed",
+    "trainer.generation.sampler": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation "
+    "trainer.distributed.device",
+    "trainer.generation.sharded": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation "
+    "trainer.distributed",
     "trainer.reporting": f"{RUN} trainer.generation",
     "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "
@@ -86,7 +89,7 @@ LIBRARIES: dict[str, str] = {
 }
 # Modules that must start before torch does, or answer without it.
 WITHOUT_TORCH = (
-    "trainer.config trainer.presets trainer.schedules trainer.metric_names trainer.process trainer.main "
+    "trainer.config trainer.presets trainer.schedules trainer.metric_names trainer.process trainer.main trainer.api "
     "trainer.__main__ trainer.demo trainer.preflight.options trainer.preflight.findings "
     "trainer.tracking.wandb_run trainer.tracking.diagnostics"
 ).split()
