@@ -53,8 +53,7 @@ ALLOWED: dict[str, str] = {
     "trainer.config": "shards.core shards.stream trainer.presets trainer.schedules",
     "trainer.run": RUN,
     "trainer.models": RUN,
-    "trainer.generation": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise",
-    "trainer.generation.sampler": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation "
+    "trainer.generation": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise "
     "trainer.distributed.device",
     "trainer.generation.sharded": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation "
     "trainer.distributed",
