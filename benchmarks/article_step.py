@@ -72,7 +72,7 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
     """
     words = ["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch]
     chosen = config.load([*words, "--compile", str(asked.compile)])
-    state = TrainingState(chosen, architecture_of(chosen, SIZE, WIDTHS), env)
+    state = TrainingState(chosen, architecture_of(chosen.network, SIZE, WIDTHS), env)
     known = torch.ones(asked.batch, len(WIDTHS))
     wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
     numbers = itertools.count()

@@ -40,8 +40,8 @@ def main() -> None:
     asked = parser.parse_args()
 
     config, size = step.case(asked.preset)
-    env = Distributed("cpu", config.mixed_precision)
-    state = TrainingState(config, architecture_of(config, size, step.WIDTHS), env)
+    env = Distributed("cpu", config.machine.mixed_precision)
+    state = TrainingState(config, architecture_of(config.network, size, step.WIDTHS), env)
     batch = step.synthetic(config, size)
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
@@ -75,7 +75,9 @@ def main() -> None:
 
     medians = {side: statistics.median(taken) for side, taken in seconds.items()}
     cost = {side: medians[side] - medians["no save"] for side in SIDES[1:]}
-    print(f"{asked.preset}: checkpoints of {megabytes:.0f} MB, turns of {asked.steps} steps of {config.batch} images")
+    print(
+        f"{asked.preset}: checkpoints of {megabytes:.0f} MB, turns of {asked.steps} steps of {config.data.batch} images"
+    )
     for side in SIDES:
         more = f", a save costs {cost[side]:.2f} s" if side in cost else ""
         print(f"{side}: median {medians[side]:.2f} s of {asked.pairs}{more}")

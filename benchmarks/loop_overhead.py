@@ -55,14 +55,14 @@ def main() -> None:
         )
         # Grids and checkpoints are not the loop's cost but what a person asks for: they are left out.
         config = config.replace(shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
-        env = Distributed("cpu", config.mixed_precision)
+        env = Distributed("cpu", config.machine.mixed_precision)
         dataset = Dataset.open(data)
-        state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env)
+        state = TrainingState(config, architecture_of(config.network, dataset.size, dataset.schema.widths), env)
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
-        seen = exits.enter_context(Seen(run, config, dataset, state))
-        saver = exits.enter_context(Saver(run, config.keep, env.print))
-        incoming = batches(Stream(dataset, config.batch, config.seed), 0, workers=1)
+        seen = exits.enter_context(Seen(run, config.tracking, dataset, state))
+        saver = exits.enter_context(Saver(run, config.evaluation.keep, env.print))
+        incoming = batches(Stream(dataset, config.data.batch, config.seed), 0, workers=1)
         ready = next(incoming)
 
         def bare() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
                 turn()
                 times[name].append(time.perf_counter() - start)
 
-    images = asked.steps * config.batch
+    images = asked.steps * config.data.batch
     ratios = [b / t for b, t in zip(times["bare"], times["loop"], strict=True)]
     result = {
         "bare_images_per_second": images / statistics.median(times["bare"]),

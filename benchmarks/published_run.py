@@ -134,7 +134,7 @@ def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) 
     described = config.load([*words, "--batch", str(asked.batch), "--seed", str(asked.seed), "--mixed-precision", "no"])
     directory.write_identity(described, dataset)
     widths = tuple(attribute.width for attribute in dataset.schema.attributes)
-    architecture = dataclasses.asdict(architecture_of(described, dataset.size, widths))
+    architecture = dataclasses.asdict(architecture_of(described.network, dataset.size, widths))
     return {"architecture": architecture, "config": described.to_dict(), "data": dataset.fingerprint}
 
 

@@ -97,7 +97,7 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
 def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
     """A turn of a side in this process, which says how many seconds it took."""
     config, size = chosen(asked, side)
-    state = TrainingState(config, architecture_of(config, size, WIDTHS), env)
+    state = TrainingState(config, architecture_of(config.network, size, WIDTHS), env)
     batch = share_of(synthetic(config, size), env.rank, env.world_size)
     steps = -(-asked.steps // cadence(config)) * cadence(config)
 
@@ -172,12 +172,12 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
                 pipe.send(True)
                 seconds[name].append(pipe.recv())
     config, size = chosen(asked, SIDES[PLAIN])
-    images = -(-asked.steps // cadence(config)) * cadence(config) * config.batch
+    images = -(-asked.steps // cadence(config)) * cadence(config) * config.data.batch
     return {
         "benchmark": "scaling",
         "preset": asked.preset,
         "size": size,
-        "batch": config.batch,
+        "batch": config.data.batch,
         "images_per_second": {name: images / statistics.median(taken) for name, taken in seconds.items()},
         "ratios": {
             name: statistics.median(a / b for a, b in zip(seconds[PLAIN], taken, strict=True))

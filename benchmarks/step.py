@@ -84,13 +84,13 @@ def case(name: str) -> tuple[Config, int]:
 
 def cadence(config: Config) -> int:
     """Steps from one penalty to the next; 1 without penalties."""
-    return config.penalty_every if config.gamma else 1
+    return config.method.penalty_every if config.method.gamma else 1
 
 
 def synthetic(config: Config, size: int) -> Batch:
     """A batch of noise pictures; every one is labelled, and has a wrong label."""
     torch.manual_seed(0)
-    count = config.batch
+    count = config.data.batch
     images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     parts = [nn.functional.one_hot(torch.randint(width, (count,)), width).float() for width in WIDTHS]
     wrong = torch.cat([part.roll(1, 1) for part in parts], 1)
@@ -105,12 +105,12 @@ class PlainLoop:
     """What a PyTorch tutorial would write for our method: no channels_last, no autocast, nothing fused or shared."""
 
     def __init__(self, config: Config, size: int, device: torch.device) -> None:
-        self.config, self.loss = config, LOSSES[config.loss]
-        g, d = fresh_networks(architecture_of(config, size, WIDTHS), config.seed)
-        averaged, _ = fresh_networks(architecture_of(config, size, WIDTHS), config.seed)
+        self.config, self.loss = config, LOSSES[config.method.loss]
+        g, d = fresh_networks(architecture_of(config.network, size, WIDTHS), config.seed)
+        averaged, _ = fresh_networks(architecture_of(config.network, size, WIDTHS), config.seed)
         self.g, self.d, self.averaged = g.to(device), d.to(device), averaged.to(device)
-        self.g_optimizer = torch.optim.Adam(g.parameters(), lr=config.lr_g, betas=config.betas)
-        self.d_optimizer = torch.optim.Adam(d.parameters(), lr=config.lr_d, betas=config.betas)
+        self.g_optimizer = torch.optim.Adam(g.parameters(), lr=config.optim.lr_g, betas=config.optim.betas)
+        self.d_optimizer = torch.optim.Adam(d.parameters(), lr=config.optim.lr_d, betas=config.optim.betas)
         batch = synthetic(config, size)
         self.x = (batch.images.float() / 127.5 - 1).contiguous().to(device)
         self.y, self.known = batch.labels.to(device), batch.known.to(device)
@@ -121,20 +121,20 @@ class PlainLoop:
     def step(self) -> None:
         """One update of D, one of G, one of the average."""
         config, loss, x, y, known = self.config, self.loss, self.x, self.y, self.known
-        penalise = config.gamma > 0 and self.number % config.penalty_every == 0
-        fake = self.g(torch.randn(len(x), config.noise_size, device=x.device), y, known)
+        penalise = config.method.gamma > 0 and self.number % config.method.penalty_every == 0
+        fake = self.g(torch.randn(len(x), config.network.noise_size, device=x.device), y, known)
 
         shown = x.clone().requires_grad_(penalise)
         drawn = fake.detach().requires_grad_(penalise)
         real_logits, fake_logits = self.d(shown, y, known), self.d(drawn, y, known)
         d_loss = loss.discriminator(real_logits, fake_logits) / len(x)
-        if config.mismatch == "real":
+        if config.method.mismatch == "real":
             wrong_logits = self.d(x, self.wrong_y, known)
-            d_loss = d_loss + config.mismatch_weight * loss.mismatch(real_logits, wrong_logits).mean()
+            d_loss = d_loss + config.method.mismatch_weight * loss.mismatch(real_logits, wrong_logits).mean()
         if penalise:
             for logits, pictures in ((real_logits, shown), (fake_logits, drawn)):
                 (slope,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
-                d_loss = d_loss + config.penalty_every * config.gamma / 2 * slope.square().sum() / len(x)
+                d_loss = d_loss + config.method.penalty_every * config.method.gamma / 2 * slope.square().sum() / len(x)
         self.d_optimizer.zero_grad()
         d_loss.backward()
         self.d_optimizer.step()
@@ -158,12 +158,12 @@ class PlainLoop:
 def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], None]]:
     """The trainer's state for a case, and one step of it on a batch lying ready."""
     config, size = case(name)
-    state = TrainingState(config, architecture_of(config, size, WIDTHS), env)
+    state = TrainingState(config, architecture_of(config.network, size, WIDTHS), env)
     batch = synthetic(config, size)
     numbers = itertools.count()
 
     def step() -> None:
-        state.step(batch._replace(positions=batch.positions + config.batch * next(numbers)))
+        state.step(batch._replace(positions=batch.positions + config.data.batch * next(numbers)))
 
     return state, step
 
@@ -299,7 +299,7 @@ def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
     for side, target in (("ours", serve_ours), ("theirs", serve_theirs)):
         sides[side] = spawn(target, name, steps, asked.mixed_precision)
         machine[side] = sides[side].recv()
-        print(f"{name}, {side}: {size} px, batch {config.batch}, on {machine[side]}; warmed up", flush=True)
+        print(f"{name}, {side}: {size} px, batch {config.data.batch}, on {machine[side]}; warmed up", flush=True)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     began = time.monotonic()
     for pair in range(asked.pairs):
@@ -314,10 +314,10 @@ def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
     regions: dict[str, float] = sides["ours"].recv()
     return {
         "ratio": statistics.median(b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)),
-        "images_per_second": {side: steps * config.batch / statistics.median(s) for side, s in seconds.items()},
+        "images_per_second": {side: steps * config.data.batch / statistics.median(s) for side, s in seconds.items()},
         "seconds": seconds,
         "steps": steps,
-        "batch": config.batch,
+        "batch": config.data.batch,
         "peak_megabytes": peaks,
         "regions": {region: taken / sum(regions.values()) for region, taken in regions.items()},
         "machine": machine,

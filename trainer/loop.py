@@ -64,7 +64,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
     if config.dry_run:
         return _describe(config, stream, state, env)
 
-    checkup = Checkup(config, dataset, env) if config.evaluate_every is not None else None
+    checkup = Checkup(config.evaluation, dataset, env, config.seed) if config.evaluate_every is not None else None
     entered = env.on_rank0(lambda: _enter_run(run, config, dataset, exits))
     saved, weights = env.broadcast(entered or (None, None))
     if saved is not None:
@@ -81,7 +81,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
         f"on {env.describe()}; {_order(stream)}"
     )
-    seen = env.on_rank0(lambda: exits.enter_context(Seen(run, config, dataset, state)))
+    seen = env.on_rank0(lambda: exits.enter_context(Seen(run, config.tracking, dataset, state)))
     saver = exits.enter_context(Saver(run, config.keep, env.print))
     start = state.images_seen // config.batch
     incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
@@ -301,7 +301,7 @@ def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
 
 def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    architecture = architecture_of(config, dataset.size, dataset.schema.widths)
+    architecture = architecture_of(config.network, dataset.size, dataset.schema.widths)
     return TrainingState(config, architecture, env, kinds, loudness(dataset))
 
 

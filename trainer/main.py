@@ -42,7 +42,7 @@ def train(argv: Sequence[str]) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from trainer.process import stall_watchdog
 
-        stall_watchdog.watch(options.timeout)  # before torch has threads
+        stall_watchdog.watch(options.machine.timeout)  # before torch has threads
 
     from trainer import loop
 

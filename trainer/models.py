@@ -12,26 +12,26 @@ from torch import nn
 
 from shards.core import rng
 from shards.core.errors import UserError
-from trainer.config import Config
+from trainer.config.network import NetworkConfig
 from trainer.networks import Architecture, build
 from trainer.networks.discriminator import Discriminator
 from trainer.run import checkpoint
 
 
-def architecture_of(config: Config, size: int, widths: tuple[int, ...]) -> Architecture:
+def architecture_of(network: NetworkConfig, size: int, widths: tuple[int, ...]) -> Architecture:
     """Return the architecture for images of ``size`` x ``size`` pixels and attributes of ``widths`` label entries."""
     return Architecture(
-        family=config.family,
+        family=network.family,
         size=size,
         widths=widths,
-        noise=config.noise_size,
-        embedding=config.label_size,
-        channels=config.channels,
-        blocks=config.blocks,
-        expansion=config.expansion,
-        group_width=config.group_width,
-        conditioning=config.conditioning,
-        spectral_norm=config.spectral_norm,
+        noise=network.noise_size,
+        embedding=network.label_size,
+        channels=network.channels,
+        blocks=network.blocks,
+        expansion=network.expansion,
+        group_width=network.group_width,
+        conditioning=network.conditioning,
+        spectral_norm=network.spectral_norm,
     )
 
 

@@ -15,6 +15,9 @@ from trainer.augment import Augment, augment, unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.compilation import compile_networks
 from trainer.config import Config
+from trainer.config.augmentation import AugmentationConfig
+from trainer.config.method import MethodConfig
+from trainer.config.optimization import OptimConfig, ScheduleConfig
 from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.label_scaling import Loudness
@@ -57,7 +60,7 @@ class TrainingState:
         loud: Loudness | None = None,
     ) -> None:
         self.config, self.architecture, self.env = config, architecture, env
-        self.dtype = getattr(torch, config.dtype)
+        self.dtype = getattr(torch, config.machine.dtype)
         self.images_seen = 0
         self.head_start = 0  # images seen by the run that the weights are from, if they are another's
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
@@ -66,32 +69,32 @@ class TrainingState:
         self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
         self.augment_p: float = config.augmentation.augment_p
         self.adaptive: AdaptiveProbability | None = None
-        if config.augment == "ada":
-            ada = (config.ada_target, config.ada_speed, config.batch)
+        if config.augmentation.augment == "ada":
+            ada = (config.augmentation.ada_target, config.augmentation.ada_speed, config.data.batch)
             self.adaptive = AdaptiveProbability(*ada, env.device, self.dtype)
         self.method = Method(
-            loss=LOSSES[config.loss],
-            mismatch=config.mismatch if config.mismatch_weight else "none",
-            mismatch_weight=config.mismatch_weight,
-            interpolate=config.interpolate,
-            gamma=config.gamma,
-            penalty_every=config.penalty_every,
-            noise=config.noise_size,
+            loss=LOSSES[config.method.loss],
+            mismatch=config.method.mismatch if config.method.mismatch_weight else "none",
+            mismatch_weight=config.method.mismatch_weight,
+            interpolate=config.method.interpolate,
+            gamma=config.method.gamma,
+            penalty_every=config.method.penalty_every,
+            noise=config.network.noise_size,
             seed=config.seed,
             augment=self._augmentation(),
-            classes=self._class_loss(kinds, loud) if config.conditioning == "classifier" else None,
-            classifier_weight=config.classifier_weight,
+            classes=self._class_loss(kinds, loud) if config.network.conditioning == "classifier" else None,
+            classifier_weight=config.method.classifier_weight,
         )
         g, d = fresh_networks(architecture, config.seed)
         for network in (g, d):
             _set_loudness(network, loud)
-        self.ema = ExponentialMovingAverage(self._place(g), config.ema_half_life, config.ema_ramp)
-        self.g = self._player(g, config.lr_g)
-        self.d = self._player(d, config.lr_d)
-        if config.compile and not config.dry_run:
+        self.ema = ExponentialMovingAverage(self._place(g), config.optim.ema_half_life, config.optim.ema_ramp)
+        self.g = self._player(g, config.optim.lr_g)
+        self.d = self._player(d, config.optim.lr_d)
+        if config.machine.compile and not config.dry_run:
             env.print("compiling the networks, which takes a minute or more")
-            share = config.batch // env.world_size // config.accumulate  # of one micro-batch
-            drawn = 2 * share if config.interpolate else share
+            share = config.data.batch // env.world_size // config.machine.accumulate  # of one micro-batch
+            drawn = 2 * share if config.method.interpolate else share
             # A plane makes of each label a picture of its own; elsewhere features of one picture serve two labels.
             thrice = self.method.mismatch == "generated" or (self.method.mismatch == "real" and d.plane is not None)
             seen = 3 * share if thrice else 2 * share
@@ -100,12 +103,14 @@ class TrainingState:
     def _augmentation(self) -> Augment:
         """T of the options, with ADA's probability as it is when T is applied."""
         config, adaptive = self.config, self.adaptive
-        if config.augment == "none":
+        if config.augmentation.augment == "none":
             return unchanged
 
         def transform(pictures: Tensor, purpose: str, positions: Tensor) -> Tensor:
-            policy, p = ("ada", adaptive.p) if adaptive is not None else (config.augment_kinds, self.augment_p)
-            return augment(pictures, config.seed, purpose, positions, policy=policy, p=p, flip=config.flip)
+            policy, p = (
+                ("ada", adaptive.p) if adaptive is not None else (config.augmentation.augment_kinds, self.augment_p)
+            )
+            return augment(pictures, config.seed, purpose, positions, policy=policy, p=p, flip=config.augmentation.flip)
 
         return transform
 
@@ -123,7 +128,7 @@ class TrainingState:
     def _player(self, module: nn.Module, lr: float) -> Player:
         module = self._place(module)
         fused = self.env.device.type in ("cuda", "cpu")
-        optimizer = torch.optim.Adam(module.parameters(), lr, betas=self.config.betas, fused=fused)
+        optimizer = torch.optim.Adam(module.parameters(), lr, betas=self.config.optim.betas, fused=fused)
         return Player(self.env.wrap(module), module, optimizer)
 
     # -------------------------------------------------------- going on
@@ -137,22 +142,22 @@ class TrainingState:
         Returns:
             The measurements; those of G only where it was updated.
         """
-        counts = GlobalCounts(batch=self.config.batch, wrong=batch.wrong_count)
+        counts = GlobalCounts(batch=self.config.data.batch, wrong=batch.wrong_count)
         micro_batches = self._micro_batches(batch)
-        self._follow_schedules(self.images_seen + self.config.batch)
-        step = self.images_seen // self.config.batch
+        self._follow_schedules(self.images_seen + self.config.data.batch)
+        step = self.images_seen // self.config.data.batch
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
         result = discriminator_step(*players, penalise=penalise)
-        if (step + 1) % self.config.d_steps == 0:
+        if (step + 1) % self.config.method.d_steps == 0:
             result |= generator_step(*players)
         self.guard.observe(result.losses, result.grad_norms)
         if self.adaptive is not None and result.real_sign is not None:
             self.adaptive.count(result.real_sign)
             self.adaptive.update(step, self.env.all_reduce)
             result.statistics[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # summed over ranks later
-        self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.batch)
-        self.images_seen += self.config.batch
+        self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.data.batch)
+        self.images_seen += self.config.data.batch
         return result
 
     def _follow_schedules(self, images_seen: int) -> None:
@@ -174,7 +179,7 @@ class TrainingState:
         vectors = (batch.labels, batch.known, batch.wrong_labels, batch.wrong_known, batch.has_wrong)
         moved = [v.to(self.env.device, self.dtype, non_blocking=True) for v in vectors]
         position = batch.positions.to(self.env.device, non_blocking=True)
-        parts = [v.chunk(self.config.accumulate) for v in (x, *moved, position)]
+        parts = [v.chunk(self.config.machine.accumulate) for v in (x, *moved, position)]
         return [MicroBatch(*part) for part in zip(*parts, strict=True)]
 
     # -------------------------------------------------------- saving and loading
@@ -261,21 +266,23 @@ def _set_loudness(network: nn.Module, loud: Loudness | None) -> None:
         set_loudness(network, torch.from_numpy(loud.centre), torch.from_numpy(loud.scale))
 
 
-def schedules_of(config: Config) -> dict[str, Schedule]:
-    """What follows the clock, by the name it is logged under."""
+def schedules_of(
+    optim: OptimConfig, method: MethodConfig, augmentation: AugmentationConfig, schedule: ScheduleConfig
+) -> dict[str, Schedule]:
+    """Return what changes with the images seen, by the name it is logged under."""
 
     def rate(start: float) -> Schedule:
-        over = config.decay_images or 0
-        return Schedule(start, start * config.decay_to, config.decay, over, config.warmup_images)
+        over = schedule.decay_images or 0
+        return Schedule(start, start * schedule.decay_to, schedule.decay, over, schedule.warmup_images)
 
     def way(start: float, end: float | None) -> Schedule:
-        return Schedule(start) if end is None else Schedule(start, end, "cosine", config.decay_images or 0)
+        return Schedule(start) if end is None else Schedule(start, end, "cosine", schedule.decay_images or 0)
 
     return {
-        "lr_g": rate(config.lr_g),
-        "lr_d": rate(config.lr_d),
-        "gamma": way(config.gamma, config.gamma_end),
-        "beta2": way(config.betas[1], config.beta2_end),
-        "ema_half_life": way(config.ema_half_life, config.ema_half_life_end),
-        "augment_p": way(config.augment_p, config.augment_p_end),
+        "lr_g": rate(optim.lr_g),
+        "lr_d": rate(optim.lr_d),
+        "gamma": way(method.gamma, schedule.gamma_end),
+        "beta2": way(optim.betas[1], schedule.beta2_end),
+        "ema_half_life": way(optim.ema_half_life, schedule.ema_half_life_end),
+        "augment_p": way(augmentation.augment_p, schedule.augment_p_end),
     }

@@ -69,14 +69,16 @@ def _training(job: Job, words: Sequence[str]) -> dict[str, Path]:
     if cli.wants_help(words):
         raise UserError("after `--` stand the options of a training; `python -m trainer train --help` lists them")
     asked = config.load(words)
-    check_division(asked.batch, job.world, asked.accumulate)
-    if asked.shards is None and asked.preset != "smoke":
+    check_division(asked.data.batch, job.world, asked.machine.accumulate)
+    if asked.data.shards is None and asked.preset != "smoke":
         raise UserError("--shards is missing after `--`: give a data set directory made by `python -m shards pack`")
     places = {"--run": asked.run_directory}
-    if asked.shards is not None and "://" not in asked.shards:
-        places["--shards"] = Path(asked.shards)
-        if not Path(asked.shards).is_dir():
-            raise UserError(f"--shards {asked.shards}: there is no such data set; make one by `python -m shards pack`")
+    if asked.data.shards is not None and "://" not in asked.data.shards:
+        places["--shards"] = Path(asked.data.shards)
+        if not Path(asked.data.shards).is_dir():
+            raise UserError(
+                f"--shards {asked.data.shards}: there is no such data set; make one by `python -m shards pack`"
+            )
     if asked.init_from is not None and not any(asked.run_directory.glob("checkpoints/[0-9]*")):  # or it is not needed
         places["--init-from"] = asked.init_from
         if not asked.init_from.is_dir():

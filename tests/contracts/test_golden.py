@@ -79,7 +79,7 @@ def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
     config = configuration(family, loss, conditioning)
     size = SIZES.get(family, 8)
     env = Distributed("cpu", "no", threads=1)
-    state = TrainingState(config, architecture_of(config, size, WIDTHS), env, KINDS)
+    state = TrainingState(config, architecture_of(config.network, size, WIDTHS), env, KINDS)
     # torch promises its generators' streams for no two kinds of CPU: the weights are ours, in float64.
     for module in (state.g.module, state.d.module):
         for name, weight in module.named_parameters():
@@ -88,10 +88,10 @@ def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
             weight.data.copy_(drawn * max(columns, rows) ** -0.5)
     found: dict[str, list[float]] = {}
     for step in range(STEPS):
-        batch = batch_at(step, config.batch, size)
-        counts = GlobalCounts(config.batch, wrong=int(batch.has_wrong.sum()))
+        batch = batch_at(step, config.data.batch, size)
+        counts = GlobalCounts(config.data.batch, wrong=int(batch.has_wrong.sum()))
         players = (state.d, state.g, [batch], counts, state.method, env)
-        values = discriminator_step(*players, penalise=step % config.penalty_every == 0).metrics
+        values = discriminator_step(*players, penalise=step % config.method.penalty_every == 0).metrics
         values |= generator_step(*players).metrics
         for name, value in values.items():
             found.setdefault(name, []).append(value.item())

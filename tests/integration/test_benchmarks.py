@@ -87,10 +87,10 @@ def test_checkpoint(tmp_path: Path) -> None:
 def test_every_case_builds_and_contradicts_its_labels(name: str) -> None:
     config, size = step.case(name)
     with torch.device("meta"):  # counted, not filled
-        g, d = build(step.architecture_of(config, size, step.WIDTHS))
+        g, d = build(step.architecture_of(config.network, size, step.WIDTHS))
     assert parameters(d) and parameters(g)
     batch = step.synthetic(config, size)
-    assert batch.images.shape == (config.batch, 3, size, size)
+    assert batch.images.shape == (config.data.batch, 3, size, size)
     assert not (batch.labels * batch.wrong_labels).any()
 
 
@@ -107,11 +107,11 @@ def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
     """From equal weights, noise and pictures, at a step with penalties, D's loss and update are the same."""
     config, size = step.case("smoke")
     env = Distributed("cpu", "no", threads=1)
-    state = step.TrainingState(config, step.architecture_of(config, size, step.WIDTHS), env)
+    state = step.TrainingState(config, step.architecture_of(config.network, size, step.WIDTHS), env)
     plain = step.PlainLoop(config, size, env.device)
     before = flat(state.d.module)
     batch = step.synthetic(config, size)
-    z = normal(config.seed, "noise of D", batch.positions, config.noise_size)
+    z = normal(config.seed, "noise of D", batch.positions, config.network.noise_size)
     with mock.patch.object(torch, "randn", return_value=z):
         plain.step()
     losses = state.step(batch).losses

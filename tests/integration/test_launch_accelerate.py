@@ -78,8 +78,10 @@ def test_each_file_tells_the_command_that_uses_it() -> None:
         assert (ROOT / str(told.config_file)).samefile(path) and told.training_script == "trainer/main.py"
         options = load(told.training_script_args)
         settings = understood(name)
-        assert settings.num_processes and options.batch % settings.num_processes == 0
-        assert (options.device == "cuda") == ("cpu" not in name), "a GPU that is not there is told, and not replaced"
+        assert settings.num_processes and options.data.batch % settings.num_processes == 0
+        assert (options.machine.device == "cuda") == ("cpu" not in name), (
+            "a GPU that is not there is told, and not replaced"
+        )
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def carried(partly_labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def cancels(name: str, key: str) -> bool:
     """Whether a tensor's gradient is identically zero in a case."""
     words = next(case.words for case in CASES if case.name == name)
-    return configuration.load(words.split()).loss == "relativistic" and CANCELS in key
+    return configuration.load(words.split()).method.loss == "relativistic" and CANCELS in key
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -93,11 +93,11 @@ def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
     words += " --augment ada --flip --ema-half-life 8"
     words += " --channels 16,16,16" if family != "article" else " --channels="
     asked = config.load(words.split())
-    stream = Stream(dataset, asked.batch, asked.seed)
+    stream = Stream(dataset, asked.data.batch, asked.seed)
 
     def fresh() -> TrainingState:
         env = Distributed("cpu", "no", threads=1)
-        return TrainingState(asked, architecture_of(asked, dataset.size, dataset.schema.widths), env)
+        return TrainingState(asked, architecture_of(asked.network, dataset.size, dataset.schema.widths), env)
 
     def step(state: TrainingState, number: int) -> dict[str, float]:
         return state.env.sum_to_floats(state.step(stream[number]).metrics)
@@ -266,8 +266,8 @@ def test_a_finished_run_says_so(data: Path, unbroken: Path) -> None:
 
 def test_other_options_are_refused_with_what_differs(data: Path, unbroken: Path) -> None:
     done = train(*run_words(data, unbroken), "--lr-g", "0.5", "--batch", "32", expect=2)
-    assert "lr-g: 0.002 there, 0.5 now" in done.stderr
-    assert "batch: 16 there, 32 now" in done.stderr
+    assert "lr-g: 0.002 in the run, 0.5 now" in done.stderr
+    assert "batch: 16 in the run, 32 now" in done.stderr
     assert "another --run" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -307,7 +307,7 @@ def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: P
     # The average goes on as it would have: it is no fresh start that is to be forgotten at once.
     train(*run_words(data, run, images=32), "--lr-g", "1e-9", "--lr-d", "1e-9")
     for step, found in ((0, ours), (1, tensors(run))):
-        survives = decay(512 + 16 * step, 16, config.load(["--preset", "smoke"]).ema_half_life, 0.1)
+        survives = decay(512 + 16 * step, 16, config.load(["--preset", "smoke"]).optim.ema_half_life, 0.1)
         assert 0.5 < survives < 1
         for key in (key for key in theirs if key.startswith("ema/")):
             raw = theirs[key.replace("ema/", "generator/")]

@@ -15,6 +15,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 from wandb.wandb_agent import Agent
 
+from shards.core import cli
 from shards.core.errors import UserError
 from support.launching import MAIN, ROOT, checkpoints, make_dataset, metrics
 from trainer import config, metric_names
@@ -42,8 +43,8 @@ def load(monkeypatch: pytest.MonkeyPatch, argv: list[str], sweep: str = "sw33p",
 def test_every_combination_is_a_training_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [load(monkeypatch, words(drawn), run=f"r{n}") for n, drawn in enumerate(COMBINATIONS)]
     for drawn, asked in zip(COMBINATIONS, made, strict=True):
-        assert {name: getattr(asked, name) for name in drawn} == drawn
-    assert len(made) == 27 and len({(c.noise_size, c.label_size, c.seed) for c in made}) == 27
+        assert {name: cli.flatten(asked)[name] for name in drawn} == drawn
+    assert len(made) == 27 and len({(c.network.noise_size, c.network.label_size, c.seed) for c in made}) == 27
     assert len({c.run_directory for c in made}) == 27
     others = [{k: v for k, v in c.to_dict().items() if k not in (*VALUES, "run")} for c in made]
     assert all(other == others[0] for other in others), "they differ in nothing else"
@@ -52,8 +53,9 @@ def test_every_combination_is_a_training_of_its_own(monkeypatch: pytest.MonkeyPa
 def test_it_is_judged_by_what_a_run_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = load(monkeypatch, words(COMBINATIONS[0]))
     assert SWEEP["metric"] == {"name": metric_names.FIDELITY, "goal": "maximize"}
-    assert asked.evaluate_every is not None and asked.total_images % asked.evaluate_every == 0
-    judged = asked.total_images // asked.evaluate_every
+    total, every = asked.schedule.total_images, asked.evaluation.evaluate_every
+    assert every is not None and total % every == 0
+    judged = total // every
     assert SWEEP["early_terminate"]["type"] == "hyperband"
     assert SWEEP["early_terminate"]["min_iter"] < judged, "else it never ends a run early"
     assert (ROOT / SWEEP["program"]).samefile(MAIN)

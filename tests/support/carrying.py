@@ -107,13 +107,15 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
         What to write as JSON, and the state at the end.
     """
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    state = TrainingState(config, architecture_of(config, dataset.size, dataset.schema.widths), env, kinds)
+    state = TrainingState(config, architecture_of(config.network, dataset.size, dataset.schema.widths), env, kinds)
     for module in (state.g.module, state.d.module):
         stir(module)
     state.ema.module.load_state_dict(module_tensors(state.g.module))
-    state.images_seen = case.first * config.batch
+    state.images_seen = case.first * config.data.batch
     watches = {"d": Watch(state.d), "g": Watch(state.g)}
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.data.sampling, config.wrong)
+    stream = Stream(
+        dataset, config.data.batch, config.seed, env.rank, env.world_size, config.data.sampling, config.method.wrong
+    )
     rows, contradicted, positions, happened = [], [], [], []
     for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
         rows.append(env.sum_to_floats(state.step(batch).metrics) | state.rates)
@@ -130,7 +132,7 @@ def main(data: str, out: str, cases: str) -> None:
     with Distributed("cpu", "no", threads=1, timeout=120) as env:
         for case in (Case(**fields) for fields in json.loads(cases)):
             config = configuration.load(case.words.split())
-            env.precision = config.mixed_precision
+            env.precision = config.machine.mixed_precision
             found, state = carry(env, dataset, config, case)
             tensors = tensors_of(state)
             if env.is_rank0:

@@ -11,7 +11,7 @@ import math
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import sample_labels
 from trainer import metric_names
-from trainer.config import Config
+from trainer.config.monitoring import EvaluationConfig
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.measures import Findings, obedience
 from trainer.evaluation.measuring_networks import shared_judge
@@ -37,13 +37,13 @@ class Checkup:
         UserError: no attribute of the data set can be judged, or it has too few pictures.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, env: Distributed) -> None:
-        self.config, self.env = config, env
+    def __init__(self, config: EvaluationConfig, dataset: Dataset, env: Distributed, seed: int) -> None:
+        self.config, self.env, self.seed = config, env, seed
         self.judge = shared_judge(env, dataset)
         self._tell_doubts()
-        self.labels = sample_labels(dataset.labels, dataset.known, COUNT, config.seed, "labels of a checkup")
+        self.labels = sample_labels(dataset.labels, dataset.known, COUNT, seed, "labels of a checkup")
         count = min(COUNT, len(dataset))
-        self.real = env.on_rank0(lambda: real_features(dataset, self.judge.extractor(), count, config.seed))
+        self.real = env.on_rank0(lambda: real_features(dataset, self.judge.extractor(), count, seed))
 
     def _tell_doubts(self) -> None:
         """Say what the judge cannot, before a training waits for it in vain."""
@@ -59,8 +59,8 @@ class Checkup:
     def look(self, state: TrainingState) -> dict[str, float]:
         """Figures of the averaged generator, by the names that they are logged under."""
         self.env.average_buffers(state.ema.module)  # each process's own until then; the checkpoint holds the means too
-        judge, seed = self.judge, self.config.seed
-        drawn = (state.ema.module, self.config.noise_size, self.labels, seed, "noise of a checkup")
+        judge, seed = self.judge, self.seed
+        drawn = (state.ema.module, state.architecture.noise, self.labels, seed, "noise of a checkup")
         features, logits = examine(
             self.env, *drawn, lambda pictures: (judge.features(pictures), judge.logits(pictures))
         )

@@ -100,7 +100,7 @@ def checkpoint_bytes(preset: str, size: int, widths: Sequence[int]) -> int:
     Raises:
         UserError: the preset's networks do not draw this size.
     """
-    architecture = architecture_of(config.load(["--preset", preset]), size, tuple(widths))
+    architecture = architecture_of(config.load(["--preset", preset]).network, size, tuple(widths))
     try:
         with torch.device("meta"):  # shapes alone
             g, d = (_floats(network) for network in build(architecture))
@@ -158,7 +158,7 @@ def _need(reports: Sequence[Report], preset: str | None) -> tuple[float, str]:
         return 0, ""
     data = next((r["data"] for r in reports if "widths" in r.get("data", {})), None)
     size, widths = (data["size"], data["widths"]) if data else (usual_size(preset), (32,))
-    keep = config.load(["--preset", preset]).keep + 2  # one that is being written, and the best
+    keep = config.load(["--preset", preset]).evaluation.keep + 2  # one that is being written, and the best
     one = checkpoint_bytes(preset, size, widths)
     guess = "" if data else f" (for {size}x{size} and 32 label entries; --shards says it exactly)"
     return keep * one + _BESIDE, f"{keep} checkpoints of {amount(one)}{guess}, and {amount(_BESIDE)} beside"

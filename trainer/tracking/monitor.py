@@ -15,7 +15,7 @@ from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels, sample_rows
 from trainer import metric_names
-from trainer.config import Config
+from trainer.config.monitoring import TrackingConfig
 from trainer.generation import generate, image_grid
 from trainer.generation.showcase import showcase
 from trainer.noise import normal
@@ -38,19 +38,20 @@ class Seen:
         state: the clock and the averaged generator.
     """
 
-    def __init__(self, run: RunDirectory, config: Config, dataset: Dataset, state: TrainingState) -> None:
-        self.run, self.config = run, config
+    def __init__(self, run: RunDirectory, config: TrackingConfig, dataset: Dataset, state: TrainingState) -> None:
+        self.run, self.total_images = run, state.config.schedule.total_images
+        seed = state.config.seed
         self.adviser = Adviser()
         self.trouble: Failure | None = None  # what keeps the metrics from being recorded
-        rows = sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
+        rows = sample_rows(len(dataset), _ROWS * _COLUMNS, seed, "labels of the grid")
         drawn = Labels(dataset.labels[rows], dataset.known[rows])
         self.labels, self.titles = showcase(dataset.schema, drawn, _ROWS, _COLUMNS, rows)
         positions = torch.arange(len(self.labels.label), device=state.env.device)
-        self.z = normal(config.seed, "noise of the grid", positions, config.noise_size)
+        self.z = normal(seed, "noise of the grid", positions, state.architecture.noise)
         self.log_file = MetricsLog(run.metrics, keep_until=state.images_seen)
         self.trackers = open_trackers(
             run.path,
-            config=config.to_dict(),
+            config=state.config.to_dict(),
             log_with=config.log_with,
             project=config.wandb_project,
             entity=config.wandb_entity,
@@ -60,7 +61,7 @@ class Seen:
         )
         self.report = run.path / "report.html"
         self.bar = tqdm(
-            total=config.total_images,
+            total=self.total_images,
             initial=state.images_seen,
             unit="img",
             unit_scale=True,
@@ -123,9 +124,9 @@ class Seen:
         self.bar.set_postfix_str(summary)
         if self.bar.disable and now - self._spoken > _QUIET:
             self._spoken = now
-            left = (self.config.total_images - images_seen) / speed
+            left = (self.total_images - images_seen) / speed
             self.say(
-                f"{images_seen:>10,} of {self.config.total_images:,} images  {speed:,.0f} img/s  "
+                f"{images_seen:>10,} of {self.total_images:,} images  {speed:,.0f} img/s  "
                 f"{summary}  {_duration(left)} left"
             )
 

@@ -74,8 +74,8 @@ def make_states(family: str, *words: str) -> tuple[TrainingState, TrainingState]
     states = []
     for compiled in ("false", "true"):
         asked = config.load(["--family", family, *FAMILIES[family], "--batch", "4", *words, "--compile", compiled])
-        env = Distributed("cpu", "no" if asked.dtype == "float64" else asked.mixed_precision, 1)
-        states.append(TrainingState(asked, architecture_of(asked, size, WIDTHS), env))
+        env = Distributed("cpu", "no" if asked.machine.dtype == "float64" else asked.machine.mixed_precision, 1)
+        states.append(TrainingState(asked, architecture_of(asked.network, size, WIDTHS), env))
     return states[0], states[1]
 
 

@@ -19,7 +19,7 @@ def test_loading_a_generator_imports_no_training_framework() -> None:
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:
-    architecture = architecture_of(config.load(["--preset", "smoke"]), 16, (3, 1))
+    architecture = architecture_of(config.load(["--preset", "smoke"]).network, 16, (3, 1))
     networks = []
     for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(elsewhere)

@@ -21,8 +21,8 @@ def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:
     dataset = make_dataset(tmp_path)
     asked = config.load(["--preset", "smoke", "--batch", "8", *words])
     env = Distributed("cpu", "no", 1)
-    architecture = architecture_of(asked, dataset.size, dataset.schema.widths)
-    return TrainingState(asked, architecture, env), Stream(dataset, asked.batch, asked.seed)
+    architecture = architecture_of(asked.network, dataset.size, dataset.schema.widths)
+    return TrainingState(asked, architecture, env), Stream(dataset, asked.data.batch, asked.seed)
 
 
 def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: P
     assert found[1][2] == pytest.approx(0.75) and found[4][2:] == [0.5, 0.5]
     plain, _ = make_state(tmp_path / "plain")
     plain.step(stream[0])
-    assert plain.rates == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.lr_g
+    assert plain.rates == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.optim.lr_g
 
 
 def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_pat
     way = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
     assert [row[0] for row in found] == pytest.approx([8 + 72 * part for part in way])
     assert [row[1] for row in found] == pytest.approx(way)
-    assert plain.ema.half_life == plain.config.ema_half_life and plain.augment_p == 1
+    assert plain.ema.half_life == plain.config.optim.ema_half_life and plain.augment_p == 1
     state.ema.ramp = 0.1  # caps the end of the schedule as it does its start
     state.images_seen = 100
     before = average.clone()

@@ -15,7 +15,7 @@ import trainer.generation.sampler
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from support.launching import TINY, checkpoints, make_dataset, metrics, tensors, train
-from trainer.config import Config
+from trainer.config.monitoring import EvaluationConfig
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.metrics import fidelity
 from trainer.evaluation.periodic import Checkup
@@ -90,12 +90,13 @@ class Grey(nn.Module):
 
 
 def test_processes_draw_with_the_buffers_that_a_checkpoint_holds(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config.from_options(evaluate_every=64, shards=str(data))
     with Distributed("cpu", "no", 1) as env:
-        checkup = Checkup(config, Dataset.open(data), env)
+        checkup = Checkup(EvaluationConfig(evaluate_every=64), Dataset.open(data), env, seed=0)
 
         def look(shade: float) -> dict[str, float]:
-            return checkup.look(SimpleNamespace(ema=SimpleNamespace(module=Grey(shade))))  # type: ignore[arg-type]
+            return checkup.look(
+                SimpleNamespace(ema=SimpleNamespace(module=Grey(shade)), architecture=SimpleNamespace(noise=64))
+            )  # type: ignore[arg-type]
 
         dark, light = look(-0.5), look(0.5)
         assert dark != light
@@ -109,7 +110,7 @@ def test_what_the_judge_cannot_see_is_said_at_the_start(
 ) -> None:
     monkeypatch.setattr(fidelity, "TRUSTED", 1.01)  # no judge is as good as that
     with Distributed("cpu", "no", 1) as env:
-        checkup = Checkup(Config.from_options(evaluate_every=64, shards=str(data)), Dataset.open(data), env)
+        checkup = Checkup(EvaluationConfig(evaluate_every=64), Dataset.open(data), env, seed=0)
     state: Any = SimpleNamespace(images_seen=64)
     said = capsys.readouterr().out
     assert "warning: evaluations leave out ink (the judge sees it in" in said and "try --best-by kid" in said

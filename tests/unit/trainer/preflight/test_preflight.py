@@ -349,7 +349,7 @@ def test_checkpoints_take_what_is_reckoned(preset: str) -> None:
     if preset == "smoke":
         config = load(["--preset", preset, "--mixed-precision", "no"])
         with Distributed("cpu") as env:
-            state = TrainingState(config, architecture_of(config, size, (3, 4)), env)
+            state = TrainingState(config, architecture_of(config.network, size, (3, 4)), env)
             for player in (state.g, state.d):  # moments come with the first step
                 for weight in player.module.parameters():
                     weight.grad = torch.zeros_like(weight)
