@@ -65,7 +65,7 @@ class TrainingState:
         self.head_start = 0  # images seen by the run that the weights are from, if they are another's
         self.damaged = 0  # pictures so far, of all processes, that others stood in for
         self.guard = NonFiniteGuard()
-        self.schedules = schedules_of(config)
+        self.schedules = schedules_of(config.optim, config.method, config.augmentation, config.schedule)
         self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
         self.augment_p: float = config.augmentation.augment_p
         self.adaptive: AdaptiveProbability | None = None
@@ -102,15 +102,13 @@ class TrainingState:
 
     def _augmentation(self) -> Augment:
         """T of the options, with ADA's probability as it is when T is applied."""
-        config, adaptive = self.config, self.adaptive
-        if config.augmentation.augment == "none":
+        options, seed, adaptive = self.config.augmentation, self.config.seed, self.adaptive
+        if options.augment == "none":
             return unchanged
 
         def transform(pictures: Tensor, purpose: str, positions: Tensor) -> Tensor:
-            policy, p = (
-                ("ada", adaptive.p) if adaptive is not None else (config.augmentation.augment_kinds, self.augment_p)
-            )
-            return augment(pictures, config.seed, purpose, positions, policy=policy, p=p, flip=config.augmentation.flip)
+            policy, p = ("ada", adaptive.p) if adaptive is not None else (options.augment_kinds, self.augment_p)
+            return augment(pictures, seed, purpose, positions, policy=policy, p=p, flip=options.flip)
 
         return transform
 

@@ -94,9 +94,8 @@ def test_processes_draw_with_the_buffers_that_a_checkpoint_holds(data: Path, mon
         checkup = Checkup(EvaluationConfig(evaluate_every=64), Dataset.open(data), env, seed=0)
 
         def look(shade: float) -> dict[str, float]:
-            return checkup.look(
-                SimpleNamespace(ema=SimpleNamespace(module=Grey(shade)), architecture=SimpleNamespace(noise=64))
-            )  # type: ignore[arg-type]
+            networks = SimpleNamespace(ema=SimpleNamespace(module=Grey(shade)), architecture=SimpleNamespace(noise=64))
+            return checkup.look(networks)  # type: ignore[arg-type]
 
         dark, light = look(-0.5), look(0.5)
         assert dark != light
