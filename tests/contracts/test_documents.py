@@ -167,7 +167,7 @@ def training_options(commands: list[str]) -> Iterator[list[str]]:
     """The trainer's words in commands that start it."""
     for command in commands:
         words = shlex.split(command, comments=True)
-        submits = "launch slurm" in command and "--array" not in words
+        submits = ("cgan slurm" in command or "launch slurm" in command) and "--array" not in words
         for entry in ("trainer/main.py", "launch/slurm/train.sbatch", *(["--"] if submits else [])):
             if entry in words:
                 rest = words[words.index(entry) + 1 :]
