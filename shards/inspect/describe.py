@@ -20,7 +20,7 @@ from shards.dataset.schema import WORDLESS
 from shards.dataset.sidecars import FORMATS
 from shards.dataset.summary import Tally, chunks, label_lines, tally
 from shards.inspect import contact_sheet
-from shards.sources.cells import clean
+from shards.sources.cells import sanitize
 
 SHEET = "contact-sheet.png"
 
@@ -63,7 +63,7 @@ def describe(options: Describe) -> None:
         contact_sheet.refuse(options.sheet)
     dataset = Dataset.open(options.data)
     counts = tally(dataset)
-    print("\n".join(clean(line) for line in lines(dataset, counts)), flush=True)
+    print("\n".join(sanitize(line) for line in lines(dataset, counts)), flush=True)
     if not options.columns:
         return
     local = Path(f"{re.sub('[^A-Za-z0-9._-]+', '-', _name(dataset))[:64].lstrip('.-')}-{SHEET}")

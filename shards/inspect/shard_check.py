@@ -16,7 +16,7 @@ from shards.dataset import tar_index
 from shards.dataset.decode import decode_into, fit_into
 from shards.dataset.schema import Schema
 from shards.dataset.sidecars import FORMATS
-from shards.sources.cells import NotOne, clean, parsed
+from shards.sources.cells import InvalidValue, parse_json, sanitize
 
 _LARGEST = 1 << 26  # bytes of a sample's label or notes
 _WORDS = 8  # of a label that a line quotes
@@ -33,7 +33,7 @@ class Findings:
 
     def add(self, line: str) -> None:
         """One more thing that is wrong; whatever it quotes can be printed."""
-        self.problems.append(clean(" ".join(line.split())))
+        self.problems.append(sanitize(" ".join(line.split())))
 
     def named(self, line: str, names: list[str]) -> None:
         """One line for several things of a kind, the first few by name; nothing for none."""
@@ -229,8 +229,8 @@ def _content(tar: int, member: tar_index.Member | None) -> bytes:
 
 def _known(notes: bytes) -> list[bool] | None:
     try:
-        content = parsed(notes)
-    except NotOne:
+        content = parse_json(notes)
+    except InvalidValue:
         return None
     known = content.get("known") if isinstance(content, dict) else None
     if not isinstance(known, list) or not all(entry in (0, 1) for entry in known):

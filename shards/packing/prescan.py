@@ -11,7 +11,7 @@ import numpy as np
 from shards.core import process_pool
 from shards.core.errors import UserError
 from shards.dataset.images import PictureError, dimensions
-from shards.sources.item import Item, PictureFile, Source
+from shards.sources.item import ImageFile, Item, Source
 
 _CHUNK = 256  # pictures a task
 
@@ -71,7 +71,7 @@ def _look(chunk: _Chunk) -> _Found:
     why = ""
     for row, item in enumerate(chunk.items):
         try:
-            data = item.picture.read()
+            data = item.image.read()
             if chunk.hashes:
                 found.hashes[row] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
             if chunk.sizes:
@@ -130,7 +130,7 @@ def _said(item: Item) -> tuple[object, ...]:
     return frozenset(item.tags or ()), item.tags is None, frozenset(item.denied), item.caption, item.vector
 
 
-_SILENT = _said(Item("", PictureFile("", "")))
+_SILENT = _said(Item("", ImageFile("", "")))
 
 
 def duplicates(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

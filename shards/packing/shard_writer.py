@@ -87,7 +87,7 @@ def write_shard(task: Task) -> str:
     with atomic_io.replacing(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
         for number, item in enumerate(task.items):
             try:
-                data = item.picture.read()
+                data = item.image.read()
                 picture = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
             except (PictureError, OSError) as error:
                 problems.add("image-unusable", f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")

@@ -1,4 +1,7 @@
-"""What single cells, lines and notes say: words, numbers, sentences. Nothing that they hold raises anything strange."""
+"""Parsing of single cells, lines and notes into words, numbers and sentences.
+
+Content from anywhere is parsed here: each function returns a value or raises `InvalidValue`, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,73 +20,77 @@ from shards.core.atomic_io import first
 from shards.dataset.schema import MAX_SIZE, normalise
 
 Tags = tuple[str, ...]
-Label = str | int | float  # a single one, as a source writes it
+Label = str | int | float  # a single label as a source writes it
 
-BETWEEN, BLANKS = "[,\n]", r"\s+"  # what parts tags in a text
+COMMAS, SPACES = "[,\n]", r"\s+"  # patterns of what separates tags
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?")  # "007" is a word
-_WHOLE = 1 << 53  # up to which floats tell whole numbers apart
-_STRANGE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-_FLOAT32 = float(np.finfo(np.float32).max)
-_PIECE = 40  # characters that a tag has at most when texts are looked at
+_MAX_EXACT_INTEGER = 1 << 53  # larger floats cannot represent every integer
+_UNSTORABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_MAX_TAG = 40  # characters; longer pieces suggest captions
 
 
-class NotOne(ValueError):
-    """A value is not of the kind that was asked for; the message says why, in a few words."""
+class InvalidValue(ValueError):
+    """A value is not of the expected kind; the message gives the reason in a few words."""
 
 
-def clean(text: str) -> str:
-    """Text that can be stored anywhere: no control characters, no halves of surrogate pairs."""
-    return _STRANGE.sub("\N{REPLACEMENT CHARACTER}", text)
+def sanitize(text: str) -> str:
+    """Replace control characters and lone surrogates, so that the text can be stored anywhere."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def parsed(data: bytes | str) -> Any:
-    """What a JSON text says.
+def parse_json(data: bytes | str) -> Any:
+    """Return the value of a JSON text.
 
     Raises:
-        NotOne: it is none, no UTF-8, nested too deep, or has numbers without end.
+        InvalidValue: it is not valid JSON or not UTF-8, is nested too deeply, or has huge numbers.
     """
     try:
         return json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
     except UnicodeDecodeError:
-        raise NotOne("not UTF-8") from None
+        raise InvalidValue("not UTF-8") from None
     except RecursionError:
-        raise NotOne("nested too deep") from None
+        raise InvalidValue("nested too deeply") from None
     except ValueError as error:
-        raise NotOne(f"no JSON: {' '.join(str(error).split())[:120]}") from None
+        raise InvalidValue(f"not JSON: {' '.join(str(error).split())[:120]}") from None
 
 
-def split(text: str, kept: dict[Tags, Tags] | None = None, at: str = BETWEEN) -> Tags:
-    """The tags in a text, between commas or line ends; equal tuples are one object if ``kept`` is given."""
-    words = map(normalise, re.split(at, clean(text)))
+def split_tags(text: str, interned: dict[Tags, Tags] | None = None, separator: str = COMMAS) -> Tags:
+    """Return the normalised tags of a text, without repetitions; equal results share one object in ``interned``."""
+    words = map(normalise, re.split(separator, sanitize(text)))
     tags = tuple(sys.intern(word) for word in dict.fromkeys(words) if word)
-    return kept.setdefault(tags, tags) if kept is not None else tags
+    return interned.setdefault(tags, tags) if interned is not None else tags
 
 
-def parted(text: str) -> bool:
-    """Whether a text has several tags, or may have: a comma or line end in it."""
-    return re.search(BETWEEN, text) is not None
+def has_separator(text: str) -> bool:
+    """Return True if a text contains a comma or a line end, and so may have several tags."""
+    return re.search(COMMAS, text) is not None
 
 
-def tags_of(value: Any, kept: dict[Tags, Tags]) -> Tags | None:
-    """The tags that a cell holds: text with commas, or a list of texts; None for nothing.
+def parse_tags(value: Any, interned: dict[Tags, Tags]) -> Tags | None:
+    """Return the tags of a cell, a text with commas or a list of texts; None for None.
 
     Raises:
-        NotOne: something else.
+        InvalidValue: the cell holds something else.
     """
     if value is None:
         return None
     if isinstance(value, str):
-        return split(value, kept)
+        return split_tags(value, interned)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return split(",".join(word.replace(",", " ") for word in value), kept)
-    raise NotOne(f"tags are text or a list of texts, not {shown(value)}")
+        return split_tags(",".join(word.replace(",", " ") for word in value), interned)
+    raise InvalidValue(f"tags must be a text or a list of texts, not {short_repr(value)}")
 
 
-def label_of(value: Any, names: list[str] | None = None) -> Label | tuple[float, ...] | None:
-    """One class as a word, a single number (see `meanings`), or a list of numbers as a vector; None for nothing.
+def parse_label(value: Any, names: list[str] | None = None) -> Label | tuple[float, ...] | None:
+    """Return a word, a single number (see `interpret_labels`), or a list of numbers as a vector; None for nothing.
+
+    Args:
+        value: the cell.
+        names: names of the classes 0, 1, …, which replace numbers.
 
     Raises:
-        NotOne: something else, or a class without a name where classes have names.
+        InvalidValue: the cell holds something else, or a class that has no name in ``names``.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -91,156 +98,159 @@ def label_of(value: Any, names: list[str] | None = None) -> Label | tuple[float,
         value = str(value)
     if isinstance(value, int | float) and names:
         if not 0 <= value < len(names) or value != int(value):
-            raise NotOne(f"class {shown(value)} of {len(names)}")
+            raise InvalidValue(f"class {short_repr(value)} of {len(names)}")
         value = names[int(value)]
     if isinstance(value, str):
-        return sys.intern(normalise(clean(value))) or None
+        return sys.intern(normalise(sanitize(value))) or None
     if isinstance(value, int) and abs(value) >= 1 << 63:
-        raise NotOne(f"class {shown(value)}")
+        raise InvalidValue(f"class {short_repr(value)}")
     if isinstance(value, int | float):
-        vector_of([value])  # what is no finite number is no label
+        parse_vector([value])  # raises for a number that is not finite
         return value
-    return vector_of(value)
+    return parse_vector(value)
 
 
-def meanings(labels: Iterable[Label]) -> dict[Label, str | tuple[float, ...]]:
-    """What the single labels of a source are: words, or vectors of one number.
+def interpret_labels(labels: Iterable[Label]) -> dict[Label, str | tuple[float, ...]]:
+    """Map the single labels of a source to words, or to vectors of one number.
 
-    Where all numbers among them are whole they are classes: 3, 3.0 (as pandas writes integers beside nulls) and the
-    texts "3" and "3.0" are the class "3". Where some are not, they are measured: vectors. A text that is a number
+    If all numbers among them are whole they are classes: 3, 3.0 (as pandas writes integers in a column with gaps) and
+    the texts "3" and "3.0" are the class "3". Otherwise they are measurements: vectors. A text that is a number
     counts as one if no other text is a word.
     """
     numbers = {label: number for label in labels if (number := _number(label)) is not None}
     words = {label for label in labels if isinstance(label, str) and label not in numbers}
     whole = all(
-        (number == int(number) and abs(number) < _WHOLE) or isinstance(number, int) for number in numbers.values()
+        (number == int(number) and abs(number) < _MAX_EXACT_INTEGER) or isinstance(number, int)
+        for number in numbers.values()
     )
-    found: dict[Label, str | tuple[float, ...]] = {word: word for word in words}
+    result: dict[Label, str | tuple[float, ...]] = {word: word for word in words}
     for label, number in numbers.items():
         if whole:
-            found[label] = sys.intern(str(int(number)))
+            result[label] = sys.intern(str(int(number)))
         else:
-            found[label] = label if isinstance(label, str) and words else (float(number),)
-    return found
+            result[label] = label if isinstance(label, str) and words else (float(number),)
+    return result
 
 
 def _number(label: Label) -> int | float | None:
-    """The number that a label is; None: a word."""
+    """Return the number that a label is; None for a word."""
     if not isinstance(label, str):
         return label
     if len(label) > 40 or not _NUMBER.fullmatch(label):
         return None
     number = int(label) if label.lstrip("-").isdigit() else float(label)
-    return number if abs(number) <= _FLOAT32 else None
+    return number if abs(number) <= _FLOAT32_MAX else None
 
 
-def vector_of(value: Any) -> tuple[float, ...]:
-    """A list of numbers.
+def parse_vector(value: Any) -> tuple[float, ...]:
+    """Return a list of numbers as floats.
 
     Raises:
-        NotOne: no list, none or too many, no numbers, or not finite as float32.
+        InvalidValue: the value is not a list, is empty or too long, or holds anything but finite float32 numbers.
     """
     if not isinstance(value, list) or not 0 < len(value) <= MAX_SIZE:
-        raise NotOne(f"{shown(value)} is no label")
+        raise InvalidValue(f"{short_repr(value)} is not a label")
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in value):
-        raise NotOne(f"{shown(value)} holds what is no number")
-    if not all(abs(number) <= _FLOAT32 for number in value):
-        raise NotOne(f"{shown(value)} holds what is no finite number")
+        raise InvalidValue(f"{short_repr(value)} does not hold numbers only")
+    if not all(abs(number) <= _FLOAT32_MAX for number in value):
+        raise InvalidValue(f"{short_repr(value)} holds a number that is not finite")
     return tuple(map(float, value))
 
 
-def array_of(data: bytes) -> float | list[float]:
-    """The numbers in a .npy file of one dimension, or the one number of a file without any.
+def parse_npy(data: bytes) -> float | list[float]:
+    """Return the numbers of a .npy file: a list for one dimension, a single number for a scalar.
 
     Raises:
-        NotOne: no such file; what is pickled in one is never read.
+        InvalidValue: the file is anything else; pickled objects are never loaded.
     """
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)
-        reading = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, _, dtype = reading[version](file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[version](file)
         count = math.prod(shape)
         if len(shape) > 1 or dtype.kind not in "fiub" or count * dtype.itemsize != len(data) - file.tell():
-            raise NotOne(f"an array {dtype} {shape}"[:120])
+            raise InvalidValue(f"an array {dtype} {shape}"[:120])
         values = np.frombuffer(data, dtype, offset=file.tell())
-        found = list(vector_of([float(value) for value in values[: MAX_SIZE + 1]]))
-        return found if shape else found[0]
-    except NotOne:
+        numbers = list(parse_vector([float(value) for value in values[: MAX_SIZE + 1]]))
+        return numbers if shape else numbers[0]
+    except InvalidValue:
         raise
-    except Exception as error:  # numpy's reading of a damaged header fails in many ways
-        raise NotOne(f"no array: {' '.join(str(error).split())[:120]}") from None
+    except Exception as error:  # NumPy fails in many ways on a damaged header
+        raise InvalidValue(f"not an array: {' '.join(str(error).split())[:120]}") from None
 
 
-def sentence_of(value: Any) -> str | None:
-    """A text with its lines evened out; the first of a list of them; None for nothing.
+def parse_caption(value: Any) -> str | None:
+    """Return a text with single spaces and without empty lines, or the first of a list of texts; None for nothing.
 
     Raises:
-        NotOne: something else.
+        InvalidValue: the value is something else.
     """
     if isinstance(value, list) and value:
         value = value[0]
     if value is None or isinstance(value, str):
-        lines = (" ".join(line.split()) for line in clean(value or "").splitlines())
+        lines = (" ".join(line.split()) for line in sanitize(value or "").splitlines())
         return "\n".join(line for line in lines if line) or None
-    raise NotOne(f"a text, not {shown(value)}")
+    raise InvalidValue(f"must be a text, not {short_repr(value)}")
 
 
-def blank_parted(texts: Iterable[str]) -> bool:
-    """Whether texts are tags between blanks, as boorus write them (`1girl long_hair`): none has a comma, most have
-    several words with an underscore among them, and most words come again."""
+def is_space_separated(texts: Iterable[str]) -> bool:
+    """Return True if texts look like tags separated by spaces, as boorus write them (`1girl long_hair`).
+
+    None has a comma, most have several words with an underscore among them, and most words occur repeatedly.
+    """
     counts: Counter[str] = Counter()
     rows = several = 0
     for text in texts:
-        if parted(text):
+        if has_separator(text):
             return False
         words = text.split()
         rows += bool(words)
         several += len(words) > 1 and "_" in text
         if len(counts) < 1_000_000:
             counts.update(words)
-    again = sum(count for count in counts.values() if count > 1)
-    return several * 2 > rows and again * 2 >= counts.total()
+    repeated = sum(count for count in counts.values() if count > 1)
+    return several * 2 > rows and repeated * 2 >= counts.total()
 
 
-def tag_like(texts: Iterable[str]) -> bool:
-    """Whether texts are tags between commas rather than captions: short pieces, most of which come again."""
+def looks_like_tags(texts: Iterable[str]) -> bool:
+    """Return True if texts look like tags separated by commas rather than captions: short pieces, most repeated."""
     counts: Counter[str] = Counter()
     rows = longer = commas = 0
     for text in texts:
         pieces = [normalise(piece) for piece in re.split("[,\n]", text) if piece.strip()]
         rows += 1
         commas += len(pieces) > 1
-        longer += any(len(piece) > _PIECE or piece.count(" ") > 4 or piece.endswith(".") for piece in pieces)
+        longer += any(len(piece) > _MAX_TAG or piece.count(" ") > 4 or piece.endswith(".") for piece in pieces)
         if len(counts) < 1_000_000:
             counts.update(pieces)
     if not rows or longer * 10 > rows:
         return False
-    total, again = counts.total(), sum(count for count in counts.values() if count > 1)
-    # Short captions without commas come again too ("a red fox"); an article gives them away.
-    articled = sum(count for piece, count in counts.items() if piece.startswith(("a ", "an ", "the ")))
-    if articled * 5 > total:
+    total, repeated = counts.total(), sum(count for count in counts.values() if count > 1)
+    # Short captions without commas are repeated too ("a red fox"), but have articles.
+    articles = sum(count for piece, count in counts.items() if piece.startswith(("a ", "an ", "the ")))
+    if articles * 5 > total:
         return False
-    return bool(commas) and (again * 2 >= total or commas * 10 >= rows * 9)
+    return bool(commas) and (repeated * 2 >= total or commas * 10 >= rows * 9)
 
 
-def listed(names: Iterable[str], limit: int = 10) -> str:
-    """Names from a file for a sentence: in one line, the long ones and the list itself shortened."""
-    lines = (" ".join(clean(name[:61]).split()) for name in names)
+def shorten_names(names: Iterable[str], limit: int = 10) -> str:
+    """Return names from a file for a message: on one line, with long names and the list itself shortened."""
+    lines = (" ".join(sanitize(name[:61]).split()) for name in names)
     return first([line if len(line) <= 60 else f"{line[:60]}…" for line in lines], limit)
 
 
-def shown(value: Any) -> str:
-    """A value for a sentence, shortened."""
+def short_repr(value: Any) -> str:
+    """Return the repr of a value for a message, shortened."""
     if isinstance(value, int) and abs(value) >= 1 << 128:
-        return "a number without end"
+        return "a huge number"
     try:
         text = repr(value[:4] if isinstance(value, list | str) else value)
     except (RecursionError, ValueError):
         text = type(value).__name__
-    return clean(text if len(text) <= 60 else text[:60] + "…")
+    return sanitize(text if len(text) <= 60 else text[:60] + "…")
 
 
-def get(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The first of some columns that a row has something in."""
+def first_value(row: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """Return the first value of a row, among the given columns, that is not empty; None if there is none."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)

@@ -1,4 +1,4 @@
-"""Further columns of a table that a person asks for: attributes that the source itself states."""
+"""Further columns of a table (``--columns``), which become attributes that the source itself defines."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.schema import MAX_SIZE, Attribute, normalise
-from shards.sources.cells import NotOne, clean, listed, shown, vector_of
+from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
 
 ALL = "all"
-MOST_VALUES = 1000  # of a column of words
+MAX_VALUES = 1000  # of a column of words
 
 _YES, _NO = frozenset({"true", "yes"}), frozenset({"false", "no"})
-_EMPTY = frozenset({"na", "n/a", "nan", "null", "none"})  # where the others are numbers, or yes and no
-_MOST_COLUMNS = 4096
-_MOSTLY = 0.9  # of a column that are numbers: the others are mistakes
-_MOST_LETTERS = 64  # of a word in a column
+_EMPTY = frozenset({"na", "n/a", "nan", "null", "none"})  # in columns of numbers, or of yes and no
+_MAX_COLUMNS = 4096
+_MOSTLY_NUMBERS = 0.9  # of a column's cells: its words are mistakes then
+_MAX_WORD = 64  # characters of a word in a column
 
 Cell = str | bool | float | tuple[float, ...] | None
 
 
-class Stated(NamedTuple):
-    """What the columns say of all rows, each list in the order of the rows."""
+class ColumnLabels(NamedTuple):
+    """The labels that the columns give to all rows; each list has one entry per row."""
 
     attributes: tuple[Attribute, ...]
     tags: list[list[str]]
@@ -33,119 +33,124 @@ class Stated(NamedTuple):
     vectors: list[tuple[float, ...] | None]
 
 
-class Columns:
-    """Collects the cells of the columns asked for, row by row; once all are seen, what the columns are is clear.
+class ColumnCollector:
+    """Collects the cells of selected columns row by row; the types of the columns are inferred from all rows.
 
     A column of true and false (or of 0 and 1, or of -1 and 1) is a tag of its name; one of numbers is an entry of
     the vector; one of words is an exclusive attribute. NA, nan, null and none are empty cells in the first two, and
-    words in the last. "all" asks for every column with a meaning of these.
+    words in the last. "all" selects every column that has one of these types.
 
     Args:
-        where: the table, for sentences.
-        asked: names of columns, or ("all",).
-        taken: columns with a meaning of their own, which "all" leaves alone.
+        where: the table's path, for messages.
+        selected: names of columns, or ("all",).
+        reserved: columns with another meaning, which "all" does not select.
     """
 
-    def __init__(self, where: str, asked: Sequence[str], taken: Iterable[str]) -> None:
+    def __init__(self, where: str, selected: Sequence[str], reserved: Iterable[str]) -> None:
         self.where = where
-        self.everything = tuple(asked) == (ALL,)
-        self.taken = frozenset(taken)
-        self.places: dict[str, int] = {} if self.everything else {name: i for i, name in enumerate(asked)}
-        if not self.everything and len(self.places) != len(asked):
-            raise UserError(f"--columns {','.join(asked)}: a column stands twice; name each once")
-        self.seen: dict[str, None] = {}
+        self.everything = tuple(selected) == (ALL,)
+        self.reserved = frozenset(reserved)
+        self.positions: dict[str, int] = {} if self.everything else {name: i for i, name in enumerate(selected)}
+        if not self.everything and len(self.positions) != len(selected):
+            raise UserError("repeated-column", f"--columns {','.join(selected)}: names a column twice; name each once")
+        self.names: dict[str, None] = {}  # of all columns of the table
         self.rows: list[tuple[Cell, ...]] = []
-        self.odd: dict[str, str] = {}  # column → the first cell that is no number, for a sentence
+        self.not_numbers: dict[str, str] = {}  # column → its first cell that is not a number, for messages
 
     def __bool__(self) -> bool:
-        return self.everything or bool(self.places)
+        return self.everything or bool(self.positions)
 
     def add(self, row: Mapping[str, Any], problems: Problems, at: str) -> None:
-        """Take one row's cells."""
-        if len(self.seen) < _MOST_COLUMNS:
-            self.seen.update(dict.fromkeys(row))
+        """Collect the cells of one row; ``at`` is its name in reports."""
+        if len(self.names) < _MAX_COLUMNS:
+            self.names.update(dict.fromkeys(row))
         if not self:
             return
         if self.everything:
             for name in row:
-                if name not in self.places and name not in self.taken and len(self.places) < _MOST_COLUMNS:
-                    self.places[name] = len(self.places)
-        cells: list[Cell] = [None] * len(self.places)
-        for name, place in self.places.items():
+                if name not in self.positions and name not in self.reserved and len(self.positions) < _MAX_COLUMNS:
+                    self.positions[name] = len(self.positions)
+        cells: list[Cell] = [None] * len(self.positions)
+        for name, position in self.positions.items():
             try:
-                cells[place] = _cell(row.get(name))
-            except NotOne as error:
+                cells[position] = _cell(row.get(name))
+            except InvalidValue as error:
                 if not self.everything:
-                    problems.add("cell-unreadable", f"{at}: {error}", detail=repr(listed([name])))
-            if name not in self.odd and _number(cells[place]) is None and not _empty(cells[place]):
-                self.odd[name] = f"{at} has {shown(cells[place])}"
+                    problems.add("cell-unreadable", f"{at}: {error}", detail=repr(shorten_names([name])))
+            if name not in self.not_numbers and _number(cells[position]) is None and not _empty(cells[position]):
+                self.not_numbers[name] = f"{at} has {short_repr(cells[position])}"
         self.rows.append(tuple(cells))
 
-    def known(self, name: str, option: str) -> None:
-        """See that there is such a column.
-
-        Raises:
-            UserError: there is not; the sentence names those there are.
-        """
-        if name not in self.seen:
+    def require(self, name: str, option: str) -> None:
+        """Raise UserError if the table has no such column; the message names the columns that it has."""
+        if name not in self.names:
+            columns = shorten_names(self.names, 40) or "none"
             raise UserError(
-                f"{option} {name}: {self.where} has no such column; it has {listed(self.seen, 40) or 'none'}"
+                "unknown-column", f"{option} {name}: {self.where} has no such column; its columns are: {columns}"
             )
 
-    def stated(self, problems: Problems) -> Stated:
-        """What they say.
+    def labels(self, problems: Problems) -> ColumnLabels:
+        """Return the labels of all rows.
 
         Raises:
-            UserError: an unknown column, one with more values than an attribute can have, one of numbers with a few
-                words in it, or two that say the same.
+            UserError: a column does not exist, has more values than an attribute can have, or has a few words among
+                numbers, or two columns have the same name or values.
         """
         count = len(self.rows)
-        found = Stated((), [[] for _ in range(count)], [[] for _ in range(count)], [None] * count)
+        labels = ColumnLabels((), [[] for _ in range(count)], [[] for _ in range(count)], [None] * count)
         attributes: list[Attribute] = []
         numeric: list[list[Cell]] = []
-        for name, place in self.places.items():
+        for name, position in self.positions.items():
             if not self.everything:
-                self.known(name, "--columns")
-            values = [row[place] if place < len(row) else None for row in self.rows]
-            there = [None if _empty(value) else value for value in values]
-            if (kind := _kind(there)) != "words":
-                values = there
+                self.require(name, "--columns")
+            values = [row[position] if position < len(row) else None for row in self.rows]
+            filled = [None if _empty(value) else value for value in values]
+            if (kind := _kind(filled)) != "words":
+                values = filled
             if kind == "numbers":
                 numeric.append(values)
             elif kind == "tag":
-                attributes.append(_tag(name, values, found))
-            elif kind == "words" and (words := self._words(name, values, there)):
-                attributes.append(_exclusive(name, values, words, found))
+                attributes.append(_tag(name, values, labels))
+            elif kind == "words" and (words := self._words(name, values, filled)):
+                attributes.append(_exclusive(name, values, words, labels))
             elif not kind and not self.everything:
-                problems.add("column-empty", listed([name]))
-        _distinct(self.where, attributes)
+                problems.add("column-empty", shorten_names([name]))
+        _check_distinct(self.where, attributes)
         for row, cells in enumerate(zip(*numeric, strict=True)):
-            found.vectors[row] = _joined(cells)
-        return found._replace(attributes=tuple(attributes))
+            labels.vectors[row] = _concatenated(cells)
+        return labels._replace(attributes=tuple(attributes))
 
-    def _words(self, name: str, values: list[Cell], there: list[Cell]) -> dict[str, str]:
-        """Cell → the attribute's word; empty: free text, which "all" leaves alone. ``there``: without NA and the like.
+    def _words(self, name: str, values: list[Cell], filled: list[Cell]) -> dict[str, str]:
+        """Return cell → value of the attribute; empty for free text, which "all" does not select.
+
+        Args:
+            name: the column.
+            values: its cells.
+            filled: its cells, with None for NA and the like.
 
         Raises:
-            UserError: nearly all are numbers, or there are too many.
+            UserError: nearly all cells are numbers, or there are too many different words.
         """
-        numbers, count = sum(_number(v) is not None for v in there), sum(v is not None for v in there)
-        if numbers >= _MOSTLY * count:
+        numbers, count = sum(_number(v) is not None for v in filled), sum(v is not None for v in filled)
+        if numbers >= _MOSTLY_NUMBERS * count:
             raise UserError(
-                f"--columns {listed([name])}: {self.where}: {self.odd[name]} where {numbers:,} of {count:,} cells are "
-                "numbers; correct it or leave it empty, or name the columns without this one"
+                "word-among-numbers",
+                f"--columns {shorten_names([name])}: {self.where}: {self.not_numbers[name]}, but {numbers:,} of "
+                f"{count:,} cells are numbers; correct the cell or leave it empty, or select columns without this one",
             )
         cells = sorted({_spelled(value) for value in values if value is not None})
         rows = sum(value is not None for value in values)
-        free = len(cells) > MOST_VALUES or any(len(cell) > _MOST_LETTERS for cell in cells)
-        if free and not self.everything:
+        is_free_text = len(cells) > MAX_VALUES or any(len(cell) > _MAX_WORD for cell in cells)
+        if is_free_text and not self.everything:
             raise UserError(
-                f"--columns {listed([name])}: {self.where} has {len(cells):,} different values in it, up to "
-                f"{max(map(len, cells))} letters long; an attribute has at most {MOST_VALUES:,} short ones"
+                "too-many-values",
+                f"--columns {shorten_names([name])}: {self.where} has {len(cells):,} different values there, of up to "
+                f"{max(map(len, cells))} characters; an attribute has at most {MAX_VALUES:,} values of up to "
+                f"{_MAX_WORD} characters",
             )
-        if free or (self.everything and rows > 20 and len(cells) * 2 > rows):
+        if is_free_text or (self.everything and rows > 20 and len(cells) * 2 > rows):
             return {}
-        noun = normalise(clean(name))
+        noun = normalise(sanitize(name))
         words = {cell: normalise(cell) for cell in cells}
         return {
             cell: sys.intern(word if word == noun or word.endswith(f" {noun}") else f"{word} {noun}")
@@ -155,18 +160,18 @@ class Columns:
 
 
 def _cell(value: Any) -> Cell:
-    """One cell as it is kept; raises NotOne for what is none."""
+    """Return a cell in the form in which it is kept; raise InvalidValue if it is neither a word nor numbers."""
     if isinstance(value, str):
-        return sys.intern(clean(value.strip())) or None
+        return sys.intern(sanitize(value.strip())) or None
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
         if isinstance(value, float) and math.isnan(value):
             return None
-        return vector_of([value])[0]
+        return parse_vector([value])[0]
     if isinstance(value, list):
-        return vector_of(value)
-    raise NotOne(f"{shown(value)} is neither word nor number")
+        return parse_vector(value)
+    raise InvalidValue(f"{short_repr(value)} is neither a word nor a number")
 
 
 def _number(value: Cell) -> float | None:
@@ -184,16 +189,16 @@ def _empty(value: Cell) -> bool:
 
 
 def _kind(values: list[Cell]) -> str:
-    """What a column is: "tag", "numbers" or "words"; "": nothing in it."""
-    there = {value for value in values if value is not None}
-    if not there:
+    """Return the type of a column: "tag", "numbers" or "words"; "" if it is empty."""
+    present = {value for value in values if value is not None}
+    if not present:
         return ""
-    if all(isinstance(v, bool) or (isinstance(v, str) and v.lower() in _YES | _NO) for v in there):
+    if all(isinstance(v, bool) or (isinstance(v, str) and v.lower() in _YES | _NO) for v in present):
         return "tag"
-    if any(isinstance(value, tuple) for value in there):
+    if any(isinstance(value, tuple) for value in present):
         return "numbers"
-    numbers = {_number(value) for value in there if not isinstance(value, bool)}
-    if None in numbers or any(isinstance(value, bool) for value in there):
+    numbers = {_number(value) for value in present if not isinstance(value, bool)}
+    if None in numbers or any(isinstance(value, bool) for value in present):
         return "words"
     return "tag" if numbers <= {0, 1} or numbers <= {-1, 1} else "numbers"
 
@@ -204,51 +209,55 @@ def _yes(value: Cell) -> bool:
     return value is True or _number(value) == 1
 
 
-def _tag(name: str, values: list[Cell], found: Stated) -> Attribute:
-    word = sys.intern(normalise(clean(name)))
+def _tag(name: str, values: list[Cell], labels: ColumnLabels) -> Attribute:
+    word = sys.intern(normalise(sanitize(name)))
     for row, value in enumerate(values):
         if value is not None:
-            (found.tags if _yes(value) else found.denied)[row].append(word)
+            (labels.tags if _yes(value) else labels.denied)[row].append(word)
     return Attribute(word, "tag", (word,))
 
 
-def _exclusive(name: str, values: list[Cell], words: dict[str, str], found: Stated) -> Attribute:
+def _exclusive(name: str, values: list[Cell], words: dict[str, str], labels: ColumnLabels) -> Attribute:
     for row, value in enumerate(values):
         if value is not None and (word := words.get(_spelled(value))):
-            found.tags[row].append(word)
-    return Attribute(normalise(clean(name)), "exclusive", tuple(dict.fromkeys(words.values())))
+            labels.tags[row].append(word)
+    return Attribute(normalise(sanitize(name)), "exclusive", tuple(dict.fromkeys(words.values())))
 
 
 def _spelled(value: Cell) -> str:
     return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
-def _joined(cells: tuple[Cell, ...]) -> tuple[float, ...] | None:
-    """The numbers of a row, one after the other; None: one is missing."""
-    found: list[float] = []
+def _concatenated(cells: tuple[Cell, ...]) -> tuple[float, ...] | None:
+    """Return all numbers of a row in one vector; None if one is missing."""
+    numbers: list[float] = []
     for cell in cells:
         number = _number(cell)
         if isinstance(cell, tuple):
-            found += cell
+            numbers += cell
         elif number is None:
             return None
         else:
-            found.append(number)
-    return tuple(found) if 0 < len(found) <= MAX_SIZE else None
+            numbers.append(number)
+    return tuple(numbers) if 0 < len(numbers) <= MAX_SIZE else None
 
 
-def _distinct(where: str, attributes: list[Attribute]) -> None:
-    """Raises UserError where two columns make one name or one word."""
+def _check_distinct(where: str, attributes: list[Attribute]) -> None:
+    """Raise UserError if two columns have the same name or a word in common."""
     owner: dict[str, str] = {}
     names: set[str] = set()
     for attribute in attributes:
         if not attribute.name or attribute.name in names:
             raise UserError(
-                f"--columns: {where} has two columns (or one without a name) for {listed([attribute.name])!r}"
+                "repeated-column",
+                f"--columns: {where} has two columns (or one without a name) for {shorten_names([attribute.name])!r}",
             )
         names.add(attribute.name)
         for word in attribute.values:
             if word in owner:
-                both = listed([owner[word], attribute.name])
-                raise UserError(f"--columns: {both} of {where} both say {listed([word])!r}; leave one out")
+                both = shorten_names([owner[word], attribute.name])
+                raise UserError(
+                    "repeated-value",
+                    f"--columns: the columns {both} of {where} share the value {shorten_names([word])!r}; omit one",
+                )
             owner[word] = attribute.name

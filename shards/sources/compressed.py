@@ -1,4 +1,4 @@
-"""Compressed tars: unpacked once, piece by piece, into plain ones beside OUT, to be read at any place."""
+"""Decompression of tars: once, in pieces, into plain tars in the spool folder that allow random access."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from shards.core import atomic_io
 from shards.core.errors import UserError
-from shards.sources.image_refs import believable
+from shards.sources.image_refs import is_plausible_size
 
 COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
 
@@ -23,23 +23,24 @@ _OPENERS: dict[str, Any] = {"gz": gzip.open, "bz": bz2.open, "xz": lzma.open}  #
 _PIECE = 1 << 20  # bytes in memory
 
 
-def plain(tar: Path, spool: Path | None) -> Path:
-    """A tar as one that is not compressed: itself, or its copy in the spool, which is made unless an earlier run has.
+def decompressed(tar: Path, spool: Path | None) -> Path:
+    """Return the path of a tar without compression: ``tar`` itself, or a copy in the spool folder.
 
-    The copy bears the original's time of change: a picture in it has one stamp whenever it is unpacked.
+    The copy is made unless an earlier run made it. It has the modification time of the original, so that the stamps
+    of the images in it do not depend on when it was made.
 
     Raises:
-        UserError: it cannot be unpacked, or unpacks to more than is believable.
-        Failure: the disk refuses.
+        UserError: the tar cannot be decompressed, there is no spool folder, or the size suggests a decompression bomb.
+        Failure: the copy cannot be written.
     """
     if not COMPRESSED.search(tar.name):
         return tar
     if spool is None:
-        raise UserError(f"{tar}: compressed tars can only be packed, with python -m shards pack; or unpack it first")
+        raise UserError("pack-only-source", f"{tar}: compressed tars can only be packed (shards pack); or unpack it")
     try:
         status = tar.stat()
     except OSError as error:
-        raise UserError(f"{tar}: cannot be read ({error.strerror})") from None
+        raise UserError("file-unreadable", f"{tar}: cannot be read ({error.strerror})") from None
     copy = spool / f"{hashlib.sha256(f'{tar} {status.st_size}'.encode(errors='replace')).hexdigest()[:16]}.tar"
     with atomic_io.explained(spool):
         spool.mkdir(parents=True, exist_ok=True)
@@ -49,21 +50,22 @@ def plain(tar: Path, spool: Path | None) -> Path:
         for piece in _pieces(tar, status.st_size):
             out.write(piece)
         out.flush()
-        os.utime(out.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))  # before others can see it
+        os.utime(out.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))  # before it appears under its name
     return copy
 
 
 def _pieces(tar: Path, size: int) -> Iterator[bytes]:
-    """What a compressed tar of ``size`` bytes holds; raises UserError where that cannot be."""
+    """Yield the decompressed content of a tar of ``size`` bytes; raise UserError if that fails."""
     done = 0
     try:
         with _OPENERS[tar.suffix.lower().lstrip(".t")[:2]](tar) as packed:
             while piece := packed.read(_PIECE):
                 done += len(piece)
-                if not believable(size, done):
+                if not is_plausible_size(size, done):
                     raise UserError(
-                        f"{tar}: refused: {size:,} bytes that unpack to more than {done:,}; unpack it yourself"
+                        "decompression-bomb",
+                        f"{tar}: refused: its {size:,} bytes decompress to more than {done:,}; unpack it yourself",
                     )
                 yield piece
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise UserError(f"{tar}: cannot be unpacked ({error}); make it anew") from None
+        raise UserError("file-damaged", f"{tar}: cannot be decompressed ({error}); recreate it") from None

@@ -1,4 +1,4 @@
-"""Pictures inside other files: where the bytes lie, so that any process reads one without keeping a file open."""
+"""References to images inside other files: path, offset and length, so that any process can read one image."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.sources.item import LARGEST
+from shards.sources.item import MAX_BYTES
 
-_RATIO = 200  # unpacked bytes to a packed one that are believed, past the first 64 MiB
-_LOCAL = struct.Struct("<4s5H3L2H")  # a zip member's own header; its name and extra field follow
+_MAX_RATIO = 200  # of unpacked to packed bytes, beyond the first 64 MiB
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a zip member; its name and extra field follow
 
 
-def piece(path: str | Path, offset: int, length: int) -> bytes:
-    """``length`` bytes at ``offset`` of a file.
+def read_range(path: str | Path, offset: int, length: int) -> bytes:
+    """Return ``length`` bytes of a file from ``offset``.
 
     Raises:
-        OSError: it cannot be read, is shorter, or the piece is larger than any picture.
+        OSError: the file cannot be read or is too short, or the range is larger than any image.
     """
-    if length > LARGEST:
+    if length > MAX_BYTES:
         raise OSError(0, f"refused: {length:,} bytes")
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a million of them
         data = os.pread(file.fileno(), length, offset)
@@ -32,16 +32,16 @@ def piece(path: str | Path, offset: int, length: int) -> bytes:
     return data
 
 
-def believable(packed: int, length: int) -> bool:
-    """Whether so many packed bytes may unpack to so many, and are no bomb."""
-    return length <= (64 << 20) + _RATIO * packed
+def is_plausible_size(packed: int, length: int) -> bool:
+    """Return False if ``length`` bytes unpacked from ``packed`` bytes suggest a decompression bomb."""
+    return length <= (64 << 20) + _MAX_RATIO * packed
 
 
 def file_stamp(path: str | Path) -> str:
-    """A file's size and time of change.
+    """Return a file's size and modification time.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
     status = os.stat(path)  # noqa: PTH116
     return f"{status.st_size} {status.st_mtime_ns}"
@@ -49,7 +49,7 @@ def file_stamp(path: str | Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """A picture in a tar; ``extension`` is what follows the first dot of its name, in lower case."""
+    """An image in a tar; ``extension`` is what follows the first dot of its name, in lower case."""
 
     tar: Path
     offset: int
@@ -57,16 +57,16 @@ class TarMember:
     extension: str
 
     def stamp(self) -> str:
-        """The tar's size and time of change, and the place in it."""
+        """Return the tar's size and modification time, and the offset."""
         return f"{file_stamp(self.tar)} {self.offset}"
 
     def read(self) -> bytes:
-        """The member's content; raises OSError."""
-        return piece(self.tar, self.offset, self.length)
+        """Return the member's content; raise OSError if it cannot be read."""
+        return read_range(self.tar, self.offset, self.length)
 
 
-class Place(NamedTuple):
-    """Where a zip member lies, as the zip's directory says."""
+class ZipEntry(NamedTuple):
+    """A zip member according to the zip's central directory."""
 
     header: int  # offset of its local header
     deflated: bool
@@ -80,38 +80,38 @@ class ZipMember:
     """A file in a zip, stored or deflated."""
 
     zip: Path
-    place: Place
+    entry: ZipEntry
 
     def stamp(self) -> str:
-        """Its length and checksum."""
-        return f"{self.place.length} {self.place.crc}"
+        """Return the member's length and checksum."""
+        return f"{self.entry.length} {self.entry.crc}"
 
     def read(self) -> bytes:
-        """The member's content.
+        """Return the member's content.
 
         Raises:
-            OSError: it cannot be read, is damaged, or unpacks to more than is believable.
+            OSError: it cannot be read, is damaged, or unpacks to an implausible size.
         """
-        place = self.place
-        if place.length > LARGEST or not believable(place.packed, place.length):
-            raise OSError(0, f"refused: {place.packed:,} bytes that unpack to {place.length:,}")
-        fields = _LOCAL.unpack(piece(self.zip, place.header, _LOCAL.size))
+        entry = self.entry
+        if entry.length > MAX_BYTES or not is_plausible_size(entry.packed, entry.length):
+            raise OSError(0, f"refused: {entry.packed:,} bytes that unpack to {entry.length:,}")
+        fields = _LOCAL_HEADER.unpack(read_range(self.zip, entry.header, _LOCAL_HEADER.size))
         if fields[0] != b"PK\x03\x04":
-            raise OSError(0, "damaged (its place in the zip holds no header)")
-        data = piece(self.zip, place.header + _LOCAL.size + fields[-2] + fields[-1], place.packed)
-        if place.deflated:
+            raise OSError(0, "damaged (no header at its offset in the zip)")
+        data = read_range(self.zip, entry.header + _LOCAL_HEADER.size + fields[-2] + fields[-1], entry.packed)
+        if entry.deflated:
             try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, place.length + 1)
+                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.length + 1)
             except zlib.error as error:
                 raise OSError(0, f"damaged ({error})") from None
-        if len(data) != place.length or zlib.crc32(data) != place.crc:
+        if len(data) != entry.length or zlib.crc32(data) != entry.crc:
             raise OSError(0, "damaged (its length or checksum differs)")
         return data
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
-    """A picture that was copied out of a table, one after the other, into a file; ``origin`` is the table's stamp."""
+class SpooledImage:
+    """An image that was copied from a table into a spool file; ``origin`` is the table's stamp."""
 
     spool: Path
     offset: int
@@ -119,9 +119,9 @@ class Spooled:
     origin: str
 
     def stamp(self) -> str:
-        """The table's stamp, and the place."""
+        """Return the table's stamp, and the offset and length."""
         return f"{self.origin} {self.offset} {self.length}"
 
     def read(self) -> bytes:
-        """The picture's bytes; raises OSError."""
-        return piece(self.spool, self.offset, self.length)
+        """Return the image's bytes; raise OSError if they cannot be read."""
+        return read_range(self.spool, self.offset, self.length)

@@ -1,4 +1,4 @@
-"""What every reader of tagged pictures brings: items, one a picture, and what was amiss on the way."""
+"""What every source format yields: items (an image and what is known of it), and the source as a whole."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Protocol
 from shards.core.problems import Problems
 from shards.dataset.schema import Attribute
 
-LARGEST = 1 << 30  # bytes of one picture or table
+MAX_BYTES = 1 << 30  # of one image or table
 
 
-class Picture(Protocol):
-    """Where the bytes of one picture are. Picklable: worker processes read it."""
+class ImageRef(Protocol):
+    """A reference to the bytes of one image. Picklable, so that worker processes can read the image."""
 
     def stamp(self) -> str:
-        """Changes when the picture changes.
+        """Return a text that changes when the image changes.
 
         Raises:
-            OSError: it cannot be looked at.
+            OSError: the file cannot be accessed.
         """
         ...
 
     def read(self) -> bytes:
-        """The encoded picture.
+        """Return the encoded image.
 
         Raises:
             OSError: it cannot be read.
@@ -35,51 +35,51 @@ class Picture(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFile:
-    """A picture that is a file of its own; ``name`` is its path below the source's folder.
+class ImageFile:
+    """An image that is a file; ``name`` is its path below the source's folder.
 
-    ``path`` may be text: a million of these take a third of the memory then.
+    ``path`` may be a string: a million of these take a third of the memory then.
     """
 
     path: Path | str
     name: str
 
     def stamp(self) -> str:
-        """Its size and time of change."""
+        """Return the file's size and modification time."""
         status = os.stat(self.path)  # noqa: PTH116
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def read(self) -> bytes:
-        """The file's content; a pipe or device has none, and what is too large to be a picture is not read."""
-        with open(self.path, "rb", buffering=0, opener=_opened) as file:
+        """Return the file's content; raise OSError for a pipe or device, and for a file too large to be an image."""
+        with open(self.path, "rb", buffering=0, opener=_open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(0, "not a regular file")
-            if status.st_size > LARGEST:
+            if status.st_size > MAX_BYTES:
                 raise OSError(0, f"refused: {status.st_size:,} bytes")
             return file.readall()
 
 
-def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would wait for ever
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe without a writer would block forever
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A picture and what is known of it.
+    """An image and what is known of it.
 
     Attributes:
-        id: what the source calls it; unique in its source.
-        picture: where its bytes are.
-        tags: normalised words that are there, in the source's order; None: nothing is said.
-        denied: normalised words of which the source says that they are not there.
+        id: its name in the source; unique there.
+        image: a reference to its bytes.
+        tags: normalised words that apply to it, in the source's order; None if the source says nothing.
+        denied: normalised words that, according to the source, do not apply to it.
         caption: a sentence about it.
-        vector: numbers that are its label; of one length in a source.
-        group: pictures of one group (a person, a film) belong on one side of a train/validation split.
+        vector: numbers that are its label; all vectors of a source have one length.
+        group: images of one group (a person, a film) stay on one side of a train/validation split.
     """
 
     id: str
-    picture: Picture
+    image: ImageRef
     tags: tuple[str, ...] | None = None
     denied: tuple[str, ...] = ()
     caption: str | None = None
@@ -89,19 +89,20 @@ class Item:
 
 @dataclass
 class Source:
-    """What a reader found.
+    """All items of a source.
 
     Attributes:
-        kind: the reader's name, one of `shards.sources.KINDS`.
-        items: the pictures, in an order that depends on the source alone.
-        one_class: whether each picture has exactly one tag by construction.
-        given: attributes that the source itself states (a table's columns: string columns are exclusive, columns of
-            yes and no are tags). A given tag is known only where its row says yes (in ``tags``) or no (in ``denied``).
-        problems: what was amiss on the way.
+        kind: the format's name, one of `shards.sources.registry.FORMATS`.
+        items: one per image, in an order that depends on the source alone.
+        one_class: True if each image has exactly one tag by construction.
+        attributes: attributes that the source itself defines (a table's columns: columns of words are exclusive
+            attributes, columns of yes and no are tags). Their values are known only where the row says yes (in
+            ``tags``) or no (in ``denied``).
+        problems: counts of what could not be used.
     """
 
     kind: str
     items: list[Item]
     one_class: bool = False
-    given: tuple[Attribute, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     problems: Problems = field(default_factory=Problems)

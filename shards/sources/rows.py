@@ -1,116 +1,108 @@
-"""What the rows of any source say of their pictures: gathered one by one, understood once all are seen.
+"""The rows of any source: collected one by one, interpreted when all of them are known.
 
-Whether texts are tags or captions, and whether a label is all there is or one attribute among others, depends
-on the whole source. So readers bring rows of plain values, and items are made at the end.
+Whether texts are tags or captions, and whether a label is the only one or one attribute among others, depends on the
+whole source. Formats therefore add rows of plain values, and items are built at the end.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.schema import Attribute
 from shards.sources.cells import (
-    BETWEEN,
-    BLANKS,
+    COMMAS,
+    SPACES,
+    InvalidValue,
     Label,
-    NotOne,
     Tags,
-    blank_parted,
-    clean,
-    get,
-    label_of,
-    meanings,
-    parted,
-    sentence_of,
-    split,
-    tag_like,
-    tags_of,
+    first_value,
+    has_separator,
+    interpret_labels,
+    is_space_separated,
+    looks_like_tags,
+    parse_caption,
+    parse_label,
+    parse_tags,
+    sanitize,
+    split_tags,
 )
-from shards.sources.columns import Columns, Stated
-from shards.sources.item import Item, Picture, Source
+from shards.sources.columns import ColumnCollector, ColumnLabels
+from shards.sources.item import ImageRef, Item, Source
+from shards.sources.source_format import ScanOptions
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a person wants of a source besides its pictures; see `shards.sources.read`."""
-
-    columns: tuple[str, ...] = ()
-    group: str | None = None
-    labels: str = "auto"
-    spool: Path | None = None
-
-
 class _Row(NamedTuple):
-    tags: Tags | str | None  # a text until it is clear where its tags part
+    tags: Tags | str | None  # a text until its separator is known
     label: Label | None
     vector: tuple[float, ...] | None
     group: str | None
 
 
-_NOTHING = _Row(None, None, None, None)
+_EMPTY_ROW = _Row(None, None, None, None)
 
 
-class Rows:
-    """Rows of a source.
+class RowCollector:
+    """Collects the rows of a source.
 
     Args:
-        where: what holds them, for sentences.
-        asked: columns, group and labels that a person wants.
-        problems: where to count what is amiss.
-        taken: columns with a meaning of their own besides those of tags, label and text.
-        classes: whether a column "label" or "class" is a label unasked.
+        where: the file that holds them, for messages.
+        options: columns, group and labels to read.
+        problems: counts values that cannot be read.
+        reserved: columns with a special meaning in the format, besides those of tags, label and text.
+        classes: True if a column "label" or "class" is a label even if ``--columns`` does not name it.
     """
 
     def __init__(
-        self, where: str, asked: Asked, problems: Problems, taken: tuple[str, ...] = (), classes: bool = True
+        self, where: str, options: ScanOptions, problems: Problems, reserved: tuple[str, ...] = (), classes: bool = True
     ) -> None:
-        self.asked, self.problems, self.classes = asked, problems, classes
-        grouping = (asked.group,) if asked.group and asked.group != FOLDER else ()
-        self.columns = Columns(where, asked.columns, (*TAGS, *(LABEL if classes else ()), *TEXT, *taken, *grouping))
+        self.options, self.problems, self.classes = options, problems, classes
+        self.group_column = options.group if options.group != FOLDER else None
+        grouping = (self.group_column,) if self.group_column else ()
+        columns = (*TAGS, *(LABEL if classes else ()), *TEXT, *reserved, *grouping)
+        self.columns = ColumnCollector(where, options.columns, columns)
         self.rows: list[_Row] = []
         self.texts: list[str | None] = []
-        self.kept: dict[Tags, Tags] = {}
-        self.parted = False  # whether tags are lists, or texts with commas, anywhere
+        self.interned: dict[Tags, Tags] = {}
+        self.comma_separated = False  # True if tags are lists, or texts with commas, in any row
 
     def add(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]] | None = None) -> int:
-        """Take one row; what in it cannot be read is counted, and left out.
+        """Add a row. Values that cannot be read are counted and left out.
 
         Args:
-            row: column → value, as JSON has them.
-            at: what to call it in a report.
-            names: columns whose numbers stand for words.
+            row: column → value, of the types that JSON has.
+            at: the row's name in reports, such as "line 7".
+            names: column → names of the classes that its numbers stand for.
 
         Returns:
-            Its number, for `item`.
+            The row's number, for `build_source`.
         """
         self.columns.add(row, self.problems, at)
         tags = self._tags(row.get(TAGS[0]), at)
         label = self._label(row, at, names or {})
-        text = self._read(sentence_of, get(row, TEXT), None, at)
+        text = self._parse(parse_caption, first_value(row, TEXT), None, at)
         if isinstance(label, list):
-            tags = split(tags) if isinstance(tags, str) else tags or ()
+            tags = split_tags(tags) if isinstance(tags, str) else tags or ()
             tags, label = (*tags, *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
-        group = row.get(self.asked.group) if self.asked.group and self.asked.group != FOLDER else None
-        said = _Row(tags, single, vector, _group(group))
-        self.rows.append(_NOTHING if said == _NOTHING else said)
+        group = row.get(self.group_column) if self.group_column else None
+        parsed = _Row(tags, single, vector, _group(group))
+        self.rows.append(_EMPTY_ROW if parsed == _EMPTY_ROW else parsed)
         self.texts.append(text)
         return len(self.rows) - 1
 
     def _tags(self, value: Any, at: str) -> Tags | str | None:
-        self.parted = self.parted or isinstance(value, list) or (isinstance(value, str) and parted(value))
-        if isinstance(value, str) and not self.parted:
+        is_text = isinstance(value, str)
+        self.comma_separated = self.comma_separated or isinstance(value, list) or (is_text and has_separator(value))
+        if is_text and not self.comma_separated:
             return sys.intern(value.strip())
-        return self._read(tags_of, value, self.kept, at)
+        return self._parse(parse_tags, value, self.interned, at)
 
     def _label(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]]) -> Any:
         if not self.classes:
@@ -119,130 +111,135 @@ class Rows:
         value = row.get(column) if column else None
         if isinstance(value, list) and value and column:
             if all(isinstance(word, str) for word in value):
-                return list(self._read(tags_of, value, self.kept, at) or ())
+                return list(self._parse(parse_tags, value, self.interned, at) or ())
             if column in names:
-                words = [self._read(label_of, one, names[column], at) for one in value]
+                words = [self._parse(parse_label, one, names[column], at) for one in value]
                 return [word for word in words if isinstance(word, str)]
-        return self._read(label_of, value, names.get(column or ""), at)
+        return self._parse(parse_label, value, names.get(column or ""), at)
 
-    def _read(self, reading: Any, value: Any, extra: Any, at: str) -> Any:
+    def _parse(self, parse: Any, value: Any, extra: Any, at: str) -> Any:
         try:
-            return reading(value) if extra is None else reading(value, extra)
-        except NotOne as error:
+            return parse(value) if extra is None else parse(value, extra)
+        except InvalidValue as error:
             self.problems.add("label-unreadable", f"{at}: {error}")
             return None
 
-    def source(self, kind: str, pictures: Iterable[tuple[str, Picture, int | None]], one_class: bool = False) -> Source:
-        """The source that they make.
+    def build_source(
+        self, kind: str, images: Iterable[tuple[str, ImageRef, int | None]], one_class: bool = False
+    ) -> Source:
+        """Interpret all rows and return the source.
 
         Args:
-            kind: the reader's name.
-            pictures: id, picture and row of each item; without a row, a picture is unlabelled.
-            one_class: whether a label is the one class of a picture whatever else is there, and a name: no number.
+            kind: the format's name.
+            images: id, image and row of each item; an image without a row is unlabelled.
+            one_class: True if the label is the only class of an image whatever else is known of it, and a name even
+                if it looks like a number.
 
         Raises:
-            UserError: columns or groups that are not there, vectors of several lengths.
+            UserError: a column or group does not exist, or vectors differ in length.
         """
-        self._settle_tags()
+        self._split_tag_texts()
         if not one_class:
-            self._settle_labels()
-        stated = self._stated()
-        texts = self._texts_part()
-        tagged = bool(texts) or any(row.tags is not None for row in self.rows)
-        labelled = {str(row.label): None for row in self.rows if row.label is not None}
-        given = list(stated.attributes)
-        if labelled and tagged and not one_class:
-            given.append(self._class(labelled, given))
-        items = [self._item(id, picture, row, texts, stated) for id, picture, row in pictures]
-        _of_one_length(items)
-        alone = bool(labelled) and not tagged and not given
-        return Source(kind, items, one_class=alone or one_class, given=tuple(given), problems=self.problems)
+            self._interpret_labels()
+        columns = self._column_labels()
+        separator = self._text_separator()
+        tagged = bool(separator) or any(row.tags is not None for row in self.rows)
+        labels = {str(row.label): None for row in self.rows if row.label is not None}
+        attributes = list(columns.attributes)
+        if labels and tagged and not one_class:
+            attributes.append(self._class_attribute(labels, attributes))
+        items = [self._item(id, image, row, separator, columns) for id, image, row in images]
+        _check_vector_lengths(items)
+        only_labels = bool(labels) and not tagged and not attributes
+        return Source(
+            kind, items, one_class=only_labels or one_class, attributes=tuple(attributes), problems=self.problems
+        )
 
-    def _settle_tags(self) -> None:
-        """Part the texts of tags, now that all of them are there."""
+    def _split_tag_texts(self) -> None:
         texts = [row.tags for row in self.rows if isinstance(row.tags, str)]
-        at = BETWEEN if self.parted else self._parting(texts)
+        separator = COMMAS if self.comma_separated else self._separator(texts)
         for number, row in enumerate(self.rows):
             if isinstance(row.tags, str):
-                self.rows[number] = row._replace(tags=split(row.tags, self.kept, at))
+                self.rows[number] = row._replace(tags=split_tags(row.tags, self.interned, separator))
 
-    def _parting(self, texts: list[str]) -> str:
-        """What parts the tags in texts; blanks are noted."""
-        if not blank_parted(texts):
-            return BETWEEN
+    def _separator(self, texts: list[str]) -> str:
+        """Return what separates the tags of texts; spaces are counted as a problem."""
+        if not is_space_separated(texts):
+            return COMMAS
         self.problems.add("tags-split-at-blanks", count=len(texts))
-        return BLANKS
+        return SPACES
 
-    def _settle_labels(self) -> None:
-        """Turn single labels into words or vectors, now that all of them are there."""
-        meant = meanings({row.label for row in self.rows if row.label is not None})
+    def _interpret_labels(self) -> None:
+        """Turn single labels into words or vectors."""
+        interpreted = interpret_labels({row.label for row in self.rows if row.label is not None})
         for number, row in enumerate(self.rows):
-            if row.label is not None and (label := meant[row.label]) is not row.label:
+            if row.label is not None and (label := interpreted[row.label]) is not row.label:
                 word, vector = (label, None) if isinstance(label, str) else (None, label)
                 self.rows[number] = row._replace(label=word, vector=vector)
 
-    def _stated(self) -> Stated:
-        if self.asked.group and self.asked.group != FOLDER:
-            self.columns.known(self.asked.group, "--group")
+    def _column_labels(self) -> ColumnLabels:
+        if self.group_column:
+            self.columns.require(self.group_column, "--group")
         if self.columns:
-            return self.columns.stated(self.problems)
-        return Stated((), [], [], [])
+            return self.columns.labels(self.problems)
+        return ColumnLabels((), [], [], [])
 
-    def _texts_part(self) -> str:
-        """What parts the tags in texts; "": they are captions, as those of rows that have tags of their own."""
+    def _text_separator(self) -> str:
+        """Return what separates the tags of texts; "" if the texts are captions, as in rows that also have tags."""
         pairs = zip(self.rows, self.texts, strict=True)
         texts = [text for row, text in pairs if text and row.tags is None]
-        if self.asked.labels in ("tags", "caption") or any(row.tags is not None for row in self.rows):
-            return self._parting(texts) if self.asked.labels == "tags" and texts else ""
-        return self._parting(texts) if tag_like(texts) or blank_parted(texts) else ""
+        if self.options.labels in ("tags", "caption") or any(row.tags is not None for row in self.rows):
+            return self._separator(texts) if self.options.labels == "tags" and texts else ""
+        return self._separator(texts) if looks_like_tags(texts) or is_space_separated(texts) else ""
 
     @staticmethod
-    def _class(labels: dict[str, None], given: list[Attribute]) -> Attribute:
-        """Labels beside tags: an exclusive attribute of their own."""
-        taken = {word for attribute in given for word in attribute.values}
-        name = "class" if all(attribute.name != "class" for attribute in given) else "class label"
-        return Attribute(name, "exclusive", tuple(sorted(label for label in labels if label not in taken)))
+    def _class_attribute(labels: dict[str, None], attributes: list[Attribute]) -> Attribute:
+        """Return an exclusive attribute for the labels of rows that also have tags."""
+        used = {word for attribute in attributes for word in attribute.values}
+        name = "class" if all(attribute.name != "class" for attribute in attributes) else "class label"
+        return Attribute(name, "exclusive", tuple(sorted(label for label in labels if label not in used)))
 
-    def _item(self, id: str, picture: Picture, number: int | None, texts: str, stated: Stated) -> Item:
-        row = _NOTHING if number is None else self.rows[number]
+    def _item(self, id: str, image: ImageRef, number: int | None, separator: str, columns: ColumnLabels) -> Item:
+        row = _EMPTY_ROW if number is None else self.rows[number]
         words: list[str] | None = None if row.tags is None else list(row.tags)
         caption = None
         if number is not None and (text := self.texts[number]):
-            self.texts[number] = None  # with a million of them, memory matters; rows that pictures share have no text
-            if texts and row.tags is None:
-                words = list(split(text, self.kept, texts))
+            self.texts[number] = None  # saves memory with a million texts; rows that images share have no text
+            if separator and row.tags is None:
+                words = list(split_tags(text, self.interned, separator))
             else:
                 caption = text.replace("\n", " ")
         if row.label is not None:
             words = [*(words or ()), str(row.label)]
         denied: Tags = ()
         vector = row.vector
-        if number is not None and stated.tags:
-            if more := stated.tags[number]:
+        if number is not None and columns.tags:
+            if more := columns.tags[number]:
                 words = [*(words or ()), *more]
-            denied = tuple(stated.denied[number])
-            vector = stated.vectors[number] if vector is None else vector
+            denied = tuple(columns.denied[number])
+            vector = columns.vectors[number] if vector is None else vector
         tags = None if words is None else tuple(dict.fromkeys(words))
         group = row.group
-        if self.asked.group == FOLDER:
+        if self.options.group == FOLDER:
             group = sys.intern(id.rpartition("/")[0] or ".")  # SRC itself is a folder too
-        return Item(id, picture, tags and self.kept.setdefault(tags, tags), denied, caption, vector, group)
+        return Item(id, image, tags and self.interned.setdefault(tags, tags), denied, caption, vector, group)
 
 
 def _group(value: Any) -> str | None:
     if value is None or value == "" or isinstance(value, list | dict):
         return None
-    return sys.intern(clean(str(value)[:1000]))
+    return sys.intern(sanitize(str(value)[:1000]))
 
 
-def _of_one_length(items: list[Item]) -> None:
-    """Raises UserError where vectors differ in length: some would mean something else."""
-    size, named = 0, ""
+def _check_vector_lengths(items: list[Item]) -> None:
+    """Raise UserError if vectors differ in length."""
+    size, first = 0, ""
     for item in items:
         if item.vector is not None:
-            size, named = size or len(item.vector), named or item.id
+            size, first = size or len(item.vector), first or item.id
             if len(item.vector) != size:
                 raise UserError(
-                    f"{item.id}: its vector has {len(item.vector)} numbers and that of {named} {size}; "
-                    "give all pictures vectors of one length"
+                    "vector-lengths-differ",
+                    f"{item.id}: its vector has {len(item.vector)} numbers, but that of {first} has {size}; "
+                    "all vectors must have one length",
                 )

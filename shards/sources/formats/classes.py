@@ -1,4 +1,4 @@
-"""A folder (or zip) with a folder of pictures per class, SRC/CLASS/picture.png; and pictures without any label."""
+"""A folder of images per class, SRC/CLASS/image.png."""
 
 from __future__ import annotations
 
@@ -6,47 +6,57 @@ from collections.abc import Collection
 
 from shards.core.errors import UserError
 from shards.dataset.schema import normalise
-from shards.sources.file_tree import Tree
+from shards.sources.file_tree import FileTree
+from shards.sources.formats import sidecars
 from shards.sources.item import Source
-from shards.sources.rows import Asked, Rows
+from shards.sources.rows import RowCollector
+from shards.sources.source_format import ScanOptions, SourceFormat
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 
 
-def read_classes(tree: Tree, asked: Asked) -> Source:
-    rows = Rows(str(tree.root), asked, tree.problems)
-    pictures = []
-    known: dict[str, int] = {}
-    around = splits(tree.pictures)
-    for split in around:
+def detect(tree: FileTree) -> bool:
+    """Return True if all images are in at least two class folders, and no image has a text file."""
+    if not tree.images or any("/" not in name for name in tree.images):
+        return False
+    splits = split_folders(tree.images)
+    classes = {class_folder(name, splits) for name in tree.images} - {""}
+    tops = {name.partition("/")[0].lower() for name in tree.images}
+    only_splits = not splits and tops <= SPLITS  # train/1.png, test/2.png: splits without classes
+    return len(classes) > 1 and not only_splits and not any(sidecars.pairs(tree))
+
+
+def scan(tree: FileTree, options: ScanOptions) -> Source:
+    rows = RowCollector(str(tree.root), options, tree.problems)
+    images = []
+    row_of: dict[str, int] = {}
+    splits = split_folders(tree.images)
+    for split in splits:
         tree.problems.add("folder-is-split", split)
-    for name, picture in tree.pictures.items():
-        label = class_folder(name, around)
+    for name, image in tree.images.items():
+        label = class_folder(name, splits)
         if not label:
             tree.problems.add("image-outside-class-folder", name)
-        elif label not in known:
-            known[label] = rows.add({"label": normalise(label)}, name)
-        pictures.append((name, picture, known.get(label)))
-    if not known:
-        raise UserError(f"{tree.root}: no class folders (SRC/CLASS/picture.png) in it")
-    return rows.source("classes", pictures, one_class=True)
+        elif label not in row_of:
+            row_of[label] = rows.add({"label": normalise(label)}, name)
+        images.append((name, image, row_of.get(label)))
+    if not row_of:
+        raise UserError("format-mismatch", f"{tree.root}: contains no class folders (SRC/CLASS/image.png)")
+    return rows.build_source("classes", images, one_class=True)
 
 
-def splits(names: Collection[str]) -> list[str]:
-    """The top folders, where all of them are parts of a data set (train, test …) around the class folders."""
+def split_folders(names: Collection[str]) -> list[str]:
+    """Return the top folders if all of them are splits of a dataset (train, test …) that contain class folders."""
     tops = sorted({name.partition("/")[0] for name in names if "/" in name})
-    inside = any(name.count("/") > 1 for name in names)
-    return tops if inside and all(top.lower() in SPLITS for top in tops) else []
+    nested = any(name.count("/") > 1 for name in names)
+    return tops if nested and all(top.lower() in SPLITS for top in tops) else []
 
 
-def class_folder(name: str, around: Collection[str]) -> str:
-    """The folder that is a picture's class, below the splits around it if there are any; "": it lies outside of one."""
+def class_folder(name: str, splits: Collection[str]) -> str:
+    """Return the folder that is an image's class, below the folders of splits; "" if the image is outside of one."""
     folders = name.split("/")[:-1]
-    below = 1 if around else 0
-    return folders[below] if len(folders) > below else ""
+    depth = 1 if splits else 0
+    return folders[depth] if len(folders) > depth else ""
 
 
-def read_pictures(tree: Tree, asked: Asked) -> Source:
-    """Nothing is known of any picture."""
-    rows = Rows(str(tree.root), asked, tree.problems)
-    return rows.source("pictures", [(name, picture, None) for name, picture in tree.pictures.items()])
+FORMAT = SourceFormat("classes", "one folder of images per class", detect, scan, by_layout=True)

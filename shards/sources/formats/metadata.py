@@ -1,4 +1,4 @@
-"""HuggingFace's ImageFolder: metadata.jsonl or metadata.csv beside the pictures, also one in each split's folder."""
+"""Hugging Face ImageFolder: metadata.jsonl or metadata.csv next to the images, also one table in each folder."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Iterator
 from typing import Any
 
 from shards.core.errors import UserError
-from shards.sources.cells import NotOne, clean, parsed, shown
-from shards.sources.file_tree import Tree
-from shards.sources.formats.tags import finder, matched, with_rows
+from shards.sources.cells import InvalidValue, parse_json, sanitize, short_repr
+from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-from shards.sources.rows import Asked, Rows
+from shards.sources.matching import image_finder, images_with_rows, match_image
+from shards.sources.rows import RowCollector
+from shards.sources.source_format import ScanOptions, SourceFormat
 from shards.sources.tables import read_table
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 
-_NAMES = ("file_name", "filename", "image", "file")
+_NAMES = ("file_name", "filename", "image", "file")  # columns that may hold an image's file name
 
 
-def tables(tree: Tree) -> list[str]:
-    """The tables of metadata in a tree, wherever they lie."""
-    return [name for name in tree.texts if posixpath.basename(name).lower() in TABLES]
+def detect(tree: FileTree) -> bool:
+    return bool(tree.images) and bool(_tables(tree))
 
 
-def read_metadata(tree: Tree, asked: Asked) -> Source:
-    names = tables(tree)
+def scan(tree: FileTree, options: ScanOptions) -> Source:
+    names = _tables(tree)
     if not names:
-        raise UserError(f"{tree.root}: no metadata.jsonl or metadata.csv in it; --source metadata needs one")
+        missing = "contains no metadata.jsonl or metadata.csv; --source metadata needs one"
+        raise UserError("format-mismatch", f"{tree.root}: {missing}")
     where = tree.where(names[0] if len(names) == 1 else "")
-    rows = Rows(where, asked, tree.problems, _NAMES)
-    find, found = finder(tree.pictures), dict[str, int]()
+    rows = RowCollector(where, options, tree.problems, _NAMES)
+    find, matched = image_finder(tree.images), dict[str, int]()
     count = 0
     for table in names:
         folder = posixpath.dirname(table)
@@ -38,20 +39,25 @@ def read_metadata(tree: Tree, asked: Asked) -> Source:
             count += 1
             at = f"{table}, line {line}"
             name = next((row[column] for column in _NAMES if isinstance(row.get(column), str)), "")
-            name = posixpath.normpath(posixpath.join(folder, clean(name.strip()))) if name.strip() else ""
-            if match := matched(find, name, found, at, rows):
-                found[match] = rows.add(row, at)
-    if not found:
-        lost = tree.problems.described(3, 60)
-        raise UserError(f"{where}: none of its {count:,} rows names a picture ({'; '.join(lost[:3]) or 'it is empty'})")
-    return rows.source("metadata", with_rows(tree, found))
+            name = posixpath.normpath(posixpath.join(folder, sanitize(name.strip()))) if name.strip() else ""
+            if image := match_image(find, name, matched, at, tree.problems):
+                matched[image] = rows.add(row, at)
+    if not matched:
+        problems = "; ".join(tree.problems.described(3, 60)[:3]) or "it is empty"
+        raise UserError("no-row-matches", f"{where}: none of its {count:,} rows names an image ({problems})")
+    return rows.build_source("metadata", images_with_rows(tree, matched))
 
 
-def _rows(tree: Tree, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, column → value); lines that are no JSON object are counted.
+def _tables(tree: FileTree) -> list[str]:
+    """Return the metadata tables of a tree, in all folders."""
+    return [name for name in tree.texts if posixpath.basename(name).lower() in TABLES]
+
+
+def _rows(tree: FileTree, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, column → value) of a table; count lines that are not JSON objects.
 
     Raises:
-        UserError: a CSV that cannot be read.
+        UserError: a CSV cannot be read.
     """
     data = tree.text(table)
     if table.lower().endswith(".csv"):
@@ -61,11 +67,16 @@ def _rows(tree: Tree, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not text.strip():
             continue
         try:
-            row = parsed(text)
-        except NotOne as error:
+            row = parse_json(text)
+        except InvalidValue as error:
             tree.problems.add("line-unreadable", f"{table}, line {line}: {error}")
             continue
         if isinstance(row, dict):
             yield line, row
         else:
-            tree.problems.add("line-unreadable", f"{table}, line {line}: {shown(row)}")
+            tree.problems.add("line-unreadable", f"{table}, line {line}: {short_repr(row)}")
+
+
+FORMAT = SourceFormat(
+    "metadata", "images with metadata.jsonl or metadata.csv (Hugging Face ImageFolder)", detect, scan, has_columns=True
+)

@@ -1,11 +1,12 @@
-"""Parquet tables with the pictures' bytes in them, as HuggingFace keeps data sets.
+"""Parquet tables that contain the bytes of images, as Hugging Face stores datasets.
 
-A table cannot be read at random cheaply, so its pictures are copied once, a few at a time, into a plain file (the
-spool); what they are labelled with is read beside them.
+Random access to a table is slow, so its images are copied once, a few at a time, into a plain file (the spool). Labels
+are read from the table itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -16,69 +17,82 @@ import numpy as np
 
 from shards.core import atomic_io
 from shards.core.errors import UserError
-from shards.sources.cells import NotOne, clean, listed, parsed
-from shards.sources.file_tree import Tree
-from shards.sources.formats.tags import finder
-from shards.sources.image_refs import LARGEST, Spooled, file_stamp
-from shards.sources.item import Picture, Source
-from shards.sources.rows import Asked, Rows
+from shards.sources.cells import InvalidValue, parse_json, sanitize, shorten_names
+from shards.sources.file_tree import FileTree
+from shards.sources.image_refs import SpooledImage, file_stamp
+from shards.sources.item import MAX_BYTES, ImageRef, Source
+from shards.sources.matching import image_finder
+from shards.sources.rows import RowCollector
+from shards.sources.source_format import ScanOptions, SourceFormat
 
-_NAMES = ("image", "img", "picture", "jpg", "png", "image_bytes", "bytes")
-_AT_ONCE = 32  # pictures in memory
+_NAMES = ("image", "img", "picture", "jpg", "png", "image_bytes", "bytes")  # of the column with images
+_BATCH = 32  # images in memory
 _SPOOL, _RECORD = "pictures.bin", "pictures.npy"
 
 
-def read_parquet(tree: Tree, asked: Asked) -> Source:
-    tables = {name: path for name, path in tree.packed.items() if path.suffix.lower() == ".parquet"}
-    if not tables:
-        raise UserError(f"{tree.root}: no Parquet files (.parquet) in it")
-    if asked.spool is None:
-        raise UserError(f"{tree.root}: pictures in Parquet files can only be packed; use python -m shards pack")
-    opened = [(name, _Table(path)) for name, path in tables.items()]
-    pieces = _spooled(asked.spool, [table for _, table in opened])
-    rows = Rows(str(tree.root), asked, tree.problems, tuple({table.image for _, table in opened}))
-    find = finder(tree.pictures)
-    pictures: list[tuple[str, Picture, int | None]] = []
+def detect(tree: FileTree) -> bool:
+    return not tree.images and bool(_files(tree))
+
+
+def scan(tree: FileTree, options: ScanOptions) -> Source:
+    files = _files(tree)
+    if not files:
+        raise UserError("format-mismatch", f"{tree.root}: contains no Parquet files (.parquet)")
+    if options.spool is None:
+        raise UserError("pack-only-source", f"{tree.root}: Parquet files can only be packed (shards pack)")
+    tables = [(name, _Table(path)) for name, path in files.items()]
+    ranges = _spool_images(options.spool, [table for _, table in tables])
+    rows = RowCollector(str(tree.root), options, tree.problems, tuple({table.image for _, table in tables}))
+    find = image_finder(tree.images)
+    images: list[tuple[str, ImageRef, int | None]] = []
     position = 0
-    for name, table in opened:
+    for name, table in tables:
         stamp = file_stamp(table.path)
         for number, row in enumerate(table.rows()):
-            offset, length = pieces[position].tolist()
+            offset, length = ranges[position].tolist()
             position += 1
             at = f"{name}/{number}"
-            picture = Spooled(asked.spool / _SPOOL, offset, length, stamp) if length >= 0 else None
-            if picture is None and (matches := find(clean(row.pop(table.image, None) or ""))) and len(matches) == 1:
-                picture = tree.pictures[matches[0]]
+            image = SpooledImage(options.spool / _SPOOL, offset, length, stamp) if length >= 0 else None
+            if image is None and (matches := find(sanitize(row.pop(table.image, None) or ""))) and len(matches) == 1:
+                image = tree.images[matches[0]]
             row.pop(table.image, None)
-            if picture is None:
+            if image is None:
                 tree.problems.add("row-without-image", at)
             else:
-                pictures.append((at, picture, rows.add(row, at, table.names)))
-    if not pictures:
-        raise UserError(f"{tree.root}: no row of its Parquet files holds a picture")
-    return rows.source("parquet", pictures)
+                images.append((at, image, rows.add(row, at, table.names)))
+    if not images:
+        raise UserError("no-images", f"{tree.root}: no row of its Parquet files contains an image")
+    return rows.build_source("parquet", images)
+
+
+def _files(tree: FileTree) -> dict[str, Path]:
+    return {name: path for name, path in tree.containers.items() if path.suffix.lower() == ".parquet"}
 
 
 class _Table:
-    """One Parquet file."""
+    """A Parquet file.
+
+    Attributes:
+        image: the column with images.
+        nested: True if the images are in a struct's field ``bytes``.
+        names: column → names of its classes.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             from pyarrow import parquet
         except ImportError:
-            raise UserError(f'{path}: reading Parquet needs pyarrow: pip install "cgan-trainer[parquet]"') from None
-        with self._explained():
+            raise UserError(
+                "missing-extra", f'{path}: reading Parquet needs pyarrow: pip install "cgan-trainer[parquet]"'
+            ) from None
+        with _readable(path):
             self.file = parquet.ParquetFile(path)
             schema = self.file.schema_arrow
-        self.image, self.inside = self._image(schema)
+        self.image, self.nested = self._image_column(schema)
         self.names = _class_names((schema.metadata or {}).get(b"huggingface", b"null"))
 
-    def _explained(self) -> _Explained:
-        return _Explained(self.path)
-
-    def _image(self, schema: Any) -> tuple[str, bool]:
-        """The column with the pictures, and whether they are in a struct's field ``bytes``."""
+    def _image_column(self, schema: Any) -> tuple[str, bool]:
         from pyarrow import types
 
         def binary(kind: Any) -> bool:
@@ -91,35 +105,41 @@ class _Table:
             elif types.is_struct(column.type) and any(f.name == "bytes" and binary(f.type) for f in column.type):
                 found[column.name] = True
         named = [name for name in _NAMES if name in found]
-        if not found or (len(found) > 1 and not named):
-            several = f"several that may hold pictures ({listed(found)}); name one of them image"
+        if not found:
+            columns = shorten_names(schema.names, 20)
             raise UserError(
-                f"{self.path}: its columns ({listed(schema.names, 20)}) have "
-                + (several if found else "none with pictures (bytes, or a struct with a field bytes)")
+                "no-image-column",
+                f"{self.path}: none of its columns ({columns}) contains images (bytes, or a struct with a field bytes)",
+            )
+        if len(found) > 1 and not named:
+            columns = shorten_names(found)
+            raise UserError(
+                "ambiguous-image-column",
+                f"{self.path}: several columns may contain images ({columns}); rename one of them to image",
             )
         name = named[0] if named else next(iter(found))
         return name, found[name]
 
-    def pictures(self) -> Iterator[bytes | None]:
-        """The pictures' bytes, row by row, a few in memory at a time."""
-        for batch in self._batches([f"{self.image}.bytes" if self.inside else self.image], _AT_ONCE):
+    def images(self) -> Iterator[bytes | None]:
+        """Yield the bytes of the images row by row, with a few in memory at a time."""
+        for batch in self._batches([f"{self.image}.bytes" if self.nested else self.image], _BATCH):
             column = batch.column(0)
-            if self.inside:
+            if self.nested:
                 column = column.flatten()[0]  # a row without a struct is a row without bytes
             for value in column:
                 yield value.as_py()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """All but the pictures' bytes, row by row; the picture's path stands in for it where there is one."""
+        """Yield all columns but the bytes of the images; the image column has the image's path if there is one."""
         schema = self.file.schema_arrow
-        columns = [name for name in schema.names if name != self.image and _plain(schema.field(name).type)]
-        path = self.inside and schema.field(self.image).type.get_field_index("path") >= 0
-        asked = [*columns, *([f"{self.image}.path"] if path else [])]
-        if not asked:
+        columns = [name for name in schema.names if name != self.image and _is_simple(schema.field(name).type)]
+        has_path = self.nested and schema.field(self.image).type.get_field_index("path") >= 0
+        selected = [*columns, *([f"{self.image}.path"] if has_path else [])]
+        if not selected:
             yield from ({} for _ in range(self.file.metadata.num_rows))
             return
-        for batch in self._batches(asked, 256):
-            with self._explained():
+        for batch in self._batches(selected, 256):
+            with _readable(self.path):
                 rows = batch.to_pylist()
             for row in rows:
                 if isinstance(inner := row.get(self.image), dict):
@@ -127,29 +147,24 @@ class _Table:
                 yield row
 
     def _batches(self, columns: list[str], size: int) -> Iterator[Any]:
-        with self._explained():
+        with _readable(self.path):
             yield from self.file.iter_batches(size, columns=columns, use_threads=False)
 
 
-class _Explained:
-    """Turns what Arrow says of a damaged file into one sentence."""
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn Arrow's errors on a damaged file into a UserError."""
+    from pyarrow import ArrowException
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        from pyarrow import ArrowException
-
-        if isinstance(error, ArrowException | OSError | ValueError | MemoryError):
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{self.path}: not a readable Parquet file ({reason})") from None
+    try:
+        yield
+    except (ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError("file-damaged", f"{path}: not a readable Parquet file ({reason})") from None
 
 
-def _plain(kind: Any) -> bool:
-    """Whether a column holds words, numbers, or lists of them."""
+def _is_simple(kind: Any) -> bool:
+    """Return True if a column contains words, numbers, or lists of them."""
     from pyarrow import types
 
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -166,53 +181,66 @@ def _plain(kind: Any) -> bool:
     )
 
 
-def _class_names(noted: bytes) -> dict[str, list[str]]:
-    """Column → names of its classes, from what HuggingFace notes in a table."""
+def _class_names(features: bytes) -> dict[str, list[str]]:
+    """Return column → names of its classes, from the features that Hugging Face stores in a table's metadata."""
     try:
-        features = parsed(noted)["info"]["features"]
-        found = {}
-        for column, feature in features.items():
+        names_of = {}
+        for column, feature in parse_json(features)["info"]["features"].items():
             inner = feature[0] if isinstance(feature, list) and feature else feature
             inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
             names = inner.get("names") if isinstance(inner, dict) else None
             if isinstance(names, list) and all(isinstance(name, str) for name in names):
-                found[column] = names
-        return found
-    except (NotOne, KeyError, TypeError, AttributeError):
+                names_of[column] = names
+        return names_of
+    except (InvalidValue, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _spooled(spool: Path, tables: list[_Table]) -> np.ndarray:
-    """Copy all pictures into the spool, unless that was done: int64 (rows, 2), offset and length; -1: no picture."""
+def _spool_images(spool: Path, tables: list[_Table]) -> np.ndarray:
+    """Copy all images into the spool unless an earlier run did.
+
+    Returns:
+        int64 (rows, 2): offset and length of each row's image; the length is -1 if the row has none.
+    """
     stamps = json.dumps([[str(table.path), file_stamp(table.path), table.image] for table in tables])
     with atomic_io.explained(spool):
         spool.mkdir(parents=True, exist_ok=True)
-    done = _recorded(spool, stamps)
-    if done is not None:
-        return done
-    pieces: list[tuple[int, int]] = []
+    earlier = _load_record(spool, stamps)
+    if earlier is not None:
+        return earlier
+    ranges: list[tuple[int, int]] = []
     offset = 0
     with atomic_io.replacing(spool / _SPOOL) as out:
         for table in tables:
-            for data in table.pictures():
-                length = len(data) if data and len(data) <= LARGEST else -1
-                pieces.append((offset, length))
+            for data in table.images():
+                length = len(data) if data and len(data) <= MAX_BYTES else -1
+                ranges.append((offset, length))
                 if data and length >= 0:
                     out.write(data)
                     offset += length
-    found = np.array(pieces, np.int64).reshape(-1, 2)
+    record = np.array(ranges, np.int64).reshape(-1, 2)
     with atomic_io.replacing(spool / _RECORD) as out:
-        np.save(out, found, allow_pickle=False)
+        np.save(out, record, allow_pickle=False)
     atomic_io.write_json(spool / "pictures.json", {"tables": stamps, "bytes": offset})
-    return found
+    return record
 
 
-def _recorded(spool: Path, stamps: str) -> np.ndarray | None:
-    """What an earlier run of the same tables recorded, if its spool is whole."""
+def _load_record(spool: Path, stamps: str) -> np.ndarray | None:
+    """Return what an earlier run recorded for the same tables; None if there is none or the spool is incomplete."""
     try:
-        record = json.loads((spool / "pictures.json").read_text("utf-8"))
-        found = np.load(spool / _RECORD, allow_pickle=False)
-        whole = record["tables"] == stamps and os.path.getsize(spool / _SPOOL) == record["bytes"]  # noqa: PTH202
+        content = json.loads((spool / "pictures.json").read_text("utf-8"))
+        record = np.load(spool / _RECORD, allow_pickle=False)
+        complete = content["tables"] == stamps and os.path.getsize(spool / _SPOOL) == content["bytes"]  # noqa: PTH202
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    return found if whole and found.dtype == np.int64 and found.ndim == 2 and found.shape[1] == 2 else None
+    return record if complete and record.dtype == np.int64 and record.ndim == 2 and record.shape[1] == 2 else None
+
+
+FORMAT = SourceFormat(
+    "parquet",
+    "Parquet tables with a column of images (Hugging Face)",
+    detect,
+    scan,
+    has_columns=True,
+    in_containers=True,
+)

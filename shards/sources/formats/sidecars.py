@@ -1,55 +1,61 @@
-"""A text file beside each picture, picture.txt or picture.png.txt: tags between commas, or a caption."""
+"""A text file per image, image.txt or image.png.txt next to image.png: tags separated by commas, or a caption."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from shards.core.errors import UserError
-from shards.sources.file_tree import Tree
-from shards.sources.formats.tags import with_rows
-from shards.sources.item import Picture, Source
-from shards.sources.rows import Asked, Rows
+from shards.sources.file_tree import FileTree
+from shards.sources.item import ImageRef, Source
+from shards.sources.matching import images_with_rows
+from shards.sources.rows import RowCollector
+from shards.sources.source_format import ScanOptions, SourceFormat
 
-_LARGEST = 1 << 20  # bytes of text beside a picture
+_MAX_BYTES = 1 << 20  # of a text file
 
 
-def read_sidecars(tree: Tree, asked: Asked) -> Source:
-    rows = Rows(str(tree.root), asked, tree.problems)
-    found: dict[str, int] = {}
+def detect(tree: FileTree) -> bool:
+    """Return True if at least half of the images have a text file."""
+    return bool(tree.images) and sum(1 for _ in pairs(tree)) * 2 >= len(tree.images)
+
+
+def scan(tree: FileTree, options: ScanOptions) -> Source:
+    rows = RowCollector(str(tree.root), options, tree.problems)
+    matched: dict[str, int] = {}
     used: set[str] = set()
-    for name, beside in pairs(tree):
-        used.add(beside)
-        text = _text(tree, beside, tree.texts[beside])
+    for name, sidecar in pairs(tree):
+        used.add(sidecar)
+        text = _text(tree, sidecar, tree.texts[sidecar])
         if text is not None:
-            found[name] = rows.add({"text": text}, beside)
-    if not found:
-        raise UserError(f"{tree.root}: no text files beside pictures (picture.png and picture.txt) in it")
+            matched[name] = rows.add({"text": text}, sidecar)
+    if not matched:
+        raise UserError("format-mismatch", f"{tree.root}: contains no text files of images (image.png and image.txt)")
     for name in tree.texts:
         if name.endswith((".txt", ".caption")) and name not in used:
             tree.problems.add("text-file-without-image", name)
     used.clear()
-    tree.texts.clear()  # with a million of them, memory matters
-    return rows.source("sidecars", with_rows(tree, found, "text"))
+    tree.texts.clear()  # saves memory with a million files
+    return rows.build_source("sidecars", images_with_rows(tree, matched, "text"))
 
 
-def pairs(tree: Tree) -> Iterator[tuple[str, str]]:
-    """Pictures and the text files beside them, by name."""
-    for name in tree.pictures:
+def pairs(tree: FileTree) -> Iterator[tuple[str, str]]:
+    """Yield (image, text file) by name for all images that have one."""
+    for name in tree.images:
         stem = name.rpartition(".")[0]
-        for beside in (f"{stem}.txt", f"{stem}.caption", f"{name}.txt"):
-            if beside in tree.texts:
-                yield name, beside
+        for sidecar in (f"{stem}.txt", f"{stem}.caption", f"{name}.txt"):
+            if sidecar in tree.texts:
+                yield name, sidecar
                 break
 
 
-def _text(tree: Tree, name: str, file: Picture) -> str | None:
-    """A text, its line ends turned to commas only where they part pieces; None: it cannot be used, and is counted."""
+def _text(tree: FileTree, name: str, file: ImageRef) -> str | None:
+    """Return the content of a text file; None if it cannot be used, which is counted."""
     try:
         data = file.read()
     except OSError as error:
         tree.problems.add("text-file-unreadable", f"{name}: {error.strerror}")
         return None
-    if len(data) > _LARGEST:
+    if len(data) > _MAX_BYTES:
         tree.problems.add("text-file-too-large", name)
         return None
     try:
@@ -57,3 +63,6 @@ def _text(tree: Tree, name: str, file: Picture) -> str | None:
     except UnicodeDecodeError:
         tree.problems.add("text-file-not-utf8", name)
         return None
+
+
+FORMAT = SourceFormat("sidecars", "a text file per image, with tags or a caption", detect, scan, by_layout=True)

@@ -1,39 +1,64 @@
-"""StyleGAN's layout: a folder or zip with dataset.json, {"labels": [[name, class or numbers], …]}."""
+"""StyleGAN's layout: images with a dataset.json, {"labels": [[name, class or numbers], …]}."""
 
 from __future__ import annotations
 
 from shards.core.errors import UserError
-from shards.sources.cells import NotOne, clean, parsed, shown
-from shards.sources.file_tree import Tree
-from shards.sources.formats.tags import finder, matched, with_rows
+from shards.sources.cells import InvalidValue, parse_json, sanitize, short_repr
+from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-from shards.sources.rows import Asked, Rows
+from shards.sources.matching import image_finder, images_with_rows, match_image
+from shards.sources.rows import RowCollector
+from shards.sources.source_format import ScanOptions, SourceFormat
 
 TABLE = "dataset.json"
 
 
-def read_stylegan(tree: Tree, asked: Asked) -> Source:
+def detect(tree: FileTree) -> bool:
+    return bool(tree.images) and TABLE in tree.texts
+
+
+def scan(tree: FileTree, options: ScanOptions) -> Source:
     where = tree.where(TABLE)
-    if TABLE not in tree.texts:
-        raise UserError(f'{where}: missing; --source stylegan needs it, {{"labels": [[name, class or numbers], …]}}')
-    try:
-        content = parsed(tree.text(TABLE))
-    except NotOne as error:
-        raise UserError(f"{where}: {error}; make it anew") from None
-    entries = content.get("labels") if isinstance(content, dict) else None
-    if isinstance(content, dict) and content.get("labels", ()) is None:
-        unlabelled = "--source pictures --schema OTHER/schema.yaml"
-        raise UserError(f'{where}: holds no labels ("labels": null); pack its pictures unlabelled with {unlabelled}')
-    if not isinstance(entries, list):
-        raise UserError(f'{where}: no list under "labels"; it holds [name, class or numbers] for each picture')
-    rows = Rows(where, asked, tree.problems)
-    find, found = finder(tree.pictures), dict[str, int]()
+    entries = _entries(tree)
+    rows = RowCollector(where, options, tree.problems)
+    find, matched = image_finder(tree.images), dict[str, int]()
     for number, entry in enumerate(entries, 1):
         at = f"entry {number}"
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
-            tree.problems.add("entry-malformed", f"{at}: {shown(entry)}")
-        elif name := matched(find, clean(entry[0]), found, at, rows):
-            found[name] = rows.add({"label": entry[1]}, at)
-    if not found:
-        raise UserError(f"{where}: none of its {len(entries):,} entries names a picture in {tree.root}")
-    return rows.source("stylegan", with_rows(tree, found))
+            tree.problems.add("entry-malformed", f"{at}: {short_repr(entry)}")
+        elif name := match_image(find, sanitize(entry[0]), matched, at, tree.problems):
+            matched[name] = rows.add({"label": entry[1]}, at)
+    if not matched:
+        raise UserError(
+            "no-row-matches", f"{where}: none of its {len(entries):,} entries names an image in {tree.root}"
+        )
+    return rows.build_source("stylegan", images_with_rows(tree, matched))
+
+
+def _entries(tree: FileTree) -> list[object]:
+    """Return the list of labels in dataset.json.
+
+    Raises:
+        UserError: the file is missing or not JSON, or has no list of labels.
+    """
+    where = tree.where(TABLE)
+    form = '{"labels": [[name, class or numbers], …]}'
+    if TABLE not in tree.texts:
+        raise UserError("format-mismatch", f"{where}: missing; --source stylegan needs it: {form}")
+    try:
+        content = parse_json(tree.text(TABLE))
+    except InvalidValue as error:
+        raise UserError("invalid-json", f"{where}: {error}; recreate it") from None
+    if isinstance(content, dict) and content.get("labels", ()) is None:
+        unlabelled = "--source pictures --schema OTHER/schema.yaml"
+        raise UserError(
+            "source-unlabelled",
+            f'{where}: has no labels ("labels": null); pack its images without labels with {unlabelled}',
+        )
+    entries = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise UserError("table-malformed", f'{where}: no list under "labels"; it must be {form}')
+    return entries
+
+
+FORMAT = SourceFormat("stylegan", "images with a dataset.json (StyleGAN)", detect, scan)

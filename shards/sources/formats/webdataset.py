@@ -1,4 +1,4 @@
-"""Tars, of others or our own: members that share a name up to its first dot are a picture and what is said of it."""
+"""WebDataset tars, of others or our own: members that share a name up to its first dot are a sample."""
 
 from __future__ import annotations
 
@@ -12,79 +12,84 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.images import EXTENSIONS
 from shards.dataset.tar_index import Member, has_end_mark, members
-from shards.sources.cells import NotOne, array_of, clean, parsed, shown
-from shards.sources.compressed import COMPRESSED, plain
-from shards.sources.file_tree import Tree, packed_as
+from shards.sources.cells import InvalidValue, parse_json, parse_npy, sanitize, short_repr
+from shards.sources.compressed import COMPRESSED, decompressed
+from shards.sources.file_tree import FileTree, container_type
 from shards.sources.image_refs import TarMember
-from shards.sources.item import Picture, Source
-from shards.sources.rows import Asked, Rows
+from shards.sources.item import ImageRef, Source
+from shards.sources.rows import RowCollector
+from shards.sources.source_format import ScanOptions, SourceFormat
 
 PICKLED = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "ten", "joblib"})
 
-_PICTURES = frozenset(extension[1:] for extension in EXTENSIONS)
+_IMAGES = frozenset(extension[1:] for extension in EXTENSIONS)
 _RAW = "image.npy"
 _TEXTS = ("txt", "caption", "text")
-_READ = frozenset({"json", "cls", "npy", *_TEXTS})
-_LARGEST = 1 << 24  # bytes of a label
+_LABELS = frozenset({"json", "cls", "npy", *_TEXTS})
+_MAX_BYTES = 1 << 24  # of a label
 
 
-def read_webdataset(tree: Tree, asked: Asked) -> Source:
-    tars = [(name, plain(path, asked.spool)) for name, path in tree.packed.items() if packed_as(name) == ".tar"]
+def detect(tree: FileTree) -> bool:
+    return not tree.images and bool(_tars(tree))
+
+
+def scan(tree: FileTree, options: ScanOptions) -> Source:
+    tars = [(name, decompressed(path, options.spool)) for name, path in _tars(tree)]
     if not tars:
-        raise UserError(f"{tree.root}: no tars (.tar) in it")
-    rows = Rows(str(tree.root), asked, tree.problems, ("id", "known", "key", "__key__"))
-    pictures: list[tuple[str, Picture, int | None]] = []
+        raise UserError("format-mismatch", f"{tree.root}: contains no tars (.tar)")
+    rows = RowCollector(str(tree.root), options, tree.problems, ("id", "known", "key", "__key__"))
+    images: list[tuple[str, ImageRef, int | None]] = []
     ids: set[str] = set()
-    vectors = _vectors_count([path for _, path in tars])
+    arrays_are_labels = _arrays_are_labels([path for _, path in tars])
     for name, path in tars:
         folder = COMPRESSED.sub("", name).removesuffix(".tar").removesuffix(".TAR")
         for key, sample, handle in _samples(path):
-            id = clean(f"{folder}/{key}")
+            id = sanitize(f"{folder}/{key}")
             if id in ids:
                 tree.problems.add("sample-key-repeated", id)
                 continue
             ids.add(id)
-            picture = _picture(path, sample, id, tree.problems)
-            if picture is None:
+            image = _image(path, sample, id, tree.problems)
+            if image is None:
                 tree.problems.add("sample-without-image", id)
                 for member in sample:
-                    tree.pass_over(f"{id}.{member.extension}", f".{member.extension.rpartition('.')[2]}")
+                    tree.note_unread(f"{id}.{member.extension}", f".{member.extension.rpartition('.')[2]}")
                 continue
-            row = _row(sample, handle, id, tree.problems, vectors)
+            row = _row(sample, handle, id, tree.problems, arrays_are_labels)
             if not row:
                 tree.problems.add("image-unlabelled", id, detail="label")
-            pictures.append((id, picture, rows.add(row, id) if row else None))
+            images.append((id, image, rows.add(row, id) if row else None))
         if not has_end_mark(path):
             tree.problems.add("tar-without-end-mark", name)
-    if not pictures:
-        raise UserError(f"{tree.root}: no pictures in its tars (looked for {', '.join(sorted(_PICTURES))}, {_RAW})")
-    return rows.source("webdataset", pictures)
+    if not images:
+        expected = ", ".join(sorted(_IMAGES))
+        raise UserError("no-images", f"{tree.root}: its tars contain no images (looked for {expected}, {_RAW})")
+    return rows.build_source("webdataset", images)
 
 
-def picture_member(sample: list[Member]) -> tuple[Member | None, bool]:
-    """The member of a sample that is its picture, and whether others might be: plain names win over "seg.png"."""
-    plain = [member for member in sample if member.extension in _PICTURES or member.extension == _RAW]
-    found = plain or [member for member in sample if member.extension.rpartition(".")[2] in _PICTURES]
-    return (found[0] if found else None), len(found) > 1
+def _tars(tree: FileTree) -> list[tuple[str, Path]]:
+    return [(name, path) for name, path in tree.containers.items() if container_type(name) == ".tar"]
 
 
-def _picture(tar: Path, sample: list[Member], id: str, problems: Problems) -> TarMember | None:
-    member, several = picture_member(sample)
-    if several:
+def _image(tar: Path, sample: list[Member], id: str, problems: Problems) -> TarMember | None:
+    """Return the image of a sample, the first if there are several; names like "png" win over "seg.png"."""
+    simple = [member for member in sample if member.extension in _IMAGES or member.extension == _RAW]
+    found = simple or [member for member in sample if member.extension.rpartition(".")[2] in _IMAGES]
+    if len(found) > 1:
         problems.add("sample-with-several-images", id)
-    return TarMember(tar, member.offset, member.length, member.extension) if member else None
+    return TarMember(tar, found[0].offset, found[0].length, found[0].extension) if found else None
 
 
 def _samples(tar: Path) -> Iterator[tuple[str, list[Member], int]]:
-    """(key, members, the tar opened) of each run of members with one key.
+    """Yield (key, members, file descriptor of the tar) of each run of members with one key.
 
     Raises:
-        UserError: no readable tar.
+        UserError: the tar cannot be read.
     """
     try:
         handle = os.open(tar, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"{tar}: cannot be read ({error.strerror})") from None
+        raise UserError("file-unreadable", f"{tar}: cannot be read ({error.strerror})") from None
     try:
         for key, sample in itertools.groupby(members(tar), key=lambda member: member.key):
             yield key, list(sample), handle
@@ -92,25 +97,25 @@ def _samples(tar: Path) -> Iterator[tuple[str, list[Member], int]]:
         os.close(handle)
 
 
-def _vectors_count(tars: list[Path]) -> bool:
-    """Whether .npy members are labels: not where the first samples' .json names tags (a label vector repeats them)."""
+def _arrays_are_labels(tars: list[Path]) -> bool:
+    """Return False if the .json of one of the first samples has tags: .npy members only repeat them as vectors then."""
     for path in tars:
         for _, sample, handle in itertools.islice(_samples(path), 1000):
-            note = next((member for kind, member in _said(sample) if kind == "json"), None)
+            note = next((member for kind, member in _label_members(sample) if kind == "json"), None)
             try:
-                content = parsed(_bytes(note, handle)) if note else None
-            except NotOne:
+                content = parse_json(_bytes(note, handle)) if note else None
+            except InvalidValue:
                 continue
             if isinstance(content, dict) and content.get("tags"):
                 return False
     return True
 
 
-def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors: bool) -> dict[str, Any]:
-    """What a sample's other members say, as columns; what is pickled is never read."""
+def _row(sample: list[Member], handle: int, id: str, problems: Problems, arrays_are_labels: bool) -> dict[str, Any]:
+    """Return the labels of a sample as columns; pickled members are never loaded."""
     row: dict[str, Any] = {}
-    for kind, member in _said(sample):
-        name = clean(member.extension)
+    for kind, member in _label_members(sample):
+        name = sanitize(member.extension)
         if kind in PICKLED:
             problems.add("member-pickled", id, detail=f".{name}")
             continue
@@ -118,16 +123,16 @@ def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors
             problems.add("member-not-read", id, detail=f".{name}")
         try:
             if kind == "json":
-                row = {**_note(parsed(_bytes(member, handle))), **row}
+                row = {**_note(parse_json(_bytes(member, handle))), **row}
             elif kind == "cls":
                 row["label"] = _class(_bytes(member, handle))
             elif kind in _TEXTS:
                 row["text"] = _bytes(member, handle).decode("utf-8-sig").strip()
-            elif kind == "npy" and vectors:
-                row["vector"] = array_of(_bytes(member, handle))
+            elif kind == "npy" and arrays_are_labels:
+                row["vector"] = parse_npy(_bytes(member, handle))
         except UnicodeDecodeError:
             problems.add("text-not-utf8", f"{id}.{name}")
-        except NotOne as error:
+        except InvalidValue as error:
             problems.add("label-unreadable", f"{id}.{name}: {error}")
     vector = row.pop("vector", None)
     if vector is not None and "label" not in row and any(row.get("known") or [True]):
@@ -135,15 +140,18 @@ def _row(sample: list[Member], handle: int, id: str, problems: Problems, vectors
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _said(sample: list[Member]) -> Iterator[tuple[str, Member]]:
-    """The members of a sample but its pictures, each with what it is read as: the last part of its ending ("label.cls"
-    is a .cls) where no other is that; "": nothing. An array must be plainly .npy: "mask.npy" is no label."""
+def _label_members(sample: list[Member]) -> Iterator[tuple[str, Member]]:
+    """Yield (kind, member) of all members but the images.
+
+    The kind is the last part of the extension ("label.cls" is a .cls) if no other member has that kind; "" if the
+    member is not read. An array must have the plain extension .npy: "mask.npy" is not a label.
+    """
     taken = {member.extension for member in sample}
     for member in sample:
         kind = member.extension.rpartition(".")[2]
-        if kind in _PICTURES or member.extension == _RAW:
+        if kind in _IMAGES or member.extension == _RAW:
             continue
-        if kind != member.extension and kind in _READ:
+        if kind != member.extension and kind in _LABELS:
             if kind in taken or kind == "npy":
                 kind = ""
             taken.add(kind)
@@ -151,26 +159,29 @@ def _said(sample: list[Member]) -> Iterator[tuple[str, Member]]:
 
 
 def _bytes(member: Member, handle: int) -> bytes:
-    if member.length > _LARGEST:
-        raise NotOne(f"{member.length:,} bytes")
+    if member.length > _MAX_BYTES:
+        raise InvalidValue(f"{member.length:,} bytes")
     data = os.pread(handle, member.length, member.offset)
     if len(data) != member.length:
-        raise NotOne("cut off")
+        raise InvalidValue("cut off")
     return data
 
 
 def _note(content: Any) -> dict[str, Any]:
-    """A .json member as columns: an object, or a label alone."""
+    """Return a .json member as columns: an object, or a single label."""
     if isinstance(content, dict):
         known = content.get("known")
         return content if known is None or isinstance(known, list) else {**content, "known": None}
     if isinstance(content, int | float | str | list):
         return {"label": content}
-    raise NotOne(shown(content))
+    raise InvalidValue(short_repr(content))
 
 
 def _class(data: bytes) -> str:
     text = data.decode("utf-8-sig").strip()
     if len(text) > 200:
-        raise NotOne("a class of more than 200 letters")
+        raise InvalidValue("a class name of more than 200 characters")
     return text
+
+
+FORMAT = SourceFormat("webdataset", "WebDataset tars", detect, scan, has_columns=True, in_containers=True)

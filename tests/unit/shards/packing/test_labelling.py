@@ -20,11 +20,11 @@ from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema, normalise
 from shards.packing import synonyms
 from shards.packing.labelling import Labelling, LabelOptions, labelling
-from shards.sources import read
-from shards.sources.item import Item, PictureFile, Source
+from shards.sources.item import ImageFile, Item, Source
+from shards.sources.registry import scan_source
 from support.text_models import WIDTH, write_onnx
 
-NOWHERE = PictureFile(Path("nowhere.png"), "nowhere.png")
+NOWHERE = ImageFile(Path("nowhere.png"), "nowhere.png")
 
 
 def item(number: int, *tags: str, **known: Any) -> Item:
@@ -124,12 +124,12 @@ def test_given_attributes_stay_and_their_words_are_not_inferred_again() -> None:
     flags = Attribute("male", "tag", ("male",))
     items = [item(0, "blue hair", "male", "long hair"), item(1, "red hair", "short hair", denied=("male",))]
     items += [item(i, "red hair", ["long hair", "short hair"][i % 2]) for i in range(2, 12)]
-    result = labelling(source(items, given=(hair, flags)), asked())
+    result = labelling(source(items, attributes=(hair, flags)), asked())
     assert names(result) == [("hair", "exclusive"), ("male", "tag"), ("hair 2", "exclusive")]
     assert result.explicit == {"blue hair", "red hair", "male"}
     male = result.rows(items).known[:, 1].tolist()
     assert male == [True, True] + [False] * 10, "known only where the row says yes or no"
-    only = labelling(source([item(0, "blue hair")], given=(hair,)), asked())
+    only = labelling(source([item(0, "blue hair")], attributes=(hair,)), asked())
     assert only.schema.attributes == (hair,)
 
 
@@ -176,7 +176,7 @@ def test_classes_that_come_as_floats_are_classes(tmp_path: Path) -> None:
     rows = [{"file_name": f"{i}.png", "label": None if i == 3 else float(i % 2)} for i in range(4)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for labels in ("auto", "class"):
-        pictures = read(tmp_path, labels=labels)
+        pictures = scan_source(tmp_path, labels=labels)
         result = labelling(pictures, asked(labels=labels))
         assert [a.values for a in result.schema.attributes] == [("0", "1")]
         assert words(result, pictures.items) == [["0"], ["1"], ["0"], []]
@@ -237,7 +237,7 @@ def test_pictures_of_a_rare_class_become_unlabelled() -> None:
 def test_rare_values_of_given_attributes() -> None:
     given = (Attribute("a", "exclusive", ("x", "y")), Attribute("b", "tag", ("z",)))
     items = [item(0, "x"), item(1, "x"), item(2, "y", "z")]
-    result = labelling(source(items, given=given), asked(min_count=2))
+    result = labelling(source(items, attributes=given), asked(min_count=2))
     assert result.schema.attributes == (Attribute("a", "exclusive", ("x",)),)
 
 

@@ -28,7 +28,7 @@ from shards.packing import plan, validation_split
 from shards.packing.build_lock import building
 from shards.packing.merge import Merge, merge
 from shards.packing.pack import Pack, pack, pack_part
-from shards.sources.item import Item, PictureFile
+from shards.sources.item import ImageFile, Item
 
 
 def drawn(folder: Path, count: int = 24, size: int = 8, copies: int = 0) -> Path:
@@ -281,7 +281,7 @@ GROUPS = st.lists(st.sampled_from([None, "a", "b", "c", "d", "e"]), min_size=2, 
 
 @given(GROUPS, st.floats(0.01, 0.5), st.integers(0, 5))
 def test_a_split_keeps_groups_whole(groups: list[str | None], share: float, seed: int) -> None:
-    items = [Item(str(i), PictureFile(Path(), ""), group=group) for i, group in enumerate(groups)]
+    items = [Item(str(i), ImageFile(Path(), ""), group=group) for i, group in enumerate(groups)]
     sizes = [groups.count(group) for group in set(groups) - {None}]
     if len(sizes) + groups.count(None) < 2:
         with pytest.raises(UserError, match="all pictures are of one group"):

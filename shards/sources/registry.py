@@ -1,0 +1,104 @@
+"""All source formats, and reading a source in any of them.
+
+To add a format, write a module in `shards.sources.formats` that defines ``FORMAT``, and list it in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.core.errors import UserError
+from shards.dataset.images import EXTENSIONS
+from shards.sources.file_tree import FileTree, container_type, list_files
+from shards.sources.formats import classes, metadata, parquet, sidecars, stylegan, tags, unlabelled, webdataset
+from shards.sources.item import Source
+from shards.sources.rows import FOLDER
+from shards.sources.source_format import ScanOptions, SourceFormat
+
+FORMATS: dict[str, SourceFormat] = {
+    module.FORMAT.name: module.FORMAT
+    for module in (tags, classes, sidecars, metadata, stylegan, parquet, webdataset, unlabelled)
+}
+NAMES = ("auto", *FORMATS)  # values of --source
+
+
+def scan_source(
+    src: Path,
+    format: str = "auto",
+    *,
+    columns: tuple[str, ...] = (),
+    group: str | None = None,
+    labels: str = "auto",
+    spool: Path | None = None,
+) -> Source:
+    """Find all images of a source and what is known of them.
+
+    Args:
+        src: a folder, a zip, a tar or a Parquet file.
+        format: one of `NAMES`; "auto" detects the format.
+        columns: further columns of a table to use as labels; ("all",) for every column that can be one.
+        group: the column that holds an image's group; "folder" for the folder that contains the image.
+        labels: "tags" or "caption" decides what texts are; with any other value it is detected.
+        spool: a folder to extract images of Parquet files and compressed tars into; a second call reuses it.
+
+    Raises:
+        UserError: the source does not exist or has no images, its format is unclear, a table is broken, or a column
+            does not exist.
+    """
+    tree = list_files(src)
+    chosen = _detect(tree) if format == "auto" else FORMATS[format]
+    if not tree.images and not chosen.in_containers:
+        raise _no_images_error(tree)
+    if not chosen.has_columns and (columns or group not in (None, FOLDER)):
+        option = "--columns" if columns else "--group"
+        raise UserError(
+            "source-without-columns",
+            f"{option}: {src} is read as {chosen.name}, which has no columns; omit the option, or set --source",
+        )
+    return chosen.scan(tree, ScanOptions(tuple(columns), group, labels, spool))
+
+
+def describe_formats() -> str:
+    """Return the names of all formats with their descriptions, for ``--help``."""
+    return "; ".join(f"{format.name}: {format.description}" for format in FORMATS.values())
+
+
+def _detect(tree: FileTree) -> SourceFormat:
+    """Return the format of a tree; raise UserError if none or several match."""
+    if not tree.images and not tree.containers:
+        raise _no_images_error(tree)
+    for by_layout in (False, True):
+        found = [format for format in FORMATS.values() if format.by_layout is by_layout and format.detect(tree)]
+        if len(found) > 1:
+            names = " or ".join(f"--source {format.name}" for format in found)
+            described = " and ".join(format.description for format in found)
+            raise UserError("ambiguous-source", f"{tree.root}: holds several formats ({described}); set {names}")
+        if found:
+            return found[0]
+    raise _unclear_error(tree)
+
+
+def _no_images_error(tree: FileTree) -> UserError:
+    expected = f"looked for {', '.join(sorted(EXTENSIONS))} in all folders"
+    left_out = tree.problems.described(1)[:3]
+    return UserError("no-images", "; ".join([f"{tree.root}: contains no images ({expected})", *left_out]))
+
+
+def _unclear_error(tree: FileTree) -> UserError:
+    """Return the error for a tree in no format; it names what was found instead."""
+    tops = sorted({name.partition("/")[0] for name in tree.images if "/" in name})
+    loose = sum("/" not in name for name in tree.images)
+    texts = sum(1 for _ in sidecars.pairs(tree))
+    found = f"{loose:,} images at the top level" if loose else f"the folders {', '.join(tops[:3])}"
+    if not loose and len(tops) == 1:
+        found = f"the single folder {tops[0]!r}"
+    if tree.containers:
+        found += ", " + " and ".join(sorted({container_type(name)[1:] for name in tree.containers})) + " files"
+    if texts:
+        found += f", {texts:,} text files for {len(tree.images):,} images"
+    return UserError(
+        "unclear-source",
+        f"{tree.root}: cannot tell what the images show: found {found}, but no {tags.TABLE} (columns id,tags) and no "
+        f"folder per class; add a {tags.TABLE}, or set --source classes, --source sidecars, or "
+        "--source pictures --schema OTHER/schema.yaml (unlabelled)",
+    )

@@ -1,0 +1,45 @@
+"""A folder of images per class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.sources.registry import scan_source
+from support.errors import raises
+from support.source_files import png_files, tags_by_id, write_files, write_zip
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    images = png_files("Red_Fox/1.png", "Red_Fox/deep/2.png", "wolf/1.png", "wolf/.hidden.png")
+    source = scan_source(write_files(tmp_path, images))
+    assert source.kind == "classes" and source.one_class
+    assert tags_by_id(source) == {
+        "Red_Fox/1.png": ("red fox",),
+        "Red_Fox/deep/2.png": ("red fox",),
+        "wolf/1.png": ("wolf",),
+    }
+
+
+def test_folders_of_splits_are_not_classes(tmp_path: Path) -> None:
+    images = png_files("Train/cat/1.png", "Train/dog/2.png", "test/cat/deep/3.png", "test/4.png")
+    source = scan_source(write_files(tmp_path / "src", images))
+    assert source.kind == "classes"
+    assert tags_by_id(source) == {
+        "Train/cat/1.png": ("cat",),
+        "Train/dog/2.png": ("dog",),
+        "test/4.png": None,
+        "test/cat/deep/3.png": ("cat",),
+    }
+    assert source.problems.found["folder-is-split"] == ["Train", "test"]
+    wrapped = write_zip(tmp_path / "a.zip", {f"wrapped/{name}": data for name, data in images.items()})
+    assert tags_by_id(scan_source(wrapped)) == tags_by_id(source)
+    one = write_files(tmp_path / "one", png_files("Train/cat/1.png", "Train/dog/2.png"))
+    assert {item.tags for item in scan_source(one).items} == {("cat",), ("dog",)}
+    words = write_files(tmp_path / "words", png_files("test/a/1.png", "bus/b/2.png"))
+    assert {item.tags for item in scan_source(words).items} == {("test",), ("bus",)}
+
+
+def test_splits_without_classes_are_unclear(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("train/1.png", "test/2.png"))
+    with raises("unclear-source", "the folders test, train"):
+        scan_source(tmp_path)

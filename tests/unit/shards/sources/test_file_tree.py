@@ -1,0 +1,74 @@
+"""The files of a source: extensions, links, names that are not UTF-8, and references that other processes can read."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shards.sources.item import Item
+from shards.sources.registry import scan_source
+from support.errors import raises
+from support.source_files import png_bytes, png_files, tags_by_id, write_files, write_parquet, write_tar, write_zip
+
+
+def test_image_extensions_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    names = ("a.png", "b.jfif", "c.JPE", "d.heic", "x/e.HEIC", "f.avif", "g.txt2", "h.py", ".i.heic")
+    src = tmp_path / "src"
+    for name in names:
+        (src / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (4, 4)).save(src / name, "JPEG")
+    (src / "tags.csv").write_text("id,tags\na,x\nb,x\nc,x\n")
+    source = scan_source(src)
+    assert len(source.items) == 3
+    assert source.problems.found == {
+        "extension-not-read .heic": ["d.heic", "x/e.HEIC"],
+        "extension-not-read .avif": ["f.avif"],
+    }
+    path = write_zip(tmp_path / "a.zip", {name: (src / name).read_bytes() for name in (*names, "tags.csv")})
+    assert scan_source(path).problems.found == source.problems.found
+    with raises("no-images", src / "x", ".heic", "e.HEIC"):
+        scan_source(src / "x")
+
+
+def test_links_are_followed_but_not_in_loops(tmp_path: Path) -> None:
+    src, target = tmp_path / "src", write_files(tmp_path / "elsewhere", png_files("a.png"))
+    write_files(src, {"tags.csv": "id,tags\na,smile\n"})
+    (src / "images").symlink_to(target)
+    (target / "loop").symlink_to(src)
+    assert tags_by_id(scan_source(src)) == {"images/a.png": ("smile",)}
+
+
+def test_names_that_are_not_utf8_are_kept_apart(tmp_path: Path) -> None:
+    try:
+        for number in (0xE9, 0xEA):
+            (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + bytes([number]) + b".png"))).write_bytes(png_bytes())
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    source = scan_source(tmp_path, "pictures")
+    assert [item.id for item in source.items] == ["\N{REPLACEMENT CHARACTER}.png"]
+    assert source.problems.counts() == {"file-name-repeated": 1}
+
+
+def _contents(items: list[Item]) -> list[bytes]:
+    return [item.image.read() for item in items]
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_images_can_be_read_in_other_processes(tmp_path: Path, method: str) -> None:
+    files: dict[str, str | bytes] = {"x/1.png": png_bytes(1), "y/1.png": png_bytes(2)}
+    table = write_parquet(tmp_path / "a.parquet", {"image": [png_bytes(1), png_bytes(2)]})
+    sources = [
+        scan_source(write_files(tmp_path / "folder", files)),
+        scan_source(write_zip(tmp_path / "a.zip", files)),
+        scan_source(write_tar(tmp_path / "a.tar", files)),
+        scan_source(table, spool=tmp_path / "spool"),
+    ]
+    with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
+        for source in sources:
+            assert pool.submit(_contents, source.items).result() == [png_bytes(1), png_bytes(2)]
+            assert all(item.image.stamp() for item in source.items)

@@ -1,0 +1,97 @@
+"""The registry of formats: which one a source is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shards.core.errors import UserError
+from shards.sources import formats
+from shards.sources.registry import FORMATS, NAMES, describe_formats, scan_source
+from support.errors import raises
+from support.source_files import png_files, tags_by_id, write_files, write_parquet, write_tar
+
+
+def test_every_module_of_formats_is_registered() -> None:
+    modules = {path.stem for path in Path(formats.__path__[0]).glob("*.py")} - {"__init__"}
+    assert {format.scan.__module__.rpartition(".")[2] for format in FORMATS.values()} == modules
+    assert all(format.name == name and format.description in describe_formats() for name, format in FORMATS.items())
+
+
+def test_names_of_formats_do_not_change() -> None:
+    """They are values of --source, and manifests have them."""
+    known = ("auto", "tags", "classes", "sidecars", "metadata", "stylegan", "parquet", "webdataset", "pictures")
+    assert set(known) <= set(NAMES) and NAMES[0] == "auto"
+
+
+def test_tables_of_several_formats_are_ambiguous(tmp_path: Path) -> None:
+    tables = {"tags.csv": "id,tags\na,hat\n", "metadata.csv": "file_name,label\na.png,1\n"}
+    write_files(tmp_path, png_files("a.png") | tables)
+    with raises("ambiguous-source", "--source tags", "--source metadata"):
+        scan_source(tmp_path)
+    assert tags_by_id(scan_source(tmp_path, "metadata")) == {"a.png": ("1",)}
+
+
+def test_tars_and_parquet_files_are_ambiguous(tmp_path: Path) -> None:
+    images = png_files("1.png")
+    write_tar(tmp_path / "a.tar", images)
+    write_parquet(tmp_path / "b.parquet", {"image": list(images.values())})
+    with raises("ambiguous-source", "--source parquet", "--source webdataset"):
+        scan_source(tmp_path)
+    assert scan_source(tmp_path, "webdataset").kind == "webdataset"
+
+
+@pytest.mark.parametrize("name", ["tags", "sidecars", "metadata", "stylegan", "parquet", "webdataset", "classes"])
+def test_wrong_format_is_refused(tmp_path: Path, name: str) -> None:
+    write_files(tmp_path, png_files("a.png"))
+    with raises("format-mismatch", tmp_path) as caught:
+        scan_source(tmp_path, name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("a.png",), "1 images at the top level"),
+        (("a.png", "x/b.png", "y/c.png"), "1 images at the top level"),
+        (("images/a.png", "images/b.png"), "'images'"),
+    ],
+)
+def test_unclear_layout_is_refused_unless_a_format_is_set(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
+    write_files(tmp_path, png_files(*names))
+    with raises("unclear-source", found, "tags.csv", "--source classes", "--source pictures"):
+        scan_source(tmp_path)
+    with raises("format-mismatch", "tags.csv"):
+        scan_source(tmp_path, "tags")
+    if any("/" in name for name in names):
+        loose = [item.tags for item in scan_source(tmp_path, "classes").items if "/" not in item.id]
+        assert loose == [None] * sum("/" not in name for name in names)
+    else:
+        with raises("format-mismatch", "SRC/CLASS/image.png"):
+            scan_source(tmp_path, "classes")
+
+
+def test_unclear_layout_names_text_files_and_containers(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("x/1.png", "y/2.png", "y/3.png") | {"x/1.txt": "hat"})
+    write_tar(tmp_path / "a.tar", png_files("1.png"))
+    with raises("unclear-source", "the folders x, y", "tar files", "1 text files for 3 images"):
+        scan_source(tmp_path)
+
+
+def test_table_wins_over_folders_unless_a_format_is_set(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("x/1.png", "y/2.png") | {"tags.csv": "id,tags\n1,smile\n"})
+    assert scan_source(tmp_path).kind == "tags"
+    assert scan_source(tmp_path, "classes").items[1].tags == ("y",)
+
+
+def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
+    with raises("source-missing", tmp_path / "none"):
+        scan_source(tmp_path / "none")
+    write_files(tmp_path, {"tags.csv": "id,tags\na,smile\n"})
+    with raises("no-images", tmp_path, ".png"):
+        scan_source(tmp_path)
+    with raises("source-unsupported", tmp_path / "tags.csv", ".zip"):
+        scan_source(tmp_path / "tags.csv")
+    with pytest.raises(UserError):
+        scan_source(tmp_path, "tags")
