@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from support import ROOT
+from support.launching import TINY, make_dataset, train
 
 LONG_TIMEOUT = 900  # seconds, for tests marked `long`
 CHAOS_TIMEOUT = 7200
@@ -69,6 +70,22 @@ def quiet_environment() -> Iterator[None]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
         yield
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a packed dataset of 160 drawn shapes, 16x16; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("small-dataset")
+    make_dataset(folder, 160)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, small_dataset: Path) -> Path:
+    """Return the directory of a run that has seen 64 images of `small_dataset`; copy it before changing it."""
+    run = tmp_path_factory.mktemp("trained-run") / "run"
+    train(*TINY, "--shards", small_dataset, "--run", run, "--total-images", 64)
+    return run
 
 
 @pytest.fixture(scope="session")

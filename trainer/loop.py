@@ -28,7 +28,7 @@ from trainer import metric_names
 from trainer.batch_diversity import with_ratio
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.evaluation.periodic import Checkup
+from trainer.evaluation.periodic import PeriodicEvaluator
 from trainer.label_scaling import loudness
 from trainer.models import architecture_of
 from trainer.process import signals
@@ -64,7 +64,11 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
     if config.dry_run:
         return _describe(config, stream, state, env)
 
-    checkup = Checkup(config.evaluation, dataset, env, config.seed) if config.evaluate_every is not None else None
+    evaluator = None
+    if config.evaluation.evaluate_every is not None:
+        evaluator = PeriodicEvaluator(
+            config.evaluation, dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
+        )
     entered = env.on_rank0(lambda: _enter_run(run, config, dataset, exits))
     saved, weights = env.broadcast(entered or (None, None))
     if saved is not None:
@@ -85,7 +89,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
     saver = exits.enter_context(Saver(run, config.keep, env.print))
     start = state.images_seen // config.batch
     incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
-    iterate(config, env, state, _fed(incoming, env), saver, seen, len(dataset), checkup)
+    iterate(config, env, state, _fed(incoming, env), saver, seen, len(dataset), evaluator)
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,14 @@ def iterate(
     saver: Saver,
     seen: Seen | None,
     samples: int = 0,
-    checkup: Checkup | None = None,
+    evaluator: PeriodicEvaluator | None = None,
 ) -> None:
     """Step through batches until the run has seen its images or is asked to stop, and fire what is due.
 
     Args:
         saver: on every process; only rank 0's saves.
         samples: in the data set, for the share of damaged ones.
-        checkup: evaluates now and then; None: nothing does.
+        evaluator: evaluates at intervals; None: no evaluation.
     """
     last_save, complaint, skipped = state.images_seen, "", state.guard.skipped
     cycle = config.batch * config.d_steps  # its last step updates G too, and so has all there is to log
@@ -128,7 +132,7 @@ def iterate(
         complaint = complaint or batch.first_damage
         due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
         measure = due.at_last(cycle)(config.log_every)
-        evaluating = checkup is not None and config.evaluate_every is not None and due(config.evaluate_every)
+        evaluating = evaluator is not None and config.evaluate_every is not None and due(config.evaluate_every)
         saving = evaluating or due(config.checkpoint_every)  # the best is saved when it is found
         result = state.step(batch)
         # What rank 0 cannot record or save ends all processes as a signal does: together, and saved.
@@ -158,11 +162,11 @@ def iterate(
             values |= {metric_names.DAMAGED: float(state.damaged), metric_names.SKIPPED: float(state.guard.skipped)}
             values |= state.rates
         best = None
-        if checkup is not None and evaluating:
+        if evaluator is not None and evaluating:
             started = time.monotonic()
-            figures = checkup.look(state)
+            figures = evaluator.evaluate(state.ema.module)
             env.on_rank0(saver.wait)
-            best = checkup.best_of(figures, state, saver.run)
+            best = evaluator.best_of(figures, state.images_seen, saver.run)
             values = values | figures
             if seen is not None:
                 seen.spent_beside(time.monotonic() - started)

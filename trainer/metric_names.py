@@ -19,7 +19,7 @@ SCHEDULE = "schedule/"  # and the name of what moves
 SPREAD = "samples/spread"
 GRID = "samples/grid"  # pictures; trackers only
 
-EVALUATE = "evaluate/"  # and the name of a figure of `trainer.evaluation.measures`
+EVALUATE = "evaluate/"  # and the name of a figure of `trainer.evaluation.metrics.registry`
 FIDELITY, KID = EVALUATE + "fidelity", EVALUATE + "kid"
 FIDELITY_OF = FIDELITY + "/"  # and the name of an attribute
 

@@ -22,7 +22,7 @@ from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
 from shards.dataset.label_rows import Labels, sample_rows
 from trainer.evaluation.judge.judge import Judge, judge_of
-from trainer.evaluation.metrics.fidelity import fidelity
+from trainer.evaluation.metrics.label_accuracy import label_accuracy
 from trainer.generation.sampler import Sampler
 
 
@@ -53,8 +53,8 @@ class Examiner:
         figures: Figures = {}
         for name, labels in asked.items():
             pictures = sampler.generate(labels, seed=1)
-            found = fidelity(self.judge.schema, self.judge.logits(pictures), *self.labels)
-            figures |= {f"{name}: {a.name}": a.tally.share for a in found.attributes}
+            found = label_accuracy(self.judge.schema, self.judge.logits(pictures), *self.labels)
+            figures |= {f"{name}: {a.name}": a.tally.fraction for a in found.attributes}
             if name == RIGHT:
                 figures[VARIETY] = math.sqrt(_distance(pictures[::2], pictures[1::2]) / self.real)
         return figures
@@ -62,7 +62,7 @@ class Examiner:
     @property
     def own(self) -> Figures:
         """The judge's share right of held-out real pictures, by attribute."""
-        return {a.name: a.tally.share for a in self.judge.real.attributes}
+        return {a.name: a.tally.fraction for a in self.judge.accuracy.attributes}
 
 
 def examiner(labelled: Dataset, count: int, *, captions: bool, cache: Path) -> Examiner:

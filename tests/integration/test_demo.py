@@ -28,15 +28,15 @@ def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
 
     dataset = Dataset.open(folder / "data")
     judge = judge_of(dataset, cache=tmp_path / "judges")
-    real = {attribute.name: attribute.tally.share for attribute in judge.real.attributes}
+    real = {attribute.name: attribute.tally.fraction for attribute in judge.accuracy.attributes}
     assert real["hair"] > 0.98 and min(real.values()) > 0.93, "a judge that cannot see it cannot judge it"
 
     sampler = trainer.generation.sampler.load(folder / "run")
     asked = sample_labels(dataset.labels, dataset.known, 500, 1, "what the judge asks for")
     drawn = sampler.generate(asked, seed=1)
-    found = judge.fidelity(drawn, *asked)
+    found = judge.label_accuracy(drawn, *asked)
     assert not [attribute.doubt for attribute in found.attributes if attribute.doubt]
-    shown = {attribute.name: attribute.tally.share for attribute in found.attributes}
+    shown = {attribute.name: attribute.tally.fraction for attribute in found.attributes}
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     print(f"right on real pictures {real}, on drawn ones {shown}, {rows[-1]['images_seen']} images seen")
     assert shown["hair"] >= 0.95 and min(shown.values()) >= 0.7

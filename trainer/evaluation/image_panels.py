@@ -1,61 +1,53 @@
-"""What an evaluation shows: label combinations that fail most, generated pictures beside their nearest real ones."""
+"""Panels: grids of generated and real images that an evaluation saves for people to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from shards.dataset.dataset import Dataset
-from trainer.evaluation.metrics.fidelity import Combination
-from trainer.evaluation.metrics.novelty import Novelty
-from trainer.evaluation.metrics.real_features import pictures
+from trainer.evaluation.metrics.measurements import Panel
 from trainer.generation import image_grid
 
-_COLUMNS, _NEAREST = 8, 8
-
-# Numbers of generated pictures, int64 (n,) -> these pictures, uint8 (n, 3, S, S).
-Redraw = Callable[[np.ndarray], np.ndarray]
+# Indices int64 (n,) -> images uint8 (n, 3, S, S).
+ReadImages = Callable[[np.ndarray], np.ndarray]
 
 
-def worst(combinations: Sequence[Combination], redraw: Redraw) -> Image.Image | None:
-    """A row a combination: pictures that should show it and do not; None if there are none."""
-    shown = [found for found in combinations if found.rows]
-    if not shown:
-        return None
-    rows, titles = [], []
-    for found in shown:
-        drawn = redraw(np.array(found.rows[:_COLUMNS]))
-        blank = np.full((_COLUMNS - len(drawn), *drawn.shape[1:]), 255, np.uint8)
-        rows.append(np.concatenate([drawn, blank]))
-        titles.append(f"{', '.join(found.words)}: {found.tally.right} of {found.tally.count} right")
-    return image_grid.grid(np.concatenate(rows), _COLUMNS, titles)
-
-
-def nearest(novelty: Novelty, redraw: Redraw, dataset: Dataset, training: np.ndarray) -> Image.Image:
-    """The generated pictures that come nearest to training pictures, each with the training pictures nearest to it.
+def draw(panel: Panel, generated: ReadImages, real: ReadImages) -> Image.Image:
+    """Draw a panel: in each row the generated images, then the real ones, padded with white.
 
     Args:
-        training: int64 (T,), which picture of the data set each row of the training features is of.
+        generated, real: return images by their indices in `Measurements.generated` and `Measurements.real`.
 
     Raises:
-        Failure: a remote training picture cannot be fetched; a damaged one is white.
+        Failure: a remote real image cannot be fetched.
     """
-    chosen = np.argsort(novelty.distances[:, 0], kind="stable")[:_NEAREST]
-    drawn, near = redraw(chosen), training[novelty.rows[chosen]]
-    rows = [np.concatenate([one[None], pictures(dataset, each)[0]]) for one, each in zip(drawn, near, strict=True)]
-    titles = [f"distance {novelty.distances[row, 0]:.3g}" for row in chosen]
-    columns = ["generated", *(f"training {n}" for n in range(1, near.shape[1] + 1))]
-    return image_grid.grid(np.concatenate(rows), len(columns), titles, columns)
+    of_rows = [len(row.generated) for row in panel.rows], [len(row.real) for row in panel.rows]
+    drawn = _read(generated, [row.generated for row in panel.rows])
+    shown = _read(real, [row.real for row in panel.rows])
+    columns = max(map(sum, zip(*of_rows, strict=True)))
+    cells = []
+    for one, other in zip(drawn, shown, strict=True):
+        images = np.concatenate([part for part in (one, other) if len(part)])
+        cells += [images, np.full((columns - len(images), *images.shape[1:]), 255, np.uint8)]
+    titles = [row.title for row in panel.rows]
+    return image_grid.grid(np.concatenate(cells), columns, titles, list(panel.column_titles))
 
 
-def folder(run: Path) -> Path:
-    """Where a run's evaluations leave pictures."""
+def _read(read: ReadImages, rows: list) -> list[np.ndarray]:
+    """Read the images of all rows at once; return them row by row."""
+    numbers = np.array([number for row in rows for number in row], np.int64)
+    images = read(numbers) if len(numbers) else np.empty((0, 3, 0, 0), np.uint8)
+    return np.split(images, np.cumsum([len(row) for row in rows])[:-1])
+
+
+def directory(run: Path) -> Path:
+    """Return the directory of a run's panels."""
     return run / "evaluation"
 
 
 def path(run: Path, images_seen: int, name: str) -> Path:
-    """The file of one picture of a checkpoint's newest evaluation."""
-    return folder(run) / f"{images_seen:012d}-{name}.png"
+    """Return the file of a panel of a checkpoint's newest evaluation."""
+    return directory(run) / f"{images_seen:012d}-{name}.png"

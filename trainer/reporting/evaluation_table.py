@@ -6,23 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from trainer.evaluation.metrics.registry import Value, describe_value
 from trainer.reporting.number_format import format_value
-
-_FRACTIONS = ("fidelity", "precision", "recall", "coverage", "memorised")  # of images; shown in per cent
-_MEANINGS = {
-    "fidelity": "images in which the judge finds every attribute as labelled",
-    "fidelity_new": "label accuracy for combinations of values that never occur in the dataset",
-    "fid": "Fréchet distance of the features; lower is better",
-    "kid": "kernel distance of the features; lower is better, 0 equals real images",
-    "kid_by_value": "mean kernel distance within each value; sensitive to whether labels are followed",
-    "precision": "generated images inside the manifold of real images",
-    "recall": "real images inside the manifold of generated images",
-    "density": "density of real images around generated images",
-    "coverage": "real images with a generated image nearby",
-    "memorised": "images as close to a training image as only 1 % of unseen real images are",
-    "copying": "z-score; below -3, closer to the training images than unseen real images are",
-    "diversity": "differences between images of one label, relative to those between real images",
-}
 
 
 class Row(NamedTuple):
@@ -37,10 +22,10 @@ class Row(NamedTuple):
 def rows(entry: Mapping[str, Any]) -> Iterator[Row]:
     """Yield the metrics of an evaluation, an entry of `evaluation_file`, in its order."""
     real = entry.get("real", {})
-    for name, figure in entry["figures"].items():
-        first, _, attribute = name.partition("/")
-        meaning = f"images in which {attribute} is as labelled" if attribute else _MEANINGS.get(name, "")
-        yield Row(name, _shown(first, figure), _shown(first, real[name]) if name in real else "", meaning)
+    for key, value in entry["figures"].items():
+        description = describe_value(key)
+        baseline = _format(description, real[key]) if key in real else ""
+        yield Row(key, _format(description, value), baseline, description.meaning)
 
 
 def heading(images_seen: int, entry: Mapping[str, Any]) -> str:
@@ -63,8 +48,7 @@ def table(images_seen: int, entry: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(kind: str, value: float | None) -> str:
+def _format(description: Value, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "not finite"
-    fraction = kind.removesuffix("_new") in _FRACTIONS
-    return f"{100 * value:.1f} %" if fraction else format_value(value)
+    return f"{100 * value:.1f} %" if description.fraction else format_value(value)

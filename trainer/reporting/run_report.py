@@ -20,6 +20,7 @@ from shards.core.cli import argument, parse
 from shards.core.errors import UserError
 from shards.core.version import __version__, revision
 from trainer import metric_names
+from trainer.evaluation.metrics.registry import panel_title
 from trainer.reporting import evaluation_table, svg
 from trainer.reporting.curves import Curve, curves
 from trainer.reporting.html_page import escape, page, table
@@ -233,15 +234,9 @@ def _evaluation_section(run: Path) -> str:
     heading = f"<p>{escape(evaluation_table.heading(images_seen, entry))}</p>"
     paths = [run / "evaluation" / Path(name).name for name in entry.get("pictures", [])]
     figures = "".join(
-        _image(path, _EXHIBIT, _PANELS.get(path.stem.split("-")[-1], path.stem), path.stem) for path in paths
+        _image(path, _EXHIBIT, panel_title(path.stem.split("-")[-1]) or path.stem, path.stem) for path in paths
     )
     return heading + table("options", head, rows) + notes + (f'<div class="newest">{figures}</div>' if figures else "")
-
-
-_PANELS = {
-    "worst": "Worst label accuracy: generated images that should show these values and do not",
-    "nearest": "Nearest training images: has the generator memorized them?",
-}
 
 
 def _exhibits_section(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""``python -m trainer judge SHARDS``: how well a judge sees each attribute of a data set."""
+"""`cgan judge DATASET`: train a judge, and show how well it recognises each attribute."""
 
 from __future__ import annotations
 
@@ -11,68 +11,70 @@ from shards.core.atomic_io import vacant
 from shards.core.cli import argument, option
 from shards.dataset.dataset import Dataset
 from trainer.evaluation.judge.judge import judge_of
-from trainer.evaluation.metrics.fidelity import AttributeFidelity, Fidelity, weakness
+from trainer.evaluation.metrics.label_accuracy import AttributeAccuracy, LabelAccuracy, reason_to_doubt
 
-_SHOWN = 5  # values of an attribute that are named
-_WELL = 0.9
+_MAX_VALUES = 5  # of an attribute that are listed as badly recognised
+_WELL_RECOGNISED = 0.9
 
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """Train a judge of a data set's labels (or take the one that was kept), and say how far it can be believed."""
+    """Train a judge of a dataset's labels (or load the cached one), and show how far to trust it."""
 
-    shards: str = argument("data set directory, or its URL")
-    out: Path | None = option(None, "new folder to write the judge into, beside the one that is kept")
-    seed: int = option(0, "decides which pictures are held out, and how it learns", minimum=0)
-    cache: Path | None = option(None, "folder for shards that lie elsewhere; ~/.cache/cgan-trainer/shards if not given")
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    shards: str = argument("dataset directory or URL")
+    out: Path | None = option(None, "new folder to write the judge to, in addition to the cache")
+    seed: int = option(0, "determines which images are held out, and the training", minimum=0)
+    cache: Path | None = option(None, "cache folder of remote shards (default: ~/.cache/cgan-trainer/shards)")
+    device: str = option("auto", "device", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds."""
+        """Check the values."""
         cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
-    """`python -m trainer judge`.
+    """Run `cgan judge`.
 
     Raises:
-        UserError: no data set, or none that can be judged; something lies at --out.
+        UserError: there is no such dataset, or it cannot be judged; or --out exists.
     """
-    asked = cli.parse(JudgeOptions, argv, command="python -m trainer judge")
-    out = vacant(asked.out) if asked.out is not None else None
-    judge = judge_of(Dataset.open(asked.shards, cache=asked.cache), seed=asked.seed, device=asked.device)
-    print("\n".join(table(judge.real)))
+    options = cli.parse(JudgeOptions, argv, command="python -m trainer judge")
+    out = vacant(options.out) if options.out is not None else None
+    judge = judge_of(Dataset.open(options.shards, cache=options.cache), seed=options.seed, device=options.device)
+    print("\n".join(table(judge.accuracy)))
     if out is not None:
         judge.save(out)
-        print(f"the judge: {out}")
+        print(f"judge written to {out}")
 
 
-def table(real: Fidelity) -> Iterator[str]:
-    """The lines that say how well held-out real pictures are judged."""
-    head = ("attribute", "values", "chance", "right", "balanced", "held out", "verdict")
-    rows = [head, *map(_row, real.attributes)]
+def table(accuracy: LabelAccuracy) -> Iterator[str]:
+    """Yield the lines of a table of a judge's accuracy on held-out real images."""
+    head = ("attribute", "values", "chance", "accuracy", "balanced", "held-out", "verdict")
+    rows = [head, *map(_row, accuracy.attributes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    for name in real.wordless:
-        yield f"{name}: numbers without words, of which nobody can see whether a picture has them"
-    for attribute in real.attributes:
-        if low := _badly_seen(attribute):
-            yield f"{attribute.name}: least well seen are {low}"
+    for name in accuracy.wordless:
+        yield f"{name}: numbers without words, which cannot be judged"
+    for attribute in accuracy.attributes:
+        if values := _badly_recognised(attribute):
+            yield f"{attribute.name}: recognised least well: {values}"
 
 
-def _row(attribute: AttributeFidelity) -> tuple[str, ...]:
+def _row(attribute: AttributeAccuracy) -> tuple[str, ...]:
     tally = attribute.tally
     if not tally.count:
         numbers = (f"{attribute.chance:.0%}", "-", "-", "0")
     else:
         low, high = attribute.balanced_interval
         balanced = f"{attribute.balanced:.1%} ({low:.0%} to {high:.0%})"
-        numbers = (f"{attribute.chance:.0%}", f"{tally.share:.1%}", balanced, f"{tally.count:,}")
-    return (attribute.name, str(len(attribute.values)), *numbers, weakness(attribute) or "judges it")
+        numbers = (f"{attribute.chance:.0%}", f"{tally.fraction:.1%}", balanced, f"{tally.count:,}")
+    return (attribute.name, str(len(attribute.values)), *numbers, reason_to_doubt(attribute) or "trusted")
 
 
-def _badly_seen(attribute: AttributeFidelity) -> str:
-    """The values that are right in less than nine tenths, the worst first."""
-    low = [(t.share, value, t) for value, t in attribute.by_value.items() if t.count and t.share < _WELL]
-    return ", ".join(f"{value} ({t.right} of {t.count})" for _, value, t in sorted(low)[:_SHOWN])
+def _badly_recognised(attribute: AttributeAccuracy) -> str:
+    """Return the values that are right in less than nine tenths, the worst first."""
+    low = [
+        (t.fraction, value, t) for value, t in attribute.by_value.items() if t.count and t.fraction < _WELL_RECOGNISED
+    ]
+    return ", ".join(f"{value} ({t.right} of {t.count})" for _, value, t in sorted(low)[:_MAX_VALUES])

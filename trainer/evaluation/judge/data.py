@@ -1,7 +1,7 @@
-"""The labelled pictures that a judge learns from and is tried on: which of a data set, and on which side.
+"""The labelled images that a judge is trained, tuned and tested on: which images, and which part each belongs to.
 
-A picture's side is decided by a hash of its pixels, so that copies of a picture are all on one side, wherever they lie.
- Where the data set has a validation part, which keeps whole groups apart, that is what the judge is tried on.
+The part is determined by a hash of the pixels, so that all copies of an image are in one part. If the dataset has a
+validation part, which keeps whole groups apart, the judge is tested on that.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from shards.core.permutation import permute
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
 from shards.dataset.manifest import MANIFEST
-from trainer.evaluation.metrics.combinations import said
-from trainer.evaluation.metrics.fidelity import judgeable
+from trainer.evaluation.metrics.combinations import label_values
+from trainer.evaluation.metrics.label_accuracy import judgeable_attributes
 
-MOST = 20_000  # pictures looked at, of however many
-LARGEST_SIDE = 64  # pixels: larger pictures are halved until they are no larger
-_LEAST = 16  # pictures
-_EXTRA = 200  # pictures of a value that are looked for beyond those that chance brings
+MAX_IMAGES = 20_000  # read from a dataset of any size
+MAX_SIDE = 64  # pixels: larger images are halved until they fit
+_MIN_IMAGES = 16
+_RARE_VALUE_QUOTA = 200  # images of a value to read, if chance brings fewer
 
-Progress = Callable[[int], None]  # is told how many more pictures are done
+Progress = Callable[[int], None]  # called with the number of further images read
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Labelled pictures in memory.
+class LabelledImages:
+    """Labelled images in memory.
 
     Attributes:
-        images: uint8 (n, 3, s, s), made small by `shrink`.
-        label, known: float32 (n, L), bool (n, A).
+        images: uint8 (n, 3, s, s), shrunk by `shrink`.
+        label: float32 (n, L).
+        known: bool (n, A).
     """
 
     images: np.ndarray
@@ -45,40 +46,47 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, rows: np.ndarray) -> Pictures:
-        """Some of them."""
-        return Pictures(self.images[rows], self.label[rows], self.known[rows])
+    def part(self, rows: np.ndarray) -> LabelledImages:
+        """Return some of them, by index."""
+        return LabelledImages(self.images[rows], self.label[rows], self.known[rows])
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Three sets without a picture in common: to learn from, to know when to stop, and to be tried on."""
+class Split:
+    """Three disjoint sets of images, and the number of damaged images left out.
 
-    learn: Pictures
-    tune: Pictures
-    held_out: Pictures
+    Attributes:
+        train: for training.
+        tune: for early stopping and the temperatures.
+        held_out: for the judge's accuracy.
+    """
+
+    train: LabelledImages
+    tune: LabelledImages
+    held_out: LabelledImages
     damaged: int
 
 
-def factor(size: int) -> int:
-    """By how much pictures are shrunk: the least power of two that leaves 64 pixels or fewer, as far as one divides."""
-    by = 1
-    while size // by > LARGEST_SIDE and size % (2 * by) == 0:
-        by *= 2
-    return by
+def shrink_factor(size: int) -> int:
+    """Return the smallest power of two that shrinks images to 64 pixels or fewer, as far as it divides their size."""
+    factor = 1
+    while size // factor > MAX_SIDE and size % (2 * factor) == 0:
+        factor *= 2
+    return factor
 
 
-def shrink(images: np.ndarray, by: int) -> np.ndarray:
-    """uint8 (n, 3, S, S) -> (n, 3, S/by, S/by): the rounded means of squares."""
-    if by == 1:
+def shrink(images: np.ndarray, factor: int) -> np.ndarray:
+    """Average squares of ``factor`` by ``factor`` pixels, rounded: uint8 (n, 3, S, S) -> (n, 3, S/factor, S/factor)."""
+    if factor == 1:
         return images
     n, channels, size, _ = images.shape
-    squares = images.reshape(n, channels, size // by, by, size // by, by)
-    return ((squares.sum((3, 5), dtype=np.uint32) + by * by // 2) // (by * by)).astype(np.uint8)
+    squares = images.reshape(n, channels, size // factor, factor, size // factor, factor)
+    area = factor * factor
+    return ((squares.sum((3, 5), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
 
 
 def validation_part(dataset: Dataset) -> Dataset | None:
-    """The pictures that were set aside when a local data set was packed, if any were."""
+    """Return the validation part of a local dataset; None if it has none."""
     folder = dataset.path / "validation"
     if dataset.remote or not (folder / MANIFEST).is_file():
         return None
@@ -86,79 +94,90 @@ def validation_part(dataset: Dataset) -> Dataset | None:
     return part if (part.schema, part.size) == (dataset.schema, dataset.size) else None
 
 
-def gather(dataset: Dataset, aside: Dataset | None, seed: int, progress: Progress) -> Sides:
-    """Read up to `MOST` labelled pictures, about a tenth of them to be tried on (more where there are few).
+def load_split(dataset: Dataset, validation: Dataset | None, seed: int, progress: Progress) -> Split:
+    """Read up to `MAX_IMAGES` labelled images and split them; about a tenth is held out (more if there are few).
 
     Args:
-        aside: a validation part, from which the pictures to be tried on come.
-        progress: told of each picture.
+        validation: the validation part, from which held-out images are taken; None: from the dataset itself.
+        seed: determines which images are read, and their parts.
+        progress: called for each image.
 
     Raises:
-        UserError: too few pictures have labels that one can see.
-        Failure: the pictures cannot be read.
+        UserError: too few images have labels that can be judged.
+        Failure: the images cannot be read.
     """
-    pictures, digests = _read(dataset, choose(dataset, MOST, seed), seed, progress)
-    damaged, tried = digests.count(b""), None
-    whole, hashes = _whole(pictures, digests)
-    if aside is not None and len(rows := choose(aside, MOST // 5, seed)):
-        apart, marks = _read(aside, rows, seed, progress)
-        damaged += marks.count(b"")
-        there = set(digests)
-        apart, _ = _whole(apart, [b"" if mark in there else mark for mark in marks])
-        tried = apart if len(apart) else None
-    if len(whole) < _LEAST:
+    images, digests = _read(dataset, choose_rows(dataset, MAX_IMAGES, seed), seed, progress)
+    damaged, held_out = digests.count(b""), None
+    intact, hashes = _intact(images, digests)
+    if validation is not None and len(rows := choose_rows(validation, MAX_IMAGES // 5, seed)):
+        images, validation_digests = _read(validation, rows, seed, progress)
+        damaged += validation_digests.count(b"")
+        known_digests = set(digests)
+        held_out, _ = _intact(images, [b"" if digest in known_digests else digest for digest in validation_digests])
+        held_out = held_out if len(held_out) else None
+    if len(intact) < _MIN_IMAGES:
         raise UserError(
-            f"{dataset.where}: {len(whole)} pictures with labels could be read, and a judge needs {_LEAST} or more"
+            "too-few-images",
+            f"{dataset.where}: {len(intact)} labelled images could be read, and a judge needs at least {_MIN_IMAGES}",
         )
-    count = len(whole)
-    few = max(count // 10, min(100, count // 4))
-    ends = np.sort(hashes)[[few, 2 * few]] if tried is None else np.sort(hashes)[[0, few]]
-    side = np.searchsorted(ends, hashes, side="right")  # a hash is of one picture and all its copies
-    first, second, rest = (whole.part(np.flatnonzero(side == number)) for number in range(3))
-    sides = Sides(rest, second, first if tried is None else tried, damaged)
-    if not all(map(len, (sides.learn, sides.tune, sides.held_out))):
-        raise UserError(f"{dataset.where}: nearly all of its labelled pictures are copies of one picture")
-    return sides
+    first, second, rest = _split_by_hash(intact, hashes, held_out is None)
+    split = Split(rest, second, first if held_out is None else held_out, damaged)
+    if not all(map(len, (split.train, split.tune, split.held_out))):
+        raise UserError("too-few-images", f"{dataset.where}: nearly all labelled images are copies of one image")
+    return split
 
 
-def choose(dataset: Dataset, most: int, seed: int) -> np.ndarray:
-    """Rows of labelled pictures to read, int64, ascending: up to ``most``, and a few more of rare values.
+def _split_by_hash(images: LabelledImages, hashes: np.ndarray, hold_out: bool) -> list[LabelledImages]:
+    """Return three parts: held-out images (next to none unless ``hold_out``), images to tune on, and the rest."""
+    few = max(len(images) // 10, min(100, len(images) // 4))
+    ends = np.sort(hashes)[[few, 2 * few]] if hold_out else np.sort(hashes)[[0, few]]
+    parts = np.searchsorted(ends, hashes, side="right")  # copies of an image have the same hash
+    return [images.part(np.flatnonzero(parts == number)) for number in range(3)]
 
-    Of a remote data set whole shards are taken, as few as will do, and no pictures more for rare values.
+
+def choose_rows(dataset: Dataset, most: int, seed: int) -> np.ndarray:
+    """Return indices of labelled images to read, int64, ascending: up to ``most``, and some more of rare values.
+
+    Of a remote dataset whole shards are taken, as few as suffice, and no further images of rare values.
     """
     schema, known = dataset.schema, np.asarray(dataset.known)
-    attributes = judgeable(schema)
+    attributes = judgeable_attributes(schema)
     labelled = np.flatnonzero(known[:, attributes].any(1))
     if len(labelled) <= most:
         return labelled
     base = rng.key(seed, "pictures to judge by")
     if dataset.remote:
-        shard = np.asarray(dataset.entries["shard"][labelled], np.int64)
-        there, counts = np.unique(shard, return_counts=True)
-        drawn = permute(base, len(there), np.arange(len(there)))
-        enough = int(np.searchsorted(np.cumsum(counts[drawn]), most)) + 1
-        labelled = labelled[np.isin(shard, there[drawn[:enough]])]
+        labelled = _in_few_shards(dataset, labelled, most, base)
     rows = labelled[permute(base, len(labelled), np.arange(len(labelled)))]
     chosen = [rows[:most]]
     if not dataset.remote:
-        label, known = dataset.labels[rows], known[rows]
-        quota = min(_EXTRA, most // (4 * schema.width))
-        chosen += [rows[_firsts(said(schema, a, label, known), quota)] for a in attributes]
+        label, known = dataset.labels[rows], dataset.known[rows]
+        quota = min(_RARE_VALUE_QUOTA, most // (4 * schema.width))
+        chosen += [rows[_first_of_each(label_values(schema, a, label, known), quota)] for a in attributes]
     return np.unique(np.concatenate(chosen))[: 2 * most]
 
 
-def _firsts(values: np.ndarray, quota: int) -> np.ndarray:
-    """Where the first ``quota`` of each value ≥ 0 stand."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    rank = np.arange(len(values)) - np.searchsorted(ordered, ordered)
-    return order[(rank < quota) & (ordered >= 0)]
+def _in_few_shards(dataset: Dataset, rows: np.ndarray, most: int, base: int) -> np.ndarray:
+    """Return those of the rows that are in a few random shards, which together have at least ``most`` of them."""
+    shard = np.asarray(dataset.entries["shard"][rows], np.int64)
+    shards, counts = np.unique(shard, return_counts=True)
+    drawn = permute(base, len(shards), np.arange(len(shards)))
+    enough = int(np.searchsorted(np.cumsum(counts[drawn]), most)) + 1
+    return rows[np.isin(shard, shards[drawn[:enough]])]
 
 
-def _read(dataset: Dataset, rows: np.ndarray, seed: int, progress: Progress) -> tuple[Pictures, list[bytes]]:
-    """Pictures, and the keyed hash of each one's pixels; b"" for one that is damaged."""
-    by = factor(dataset.size)
-    side = dataset.size // by
+def _first_of_each(values: np.ndarray, quota: int) -> np.ndarray:
+    """Return the positions of the first ``quota`` occurrences of each value ≥ 0."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    occurrence = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return by_value[(occurrence < quota) & (ordered >= 0)]
+
+
+def _read(dataset: Dataset, rows: np.ndarray, seed: int, progress: Progress) -> tuple[LabelledImages, list[bytes]]:
+    """Return images, and a keyed hash of the pixels of each; b"" for a damaged one."""
+    factor = shrink_factor(dataset.size)
+    side = dataset.size // factor
     images = np.zeros((len(rows), 3, side, side), np.uint8)
     digests: list[bytes] = []
     buffer = np.empty((dataset.size, dataset.size, 3), np.uint8)
@@ -167,7 +186,7 @@ def _read(dataset: Dataset, rows: np.ndarray, seed: int, progress: Progress) -> 
         digest = b""
         try:
             read_pixels(dataset, row, buffer)
-            out[:] = shrink(buffer.transpose(2, 0, 1)[None], by)[0]
+            out[:] = shrink(buffer.transpose(2, 0, 1)[None], factor)[0]
             digest = hashlib.blake2b(out.tobytes(), digest_size=8, key=secret).digest()
         except ValueError:
             pass
@@ -176,10 +195,10 @@ def _read(dataset: Dataset, rows: np.ndarray, seed: int, progress: Progress) -> 
                 raise
         digests.append(digest)
         progress(1)
-    return Pictures(images, np.asarray(dataset.labels[rows]), np.asarray(dataset.known[rows], bool)), digests
+    return LabelledImages(images, np.asarray(dataset.labels[rows]), np.asarray(dataset.known[rows], bool)), digests
 
 
-def _whole(pictures: Pictures, digests: list[bytes]) -> tuple[Pictures, np.ndarray]:
-    """Those that have a hash, and their hashes as numbers, uint64."""
+def _intact(images: LabelledImages, digests: list[bytes]) -> tuple[LabelledImages, np.ndarray]:
+    """Return the images that have a hash, and their hashes as numbers, uint64."""
     rows = np.array([i for i, digest in enumerate(digests) if digest], np.int64)
-    return pictures.part(rows), np.array([int.from_bytes(digest, "big") for digest in digests if digest], np.uint64)
+    return images.part(rows), np.array([int.from_bytes(digest, "big") for digest in digests if digest], np.uint64)

@@ -1,1 +1,1 @@
-"""How good generated pictures are: figures, and what they are made from."""
+"""Metrics of generated images: pure functions of features, logits and labels, and the registry that declares them."""

@@ -1,12 +1,12 @@
-"""How far generated pictures are from real ones as distributions: distances between sets of features.
+"""Distances between the distributions of generated and real images, from sets of features.
 
-The symbols are the papers'. All sums are float64. Every draw is keyed, so a figure is the same whenever it is computed.
+Symbols are those of the papers. All sums are float64. Every random draw is counter-based, so a value is reproducible.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,21 +14,18 @@ import numpy as np
 from shards.core import rng
 from shards.core.errors import UserError
 from shards.core.permutation import permute
-from trainer.evaluation.metrics.pairwise import blocks, checked, nearest
+from trainer.evaluation.metrics.pairwise import as_finite, blocks, nearest
 
 NEIGHBOURS = 5  # k of precision, recall, density and coverage (Naeem et al. 2020)
-FEWEST = 16  # pictures of one value, real and generated, below which its own distance would say nothing
+MIN_IMAGES_PER_VALUE = 16  # real and generated, below which a distance within one value would be noise
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and scatter of features: what a Gaussian needs, added up part by part in any order.
-
-    Parts of many processes merge into the moments of all (Chan, Golub & LeVeque 1979), without the cancellation that
-    sums of squares suffer.
+    """Mean and covariance of features: the Gaussian that a Fréchet distance compares.
 
     Attributes:
-        count: rows.
+        count: number of rows.
         mean: float64 (F,).
         scatter: float64 (F, F), Σ (x - mean)(x - mean)ᵀ.
     """
@@ -39,58 +36,44 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """The moments of features (N, F); of no rows, too.
+        """Compute the moments of features (N, F).
 
         Raises:
             UserError: a number is not finite.
         """
-        x = checked(features, "picture")
+        x = as_finite(features, "image")
         if not len(x):
             return cls(0, np.zeros(x.shape[1]), np.zeros((x.shape[1],) * 2))
         mean = x.mean(0)
         return cls(len(x), mean, (x - mean).T @ (x - mean))
 
-    @classmethod
-    def total(cls, parts: Iterable[Moments]) -> Moments:
-        """The moments of all parts together; there must be one."""
-        first, *rest = parts
-        for part in rest:
-            first = first + part
-        return first
-
-    def __add__(self, other: Moments) -> Moments:
-        if not (self.count and other.count):
-            return self if self.count else other
-        count, between = self.count + other.count, other.mean - self.mean
-        shared = self.count * other.count / count
-        mean = self.mean + between * (other.count / count)
-        return Moments(count, mean, self.scatter + other.scatter + shared * np.outer(between, between))
-
     @property
     def covariance(self) -> np.ndarray:
-        """The unbiased estimate, float64 (F, F).
+        """Return the unbiased estimate, float64 (F, F).
 
         Raises:
-            UserError: fewer than two rows.
+            UserError: there are fewer than two rows.
         """
         if self.count < 2:
-            raise UserError(f"a covariance needs at least 2 pictures, and there are {self.count}; compare more")
+            raise UserError(
+                "too-few-images", f"a covariance needs at least 2 images, and there are {self.count}; use more"
+            )
         return self.scatter / (self.count - 1)
 
     @functools.cached_property
     def root(self) -> np.ndarray:
-        """The symmetric root of the covariance, float64 (F, F); raises as `covariance`."""
+        """Return the symmetric square root of the covariance, float64 (F, F); raises as `covariance` does."""
         values, vectors = np.linalg.eigh(self.covariance)
         return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
 @dataclass(frozen=True)
-class Frechet:
-    """A Fréchet distance and what it was made from.
+class FrechetDistance:
+    """A Fréchet distance and what it was computed from.
 
     Attributes:
         value: at least 0.
-        counts: pictures on either side.
+        counts: number of real and of generated images.
         dimensions: of the features.
     """
 
@@ -99,117 +82,122 @@ class Frechet:
     dimensions: int
 
     @property
-    def deficient(self) -> bool:
-        """Whether a covariance lacks rank: no more pictures than dimensions, so the value is much too large."""
+    def rank_deficient(self) -> bool:
+        """Return whether a covariance lacks rank (no more images than dimensions), so that the value is too large."""
         return min(self.counts) <= self.dimensions
 
     @property
-    def remark(self) -> str:
-        """What a reader must be told; empty if nothing."""
-        if not self.deficient:
+    def warning(self) -> str:
+        """Return what a reader must know about the value; "" if nothing."""
+        if not self.rank_deficient:
             return ""
         return (
-            f"{min(self.counts):,} pictures cannot fill a covariance of {self.dimensions:,} dimensions: the Fréchet "
-            f"distance is biased upwards; compare it only with figures of the same counts, or use over "
-            f"{self.dimensions:,} pictures"
+            f"{min(self.counts):,} images cannot determine a covariance of {self.dimensions:,} dimensions, so the "
+            "Fréchet distance is biased upwards; compare it only with values of the same counts, or use more than "
+            f"{self.dimensions:,} images"
         )
 
 
-def frechet(real: Moments, generated: Moments) -> Frechet:
-    """‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½): FID, if the features are Inception's (Heusel et al. 2017, eq. 6).
+def frechet_distance(real: Moments, generated: Moments) -> FrechetDistance:
+    """Compute ‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½): FID, if the features are Inception's (Heusel et al. 2017, eq. 6).
 
-    The root's trace is that of (Σ₁^½ Σ₂ Σ₁^½)^½, which is symmetric: its eigenvalues are real and, but for rounding,
-    not negative, also where a covariance lacks rank. Σ₁^½ is kept for the next distance from the same ``real``.
+    The trace of the root is that of (Σ₁^½ Σ₂ Σ₁^½)^½, which is symmetric: its eigenvalues are real and, up to rounding,
+    non-negative, even if a covariance lacks rank. Σ₁^½ is cached for further distances from the same ``real``.
 
     Raises:
-        UserError: fewer than two pictures on a side.
+        UserError: fewer than two images in a set.
     """
     a, b = real.covariance, generated.covariance
     product = real.root @ b @ real.root
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0)).sum()
     difference = real.mean - generated.mean
     value = float(difference @ difference + np.trace(a) + np.trace(b) - 2 * shared)
-    return Frechet(max(value, 0.0), (real.count, generated.count), len(real.mean))
+    return FrechetDistance(max(value, 0.0), (real.count, generated.count), len(real.mean))
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A kernel distance: mean and standard deviation over subsets; the mean is unbiased and may be under 0."""
+class KernelDistance:
+    """A kernel distance: mean and standard deviation over subsets. The mean is unbiased and may be below 0."""
 
     mean: float
     std: float
-    subset: int  # pictures in each
+    subset: int  # images in each subset
 
 
-def kernel(real: np.ndarray, generated: np.ndarray, subsets: int = 50, size: int = 1000, seed: int = 0) -> Kernel:
-    """KID: the unbiased squared MMD under the kernel (⟨x, y⟩/F + 1)³ (Bińkowski et al. 2018, arXiv 1801.01401).
+def kernel_distance(
+    real: np.ndarray, generated: np.ndarray, subsets: int = 50, size: int = 1000, seed: int = 0
+) -> KernelDistance:
+    """Compute KID: the unbiased squared MMD under the kernel (⟨x, y⟩/F + 1)³ (Bińkowski et al. 2018, arXiv 1801.01401).
 
     Args:
         real, generated: features (N, F), (M, F).
-        subsets: how many are drawn, each without repetition; one where a subset would be everything.
-        size: pictures in a subset; the smaller side's count if that is less.
+        subsets: number of subsets, each drawn without replacement; one if a subset would be everything.
+        size: images per subset; at most the size of the smaller set.
         seed: of the draws.
 
     Raises:
-        UserError: fewer than two pictures on a side, or numbers that are not finite.
+        UserError: fewer than two images in a set, or features that are not finite.
     """
-    x, y = checked(real, "real picture"), checked(generated, "generated picture")
+    x, y = as_finite(real, "real image"), as_finite(generated, "generated image")
     size = min(size, len(x), len(y))
     if size < 2:
-        raise UserError(f"a kernel distance needs 2 pictures on each side, and there are {len(x)} and {len(y)}")
+        raise UserError(
+            "too-few-images", f"a kernel distance needs 2 images in each set, and there are {len(x)} and {len(y)}"
+        )
     if size == len(x) == len(y):
         subsets = 1
     values = [
         mmd(x[_subset(len(x), size, seed, "real subset", i)], y[_subset(len(y), size, seed, "generated subset", i)])
         for i in range(subsets)
     ]
-    return Kernel(float(np.mean(values)), float(np.std(values)), size)
+    return KernelDistance(float(np.mean(values)), float(np.std(values)), size)
 
 
 def mmd(x: np.ndarray, y: np.ndarray) -> float:
-    """The unbiased squared MMD of (n, F) and (m, F) under the kernel (⟨x, y⟩/F + 1)³ (Gretton et al. 2012, eq. 3)."""
-    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (_cubes(x, x), _cubes(y, y))]
-    return float(sum(within) - 2 * _cubes(x, y).mean())
+    """Compute the unbiased squared MMD of (n, F) and (m, F), kernel (⟨x, y⟩/F + 1)³ (Gretton et al. 2012, eq. 3)."""
+    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (_cubic(x, x), _cubic(y, y))]
+    return float(sum(within) - 2 * _cubic(x, y).mean())
 
 
-def kernel_by_value(
+def kernel_distance_by_value(
     real: np.ndarray, real_has: np.ndarray, generated: np.ndarray, generated_has: np.ndarray, size: int = 200
-) -> list[Kernel | None]:
-    """The kernel distance of each value's pictures: whether those that were asked to show it look like those that do.
+) -> list[KernelDistance | None]:
+    """Compute the kernel distance within each value: real images that have it against generated ones labelled with it.
 
-    Other than that of all pictures it sees labels: a generator that ignores them has a small total distance and large
-    ones here ("intra" distances, as Miyato & Koyama 2018 did for FID).
+    Unlike the distance of all images it depends on labels: a generator that ignores them has a small total distance
+    and large ones here ("intra" distances, as Miyato & Koyama 2018 computed for FID).
 
     Args:
         real, generated: features (N, F), (M, F).
-        real_has, generated_has: bool (N, V), (M, V), which picture has, or was asked to have, which value.
-        size: as for `kernel`.
+        real_has, generated_has: bool (N, V), (M, V), the values in each image's label.
+        size: as for `kernel_distance`.
 
     Returns:
-        V distances; None for a value of fewer than `FEWEST` pictures on a side.
+        V distances; None for a value with fewer than `MIN_IMAGES_PER_VALUE` images in a set.
     """
-    found: list[Kernel | None] = []
+    found: list[KernelDistance | None] = []
     for value in range(real_has.shape[1]):
         x, y = real[real_has[:, value]], generated[generated_has[:, value]]
-        found.append(kernel(x, y, subsets=10, size=size, seed=value) if min(len(x), len(y)) >= FEWEST else None)
+        enough = min(len(x), len(y)) >= MIN_IMAGES_PER_VALUE
+        found.append(kernel_distance(x, y, subsets=10, size=size, seed=value) if enough else None)
     return found
 
 
-def mean_of(values: Sequence[Kernel | None]) -> float | None:
-    """The mean of the distances that there are, each value counted once; None: there is none."""
+def mean_of(values: Sequence[KernelDistance | None]) -> float | None:
+    """Return the mean of the distances that could be computed, each value weighted equally; None if there are none."""
     means = [value.mean for value in values if value is not None]
     return float(np.mean(means)) if means else None
 
 
 @dataclass(frozen=True)
 class Support:
-    """How two sets of pictures lie among each other, each a share; density alone may be over 1.
+    """Overlap of the supports of two sets of images. All are fractions, except that density may exceed 1.
 
     Attributes:
-        precision: of generated pictures, those inside the real ones' support (Kynkäänniemi et al. 2019).
-        recall: of real pictures, those inside the generated ones' support.
-        density: how many real neighbourhoods hold a generated picture, over k (Naeem et al. 2020).
-        coverage: of real pictures, those with a generated one in their neighbourhood.
+        precision: fraction of generated images inside the support of the real ones (Kynkäänniemi et al. 2019).
+        recall: fraction of real images inside the support of the generated ones.
+        density: mean number of real neighbourhoods that contain a generated image, over k (Naeem et al. 2020).
+        coverage: fraction of real images with a generated image in their neighbourhood.
     """
 
     precision: float
@@ -219,19 +207,22 @@ class Support:
 
 
 def support(real: np.ndarray, generated: np.ndarray, k: int = NEIGHBOURS) -> Support:
-    """Precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
+    """Compute precision and recall (arXiv 1904.06991), density and coverage (arXiv 2002.09797).
 
-    A picture's neighbourhood is the open ball that reaches to its k-th nearest of the same set.
+    An image's neighbourhood is the open ball that reaches to its k-th nearest neighbour in the same set.
 
     Args:
         real, generated: features (N, F), (M, F), each with more than k rows.
 
     Raises:
-        UserError: no more than k pictures on a side, or numbers that are not finite.
+        UserError: at most k images in a set, or features that are not finite.
     """
-    x, y = checked(real, "real picture"), checked(generated, "generated picture")
+    x, y = as_finite(real, "real image"), as_finite(generated, "generated image")
     if min(len(x), len(y)) <= k:
-        raise UserError(f"{k} neighbours need more than {k} pictures on each side, and there are {len(x)} and {len(y)}")
+        raise UserError(
+            "too-few-images",
+            f"{k} neighbours need more than {k} images in each set, and there are {len(x)} and {len(y)}",
+        )
     real_radius, generated_radius = (nearest(z, z, k, same=True)[0][:, -1] ** 2 for z in (x, y))
     precise = density = 0
     recalled, covered = np.zeros(len(x), bool), np.zeros(len(x), bool)
@@ -244,31 +235,11 @@ def support(real: np.ndarray, generated: np.ndarray, k: int = NEIGHBOURS) -> Sup
     return Support(precise / len(y), float(recalled.mean()), density / (k * len(y)), float(covered.mean()))
 
 
-def halves(count: int, seed: int = 0, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of two disjoint draws of ``count`` pictures, of equal size: what real pictures measure against real ones.
-
-    Every distance is biased or noisy at a finite count: what the two halves of the real pictures measure is the figure
-    that a perfect generator would reach at that count, and the one to hold a generator's against.
-
-    Args:
-        count: pictures there are, at least 2.
-        size: of each half; ⌊count / 2⌋ if not given.
-
-    Raises:
-        UserError: too few pictures.
-    """
-    size = count // 2 if size is None else size
-    if not 1 <= size <= count // 2:
-        raise UserError(f"{count} pictures do not make two disjoint sets of {max(size, 1)}; compare fewer")
-    rows = _subset(count, 2 * size, seed, "halves", 0)
-    return rows[:size], rows[size:]
-
-
-def _cubes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def _subset(count: int, size: int, seed: int, purpose: str, number: int) -> np.ndarray:
-    """int64 (size,): different rows of ``count``."""
+    """Return ``size`` distinct rows of ``count``, int64."""
     base = rng.bits(rng.key(seed, purpose), number)
     return permute(base, count, np.arange(size, dtype=np.int64))

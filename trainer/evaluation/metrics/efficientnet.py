@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0, as far as its features: a network of plain convolutions for small machines.
+"""EfficientNet-Lite0: a network of plain convolutions for small machines.
 
-Tan & Le 2019 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6 ("Lite", Google 2020). Modules bear the
+Tan & Le 2019 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6 ("Lite", Google 2020). Modules have the
 names of the published PyTorch conversions, so that their weights load.
 """
 
@@ -28,9 +28,9 @@ _EPSILON = 1e-3  # of the batch normalisations
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures to features, and to the logits of ImageNet's 1,000 classes."""
+    """A network from images to features, and to logits of ImageNet's 1,000 classes."""
 
-    NORMS: ClassVar = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}  # what normalises which convolution
+    NORMS: ClassVar = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}  # which normalisation follows which convolution
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,18 +45,18 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(FEATURES, 1000)
 
     def features(self, x: Tensor) -> Tensor:
-        """Float (b, 3, S, S) in [0, 255], S at least 32 -> (b, 1280), means over the last map."""
+        """Return features (b, 1280), means over the last feature map, of images (b, 3, S, S) in [0, 255], S ≥ 32."""
         h = F.relu6(self._bn0(self._conv_stem((x - 127) / 128)))
         h = F.relu6(self._bn1(self._conv_head(self._blocks(h))))
         return h.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits (b, 1000) of ImageNet's classes."""
+        """Return the logits (b, 1000) of ImageNet's classes."""
         return self._fc(self.features(x))
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve each channel by itself, narrow; added to the input where the shapes allow (MobileNetV2)."""
+    """An inverted residual block (MobileNetV2): expansion, depthwise convolution, projection."""
 
     NORMS: ClassVar = {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"}
 
@@ -70,7 +70,7 @@ class InvertedResidual(nn.Module):
         self._project_conv, self._bn2 = SameConv2d(wide, out, 1), _norm(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, s, s) -> (b, out, ⌈s / stride⌉, ⌈s / stride⌉)."""
+        """Map (b, channels, s, s) to (b, out, ⌈s / stride⌉, ⌈s / stride⌉)."""
         h = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         h = F.relu6(self._bn1(self._depthwise_conv(h)))
         h = self._bn2(self._project_conv(h))
@@ -78,13 +78,13 @@ class InvertedResidual(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "SAME" does: of an odd margin, the larger part is at the end."""
+    """A convolution with TensorFlow's "SAME" padding: the larger part of an odd padding is at the end."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(channels, out, kernel, stride, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(b, channels, h, w) -> (b, out, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        """Map (b, channels, h, w) to (b, out, ⌈h / stride⌉, ⌈w / stride⌉)."""
         (top, bottom), (left, right) = (self._margins(side) for side in input.shape[2:])
         if (top, left) == (bottom, right):
             return F.conv2d(input, self.weight, self.bias, self.stride, (top, left), groups=self.groups)

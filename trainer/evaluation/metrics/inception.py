@@ -1,8 +1,8 @@
-"""Inception-v3 as the Fréchet Inception distance was published with, as far as its features.
+"""The Inception-v3 of the Fréchet Inception distance, up to its features.
 
 Szegedy et al. 2016 (arXiv 1512.00567), in the variant of TensorFlow's graph of 2015-12-05 that Heusel et al. 2017
-(arXiv 1706.08500) used: averages leave the padding out, and the last block takes a maximum where the paper takes an
-average. Modules bear the names of the published PyTorch conversions, so that their weights load.
+(arXiv 1706.08500) used: average pooling excludes the padding, and the last block uses max pooling where the paper uses
+average pooling. Modules have the names of the published PyTorch conversions, so that their weights load.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 FEATURES = 2048
 
 Steps = Sequence[tuple[int, int, int]]  # (channels, height, width) of each convolution of a branch
-_FORK = (384, 0, 0)  # a 1x3 and a 3x1 convolution of the same input, side by side
+_FORK = (384, 0, 0)  # a 1x3 and a 3x1 convolution of the same input, in parallel
 
 
 class InceptionV3(nn.Module):
-    """Pictures to features."""
+    """A network from images to features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class InceptionV3(nn.Module):
         self.Mixed_7c = Mixed(2048, _forks(), _maximum, 192)
 
     def features(self, x: Tensor) -> Tensor:
-        """Float (b, 3, 299, 299) in [0, 255] -> (b, 2048), means over the last map."""
+        """Return features (b, 2048), means over the last feature map, of images (b, 3, 299, 299) in [0, 255]."""
         h = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3((x - 128) / 128)))
         h = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(h, 3, 2)))
         h = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(F.max_pool2d(h, 3, 2))))
@@ -58,9 +58,9 @@ class InceptionV3(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Convolution, batch normalisation, ReLU."""
+    """A convolution, batch normalisation and ReLU."""
 
-    NORMS: ClassVar = {"conv": "bn"}  # what normalises which convolution
+    NORMS: ClassVar = {"conv": "bn"}  # which normalisation follows which convolution
 
     def __init__(self, channels: int, out: int, kernel: tuple[int, int], stride: int = 1, padded: bool = False) -> None:
         super().__init__()
@@ -69,18 +69,19 @@ class Convolution(nn.Module):
         self.bn = nn.BatchNorm2d(out, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, h, w) -> (b, out, h', w')."""
+        """Map (b, channels, h, w) to (b, out, h', w')."""
         return F.relu(self.bn(self.conv(x)))
 
 
 class Mixed(nn.Module):
-    """Branches side by side, each a chain of convolutions, and one that pools.
+    """Parallel branches, each a chain of convolutions, and one with pooling.
 
     Args:
         channels: of the input.
-        branches: each branch's name and steps.
-        pool: what the last branch does before its 1x1 convolution to ``pooled`` channels. Without one, the block
-            halves the sides: the last step of each branch and a maximum have stride 2.
+        branches: name and steps of each branch.
+        pool: pooling of the last branch before its 1x1 convolution to ``pooled`` channels. If None, the block halves
+            height and width: the last step of each branch and a max pooling have stride 2.
+        pooled: output channels of the pooling branch.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Mixed(nn.Module):
             self.branch_pool = Convolution(channels, pooled, (1, 1))
 
     def _chain(self, channels: int, name: str, steps: Steps) -> list[list[str]]:
-        """Make the convolutions of a branch; their names, those of a fork together."""
+        """Add the convolutions of a branch; return their names, those of a fork together."""
         chain = []
         for number, step in enumerate(steps, 1):
             out, *kernel = step
@@ -113,7 +114,7 @@ class Mixed(nn.Module):
         return chain
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, channels, s, s) -> (b, all branches' channels, s', s')."""
+        """Map (b, channels, s, s) to (b, channels of all branches, s', s')."""
         ends = []
         for chain in self.chains:
             h = x

@@ -14,7 +14,6 @@ from PIL import Image
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
-from support.launching import TINY, train
 from trainer.evaluation import exhibits
 from trainer.evaluation.exhibits import Exhibit, slerp
 from trainer.generation.prompts import Vocabulary
@@ -138,9 +137,10 @@ def test_slerp_goes_from_one_end_to_the_other_on_a_sphere(seed: int, size: int, 
         torch.testing.assert_close(slerp(a, b, t), other)
 
 
-def test_a_run_is_exhibited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "run"
-    train(*TINY, "--run", run, "--total-images", 32)
+def test_command_draws_the_exhibits_of_a_run(
+    run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_copy
     (run / "report.html").unlink()
     exhibits.main([str(run)])
     assert "attributes-" in (run / "report.html").read_text()

@@ -1,0 +1,260 @@
+"""The evaluation of a run, step by step: open, generate, measure, compute the metrics, write the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from shards.core import cli
+from shards.core.cli import argument, option
+from shards.core.errors import UserError
+from shards.core.version import __version__, revision
+from shards.dataset.label_rows import sample_labels
+from trainer.distributed.process_group import Distributed
+from trainer.evaluation import image_panels
+from trainer.evaluation.evaluation_networks import EXTRACTORS, EvaluationNetworks, open_evaluation_networks
+from trainer.evaluation.generated_images import GeneratedImages, new_combinations
+from trainer.evaluation.metrics.label_accuracy import reason_to_doubt
+from trainer.evaluation.metrics.measurements import ImageSet, Measurements, Results
+from trainer.evaluation.metrics.registry import METRICS, Needs
+from trainer.evaluation.real_features import RealFeatures, read_images, real_features
+from trainer.evaluation.run_and_dataset import RunAndDataset, open_run_and_dataset
+from trainer.generation import image_grid
+from trainer.reporting.run_report import write_report
+from trainer.run import checkpoint, evaluation_file
+
+_MIN_TRAINING_IMAGES = 20_000  # real images to read, if the dataset has them and distances do not need more
+_MAX_NEW_COMBINATIONS = 500  # images
+_INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure the images of a trained generator, and whether they show their labels."""
+
+    run: Path = argument("run directory")
+    count: int = option(5000, "number of images to generate", minimum=16)
+    metrics: tuple[str, ...] = option(
+        (), "metrics to compute (default: all that the dataset allows)", choices=tuple(METRICS)
+    )
+    checkpoint: str | None = option(None, "checkpoint to evaluate: its images seen, or best (default: the newest)")
+    seed: int = option(0, "determines the labels, the noise and the real images to compare with", minimum=0)
+    extractor: str = option(
+        "auto",
+        "feature extractor; auto: efficientnet if it is installed, otherwise the judge's features",
+        choices=EXTRACTORS,
+    )
+    inception: Path | None = option(
+        None, f"file of Inception's weights ({_INCEPTION_WEIGHTS}), for values that compare with those in papers"
+    )
+    shards: str | None = option(None, "dataset of the run (default: where it was during training)")
+    device: str = option("auto", "device", choices=("auto", "cpu", "cuda", "mps"))
+    threads: int = option(0, "CPU threads per process (0: divide the machine's cores among its processes)", minimum=0)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        cli.validate(self)
+        if self.inception is not None and self.extractor not in ("auto", "inception"):
+            raise UserError(
+                "option-conflict", f"--inception and --extractor {self.extractor} contradict each other; omit one"
+            )
+        if self.extractor == "inception" and self.inception is None:
+            raise UserError(
+                "option-missing", f"--extractor inception needs its weights: --inception {_INCEPTION_WEIGHTS}"
+            )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What an evaluation works with, on every process."""
+
+    options: EvaluateOptions
+    env: Distributed
+    run: RunAndDataset
+    networks: EvaluationNetworks
+    progress: bool
+
+
+def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) -> tuple[int, dict[str, Any]]:
+    """Evaluate a run and write the result to its directory; the same call on every process.
+
+    Args:
+        progress: show bars on a terminal.
+
+    Returns:
+        Images seen by the checkpoint, and the entry of ``evaluation.json``.
+
+    Raises:
+        UserError: the run cannot be evaluated as requested; it is unchanged.
+        Failure: images cannot be read, or the result cannot be written.
+    """
+    newest = env.on_rank0(lambda: checkpoint.find(options.run, options.checkpoint).images_seen)
+    chosen = str(env.broadcast(newest))  # one for all processes: a training run in progress may write newer ones
+    run = env.on_all_ranks(lambda: open_run_and_dataset(options.run, chosen, options.shards, str(env.device)))
+    env.on_rank0(lambda: evaluation_file.ready(options.run))
+    results = Results()
+    networks = open_evaluation_networks(
+        env, run.dataset, options.metrics, options.extractor, options.inception, results.notes, progress=progress
+    )
+    inputs = _Inputs(options, env, run, networks, progress)
+    labels = sample_labels(run.dataset.labels, run.dataset.known, options.count, options.seed, "labels to evaluate")
+    generated = GeneratedImages(run.sampler, labels, options.seed, "noise to evaluate")
+    measured = generated.measure(env, networks, "generating", progress)
+    new = _measure_new_combinations(inputs)
+    entry = env.broadcast(env.on_rank0(lambda: _finish(inputs, generated, measured, new, results)))
+    return run.sampler.saved.images_seen, entry or {}
+
+
+def _measure_new_combinations(inputs: _Inputs) -> ImageSet | None:
+    """Generate and judge combinations that do not occur in the dataset; None if there are none, or no judge."""
+    judge, options, run = inputs.networks.judge, inputs.options, inputs.run
+    if judge is None:
+        return None
+    doubted = {attribute.name for attribute in judge.accuracy.attributes if reason_to_doubt(attribute)}
+    new = new_combinations(run.dataset, min(_MAX_NEW_COMBINATIONS, options.count), options.seed, doubted)
+    if new is None:
+        return None
+    judge_alone = EvaluationNetworks(judge, None, inputs.networks.metrics)
+    generated = GeneratedImages(run.sampler, new, options.seed, "noise to evaluate, of new combinations")
+    return generated.measure(inputs.env, judge_alone, "generating new combinations", inputs.progress)
+
+
+def _finish(
+    inputs: _Inputs, generated: GeneratedImages, measured: ImageSet, new: ImageSet | None, results: Results
+) -> dict[str, Any]:
+    """On rank 0: compute the metrics, and write panels, ``evaluation.json`` and the report; return the entry."""
+    directory, images_seen = inputs.options.run, inputs.run.sampler.saved.images_seen
+    real = _real_features(inputs, results)
+    judge = inputs.networks.judge
+    measurements = Measurements(
+        schema=inputs.run.dataset.schema,
+        generated=measured,
+        real=_real_images(inputs, real),
+        count=_compared_count(inputs, real, results),
+        judge_accuracy=judge.accuracy if judge is not None else None,
+        new_combinations=new,
+    )
+    _compute_metrics(inputs, measurements, real, results)
+    entry = _circumstances(inputs) | {
+        "compared": measurements.count,
+        "figures": results.values,
+        "real": results.real,
+        "notes": results.notes,
+        "pictures": _save_panels(inputs, generated, real, results),
+        "details": results.details,
+    }
+    evaluation_file.add(directory, images_seen, entry)
+    write_report(directory)
+    return entry
+
+
+# ---------------------------------------------------------------- real images
+
+
+def _real_features(inputs: _Inputs, results: Results) -> RealFeatures:
+    """Return features of real images, twice as many as are generated or more; of no images if no metric needs them."""
+    dataset, extractor, options = inputs.run.dataset, inputs.networks.extractor, inputs.options
+    if extractor is None:
+        return RealFeatures(np.empty(0, np.int64), np.empty((0, 0), np.float32))
+    count = min(len(dataset), max(2 * options.count, _MIN_TRAINING_IMAGES))
+    hidden = not (inputs.progress and sys.stderr.isatty())
+    with tqdm(total=count, desc="real images", unit="img", dynamic_ncols=True, disable=hidden) as bar:
+
+        def compute(images: np.ndarray) -> Any:
+            bar.update(len(images))
+            return extractor.compute(images)
+
+        real = real_features(dataset, dataclasses.replace(extractor, compute=compute), count, options.seed)
+    if real.damaged:
+        results.notes.append(f"{real.damaged:,} damaged images of the dataset were left out")
+    return real
+
+
+def _real_images(inputs: _Inputs, real: RealFeatures) -> ImageSet:
+    dataset = inputs.run.dataset
+    label, known = dataset.labels[real.rows], dataset.known[real.rows]
+    return ImageSet.of(np.asarray(label, np.float32), np.asarray(known, bool), real.features)
+
+
+def _compared_count(inputs: _Inputs, real: RealFeatures, results: Results) -> int:
+    """Return the number of images per set when distributions are compared; 0 if no metric needs features.
+
+    Raises:
+        UserError: there are too few real images.
+    """
+    if inputs.networks.extractor is None:
+        return 0
+    count = min(inputs.options.count, len(real.rows) // 2)
+    if count < 2:
+        raise UserError(
+            "too-few-images",
+            f"{inputs.run.dataset.where}: {len(real.rows)} images are too few to compare with; a distance needs 4",
+        )
+    if count < inputs.options.count:
+        results.notes.append(
+            f"distances compare {count:,} images per set: half of the {len(real.rows):,} real images are the "
+            "real-vs-real baseline"
+        )
+    return count
+
+
+# ---------------------------------------------------------------- results
+
+
+def _compute_metrics(inputs: _Inputs, measurements: Measurements, real: RealFeatures, results: Results) -> None:
+    """Compute the metrics in the order of their needs."""
+    dataset = inputs.run.dataset
+    same_data = inputs.run.sampler.saved.state["data"] == dataset.fingerprint
+    chosen = [metric for metric in METRICS.values() if metric.name in inputs.networks.metrics]
+    for metric in sorted(chosen, key=lambda metric: metric.needs):
+        if Needs.TRAINING_IMAGES in metric.needs:
+            if not same_data:
+                results.notes.append(f"{metric.name} is left out: the run was not trained on {dataset.where}")
+                continue
+            if len(real.rows) + real.damaged < len(dataset):
+                results.notes.append(f"{metric.name}: {len(real.rows):,} of {len(dataset):,} training images were used")
+        metric.compute(measurements, results)
+
+
+def _save_panels(inputs: _Inputs, generated: GeneratedImages, real: RealFeatures, results: Results) -> list[str]:
+    """Save the panels; return their file names."""
+    names = []
+    for panel in results.panels:
+        path = image_panels.path(inputs.options.run, inputs.run.sampler.saved.images_seen, panel.name)
+        image = image_panels.draw(
+            panel, generated.images, lambda numbers: read_images(inputs.run.dataset, real.rows[numbers])[0]
+        )
+        image_grid.save(image, path)
+        names.append(path.name)
+    return names
+
+
+def _circumstances(inputs: _Inputs) -> dict[str, Any]:
+    """Return everything that is needed to reproduce the measurement."""
+    options, env, networks = inputs.options, inputs.env, inputs.networks
+    extractor = networks.extractor
+    kept = ("name", "identity", "comparable", "dimensions")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "commit": revision(),
+        "torch": torch.__version__,
+        "checkpoint": inputs.run.sampler.saved.path.name,
+        "data": inputs.run.dataset.fingerprint,
+        "metrics": list(networks.metrics),
+        "extractor": None if extractor is None else {key: getattr(extractor, key) for key in kept},
+        "judge": None if networks.judge is None else dict(networks.judge.identity),
+        "count": options.count,
+        "seed": options.seed,
+        "processes": env.world_size,
+        "threads": env.threads,
+        "device": env.device.type,
+    }
