@@ -1,4 +1,4 @@
-"""Batches of a stream, prefetched by worker processes."""
+"""Iterate over the batches of a stream, prefetched by worker processes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from torch.utils.data import Dataset as TorchDataset
 
 from shards.core.errors import Failure, UserError
 from shards.stream.batch import Batch
-from shards.stream.shared_ring import Ring
+from shards.stream.shared_ring import SharedRing
 from shards.stream.stream import Stream, channels_last
 
 _AHEAD = 4  # batches that a worker may be ahead of the trainer
 
 
 def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
-    """The stream's batches from number ``start`` on, without end, in order, prefetched by ``workers`` processes.
+    """Yield the batches of a stream from number ``start`` on, in order and without end.
 
     Args:
-        pin_memory: put them where a GPU fetches them without waiting.
+        workers: processes that prefetch; 0 reads in this process.
+        pin_memory: copy batches to pinned memory, from which a GPU can copy asynchronously.
 
     Raises:
-        UserError: the shards can no longer be had as asked.
-        Failure: a shard cannot be read, no substitute for a picture was found, or a worker was killed.
+        UserError: the shards are no longer available.
+        Failure: a shard cannot be read, no replacement for a damaged sample was found, or a worker was killed.
     """
     made = _from_workers(stream, start, workers) if workers else map(stream.__getitem__, itertools.count(start))
     for batch in made:
@@ -42,17 +43,17 @@ def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) 
 
 
 def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
-    """As `batches`; a batch's pixels stay until the next one is asked for."""
-    # A worker is told to make batch n + workers * _AHEAD when batch n is handed out, not when it was used.
-    ring = Ring(workers * _AHEAD + 1, stream.shape)
+    """Yield batches made by workers; the pixels of one are valid until the next is requested."""
+    # A worker is asked for batch n + workers * _AHEAD when batch n is handed out, before it has been used.
+    ring = SharedRing(workers * _AHEAD + 1, stream.pixels_shape)
     loader = DataLoader(
-        _Shared(stream, ring),
+        _RingWriter(stream, ring),
         sampler=_Count(start),
-        batch_size=None,  # a sample of the stream is already a batch
-        collate_fn=tuple,  # the usual one makes tensors of the arrays, in shared memory
+        batch_size=None,  # an item of the stream is already a batch
+        collate_fn=_as_is,  # the default makes tensors of the arrays, in shared memory
         num_workers=workers,
         prefetch_factor=_AHEAD,
-        worker_init_fn=partial(_begin, ring),
+        worker_init_fn=partial(_start_worker, ring),
     )
     iterator = iter(loader)
 
@@ -60,31 +61,37 @@ def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
         ring.close()
         iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
 
-    # The workers ignore SIGTERM, by which an exiting interpreter would end them, and then wait: end them before that.
+    # The workers ignore SIGTERM, with which an exiting interpreter would end them and then wait: end them before that.
     atexit.register(end)
     try:
         for number, sent in zip(itertools.count(start), iterator, strict=False):
+            if isinstance(sent, UserError):
+                raise sent
             rest: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in sent]
             yield Batch(channels_last(ring[number]), *rest)
-    except UserError as error:
-        raise type(error)(_sentence(error)) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise Failure("a data-loading process was killed (by lack of memory, perhaps); use fewer --workers") from None
+        raise Failure(
+            "worker-killed", "a data-loading process was killed (out of memory?); use fewer --workers"
+        ) from None
     finally:
-        end()  # now, and not when the last reference goes: an error's traceback may keep one
+        end()  # now rather than with the last reference: the traceback of an error may keep one
         atexit.unregister(end)
 
 
-class _Shared(TorchDataset[tuple[Any, ...]]):
-    """A stream as workers see it: pixels go into the ring, and the rest is returned, to be sent."""
+class _RingWriter(TorchDataset[Any]):
+    """A stream as workers see it: pixels are written to the ring, and everything else is returned, to be sent."""
 
-    def __init__(self, stream: Stream, ring: Ring) -> None:
+    def __init__(self, stream: Stream, ring: SharedRing) -> None:
         self.stream, self.ring = stream, ring
 
-    def __getitem__(self, number: int) -> tuple[Any, ...]:
-        _, *rest = self.stream.fill(number, self.ring[number])
+    def __getitem__(self, number: int) -> tuple[Any, ...] | UserError:
+        """Return all but the pixels of a batch, or the error: raised here, DataLoader would make another one of it."""
+        try:
+            _, *rest = self.stream.fill(number, self.ring[number])
+        except UserError as error:
+            return error
         return tuple(part.numpy() if isinstance(part, Tensor) else part for part in rest)
 
 
@@ -98,32 +105,30 @@ class _Count(Sampler[int]):
         return itertools.count(self.start)
 
 
+def _as_is(item: Any) -> Any:
+    return item
+
+
 def _copied(batch: Batch, pin_memory: bool) -> Batch:
-    """The batch in memory of its own."""
+    """Return a copy of the batch in its own memory."""
     tensors = {name: part for name, part in batch._asdict().items() if isinstance(part, Tensor)}
     copies = {name: torch.empty_like(t, pin_memory=pin_memory).copy_(t) for name, t in tensors.items()}
     return batch._replace(**copies)
 
 
-def _sentence(error: UserError) -> str:
-    """What an error says; from a worker it arrives with its traceback, whose last line names its kind."""
-    kind = f"{type(error).__module__}.{type(error).__qualname__}: "
-    return str(error).strip().rpartition(f"\n{kind}")[2]
+def _start_worker(ring: SharedRing, worker: int) -> None:
+    """Prepare a worker: ignore signals, and exit with the stream or the trainer.
 
-
-def _begin(ring: Ring, worker: int) -> None:
-    """In each worker: signals are the trainer's business, and no worker outlives the stream or the trainer.
-
-    Ctrl-C and a scheduler's signals reach every process of a group; and a worker may be in the middle of a fetch
-    that takes minutes.
+    Ctrl-C and a scheduler's signals reach every process of a group, and the trainer alone handles them. A worker may be
+    in the middle of a fetch that takes minutes, so a thread watches for the end.
     """
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = os.getppid()
 
-    def leave() -> None:
+    def exit_with_parent() -> None:
         while not ring.closed and os.getppid() == parent:
             time.sleep(0.2)
         os._exit(0)
 
-    threading.Thread(target=leave, name="leave with the trainer", daemon=True).start()
+    threading.Thread(target=exit_with_parent, name="exit with the trainer", daemon=True).start()

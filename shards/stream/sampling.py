@@ -1,6 +1,6 @@
-"""How a run draws from a data set: plain or windowed, with a quota of unlabelled pictures, balanced by an attribute.
+"""How a run samples a dataset: full or windowed order, fraction of unlabelled images, balance over an attribute.
 
-What a person asks for, made into an `order.Order` for one data set, and put into words.
+Turns these options into an `order.Order` for one dataset, and describes it.
 """
 
 from __future__ import annotations
@@ -13,158 +13,166 @@ import numpy as np
 from shards.core import rng
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
-from shards.stream.order import Mixed, Order, Shuffled, Windowed, bounds_of
+from shards.stream.order import Mixed, Order, Shuffled, Windowed, bounds_among
 
 ORDERS = ("full", "windowed")
-_FINEST = 64  # places of each value in a cycle, at most, to give the unknown ones their natural share
-_BALANCED = ("exclusive", "tag")
+_MAX_WEIGHT = 64  # at most so many positions per value in a cycle, to approximate the natural fraction of unknown ones
+_BALANCED_KINDS = ("exclusive", "tag")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What decides the order, beside the seed.
+    """What determines the order, besides the seed.
 
     Attributes:
         order: "full" (an epoch is one shuffle) or "windowed" (few shards in use at a time).
-        window: shards that are shuffled together; for "windowed".
-        unlabelled_share: share of pictures without any label in each global batch, in [0, 1); None: as they come.
-        balance: name of an attribute whose values come equally often.
+        window: shards that are shuffled together, if windowed.
+        unlabelled_fraction: fraction of unlabelled images in each global batch, in [0, 1); None: natural proportion.
+        balance: name of an attribute whose values are drawn equally often.
     """
 
     order: str = "full"
     window: int = 16
-    unlabelled_share: float | None = None
+    unlabelled_fraction: float | None = None
     balance: str | None = None
 
 
-def order_of(dataset: Dataset, sampling: Sampling, batch: int, seed: int) -> Order:
-    """The order of a data set's samples.
+def build_order(dataset: Dataset, sampling: Sampling, batch: int, seed: int) -> Order:
+    """Return the order in which samples of a dataset are drawn.
 
     Args:
-        batch: samples of a global batch; the quota of unlabelled pictures holds in each.
+        batch: samples in a global batch; the fraction of unlabelled images holds in each.
 
     Raises:
-        UserError: the data set does not have what is asked for: such an attribute, unlabelled pictures, sorted shards.
+        UserError: the dataset lacks what ``sampling`` needs: the attribute, unlabelled images, sorted shards.
     """
-    if sampling.unlabelled_share is None and sampling.balance is None:
-        return _Leaves(dataset, sampling, seed).order("order", None)
-    return _Leaves(dataset, sampling, seed).mixed(batch)
+    builder = _OrderBuilder(dataset, sampling, seed)
+    if sampling.unlabelled_fraction is None and sampling.balance is None:
+        return builder.simple("order", None)
+    return builder.mixed(batch)
 
 
 def describe(order: Order, sampling: Sampling, dataset: Dataset, batch: int) -> str:
-    """One line for the start of a log: the order, the quota, and how long an epoch really is."""
+    """Return one line for the start of a log: the order, the composition of batches, and the true epoch length."""
     words = [sampling.order + (f", {sampling.window} shards at a time" if sampling.order == "windowed" else "")]
-    if sampling.unlabelled_share is not None:
-        words.append(f"{_quota(sampling.unlabelled_share, batch)} of each {batch} pictures unlabelled")
+    if sampling.unlabelled_fraction is not None:
+        words.append(f"{_unlabelled_count(sampling.unlabelled_fraction, batch)} of each {batch} images unlabelled")
     if sampling.balance is not None:
         words.append(f"balanced by {sampling.balance}")
     if len(words) > 1:
-        epoch = order.epoch()
-        most = max(epoch * share / samples for samples, share in order.shares())
-        left_out = len(dataset) - sum(samples for samples, _ in order.shares())
-        words.append(f"every picture seen once after {epoch:,} images, the most repeated {most:.1f} times by then")
-        words += [f"{left_out:,} pictures left out"] if left_out else []
+        epoch = order.epoch_length()
+        most = max(epoch * fraction / samples for samples, fraction in order.components())
+        left_out = len(dataset) - sum(samples for samples, _ in order.components())
+        words.append(f"every image is shown at least once in {epoch:,} images, some up to {most:.1f} times")
+        words += [f"{left_out:,} images left out"] if left_out else []
     return "; ".join(words)
 
 
 def check_cache(order: Order, sampling: Sampling, dataset: Dataset, limit: int) -> None:
-    """Make sure that the shards in use at a time fit into the cache: this window's, the next one's and one to spare.
+    """Check that the shards in use at a time fit in the cache: this window, the next one and one shard to spare.
 
     Args:
-        limit: bytes.
+        limit: size of the cache in bytes.
 
     Raises:
-        UserError: they may not; the sentence says how large a cache, or how small a window, would do.
+        UserError: they may not fit; the message suggests a larger cache or a smaller window.
     """
     if not dataset.remote or sampling.order != "windowed":
         return
-    parts = len(order.shares())
-    # Index and labels stay in the cache for as long as the data set is open.
+    parts = len(order.components())
+    # Index and labels stay in the cache for as long as the dataset is open.
     largest = dataset.sidecar_bytes + np.cumsum(np.sort(dataset.shard_bytes)[::-1])
     needed = int(largest[min(len(largest), parts * (2 * sampling.window) + 1) - 1])
     if needed <= limit:
         return
     fits = (int(np.searchsorted(largest, limit, side="right")) - 1) // (2 * parts)
-    smaller = f", or give --window {fits}" if fits > 0 else ""
+    smaller = f", or use --window {fits}" if fits > 0 else ""
     raise UserError(
-        f"--window {sampling.window} may need {needed / 1e9:,.2f} GB at a time for shards, index and labels, and "
-        f"--cache-limit allows {limit / 1e9:,.2f}; raise --cache-limit{smaller}"
+        "cache-too-small",
+        f"--window {sampling.window} may need {needed / 1e9:,.2f} GB of cache for shards, index and labels, and "
+        f"--cache-limit allows {limit / 1e9:,.2f} GB; raise --cache-limit{smaller}",
     )
 
 
-class _Leaves:
-    """Orders over parts of one data set."""
+class _OrderBuilder:
+    """Builds orders over parts of one dataset."""
 
     def __init__(self, dataset: Dataset, sampling: Sampling, seed: int) -> None:
         if sampling.order not in ORDERS:
-            raise UserError(f"order: {sampling.order!r} is none of {', '.join(ORDERS)}")
+            raise UserError("invalid-choice", f"--order {sampling.order!r} is not one of {', '.join(ORDERS)}")
         self.dataset, self.sampling, self.seed = dataset, sampling, seed
 
-    def order(self, purpose: str, ids: np.ndarray | None) -> Order:
-        """Each of some samples (all if None) once an epoch."""
+    def simple(self, purpose: str, ids: np.ndarray | None) -> Order:
+        """Return an order with each of some samples (all if None) once per epoch."""
         key = rng.key(self.seed, purpose)
         if self.sampling.order == "full":
             return Shuffled(key, len(self.dataset) if ids is None else len(ids), ids)
         bounds = self.dataset.shard_bounds
-        return Windowed(key, bounds if ids is None else bounds_of(bounds, ids), self.sampling.window, ids)
+        return Windowed(key, bounds if ids is None else bounds_among(bounds, ids), self.sampling.window, ids)
 
     def mixed(self, batch: int) -> Order:
-        """The quota outside, the balance inside it."""
-        share = self.sampling.unlabelled_share
-        if share is None:
+        """Return labelled and unlabelled samples in the wanted proportion, the labelled ones balanced if wanted."""
+        fraction = self.sampling.unlabelled_fraction
+        if fraction is None:
             return self.balanced(np.arange(len(self.dataset), dtype=np.int64))
-        labelled = np.array(self.dataset.known).any(axis=1)
-        some, none = np.flatnonzero(labelled), np.flatnonzero(~labelled)
-        quota = _quota(share, batch)
-        self._check_quota(len(some), len(none), quota, batch)
-        inner = self.order("order of the labelled", some) if self.sampling.balance is None else self.balanced(some)
-        if not quota:
+        is_labelled = np.array(self.dataset.known).any(axis=1)
+        labelled, unlabelled = np.flatnonzero(is_labelled), np.flatnonzero(~is_labelled)
+        count = _unlabelled_count(fraction, batch)
+        self._check_fraction(fraction, len(labelled), len(unlabelled), count, batch)
+        balanced = self.sampling.balance is not None
+        inner = self.balanced(labelled) if balanced else self.simple("order of the labelled", labelled)
+        if not count:
             return inner
         outer = rng.key(self.seed, "places of the unlabelled")
-        return Mixed(outer, (batch - quota, quota), (inner, self.order("order of the unlabelled", none)))
+        return Mixed(outer, (batch - count, count), (inner, self.simple("order of the unlabelled", unlabelled)))
 
-    def _check_quota(self, labelled: int, unlabelled: int, quota: int, batch: int) -> None:
-        share = self.sampling.unlabelled_share or 0
-        if share and not 0 < quota < batch:
+    def _check_fraction(self, fraction: float, labelled: int, unlabelled: int, count: int, batch: int) -> None:
+        if fraction and not 0 < count < batch:
             raise UserError(
-                f"--unlabelled-share {share} of --batch {batch} is {quota} pictures; "
-                f"give a share from {1 / batch:.3g} to {(batch - 1) / batch:.3g}, or 0"
+                "value-out-of-range",
+                f"--unlabelled-share {fraction} of --batch {batch} is {count} images; "
+                f"use a value from {1 / batch:.3g} to {(batch - 1) / batch:.3g}, or 0",
             )
-        if not labelled or (quota and not unlabelled):
+        if not labelled or (count and not unlabelled):
             missing = "labelled" if not labelled else "unlabelled"
             raise UserError(
-                f"--unlabelled-share {share}: {self.dataset.where} holds no {missing} pictures; leave it out"
+                f"no-{missing}-images",
+                f"--unlabelled-share {fraction}: {self.dataset.where} contains no {missing} images; omit the option",
             )
 
     def balanced(self, ids: np.ndarray) -> Order:
-        """Each value of the attribute equally often; pictures where it is unknown about as often as they come."""
+        """Return an order with each value of the attribute equally often, and unknown ones in natural proportion."""
         values, unknown = self._by_value(ids)
         parts = [(name, group) for name, group in values if len(group)]
         if len(parts) < 2:
+            found = f"its only value is {parts[0][0]!r}" if parts else "no value is known"
             raise UserError(
-                f"--balance {self.sampling.balance}: {'only ' + parts[0][0] if parts else 'nothing'} is known of the "
-                "pictures in this attribute, so there is nothing to balance; leave it out"
+                "nothing-to-balance",
+                f"--balance {self.sampling.balance}: {found} among these images, so there is nothing to balance; "
+                "omit the option",
             )
         weights = [1] * len(parts)
         if len(unknown):
             natural = Fraction(len(unknown) * len(parts), len(ids) - len(unknown))
-            ratio = natural.limit_denominator(_FINEST) or Fraction(1, round(1 / natural))
+            ratio = natural.limit_denominator(_MAX_WEIGHT) or Fraction(1, round(1 / natural))
             weights = [ratio.denominator] * len(parts) + [ratio.numerator]
             parts.append(("", unknown))
-        orders = tuple(self.order(f"order of {self.sampling.balance}: {name}", group) for name, group in parts)
+        orders = tuple(self.simple(f"order of {self.sampling.balance}: {name}", group) for name, group in parts)
         return Mixed(rng.key(self.seed, f"places of {self.sampling.balance}"), tuple(weights), orders)
 
     def _by_value(self, ids: np.ndarray) -> tuple[list[tuple[str, np.ndarray]], np.ndarray]:
-        """The samples of each value of the attribute, and those in which it is unknown."""
+        """Return the samples with each value of the attribute, and those for which it is unknown."""
         schema = self.dataset.schema
-        names = [a.name for a in schema.attributes if a.kind in _BALANCED]
+        names = [a.name for a in schema.attributes if a.kind in _BALANCED_KINDS]
         if self.sampling.balance not in names:
-            there = f"there are {', '.join(names)}" if names else "the data set has none with values"
-            raise UserError(f"--balance {self.sampling.balance}: no such attribute with values; {there}")
-        place = [a.name for a in schema.attributes].index(self.sampling.balance)
-        attribute, start = schema.attributes[place], int(schema.starts[place])
+            available = f"available: {', '.join(names)}" if names else "the dataset has none with values"
+            raise UserError(
+                "unknown-attribute", f"--balance {self.sampling.balance}: no such attribute with values; {available}"
+            )
+        number = [a.name for a in schema.attributes].index(self.sampling.balance)
+        attribute, start = schema.attributes[number], int(schema.starts[number])
         entries = np.asarray(self.dataset.labels[ids, start : start + attribute.width]) > 0.5
-        known = np.asarray(self.dataset.known[ids, place])
+        known = np.asarray(self.dataset.known[ids, number])
         groups = [(value, ids[known & entries[:, v]]) for v, value in enumerate(attribute.values)]
         if attribute.kind == "tag":
             groups.append((f"no {attribute.values[0]}", ids[known & ~entries[:, 0]]))
@@ -173,21 +181,22 @@ class _Leaves:
         return groups, ids[~known]
 
 
-def _quota(share: float, batch: int) -> int:
-    """How many pictures of a global batch are unlabelled."""
-    return round(share * batch)
+def _unlabelled_count(fraction: float, batch: int) -> int:
+    """Return how many images of a global batch are unlabelled."""
+    return round(fraction * batch)
 
 
 def check_division(batch: int, world: int, accumulate: int) -> None:
-    """Make sure that processes x accumulation divide the batch.
+    """Check that the batch divides evenly over ranks and accumulation steps.
 
     Raises:
-        UserError: they do not; the sentence names the nearest sizes that would do.
+        UserError: it does not; the message names the nearest sizes that do.
     """
     parts = world * accumulate
     if batch % parts:
         below, above = batch // parts * parts, (batch // parts + 1) * parts
         near = f"{below} or {above}" if below else str(above)
         raise UserError(
-            f"--batch {batch} cannot be shared by {world} processes x {accumulate} accumulation steps; use {near}"
+            "batch-not-divisible",
+            f"--batch {batch} is not divisible by {world} processes x {accumulate} accumulation steps; use {near}",
         )

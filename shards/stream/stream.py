@@ -1,8 +1,8 @@
-"""The endless stream of batches: positions -> sample ids -> bytes -> pixels, for one rank.
+"""The endless stream of batches: positions → samples → bytes → pixels, for one rank.
 
-Global batch b is positions [b·B, (b+1)·B); rank r of R takes its contiguous B/R of them. The number of the
-batch says everything, so the stream has no state: to resume is to start counting elsewhere, and neither
-workers nor ranks change what anybody sees.
+Global batch b covers the positions [b·B, (b+1)·B); rank r of R takes its contiguous B/R of them. The number of the
+batch determines everything, so the stream has no state: to resume is to start counting at another number, and the data
+do not depend on the number of ranks or workers.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ from torch.utils.data import Dataset as TorchDataset
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
-from shards.stream import order, wrong_labels
 from shards.stream.batch import Batch
-from shards.stream.sampling import Sampling, check_division, order_of
+from shards.stream.order import replacement_candidates
+from shards.stream.sampling import Sampling, build_order, check_division
+from shards.stream.wrong_labels import LabelTable, contradicts, draw_partners, swap_one_attribute
 
 _PLAIN = Sampling()
 
 
 class Stream(TorchDataset[Batch]):
-    """Maps the number of a global batch to this rank's share of it.
+    """A map from the number of a global batch to this rank's part of it.
 
-    A sample that cannot be read or decoded is replaced by another one that its position decides, so that ranks and
-    workers need not talk: one with a label if the damaged one had a label, and that still contradicts the wrong label.
+    A sample that cannot be read or decoded is replaced by another that its position determines, so ranks and workers
+    need not communicate. The replacement has a label if the damaged sample had one, and contradicts the wrong label.
 
     Args:
-        dataset: where the pictures lie.
-        batch: samples of a global batch, B.
-        seed: decides the order, the wrong labels and the substitutes.
-        rank, world: this process's place, R = world.
-        sampling: plain or windowed, quota, balance.
-        wrong: one of `wrong_labels.WRONG_LABELS`: another picture's label, or the right one with one attribute of that.
+        dataset: the source of images and labels.
+        batch: samples in a global batch, B.
+        seed: determines the order, the wrong labels and the replacements.
+        rank, world: this process's rank, and the number of ranks R.
+        sampling: full or windowed order, fraction of unlabelled images, balance.
+        wrong: one of `wrong_labels.WRONG_LABELS`: "sample" (another sample's label) or "hard" (the true label with one
+            attribute swapped).
 
     Raises:
-        UserError: the data set is empty or lacks what ``sampling`` asks for, or the processes do not divide the batch.
+        UserError: the dataset is empty or lacks what ``sampling`` needs, or R does not divide B.
     """
 
     def __init__(
@@ -53,91 +55,91 @@ class Stream(TorchDataset[Batch]):
         wrong: str = "sample",
     ) -> None:
         if not len(dataset):
-            raise UserError(f"{dataset.where} holds no pictures")
+            raise UserError("dataset-empty", f"{dataset.where} contains no images")
         check_division(batch, world, 1)
         self.dataset, self.batch, self.seed, self.rank, self.world = dataset, batch, seed, rank, world
         self.sampling, self.wrong = sampling, wrong
-        self.order = order_of(dataset, sampling, batch, seed)
-        self._labelled = _labelled(dataset)
-        self._texts = np.array([a.kind == "text" for a in dataset.schema.attributes], bool)
-        self._hinted: list[int] = []
+        self.order = build_order(dataset, sampling, batch, seed)
+        schema = dataset.schema
+        self._table = LabelTable(
+            dataset.labels, dataset.known, schema.starts, tuple(attribute.kind for attribute in schema.attributes)
+        )
+        self._labelled = _labelled_samples(dataset)
+        self._prefetched: list[int] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Spawned workers work the order out again: it may hold long lists of samples."""
+        """Pickle the arguments alone: spawned workers build the order again, which may hold long lists of samples."""
         return Stream, (self.dataset, self.batch, self.seed, self.rank, self.world, self.sampling, self.wrong)
 
     def positions(self, number: int) -> np.ndarray:
-        """Where global batch ``number`` lies in the endless stream, int64 (B,)."""
+        """Return the positions of global batch ``number`` in the endless stream, int64 (B,)."""
         return np.arange(number * self.batch, (number + 1) * self.batch, dtype=np.int64)
 
     @property
-    def mine(self) -> slice:
-        """This rank's share of a global batch."""
-        share = self.batch // self.world
-        return slice(self.rank * share, (self.rank + 1) * share)
+    def local(self) -> slice:
+        """This rank's part of a global batch."""
+        size = self.batch // self.world
+        return slice(self.rank * size, (self.rank + 1) * size)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(b, S, S, 3): how the pixels of a share lie in memory."""
+    def pixels_shape(self) -> tuple[int, int, int, int]:
+        """The memory layout of this rank's pixels, (b, S, S, 3)."""
         return self.batch // self.world, self.dataset.size, self.dataset.size, 3
 
     def __getitem__(self, number: int) -> Batch:
-        """Global batch ``number`` (≥ 0, without end), this rank's share."""
-        return self.fill(number, np.empty(self.shape, np.uint8))
+        """Return this rank's part of global batch ``number`` (≥ 0, without end)."""
+        return self.fill(number, np.empty(self.pixels_shape, np.uint8))
 
-    def fill(self, number: int, images: np.ndarray) -> Batch:
-        """As ``stream[number]``, with the pixels written to ``images``: uint8, of the stream's ``shape``."""
-        labels, known, starts = self.dataset.labels, self.dataset.known, self.dataset.schema.starts
+    def fill(self, number: int, pixels: np.ndarray) -> Batch:
+        """Return ``stream[number]`` with its pixels written to ``pixels``, uint8 of shape ``pixels_shape``."""
         positions = self.positions(number)
         samples = self.order(positions)
-        # For the whole global batch: every rank must know how many wrong labels all of them have together.
-        partners, found = wrong_labels.partner_at(
-            self.seed, positions, samples, labels, known, starts, self._texts, self._labelled
-        )
+        # For the whole global batch: every rank must know how many wrong labels all ranks have together.
+        partners, found = draw_partners(self.seed, positions, samples, self._table, self._labelled)
         if self.dataset.remote:
             self._prefetch(positions)
 
-        mine, count = self.mine, int(found.sum())
-        positions, own, partners, found = positions[mine], samples[mine], partners[mine], found[mine]
-        complaints = self._read_all(images, positions, own, partners, found)
-        wrong = np.where(found, partners, own)  # after the substitutes took their places
-        wrong_label, wrong_known = labels[wrong], known[wrong]
+        local, wrong_count = self.local, int(found.sum())
+        positions, samples, partners, found = positions[local], samples[local], partners[local], found[local]
+        damages = self._read_all(pixels, positions, samples, partners, found)
+        own = self._table.rows(samples)  # after damaged samples were replaced
+        wrong = self._table.rows(np.where(found, partners, samples))
         if self.wrong == "hard":
-            right = labels[own], known[own]
-            wrong_label = wrong_labels.hard(self.seed, positions, *right, wrong_label, wrong_known, starts, self._texts)
-            wrong_known = right[1]
+            wrong_labels, wrong_known = swap_one_attribute(self.seed, positions, own, wrong), own.known
+        else:
+            wrong_labels, wrong_known = wrong.labels, wrong.known
         return Batch(
-            images=channels_last(images),
-            labels=_float(labels[own]),
-            known=_float(known[own]),
-            wrong_labels=_float(wrong_label),
-            wrong_known=_float(wrong_known),
-            has_wrong=_float(found),
+            images=channels_last(pixels),
+            labels=_float_tensor(own.labels),
+            known=_float_tensor(own.known),
+            wrong_labels=_float_tensor(wrong_labels),
+            wrong_known=_float_tensor(wrong_known),
+            has_wrong=_float_tensor(found),
             positions=torch.from_numpy(positions),
-            wrong_count=count,
-            damaged=len(complaints),
-            first_damage=complaints[0] if complaints else "",
+            wrong_count=wrong_count,
+            damaged=len(damages),
+            first_damage=damages[0] if damages else "",
         )
 
     def _read_all(
-        self, images: np.ndarray, positions: np.ndarray, own: np.ndarray, partners: np.ndarray, found: np.ndarray
+        self, pixels: np.ndarray, positions: np.ndarray, samples: np.ndarray, partners: np.ndarray, found: np.ndarray
     ) -> list[str]:
-        """Put the pixels of samples ``own`` into ``images``, and the substitutes of damaged ones into both.
+        """Read the pixels of ``samples`` into ``pixels``; replace damaged samples in both.
 
         Returns:
-            What was wrong with the damaged ones.
+            What was wrong with each damaged sample.
         """
-        complaints = []
-        for row, (out, sample) in enumerate(zip(images, own.tolist(), strict=True)):
-            complaint = self._read(sample, out)
-            if complaint is not None:
+        damages = []
+        for row, (out, sample) in enumerate(zip(pixels, samples.tolist(), strict=True)):
+            damage = self._read(sample, out)
+            if damage is not None:
                 partner = int(partners[row]) if found[row] else None
-                own[row] = self._substitute(int(positions[row]), sample, partner, out, complaint)
-                complaints.append(f"{self._where(sample)}: {complaint}")
-        return complaints
+                samples[row] = self._replace(int(positions[row]), sample, partner, out, damage)
+                damages.append(f"{self._location(sample)}: {damage}")
+        return damages
 
     def _read(self, sample: int, out: np.ndarray) -> str | None:
-        """Put the pixels of a sample into ``out``, (S, S, 3).
+        """Read the pixels of a sample into ``out``, (S, S, 3).
 
         Returns:
             None, or what is wrong with the sample.
@@ -147,34 +149,34 @@ class Stream(TorchDataset[Batch]):
         except ValueError as error:
             return str(error)
         except Failure as failure:
-            if self.dataset.remote:  # its shards are checked when they arrive: this is a lost server or a full disk
+            if self.dataset.remote:  # its shards are verified on arrival: the server is lost, or the disk is full
                 raise
             return str(failure)
         return None
 
-    def _substitute(self, position: int, sample: int, partner: int | None, out: np.ndarray, complaint: str) -> int:
-        """The sample that stands in for a damaged one; its pixels are put into ``out``.
+    def _replace(self, position: int, sample: int, partner: int | None, out: np.ndarray, damage: str) -> int:
+        """Read the pixels of a replacement for a damaged sample into ``out``, and return the replacement.
 
         Raises:
             Failure: none of the candidates can be read.
         """
-        shard = self._shard(sample)
-        for candidate in order.substitutes(self.seed, position, shard, len(self.dataset)).tolist():
-            if self._may_stand_in(candidate, sample, partner) and self._read(candidate, out) is None:
+        shard = self._samples_of_shard(sample)
+        for candidate in replacement_candidates(self.seed, position, shard, len(self.dataset)).tolist():
+            if self._may_replace(candidate, sample, partner) and self._read(candidate, out) is None:
                 return candidate
-        raise Failure(f"{self._where(sample)}: {complaint}; no other sample that was tried could take its place")
+        raise Failure(
+            "no-replacement-sample",
+            f"{self._location(sample)}: {damage}; none of the samples that were tried can replace it",
+        )
 
-    def _may_stand_in(self, candidate: int, sample: int, partner: int | None) -> bool:
-        labels, known, starts = self.dataset.labels, self.dataset.known, self.dataset.schema.starts
+    def _may_replace(self, candidate: int, sample: int, partner: int | None) -> bool:
+        known = self._table.known
         if candidate == sample or known[candidate].any() != known[sample].any():
             return False
-        if partner is None:
-            return True
-        a, b = [candidate], [partner]
-        return bool(wrong_labels.contradicts(labels[a], known[a], labels[b], known[b], starts, self._texts)[0])
+        return partner is None or bool(contradicts(self._table.rows([candidate]), self._table.rows([partner]))[0])
 
-    def _shard(self, sample: int) -> range:
-        """The samples of one sample's shard; all, where the shards' samples are not in order."""
+    def _samples_of_shard(self, sample: int) -> range:
+        """Return the samples of one sample's shard; all samples if the index is not in the order of the shards."""
         try:
             bounds = self.dataset.shard_bounds
         except UserError:
@@ -182,28 +184,29 @@ class Stream(TorchDataset[Batch]):
         shard = self.dataset.shard_of(sample)
         return range(int(bounds[shard]), int(bounds[shard + 1]))
 
-    def _where(self, sample: int) -> str:
+    def _location(self, sample: int) -> str:
         return f"{self.dataset.shards[self.dataset.shard_of(sample)]}, sample {sample}"
 
     def _prefetch(self, positions: np.ndarray) -> None:
-        """Name the shards that these batches and the next ones need, whenever they change."""
-        needed = self.order.shards(positions)
-        if needed != self._hinted:
-            self._hinted = needed
+        """Prefetch the shards that this batch and the next ones need, whenever they change."""
+        needed = self.order.shards_in_use(positions)
+        if needed != self._prefetched:
+            self._prefetched = needed
             self.dataset.prefetch(needed)
 
 
-def _labelled(dataset: Dataset) -> np.ndarray | None:
-    """The samples of which anything is known, int64; None if that is all of them, or none."""
-    some = np.zeros(len(dataset), bool)
-    for column in np.asarray(dataset.known).T:  # much quicker than row by row
-        some |= column
-    return None if some.all() or not some.any() else np.flatnonzero(some)
+def _labelled_samples(dataset: Dataset) -> np.ndarray | None:
+    """Return the samples with at least one known attribute, int64; None if those are all samples, or none."""
+    labelled = np.zeros(len(dataset), bool)
+    for column in np.asarray(dataset.known).T:  # much faster than row by row
+        labelled |= column
+    return None if labelled.all() or not labelled.any() else np.flatnonzero(labelled)
 
 
 def channels_last(pixels: np.ndarray) -> Tensor:
+    """Return pixels (b, S, S, 3) as a tensor (b, 3, S, S) that shares their memory."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def _float(array: np.ndarray) -> Tensor:
+def _float_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))

@@ -1,117 +1,119 @@
-"""Labels that are wrong for an image: drawn from other samples, by position."""
+"""Labels that are wrong for an image: another sample's label, or the true one with one attribute swapped.
+
+Every draw is keyed by the position in the stream, so all ranks and workers find the same wrong labels.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from shards.core import rng
 
 WRONG_LABELS = ("sample", "hard")
-_SAME_TEXT = 0.9  # two captions whose unit vectors have a cosine of at least this say the same
+_SAME_CAPTION = 0.9  # captions whose unit vectors have at least this cosine say the same
 
 
-def contradicts(
-    label: np.ndarray,
-    known: np.ndarray,
-    other: np.ndarray,
-    other_known: np.ndarray,
-    starts: np.ndarray,
-    texts: np.ndarray | None = None,
-) -> np.ndarray:
-    """Whether two labels differ on an attribute that is known in both.
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels of N samples, with L entries for A attributes.
 
-    Args:
-        label, other: float32 (B, L) label vectors.
-        known, other_known: bool (B, A) masks.
-        starts: int64 (A,), the first entry of each attribute in the label vector.
-        texts: bool (A,), which attributes are captions as unit vectors: these differ if their cosine is
-            under 0.9; none if None.
-
-    Returns:
-        bool (B,).
+    Attributes:
+        labels: float32 (N, L) label vectors, zero where unknown.
+        known: bool (N, A): which attributes are known.
+        starts: int64 (A,): the first entry of each attribute in a label vector.
+        kinds: the kind of each attribute, see `shards.dataset.schema`.
     """
-    return np.any(_contradicted(label, known, other, other_known, starts, texts), axis=1)
+
+    labels: np.ndarray
+    known: np.ndarray
+    starts: np.ndarray
+    kinds: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, samples: np.ndarray | list[int]) -> LabelTable:
+        """Return the labels of some samples, in this order."""
+        return LabelTable(self.labels[samples], self.known[samples], self.starts, self.kinds)
+
+    @property
+    def is_caption(self) -> np.ndarray:
+        """bool (A,): attributes that are captions, encoded as unit vectors."""
+        return np.array([kind == "text" for kind in self.kinds], bool)
 
 
-def _contradicted(
-    label: np.ndarray,
-    known: np.ndarray,
-    other: np.ndarray,
-    other_known: np.ndarray,
-    starts: np.ndarray,
-    texts: np.ndarray | None,
-) -> np.ndarray:
-    """Which attributes two labels contradict each other in, bool (B, A); see `contradicts`."""
-    differ = np.logical_or.reduceat(label != other, starts, axis=1)
-    if texts is not None and texts.any():
-        far = np.add.reduceat(label * other, starts, axis=1) < _SAME_TEXT
-        differ = np.where(texts, far, differ)
-    return differ & known & other_known
+def contradicts(table: LabelTable, other: LabelTable) -> np.ndarray:
+    """Return whether each label of ``table`` contradicts that of ``other``: bool (N,).
+
+    Two labels contradict each other if they differ in an attribute that is known in both. Captions differ if the
+    cosine of their vectors is below 0.9.
+    """
+    return np.any(_contradictions(table, other), axis=1)
 
 
-def partner_at(
+def _contradictions(table: LabelTable, other: LabelTable) -> np.ndarray:
+    """Return the attributes in which two labels contradict each other: bool (N, A)."""
+    differ = np.logical_or.reduceat(table.labels != other.labels, table.starts, axis=1)
+    if (captions := table.is_caption).any():
+        cosines = np.add.reduceat(table.labels * other.labels, table.starts, axis=1)
+        differ = np.where(captions, cosines < _SAME_CAPTION, differ)
+    return differ & table.known & other.known
+
+
+def draw_partners(
     seed: int,
     positions: np.ndarray,
     samples: np.ndarray,
-    labels: np.ndarray,
-    known: np.ndarray,
-    starts: np.ndarray,
-    texts: np.ndarray | None = None,
+    table: LabelTable,
     pool: np.ndarray | None = None,
-    candidates: int = 16,
+    attempts: int = 16,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each position, a sample whose label is *wrong* for the picture there.
+    """Draw, for each position, a sample whose label is wrong for the image there.
 
-    The first of ``candidates`` keyed draws from the pool that contradicts the picture's own label
-    on an attribute known in both. Where there is none (an unlabelled picture, a data set of one label),
-    the matching-aware loss has no third part for that picture.
+    It is the first of ``attempts`` keyed draws whose label contradicts the image's own. If there is none (an unlabelled
+    image, a dataset with a single label), the matching-aware loss has no third term for that image.
 
     Args:
-        positions: int64 (B,); samples: int64 (B,), the sample ids that stand there.
-        labels: float32 (N, L); known: bool (N, A); starts: int64 (A,); texts: bool (A,), see `contradicts`.
-        pool: int (n,), the sample ids to draw from, such as those with labels; all N if None.
+        positions: int64 (B,), positions in the stream.
+        samples: int64 (B,), the samples at these positions.
+        table: the labels of all samples.
+        pool: int (n,), samples to draw from, such as those with labels; all if None.
 
     Returns:
-        (ids int64 (B,), found bool (B,)); where nothing was found the id is the picture's own.
+        (samples int64 (B,), found bool (B,)); where nothing was found, the sample is the image's own.
     """
     partners, found = samples.copy(), np.zeros(len(samples), bool)
-    own_labels, own_known = labels[samples], known[samples]
+    own = table.rows(samples)
     base = rng.key(seed, "wrong label")
-    for attempt in range(candidates):
-        left = np.flatnonzero(~found & own_known.any(axis=1))  # nothing contradicts a picture without a label
+    for attempt in range(attempts):
+        left = np.flatnonzero(~found & own.known.any(axis=1))  # nothing contradicts an unlabelled image
         if not left.size:
             break
-        drawn = rng.below(len(labels if pool is None else pool), rng.bits(base, positions[left], attempt))
+        drawn = rng.below(len(table if pool is None else pool), rng.bits(base, positions[left], attempt))
         drawn = drawn if pool is None else pool[drawn]
-        good = contradicts(own_labels[left], own_known[left], labels[drawn], known[drawn], starts, texts)
-        partners[left[good]] = drawn[good]
-        found[left] = good
+        wrong = contradicts(own.rows(left), table.rows(drawn))
+        partners[left[wrong]] = drawn[wrong]
+        found[left] = wrong
     return partners, found
 
 
-def hard(
-    seed: int,
-    positions: np.ndarray,
-    label: np.ndarray,
-    known: np.ndarray,
-    other: np.ndarray,
-    other_known: np.ndarray,
-    starts: np.ndarray,
-    texts: np.ndarray | None = None,
-) -> np.ndarray:
-    """Labels that are only just wrong: the right ones, with one attribute taken from another label.
+def swap_one_attribute(seed: int, positions: np.ndarray, table: LabelTable, other: LabelTable) -> np.ndarray:
+    """Return hard wrong labels: those of ``table`` with one attribute taken from ``other``.
 
-    The attribute is drawn, by position, from those in which the labels contradict each other; where there is none,
-    the label stays as it is.
+    The attribute is drawn, by position, from those in which the two labels contradict each other; a label without a
+    contradiction stays as it is.
 
     Args:
-        positions: int64 (B,); the others as in `contradicts`.
+        positions: int64 (B,), positions in the stream.
+        table, other: labels of B samples each.
 
     Returns:
-        float32 (B, L); what is known of it is what is known of ``label``.
+        float32 (B, L); its known attributes are those of ``table``.
     """
-    differ = _contradicted(label, known, other, other_known, starts, texts)
-    chosen = rng.bits(rng.key(seed, "hard wrong label"), positions) * differ.sum(axis=1) >> 32
-    changed = differ & (np.cumsum(differ, axis=1) == chosen[:, None] + 1)
-    widths = np.diff(np.append(starts, label.shape[1]))
-    return np.where(np.repeat(changed, widths, axis=1), other, label)
+    contradictions = _contradictions(table, other)
+    chosen = rng.bits(rng.key(seed, "hard wrong label"), positions) * contradictions.sum(axis=1) >> 32
+    swapped = contradictions & (np.cumsum(contradictions, axis=1) == chosen[:, None] + 1)
+    widths = np.diff(np.append(table.starts, table.labels.shape[1]))
+    return np.where(np.repeat(swapped, widths, axis=1), other.labels, table.labels)

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from shards.examples.shapes import draw
 from shards.packing.pack import Pack, pack
 from support.carrying import Case
+from support.errors import assert_printed
 from support.launching import ROOT, TINY, command, environment, free_port, make_dataset, metrics, tensors, train
 from trainer import config as configuration
 from trainer.losses import LOSSES
@@ -288,4 +289,4 @@ def test_trap_a_mistake_under_the_launcher_is_still_one_sentence(data: Path, tmp
     words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--batch", 15]
     done = train(*words, processes=2, expect=None)
     assert done.returncode != 0
-    assert "--batch 15 cannot be shared by 2 processes x 1 accumulation steps; use 14 or 16" in done.stderr
+    assert_printed(done.stderr, "batch-not-divisible", "--batch 15", "2 processes", "14 or 16")

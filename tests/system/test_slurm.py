@@ -184,7 +184,7 @@ def test_a_wrong_option_ends_the_job_with_one_sentence(cluster: Cluster, data: P
     assert job.ends("FAILED")
     # SLURM has words of its own for the ranks that it ends after the first, and does not always tell of the first.
     (error,) = re.findall(r"(?m)^\d+: error: (.*)", job.output)
-    assert error.startswith("--balance nothing: no such attribute with values"), error
+    assert error.startswith("--balance nothing") and error.endswith("[unknown-attribute]"), error
     assert re.search(r"tasks? [\d,-]+: (Exited with exit code 2|Terminated)", job.output), job.output
     # The highest of the ranks' statuses: 2, or 143 where srun ended another rank before it could leave by itself.
     assert cluster.field(job.number, "ExitCode") in ("2:0", "143:0")

@@ -70,7 +70,7 @@ def written(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--", "--preset", "faces64"], "--shards is missing"),
         (["--", "--preset", "faces64", "--shards", "no/where"], "--shards no/where: there is no such data set"),
         (["--", "--preset", "smoke", "--init-from", "no/run"], "there is no such run"),
-        (["--nodes", "3", *TRAIN], "--batch 16 cannot be shared by 3 processes"),
+        (["--nodes", "3", *TRAIN], "--batch 16 is not divisible by 3 processes"),
         (["--array", "2", "--nodes", "2", "--", "data", "out"], "--nodes: each job of --array packs by itself"),
         (["--array", "2", "--", "data", "out", "--sise", "3"], "did you mean --size?"),
         (["--array", "2", "--", "--size", "32", "data", "out"], "write SRC and OUT first"),

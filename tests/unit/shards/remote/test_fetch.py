@@ -142,7 +142,7 @@ def test_the_stream_from_a_cache_is_the_folders(
     remote = Dataset.open(server.url, cache=tmp_path)
     sides = [islice(batches(Stream(d, 12, seed=3), 2, workers), 6) for d in (remote, local)]
     for ours, theirs in zip(*sides, strict=True):
-        assert torch.equal(ours.images, theirs.images) and torch.equal(ours.label, theirs.label)
+        assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
     assert [len(server.gets(path.name)) for path in local.shards] == [1] * len(local.shards)
 
 

@@ -28,6 +28,6 @@ def test_micro_batches_are_consecutive_parts_with_the_counts_of_the_whole() -> N
     batch = make_batch()
     parts = batch.split(3)
     assert [part.positions.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
-    for number, field in enumerate(batch[:7]):
-        assert torch.equal(torch.cat([part[number] for part in parts]), field)
+    for name in Batch._fields[:7]:
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
     assert all(part[7:] == batch[7:] for part in parts)

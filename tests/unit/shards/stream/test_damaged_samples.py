@@ -21,6 +21,7 @@ from shards.packing.pack import Pack, pack
 from shards.stream.loader import batches
 from shards.stream.sampling import Sampling
 from shards.stream.stream import Stream
+from support.errors import raises
 from support.launching import assert_same_run, checkpoints, decoded, metrics, train
 
 BATCH, COUNT = 24, 60
@@ -103,7 +104,7 @@ def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, 
 
 def test_the_first_damaged_sample_is_named(damaged: Dataset) -> None:
     batch = next(b for b in take(Stream(damaged, BATCH, 0), 0, 10, workers=1) if b.damaged)
-    found = re.fullmatch(r"(\S+\.tar), sample (\d+): the picture cannot be decoded: .*", batch.first_damage)
+    found = re.fullmatch(r"(\S+\.tar), sample (\d+): .*", batch.first_damage)
     assert found and int(found[2]) in DAMAGED
     assert Path(found[1]) == damaged.shards[damaged.shard_of(int(found[2]))]
 
@@ -119,13 +120,8 @@ def test_a_shard_that_became_shorter_is_damage(damaged: Dataset) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_where_nothing_can_stand_in_the_run_ends_by_a_sentence(whole: Dataset, tmp_path: Path, workers: int) -> None:
     ruin = damage(whole, tmp_path, tuple(range(COUNT)))
-    with pytest.raises(Failure) as caught:
+    with raises("no-replacement-sample", ".tar, sample ", "cannot be decoded", kind=Failure):
         take(Stream(ruin, BATCH, 0), 0, 1, workers)
-    assert re.fullmatch(
-        r"\S+\.tar, sample \d+: the picture cannot be decoded: [^\n]*; "
-        "no other sample that was tried could take its place",
-        str(caught.value),
-    )
 
 
 class Broken(Stream):
@@ -133,8 +129,8 @@ class Broken(Stream):
 
     kind: type[UserError] = Failure
 
-    def fill(self, number: int, images: np.ndarray):
-        raise self.kind("s3://there: no such bucket;\nname another")
+    def fill(self, number: int, pixels: np.ndarray):
+        raise self.kind("bucket-missing", "s3://there: no such bucket;\nname another")
 
 
 class Mistaken(Broken):
@@ -146,7 +142,7 @@ class Mistaken(Broken):
 def test_an_error_in_a_worker_arrives_as_its_sentence(whole: Dataset, broken: type[Broken], workers: int) -> None:
     stream: Iterator = batches(broken(whole, BATCH, 0), 0, workers)
     before = set(multiprocessing.active_children())
-    with pytest.raises(UserError) as caught:
+    with raises("bucket-missing") as caught:
         next(islice(stream, 1))
     # The workers are gone, although the error and its traceback are kept.
     assert set(multiprocessing.active_children()) <= before

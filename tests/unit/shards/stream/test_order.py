@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shards.core import rng
 from shards.core.permutation import permute
-from shards.stream import order, wrong_labels
+from shards.stream import order
 
 sizes = st.integers(1, 3_000)
 seeds = st.integers(0, 2**63 - 1)
@@ -116,7 +116,7 @@ def test_below_stays_below() -> None:
 
 def windowed(seed: int, counts: list[int], window: int, ids: np.ndarray | None = None) -> order.Windowed:
     bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return order.Windowed(seed, bounds if ids is None else order.bounds_of(bounds, ids), window, ids)
+    return order.Windowed(seed, bounds if ids is None else order.bounds_among(bounds, ids), window, ids)
 
 
 def positions(start: int, count: int) -> np.ndarray:
@@ -140,12 +140,12 @@ def test_windows_of_a_subset_hold_each_of_it_once(
     some = data.draw(st.sets(st.integers(0, sum(counts) - 1), min_size=1))
     ids = np.array(sorted(some), np.int64)
     drawn = windowed(key, counts, window, ids)
-    assert drawn.epoch() == len(ids)
+    assert drawn.epoch_length() == len(ids)
     assert np.array_equal(np.sort(drawn(positions(3 * len(ids), len(ids)))), ids)
     used = np.repeat(np.arange(len(counts)), counts)
     for place in range(len(ids)):
         there = positions(5 * len(ids) + place, 1)
-        assert used[drawn(there)[0]] in drawn.shards(there)
+        assert used[drawn(there)[0]] in drawn.shards_in_use(there)
 
 
 @given(keys, shard_counts, st.integers(1, 30), st.integers(0, 10**6))
@@ -166,11 +166,13 @@ def test_few_shards_are_in_use_at_a_time() -> None:
         for start in range(0, 400, 40):
             assert len(set(shards[start : start + 40].tolist())) == window
     here, after = drawn(positions(0, 40)) // 10, drawn(positions(40, 40)) // 10
-    assert drawn.shards(positions(0, 8))[:4] != drawn.shards(positions(0, 8))[4:]
-    assert set(drawn.shards(positions(0, 8))[:4]) == set(here.tolist())
-    assert set(drawn.shards(positions(0, 8))[4:]) == set(after.tolist())
+    assert drawn.shards_in_use(positions(0, 8))[:4] != drawn.shards_in_use(positions(0, 8))[4:]
+    assert set(drawn.shards_in_use(positions(0, 8))[:4]) == set(here.tolist())
+    assert set(drawn.shards_in_use(positions(0, 8))[4:]) == set(after.tolist())
     last = drawn(positions(400, 40)) // 10  # after an epoch's last window comes the next epoch's first
-    assert set(drawn.shards(positions(399, 1))) == set((drawn(positions(360, 40)) // 10).tolist()) | set(last.tolist())
+    assert set(drawn.shards_in_use(positions(399, 1))) == set((drawn(positions(360, 40)) // 10).tolist()) | set(
+        last.tolist()
+    )
 
 
 def test_windowed_places_and_pairs_are_uniform() -> None:
@@ -215,13 +217,13 @@ def test_every_cycle_has_each_parts_share_and_every_epoch_each_sample_once(
     total = sum(weights)
     drawn = mixed(positions(cycle * total, total))
     assert np.array_equal(np.histogram(drawn, bins=starts)[0], weights)
-    assert mixed.epoch() == total * max(-(-n // w) for w, n in parts)
-    assert set(mixed(positions(0, mixed.epoch())).tolist()) == set(range(starts[-1]))
+    assert mixed.epoch_length() == total * max(-(-n // w) for w, n in parts)
+    assert set(mixed(positions(0, mixed.epoch_length())).tolist()) == set(range(starts[-1]))
     for (weight, n), low in zip(parts, starts, strict=False):
         stream = mixed(positions(0, total * n))  # n cycles are as many epochs of a part as it has places in a cycle
         own = stream[(stream >= low) & (stream < low + n)] - low
         assert np.array_equal(np.bincount(own, minlength=n), np.full(n, weight))
-    assert sum(share for _, share in mixed.shares()) == pytest.approx(1)
+    assert sum(fraction for _, fraction in mixed.components()) == pytest.approx(1)
 
 
 def test_mixtures_nest() -> None:
@@ -230,8 +232,8 @@ def test_mixtures_nest() -> None:
     drawn = outer(positions(8 * 1_000, 8 * 250)).reshape(-1, 8)
     assert ((drawn >= 100).sum(axis=1) == 2).all()
     assert ((drawn >= 90) & (drawn < 100)).sum() == 750
-    assert outer.epoch() == 8 * 30  # 180 images of the inner one at 6 a cycle
-    assert [round(share, 4) for _, share in outer.shares()] == [0.375, 0.375, 0.25]
+    assert outer.epoch_length() == 8 * 30  # 180 images of the inner one at 6 a cycle
+    assert [round(fraction, 4) for _, fraction in outer.components()] == [0.375, 0.375, 0.25]
 
 
 def test_places_of_a_part_are_scattered() -> None:
@@ -241,92 +243,10 @@ def test_places_of_a_part_are_scattered() -> None:
     assert ((np.bincount(places) - 2_500) ** 2 / 2_500).sum() < 16.3
 
 
-# ---------------------------------------------------------------- wrong labels
-
-LABELS = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
-KNOWN = np.ones((6, 1), bool)
-STARTS = np.array([0])
-
-
-@given(seeds, st.integers(0, 10**12))
-def test_trap_a_wrong_label_is_never_the_right_one(seed: int, start: int) -> None:
-    positions = np.arange(start, start + 32, dtype=np.int64)
-    samples = sample_at(seed, len(LABELS), positions)
-    partners, found = wrong_labels.partner_at(seed, positions, samples, LABELS, KNOWN, STARTS)
-    assert found.all()
-    assert (LABELS[partners] != LABELS[samples]).any(1).all()
-
-
-def test_wrong_labels_contradict_only_where_both_are_known() -> None:
-    label = np.array([[1, 0, 1], [0, 1, 1]], np.float32)
-    starts = np.array([0, 2])
-    both, first_unknown = np.ones((2, 2), bool), np.array([[False, True], [True, True]])
-    swapped = label[::-1]
-    assert wrong_labels.contradicts(label, both, swapped, both[::-1], starts).tolist() == [True, True]
-    unknown = wrong_labels.contradicts(label, first_unknown, swapped, first_unknown[::-1], starts)
-    assert unknown.tolist() == [False, False]
-
-
-def test_a_hard_wrong_label_differs_in_one_contradicted_attribute() -> None:
-    """Attributes of 2, 1 and 2 entries; the labels contradict in the first two, and the third is unknown in one."""
-    starts, n = np.array([0, 2, 3]), 4_000
-    positions = np.arange(n, dtype=np.int64)
-    label, other = np.array([[1, 0, 1, 1, 0]] * n, np.float32), np.array([[0, 1, 0, 0, 1]] * n, np.float32)
-    known, other_known = np.ones((n, 3), bool), np.array([[True, True, False]] * n)
-    found = wrong_labels.hard(3, positions, label, known, other, other_known, starts)
-    kinds, counts = np.unique(found, axis=0, return_counts=True)
-    assert kinds.tolist() == [[0, 1, 1, 1, 0], [1, 0, 0, 1, 0]]
-    assert abs(counts[0] - n / 2) < 4 * (n / 4) ** 0.5, "drawn evenly"
-    assert wrong_labels.contradicts(label, known, found, known, starts).all()
-    part = wrong_labels.hard(3, positions[7:9], label[:2], known[:2], other[:2], other_known[:2], starts)
-    assert np.array_equal(part, found[7:9]), "by position alone"
-    same = wrong_labels.hard(3, positions, label, known, label, known, starts)
-    assert np.array_equal(same, label), "nothing to change"
-
-
-@pytest.mark.parametrize(
-    ("labels", "known"), [(LABELS[[0] * 6], KNOWN), (LABELS, ~KNOWN)], ids=["one label", "unlabelled"]
-)
-def test_without_a_contradiction_there_is_no_wrong_label(labels: np.ndarray, known: np.ndarray) -> None:
-    positions = np.arange(6, dtype=np.int64)
-    partners, found = wrong_labels.partner_at(0, positions, positions, labels, known, STARTS)
-    assert not found.any()
-    assert np.array_equal(partners, positions)
-
-
-def test_wrong_labels_come_from_the_pool() -> None:
-    """Among a thousand pictures without labels, drawing from all would hardly ever find one."""
-    labels, known = np.zeros((1006, LABELS.shape[1]), np.float32), np.zeros((1006, KNOWN.shape[1]), bool)
-    labels[1000:], known[1000:] = LABELS, KNOWN
-    positions, pool = np.arange(600, dtype=np.int64), np.arange(1000, 1006)
-    samples = pool[positions % 6]
-    partners, found = wrong_labels.partner_at(0, positions, samples, labels, known, STARTS, pool=pool)
-    assert found.all() and partners.min() >= 1000
-    assert wrong_labels.contradicts(labels[samples], known[samples], labels[partners], known[partners], STARTS).all()
-
-
-def test_wrong_labels_are_drawn_evenly() -> None:
-    positions = np.arange(60_000, dtype=np.int64)
-    samples = np.zeros(len(positions), np.int64)
-    partners, _ = wrong_labels.partner_at(1, positions, samples, LABELS, KNOWN, STARTS)
-    counts = np.bincount(partners, minlength=6)
-    assert counts[[0, 4]].sum() == 0  # both carry sample 0's own label
-    assert ((counts[[1, 2, 3, 5]] - 15_000) ** 2 / 15_000).sum() < 16.3  # 3 degrees of freedom, 0.1 %
-
-
-def test_captions_contradict_by_their_angle() -> None:
-    texts, starts = np.array([True, False]), np.array([0, 2])
-    known = np.ones((3, 2), bool)
-    one = np.array([[1, 0, 5]] * 3, np.float32)
-    other = np.array([[0.95, 0.3122, 5], [0.8, 0.6, 5], [1, 0, 4]], np.float32)
-    assert wrong_labels.contradicts(one, known, other, known, starts, texts).tolist() == [False, True, True]
-    assert wrong_labels.contradicts(one, known, other, known, starts).tolist() == [True, True, True]
-    assert not wrong_labels.contradicts(one, ~known, other, known, starts, texts).any()
-
-
 @given(seeds, st.integers(0, 10**12), st.integers(0, 900), st.integers(1, 100))
-def test_substitutes_come_from_the_same_shard_first(seed: int, position: int, start: int, length: int) -> None:
-    drawn = order.substitutes(seed, position, range(start, start + length), 1_000)
+def test_replacements_come_from_the_same_shard_first(seed: int, position: int, start: int, length: int) -> None:
+    shard = range(start, start + length)
+    drawn = order.replacement_candidates(seed, position, shard, 1_000)
     assert len(drawn) == 32 and drawn.min() >= 0 and drawn.max() < 1_000
-    assert set(drawn[:16].tolist()) <= set(range(start, start + length))
-    assert np.array_equal(drawn, order.substitutes(seed, position, range(start, start + length), 1_000))
+    assert set(drawn[:16].tolist()) <= set(shard)
+    assert np.array_equal(drawn, order.replacement_candidates(seed, position, shard, 1_000))

@@ -18,7 +18,7 @@ from unit.shards.stream.test_stream import assert_equal
 
 from shards.dataset.dataset import Dataset
 from shards.stream.loader import batches
-from shards.stream.shared_ring import Ring
+from shards.stream.shared_ring import SharedRing
 from shards.stream.stream import Stream
 from support.launching import ROOT, make_dataset
 
@@ -39,13 +39,13 @@ def start_method(request: pytest.FixtureRequest) -> Iterator[str]:
     multiprocessing.set_start_method(before, force=True)
 
 
-def write(ring: Ring, number: int) -> None:
+def write(ring: SharedRing, number: int) -> None:
     ring[number][:] = number
 
 
 @pytest.mark.usefixtures("start_method")
 def test_what_a_process_writes_is_seen_here() -> None:
-    ring = Ring(3, (2, 4, 4, 3))
+    ring = SharedRing(3, (2, 4, 4, 3))
     for number in range(4):
         process = multiprocessing.Process(target=write, args=(ring, number))
         process.start()
@@ -57,7 +57,7 @@ def test_what_a_process_writes_is_seen_here() -> None:
 def test_its_memory_is_given_back() -> None:
     descriptors = len(list(Path("/dev/fd").iterdir()))
     for _ in range(20):
-        Ring(2, (8, 64, 64, 3))[0][:] = 1
+        SharedRing(2, (8, 64, 64, 3))[0][:] = 1
     gc.collect()
     assert len(list(Path("/dev/fd").iterdir())) <= descriptors
 
