@@ -163,7 +163,7 @@ def test_config_has_sections() -> None:
 
 @pytest.mark.long
 def test_evaluate_returns_metrics_by_key(run: Path) -> None:
-    found = trainer.evaluate(run, count=64, metrics=["fid"])  # pyright: ignore
+    found = trainer.evaluate(run, count=64, metrics=["fid"])
     assert found["fid"] > 0
 
 
