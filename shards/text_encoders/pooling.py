@@ -1,4 +1,4 @@
-"""From a transformer's hidden states to one vector of unit length: pooling, and dense layers where a model has them."""
+"""Pooling of hidden states, and dense layers if a model has them: one vector of unit length per text."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from shards.core.errors import UserError
-from shards.text_encoders.folder import Folder
+from shards.text_encoders.model_folder import ModelFolder
 
-# Hidden states (n, tokens, width) -> (n, width). All tokens count: texts are never padded.
+# Hidden states (n, tokens, width) -> (n, width). No mask is needed, because texts are never padded.
 _MODES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "cls": lambda hidden: hidden[:, 0],
     "max": lambda hidden: hidden.max(1),
     "mean": lambda hidden: hidden.mean(1, dtype=np.float64).astype(np.float32),
     "mean_sqrt_len": lambda hidden: hidden.sum(1) / np.float32(hidden.shape[1] ** 0.5),
 }
-_OLD_NAMES = {
+_OLD_KEYS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -33,45 +33,47 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Dense:
-    """activation(W x + b)."""
+    """A dense layer: activation(W x + b)."""
 
     weight: np.ndarray  # float32 (out, in)
     bias: np.ndarray  # float32 (out,)
     activation: str
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        # Summed row by row: a product of matrices may round otherwise for another number of rows.
+        # Row by row: the rounding of a matrix product may depend on the number of rows.
         return np.stack([_ACTIVATIONS[self.activation](self.weight @ row + self.bias) for row in vectors])
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """What follows the transformer."""
+    """The modules after the transformer."""
 
     modes: tuple[str, ...]
     dense: tuple[Dense, ...] = ()
 
     @staticmethod
-    def of(folder: Folder) -> Pooling:
-        """The pooling of a model's folder.
+    def from_folder(folder: ModelFolder) -> Pooling:
+        """Load the pooling of a model.
 
         Raises:
-            UserError: one that is not known, or files that do not fit.
+            UserError: it is of an unsupported kind, or files are missing or damaged.
         """
         modes: tuple[str, ...] = ()
         dense: list[Dense] = []
-        for kind, place in folder.steps:
+        for kind, path in folder.modules:
             if kind == "Pooling":
-                modes = _modes(folder, place / "config.json")
+                modes = _pooling_modes(folder, path / "config.json")
             elif kind == "Dense":
-                dense.append(_dense(folder, place))
+                dense.append(_load_dense(folder, path))
         return Pooling(modes, tuple(dense))
 
     def vectors(self, hidden: np.ndarray) -> np.ndarray:
-        """Hidden states float32 (n, tokens, width) -> float32 (n, size) of unit length (not finite without a length).
+        """Return vectors of unit length, float32 (n, size), of hidden states, float32 (n, tokens, width).
+
+        A vector of length zero yields numbers that are not finite.
 
         Raises:
-            ValueError: the dense layers do not fit the model.
+            ValueError: the sizes of dense layers and hidden states differ.
         """
         vectors = np.concatenate([_MODES[mode](hidden) for mode in self.modes], axis=1)
         for layer in self.dense:
@@ -80,30 +82,34 @@ class Pooling:
             return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _modes(folder: Folder, file: Path) -> tuple[str, ...]:
-    config = folder.read(file)
-    said = config.get("pooling_mode", [])
-    asked = [said] if isinstance(said, str) else list(said) if isinstance(said, list) else []
-    asked += [_OLD_NAMES.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
-    if unknown := [mode for mode in asked if mode not in _MODES]:
-        raise UserError(f"{file}: pooling by {str(unknown[0])[:80]!r}; only {', '.join(_MODES)} are known")
-    return tuple(mode for mode in _MODES if mode in asked) or ("mean",)
+def _pooling_modes(folder: ModelFolder, file: Path) -> tuple[str, ...]:
+    config = folder.read_config(file)
+    mode = config.get("pooling_mode", [])
+    modes = [mode] if isinstance(mode, str) else list(mode) if isinstance(mode, list) else []
+    modes += [_OLD_KEYS.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
+    if unknown := [mode for mode in modes if mode not in _MODES]:
+        supported = ", ".join(_MODES)
+        raise UserError(
+            "model-unsupported", f"{file}: pooling mode {str(unknown[0])[:80]!r}; only {supported} are supported"
+        )
+    return tuple(mode for mode in _MODES if mode in modes) or ("mean",)
 
 
-def _dense(folder: Folder, place: Path) -> Dense:
+def _load_dense(folder: ModelFolder, path: Path) -> Dense:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    config, weights = folder.read(place / "config.json"), place / "model.safetensors"
-    activation = str(config.get("activation_function", "Identity")).rpartition(".")[2]
+    file, weights = path / "config.json", path / "model.safetensors"
+    activation = str(folder.read_config(file).get("activation_function", "Identity")).rpartition(".")[2]
     if activation not in _ACTIVATIONS:
-        raise UserError(f"{place / 'config.json'}: activation {activation[:80]!r}; {', '.join(_ACTIVATIONS)} are known")
+        supported = ", ".join(_ACTIVATIONS)
+        raise UserError("model-unsupported", f"{file}: activation {activation[:80]!r}; only {supported} are supported")
     try:
         tensors = load_file(weights)
         weight = tensors["linear.weight"].astype(np.float32)
         bias = tensors.get("linear.bias", np.zeros(len(weight))).astype(np.float32)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{weights}: not a dense layer's weights ({error})") from None
+        raise UserError("model-damaged", f"{weights}: not the weights of a dense layer ({error})") from None
     if weight.ndim != 2 or bias.shape != weight.shape[:1]:
-        raise UserError(f"{weights}: a weight {weight.shape} and a bias {bias.shape} do not fit together")
+        raise UserError("model-damaged", f"{weights}: weight {weight.shape} and bias {bias.shape} do not match")
     return Dense(weight, bias, activation)

@@ -1,4 +1,4 @@
-"""A transformer in safetensors form, run by torch through the transformers library; only this file knows them."""
+"""A transformer in safetensors form, run by torch and the transformers library; no other file imports them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator
 import numpy as np
 
 from shards.core.errors import UserError
-from shards.text_encoders.folder import Folder, needed
+from shards.text_encoders.model_folder import ModelFolder, missing_extra
 
 
 class TorchModel:
-    """Hidden states from ``model.safetensors``: no pickle, no code of the model's own, nothing from elsewhere.
+    """Hidden states from ``model.safetensors``. Loads no pickles and no code of the model, and downloads nothing.
 
     Raises:
-        UserError: transformers is missing, or the folder holds no such model.
+        UserError: transformers is not installed, or the model cannot be loaded.
     """
 
-    batch = 8  # rows of one shape: one row's sums do not depend on the others
+    batch = 8  # rows of one fixed shape: the sums of a row do not depend on the other rows
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: ModelFolder) -> None:
         try:
             import torch
             import transformers
         except ImportError:
-            raise needed(f"the text encoder {folder.path}") from None
+            raise missing_extra(f"the text encoder {folder.path}") from None
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         try:
@@ -37,16 +37,18 @@ class TorchModel:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except Exception as error:  # a folder from anywhere makes the library fail in any way
+        except Exception as error:  # the library fails in many ways on damaged files
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--text-encoder {folder.path}: the model cannot be loaded ({reason})") from None
-        # The library fills what is missing with random numbers; only the pooler's are never used.
+            raise UserError(
+                "model-damaged", f"--text-encoder {folder.path}: the model cannot be loaded ({reason})"
+            ) from None
+        # The library initialises missing weights at random; only those of the pooler are never used.
         if missing := sorted(key for key in report["missing_keys"] if "pooler" not in key):
-            raise UserError(f"--text-encoder {folder.path}: its weights lack {missing[0]!r}")
+            raise UserError("weights-missing", f"--text-encoder {folder.path}: the weight {missing[0]!r} is missing")
         self._model.eval()
 
-    def hidden(self, tokens: np.ndarray) -> np.ndarray:
-        """Tokens int64 (n, t) -> float32 (n, t, width)."""
+    def hidden_states(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the hidden states, float32 (n, t, width), of tokens, int64 (n, t)."""
         import torch
 
         with torch.inference_mode(), _one_thread():
@@ -56,7 +58,7 @@ class TorchModel:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums round alike on any number of cores."""
+    """Run torch on one thread, so that sums are the same on any number of cores."""
     import torch
 
     threads = torch.get_num_threads()

@@ -111,7 +111,7 @@ class Vocabulary:
         if not isinstance(spec := recorded.get("spec"), str):
             raise UserError("the run does not say which text encoder made its captions' vectors; give --text-encoder")
         encoder = text_encoders.load(spec)
-        if recorded.get("sha256") and not text_encoders.same(encoder.identity, recorded):
+        if recorded.get("sha256") and not text_encoders.same_vectors(encoder.identity, recorded):
             raise UserError(
                 f"--text-encoder {spec}: its files are not those that encoded the captions of the data "
                 f"({encoder.identity['sha256'][:12]}…, recorded: {str(recorded['sha256'])[:12]}…); give the same model"

