@@ -195,7 +195,7 @@ def test_mistakes_at_training_are_one_sentence(
 
 def test_a_mistake_ends_with_status_2_and_no_traceback(tmp_path: Path) -> None:
     done = train("--preset", "smoke", "--bach", 3, "--run", tmp_path / "run", expect=2)
-    assert done.stderr == "error: unknown option --bach (command line); did you mean --batch?\n"
+    assert done.stderr == "error: unknown option --bach (command line); did you mean --batch? [unknown-option]\n"
     assert not (tmp_path / "run").exists()
 
 
