@@ -1,1 +1,1 @@
-"""Starting the trainer on clusters: job scripts, submission, requeueing. Knows the trainer's options, never torch."""
+"""The console command `cgan`, SLURM jobs, the check before a job, and the W&B dashboard; never imports torch."""

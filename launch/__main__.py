@@ -1,4 +1,4 @@
-"""`python -m launch COMMAND`."""
+"""`python -m launch COMMAND`, an alias of `cgan COMMAND`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from shards.core.errors import exit_status
 from shards.core.version import version_line
 
 COMMANDS = {
-    "check": ("look whether a place is fit for a job: versions, GPUs, network, data, disk", "launch.check:main"),
-    "dashboard": ("make or update a Weights & Biases workspace for a project's runs", "launch.dashboard.command:main"),
-    "slurm": ("write or submit a SLURM job that trains, or an array of jobs that packs", "launch.slurm.submit:main"),
+    "check": (
+        "check that a machine or cluster is ready for a job: versions, GPUs, network, data, disk",
+        "launch.check:main",
+    ),
+    "dashboard": (
+        "create or update a Weights & Biases workspace for a project's runs",
+        "launch.dashboard.command:main",
+    ),
+    "slurm": (
+        "write or submit a SLURM job that trains, or a job array that packs a dataset",
+        "launch.slurm.submit:main",
+    ),
 }
 
 
 def main() -> int:
-    """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
+    """Run a subcommand and return the exit status: 0, 1 (failure) or 2 (invalid input)."""
     return exit_status(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m launch", version=version_line()))
 
 

@@ -1,4 +1,4 @@
-"""`python -m launch check`: start the ranks that look at a place; a task of a SLURM step becomes one itself."""
+"""`cgan check`: start the ranks that check a machine. A task of a SLURM step becomes a rank itself."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from shards.core import cli
 from shards.core.errors import UserError
 from trainer.preflight.options import COMMAND, Check
 
-_PATIENCE = 5.0  # seconds for a rank to leave
+_EXIT_SECONDS = 5.0  # for a rank to exit
 _PROGRAM = [sys.executable, "-m", "trainer.preflight"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m launch check``; leaves by SystemExit with the ranks' status.
+    """Run ``cgan check``; exits by SystemExit with the ranks' status.
 
     Raises:
-        UserError: what was asked for cannot be; nothing was started then.
+        UserError: an option is invalid. No rank was started.
     """
-    if "WORLD_SIZE" in os.environ and "RANK" in os.environ:  # another launcher has made this process a rank
-        _become([*_PROGRAM, *_without_processes(argv)])
+    if "WORLD_SIZE" in os.environ and "RANK" in os.environ:  # this process is a rank of another launcher
+        _exec([*_PROGRAM, *_without_processes(argv)])
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        _become([str(FOLDER / "rank.sh"), *_PROGRAM, *_without_processes(argv)])
+        _exec([str(FOLDER / "rank.sh"), *_PROGRAM, *_without_processes(argv)])
     if cli.wants_help(argv):
         print(cli.usage(Check, COMMAND))
         return
@@ -39,42 +39,42 @@ def main(argv: Sequence[str]) -> None:
 
 def _without_processes(argv: Sequence[str]) -> list[str]:
     if any(word.split("=")[0] == "--processes" for word in argv):
-        raise UserError("--processes: the ranks are there already, as this job's tasks; leave it out")
+        raise UserError("option-without-effect", "--processes: a launcher has started the ranks already; leave it out")
     return list(argv)
 
 
-def _become(command: list[str]) -> None:
-    """Go on as another program, so that signals reach it."""
+def _exec(command: list[str]) -> None:
+    """Replace this process by another program, so that signals reach it."""
     os.execv(command[0], command)
 
 
 def _start(words: Sequence[str], count: int) -> int:
-    """Run ``count`` ranks on this machine; the highest of their exit statuses."""
+    """Run ``count`` ranks on this machine and return the highest of their exit statuses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     ranks: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit)
     try:
         for rank in range(count):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+            variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
             env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            env |= {name: str(value) for name, value in place.items()}
+            env |= {name: str(value) for name, value in variables.items()}
             ranks.append(subprocess.Popen([*_PROGRAM, *words], env=env))
         return max(_status(process.wait()) for process in ranks)
     finally:
         for process in ranks:
-            process.terminate()  # nothing, where it has ended
+            process.terminate()  # no effect on a process that has exited
         for process in ranks:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE)
+                process.wait(_EXIT_SECONDS)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Be ended as by an error, so that the ranks are ended too."""
+def _exit(number: int, frame: FrameType | None) -> None:
+    """Exit by an exception, so that the ranks are terminated too."""
     raise SystemExit(128 + number)
 
 
 def _status(code: int) -> int:
-    """An exit status as a shell has it: a process that a signal ended has 128 and the signal's number."""
+    """Return an exit status as a shell reports it: 128 plus the signal number if a signal ended the process."""
     return code if code >= 0 else 128 - code

@@ -1,4 +1,4 @@
-"""The console command `cgan`: every command under one name, the same code as `python -m shards|trainer|launch`."""
+"""The console command `cgan`: all commands under one name, the same as `python -m shards|trainer|launch`."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ COMMANDS = shards.COMMANDS | trainer.COMMANDS | launch.COMMANDS
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     end(lambda: dispatch(COMMANDS, sys.argv[1:], program="cgan", version=version_line()))

@@ -1,1 +1,1 @@
-"""A project's workspace at Weights & Biases, made from what lies here."""
+"""A Weights & Biases workspace for the runs of a project."""

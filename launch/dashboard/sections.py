@@ -1,4 +1,4 @@
-"""What a dashboard shows, in sections of panels, as data. The keys are the trainer's own (`trainer.metric_names`)."""
+"""The content of the dashboard as data: sections of panels. Metric keys are those of `trainer.metric_names`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from trainer import metric_names as names
 
 CLOCK = names.CLOCK
-TIME = "RelativeTime(Wall)"  # W&B's own name of seconds since a run began
+TIME = "RelativeTime(Wall)"  # W&B's name for the seconds since the start of a run
 
-_GPUS = range(8)  # of one machine; W&B numbers them so, and leaves out what a run does not have
+_GPUS = range(8)  # of one machine, as W&B numbers them; a panel leaves out what a run does not have
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """Curves over ``x``: of the named keys, or of all that match a pattern.
+    """A line plot over ``x`` of the named keys, or of all keys that match a pattern.
 
     Attributes:
-        smooth: logged values are one batch's, so those of the losses jump; 0: as they are, below 1.
-        low, high: of the y axis; None: as the values have it.
+        smooth: smoothing factor in [0, 1); 0: none. Losses are logged for single batches, so they are noisy.
+        low, high: limits of the y axis; None: automatic.
     """
 
     title: str
@@ -33,34 +33,34 @@ class Lines:
 
 @dataclass(frozen=True, kw_only=True)
 class Bars:
-    """The newest value of each run."""
+    """A bar plot of the latest value of each run."""
 
     title: str
     keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """Logged pictures, with a slider over the moments they were logged at."""
+class Images:
+    """Logged images, with a slider over the steps at which they were logged."""
 
     title: str
     keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """A text, in Markdown."""
+class Text:
+    """A text in Markdown."""
 
     title: str
     text: str
 
 
-Panel = Lines | Bars | Pictures | Words
+Panel = Lines | Bars | Images | Text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Panels under a heading; `unfolded`: at first sight."""
+    """Panels under a heading; ``unfolded``: open at first."""
 
     name: str
     panels: tuple[Panel, ...]
@@ -69,77 +69,79 @@ class Section:
 
 
 _ADVICE = f"""\
-The trainer says in its output what goes wrong and which option to change, once it has lasted. It looks at:
+The trainer prints a warning with the option to change when a problem persists. It watches:
 
-- `{names.LOSS_D}` near 0 with `{names.LOGIT_REAL}` far above `{names.LOGIT_FAKE}`: the discriminator is sure of
-  every picture and teaches little
-- `{names.GRAD_G}` far below its usual size: the generator's gradient has all but vanished
-- `{names.SPREAD}` near 0, where 1 is as different as real pictures: generated ones are nearly all the same
-- `{names.SKIPPED}` that rises: gradients were not finite, and such steps change nothing
+- `{names.LOSS_D}` near 0 with `{names.LOGIT_REAL}` far above `{names.LOGIT_FAKE}`: the discriminator
+  classifies every image with certainty, so the generator learns little
+- `{names.GRAD_G}` far below its usual size: the generator's gradient has vanished
+- `{names.SPREAD}` near 0 (1: as diverse as real images): mode collapse, generated images are nearly identical
+- `{names.SKIPPED}` rising: gradients were not finite; such steps are skipped
 """
 
 SECTIONS = (
     Section(
         name="Losses",
         panels=(
-            Lines(title="losses of both players", keys=(names.LOSS_D, names.LOSS_G), smooth=0.6),
-            Lines(title="pictures under wrong labels", keys=(names.LOSS_MISMATCH,), smooth=0.6),
+            Lines(title="losses of both networks", keys=(names.LOSS_D, names.LOSS_G), smooth=0.6),
+            Lines(title="images with wrong labels (mismatch loss)", keys=(names.LOSS_MISMATCH,), smooth=0.6),
             Lines(
-                title="real and generated: D's opinion",
+                title="discriminator logits: real and generated",
                 keys=(names.LOGIT_REAL, names.LOGIT_FAKE),
                 smooth=0.6,
             ),
             Lines(title="gradient norms", keys=(names.GRAD_D, names.GRAD_G), smooth=0.6, logarithmic=True),
-            Lines(title="R1 + R2, before their weight", keys=(names.LOSS_PENALTY,), smooth=0.6, logarithmic=True),
+            Lines(title="R1 + R2 penalty, unweighted", keys=(names.LOSS_PENALTY,), smooth=0.6, logarithmic=True),
             Lines(
-                title="classifier, and between labels",
+                title="classification loss, and loss between labels (GAN-INT)",
                 keys=(names.LOSS_CLASSES, names.LOSS_CLASSES_G, names.LOSS_BETWEEN),
                 smooth=0.6,
             ),
-            Lines(title="what follows a schedule", pattern=f"^{names.SCHEDULE}"),
+            Lines(title="scheduled values", pattern=f"^{names.SCHEDULE}"),
         ),
     ),
     Section(
-        name="Label fidelity (--evaluate-every)",
+        name="Label accuracy (--evaluate-every)",
         panels=(
-            Lines(title="pictures that show their whole label", keys=(names.FIDELITY,), low=0, high=1),
-            Lines(title="of each attribute", pattern=f"^{names.FIDELITY_OF}", low=0, high=1),
-            Lines(title="kernel distance from real pictures", keys=(names.KID,)),
-            Bars(title="fidelity, by run", keys=(names.FIDELITY,)),
+            Lines(title="fraction of images that show their whole label", keys=(names.FIDELITY,), low=0, high=1),
+            Lines(title="label accuracy per attribute", pattern=f"^{names.FIDELITY_OF}", low=0, high=1),
+            Lines(title="kernel distance (KID) to real images", keys=(names.KID,)),
+            Bars(title="label accuracy per run", keys=(names.FIDELITY,)),
         ),
     ),
     Section(
-        name="Pictures",
+        name="Images",
         columns=1,
-        panels=(Pictures(title="fixed noises and labels", keys=(names.GRID,)),),
+        panels=(Images(title="fixed noise and labels", keys=(names.GRID,)),),
     ),
     Section(
         name="Throughput",
         panels=(
-            Lines(title="images a second, all processes", keys=(names.SPEED,), low=0),
-            Lines(title="images seen over time, evaluations and grids included", keys=(CLOCK,), x=TIME),
+            Lines(title="images per second, all processes", keys=(names.SPEED,), low=0),
+            Lines(title="images seen over time, including evaluations and grids", keys=(CLOCK,), x=TIME),
         ),
     ),
     Section(
         name="Guards and advice",
         panels=(
-            Lines(title="steps skipped so far: gradients not finite", keys=(names.SKIPPED,), low=0),
-            Lines(title="spread of pictures; near 0: all the same", keys=(names.SPREAD,), low=0),
-            Lines(title="damaged pictures so far", keys=(names.DAMAGED,), low=0),
-            Lines(title="share of the batch with a wrong label", keys=(names.WRONG_SHARE,), low=0, high=1),
+            Lines(title="skipped steps (non-finite gradients)", keys=(names.SKIPPED,), low=0),
+            Lines(title="batch diversity; near 0: mode collapse", keys=(names.SPREAD,), low=0),
+            Lines(title="damaged images", keys=(names.DAMAGED,), low=0),
+            Lines(title="fraction of the batch with a wrong label", keys=(names.WRONG_SHARE,), low=0, high=1),
             Lines(
-                title="near 1: D knows real pictures by heart",
+                title="discriminator overfitting; near 1: it memorizes real images",
                 keys=(names.AUGMENT_SIGN, names.AUGMENT_P),
                 low=-1,
             ),
-            Words(title="when to worry", text=_ADVICE),
+            Text(title="when to worry", text=_ADVICE),
         ),
     ),
     Section(
         name="System",
         unfolded=False,
         panels=(
-            Lines(title="GPUs at work, %", keys=tuple(f"system/gpu.{n}.gpu" for n in _GPUS), x=TIME, low=0, high=100),
+            Lines(
+                title="GPU utilization, %", keys=tuple(f"system/gpu.{n}.gpu" for n in _GPUS), x=TIME, low=0, high=100
+            ),
             Lines(
                 title="GPU memory in use, %",
                 keys=tuple(f"system/gpu.{n}.memoryAllocated" for n in _GPUS),
@@ -147,8 +149,8 @@ SECTIONS = (
                 low=0,
                 high=100,
             ),
-            Lines(title="CPUs at work, %", keys=("system/cpu",), x=TIME, low=0, high=100),
-            Lines(title="the process's memory, MB", keys=("system/proc.memory.rssMB",), x=TIME, low=0),
+            Lines(title="CPU utilization, %", keys=("system/cpu",), x=TIME, low=0, high=100),
+            Lines(title="process memory, MB", keys=("system/proc.memory.rssMB",), x=TIME, low=0),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The sections as a workspace of W&B's, and the way to get it there."""
+"""Build a W&B workspace from the sections, and save it to W&B."""
 
 from __future__ import annotations
 
@@ -18,69 +18,72 @@ if TYPE_CHECKING:
 
 
 def build(project: str, entity: str, name: str) -> ws.Workspace:
-    """The workspace, as a fresh one. The same arguments give the same workspace, to the last id.
+    """Return a new workspace. The same arguments give the same workspace, including all ids.
 
     Args:
-        entity: team or user; "" where none is known.
+        project: W&B project.
+        entity: team or user; "" if unknown.
+        name: name of the workspace.
 
     Raises:
-        UserError: the package that knows W&B's format is not installed; W&B takes no such name.
+        UserError: wandb-workspaces is not installed, or W&B does not accept the name.
     """
     _check_installed()
     import wandb_workspaces.workspaces as ws
 
     try:
         workspace = ws.Workspace(project=project, entity=entity, name=name)
-    except ValueError:  # pydantic's; the only one that what was checked before can come to
-        raise UserError(f"--name {name!r}: W&B takes no emoji there") from None
+    except ValueError:  # pydantic's; the only rule that the options have not checked
+        raise UserError("invalid-value", f"--name {name!r}: W&B accepts no emoji in a name") from None
     workspace.settings = ws.WorkspaceSettings(x_axis=sections.CLOCK)
     workspace.sections = [_section(section) for section in sections.SECTIONS]
-    # By this name W&B knows it again. The library draws one at random, and a second run would make a second workspace.
+    # W&B identifies the workspace by this name. The library draws a random one, so a second run would create another.
     workspace._internal_name = f"nw-{_identifier(project, name)}-v"
     return workspace
 
 
 def to_json(workspace: ws.Workspace) -> dict[str, Any]:
-    """What would be sent to W&B, as plain values."""
+    """Return the workspace as plain values, as it would be sent to W&B."""
     return workspace._to_model().model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def save(workspace: ws.Workspace) -> tuple[str, bool]:
-    """Make the workspace at W&B, or bring the one of this name up to date.
+    """Create the workspace at W&B, or update the one of this name.
 
-    Of one that is there, sections, panels and the x axis are replaced; colours, filters and columns of runs are kept.
-    A workspace without an entity goes to the account's own.
+    An update replaces sections, panels and the x axis; it keeps colours, filters and columns of runs. Without an
+    entity, the account's default entity is used.
 
     Returns:
-        Its address, and whether it is new.
+        The URL, and whether the workspace is new.
 
     Raises:
-        UserError: there is no key, or no such project.
-        Failure: W&B cannot be reached, or refuses.
+        UserError: there is no API key, or the project does not exist.
+        Failure: W&B cannot be reached, or refuses the workspace.
     """
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports would hold up our exit
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its error reports would delay our exit
     import wandb
 
     known = wandb.setup(wandb.Settings(silent=True)).settings
     if not account.has_credentials(known):
         raise UserError(
-            "Weights & Biases has no key here; `wandb login` sets one (--json FILE writes the workspace without)"
+            "wandb-key-missing",
+            "no Weights & Biases API key found; set one with `wandb login`, or write the workspace with --json FILE",
         )
-    with _explained():
+    with _translate_errors():
         account.knock(known.base_url)
         workspace.entity = workspace.entity or wandb.Api().default_entity or ""
-        found = _there(workspace)
+        found = _existing(workspace)
         if found is not None:
             found.name, found.sections, found.settings = workspace.name, workspace.sections, workspace.settings
         saved = (found or workspace).save()
         return saved.url, found is None
 
 
-def _there(workspace: ws.Workspace) -> ws.Workspace | None:
-    """The workspace of this internal name at W&B, if there is one.
+def _existing(workspace: ws.Workspace) -> ws.Workspace | None:
+    """Return the workspace of this internal name at W&B, or None.
 
     Raises:
-        UserError: there is no such project.
+        UserError: the project does not exist.
     """
     import wandb_workspaces.workspaces as ws
     from pydantic import ValidationError
@@ -89,36 +92,38 @@ def _there(workspace: ws.Workspace) -> ws.Workspace | None:
         return ws.Workspace.from_url(workspace.url)
     except ValidationError:
         raise
-    except ValueError as error:  # the library has one kind of error for both
+    except ValueError as error:  # the library raises one type for both cases
         if str(error).startswith("Workspace"):
             return None
         if str(error).startswith("Project"):
             raise UserError(
-                f"there is no project {workspace.entity}/{workspace.project} that this key may see; "
-                "W&B makes it with its first run"
+                "wandb-project-missing",
+                f"project {workspace.entity}/{workspace.project} does not exist or is not visible with this API key; "
+                "W&B creates it with the first run",
             ) from None
         raise
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Answer what goes wrong between here and W&B by a sentence."""
+def _translate_errors() -> Iterator[None]:
+    """Turn the errors of W&B's libraries into a Failure."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # W&B's libraries raise many kinds, some of them plain Exceptions
+    except Exception as error:  # W&B's libraries raise many types, plain Exception included
         raise Failure(
-            f"Weights & Biases did not take the workspace ({account.reason(error)}); "
-            "--json FILE writes it without a network"
+            "wandb-failed",
+            f"Weights & Biases did not accept the workspace ({account.reason(error)}); "
+            "--json FILE writes it to a file instead",
         ) from None
 
 
 def _check_installed() -> None:
     if find_spec("wandb_workspaces") is None:
         raise UserError(
-            "wandb-workspaces is not installed, and only it knows W&B's format; "
-            "install it with: pip install 'cgan-trainer[dashboard]'"
+            "package-missing",
+            "wandb-workspaces is not installed; install it with: pip install 'cgan-trainer[dashboard]'",
         )
 
 
@@ -131,7 +136,7 @@ def _section(section: sections.Section) -> ws.Section:
         panels=panels,
         is_open=section.unfolded,
         layout_settings=ws.SectionLayoutSettings(columns=section.columns, rows=-(-len(panels) // section.columns)),
-        panel_settings=ws.SectionPanelSettings(x_axis=sections.CLOCK),  # else W&B's step stands above the workspace's
+        panel_settings=ws.SectionPanelSettings(x_axis=sections.CLOCK),  # otherwise W&B's step overrides the workspace's
     )
 
 
@@ -153,14 +158,14 @@ def _panel(panel: sections.Panel, section: sections.Section) -> Any:
             )
         case sections.Bars():
             made = wr.BarPlot(title=panel.title, metrics=list(panel.keys), orientation="h")
-        case sections.Pictures():
+        case sections.Images():
             made = wr.MediaBrowser(title=panel.title, media_keys=list(panel.keys), num_columns=1, gallery_axis="step")
-        case sections.Words():
+        case sections.Text():
             made = wr.MarkdownPanel(markdown=f"### {panel.title}\n\n{panel.text}")
     made._id = _identifier(section.name, panel.title)
     return made
 
 
 def _identifier(*parts: str) -> str:
-    """A name of W&B's kind, eleven letters and digits, that follows from what it is the name of."""
+    """Return an identifier in W&B's format (eleven characters) that is a hash of the given names."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:11]

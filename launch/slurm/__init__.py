@@ -1,1 +1,1 @@
-"""SLURM jobs: batch scripts that work as they lie here, and the command that writes their first part anew."""
+"""SLURM jobs: batch scripts that work as they are, and the command that generates their first part for a site."""

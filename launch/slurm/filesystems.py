@@ -1,4 +1,4 @@
-"""Whether the folders of a job lie where its nodes can see them, as far as this machine can tell."""
+"""Check that the directories of a job are on storage that all its nodes share, as far as this machine can tell."""
 
 from __future__ import annotations
 
@@ -10,55 +10,56 @@ import psutil
 
 from shards.core.errors import UserError
 
-_OF_ONE_MACHINE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
-_IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
-# A disk of this machine; it may well be exported to the others.
-_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "aufs", "apfs", "hfs"}
+_LOCAL_PREFIXES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+_MEMORY_TYPES = {"tmpfs", "ramfs", "devtmpfs"}
+# Local disks, which may be exported to the other nodes.
+_DISK_TYPES = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "aufs", "apfs", "hfs"}
 
 
 def check(folders: Mapping[str, Path]) -> str:
-    """Look at the file systems of what a job needs.
+    """Check the file systems of the directories that a job needs.
 
     Args:
-        folders: purpose ("--run") -> path; it need not exist.
+        folders: purpose (such as "--run") -> path, which need not exist.
 
     Returns:
-        A sentence to warn with where a path lies on a disk of this machine; else nothing.
+        A warning if a path is on a local disk, else "".
 
     Raises:
-        UserError: a path lies where no other machine can see it.
+        UserError: no other machine can see a path.
     """
     doubtful = []
     for purpose, path in folders.items():
         kind = file_system(path)
         place = path.resolve()
-        if kind in _IN_MEMORY or any(place.is_relative_to(top) for top in _OF_ONE_MACHINE):
+        if kind in _MEMORY_TYPES or any(place.is_relative_to(top) for top in _LOCAL_PREFIXES):
             raise UserError(
-                f"{purpose} {path} is of this machine alone, and a node would not find it; choose a place on shared "
-                "storage (--storage trust, if all nodes do see it)"
+                "local-filesystem",
+                f"{purpose} {path} is local to this machine, so other nodes cannot see it; choose a directory on "
+                "shared storage (--storage trust, if all nodes do see it)",
             )
-        if kind in _DISKS:
+        if kind in _DISK_TYPES:
             doubtful.append(f"{purpose} {path} ({kind})")
     if not doubtful:
         return ""
-    return f"on a disk of this machine: {', '.join(doubtful)}; every node must see the same there (--storage trust)"
+    return f"on a local disk: {', '.join(doubtful)}; all nodes must see the same files there (--storage trust)"
 
 
 def writable(purpose: str, path: Path) -> None:
-    """Make sure that a folder can be made or written.
+    """Make sure that a directory is writable or can be created.
 
     Raises:
-        UserError: it cannot, or is no folder.
+        UserError: it is not, or the path is not a directory.
     """
     place = existing(path)
     if not place.is_dir():
-        raise UserError(f"{purpose} {path}: {place} is no folder")
+        raise UserError("not-a-directory", f"{purpose} {path}: {place} is not a directory")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{purpose} {path} cannot be written: no right to write in {place}")
+        raise UserError("not-writable", f"{purpose} {path}: no permission to write in {place}")
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system ("nfs4", "lustre", "ext4", …) that a path lies on, or will; empty if unknown."""
+    """Return the file system type ("nfs4", "lustre", "ext4", …) of an existing or future path; "" if unknown."""
     place = existing(path).resolve()
     mounts = [(Path(part.mountpoint), part.fstype) for part in psutil.disk_partitions(all=True)]
     holding = [
@@ -68,5 +69,5 @@ def file_system(path: Path) -> str:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """Return the path or its nearest parent directory that exists."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

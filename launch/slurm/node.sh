@@ -1,11 +1,11 @@
 #!/bin/bash
-# One SLURM task becomes one node's launcher, which starts the node's ranks:  srun node.sh PYTHON -m trainer.main OPTIONS…
-# For `accelerate launch` and its configuration file; rank.sh is simpler, and signals reach Python directly.
+# Turn one SLURM task into the launcher of a node's ranks:  srun node.sh PYTHON -m trainer.main OPTIONS…
+# For users of `accelerate launch` and its configuration file; rank.sh is simpler, and signals reach Python directly.
 
 python=$1
 shift
 
-# The launcher kills its ranks half a minute after it has passed a signal on, unless it is told to wait for checkpoints.
+# By default the launcher kills its ranks 30 s after it has passed a signal on; give them time to save.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-100}
 ((GPUS_PER_NODE)) || export ACCELERATE_USE_CPU=true
 export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / RANKS_PER_NODE > 0 ? SLURM_CPUS_PER_TASK / RANKS_PER_NODE : 1))

@@ -1,4 +1,4 @@
-"""What can be chosen about a SLURM job, checked before anything is written or queued."""
+"""Options of a SLURM job, validated before anything is written or queued."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from shards.core.cli import option, validate
 from shards.core.errors import UserError
 
-# What SLURM's names are made of.
+# Characters that SLURM accepts.
 _NAME = r"[\w.,@+-]+"
 _PATTERNS = {
     "partition": _NAME,
@@ -26,10 +26,10 @@ _PATTERNS = {
 }
 _EXAMPLES = {
     "gres": ", like gpu:a100:8",
-    "mem": ", like 64G, or 0 for all of a node's",
+    "mem": ", like 64G, or 0 for all memory of a node",
     "mail": ", like ada@example.org",
 }
-# sbatch's own options that this command decides itself, and what decides them.
+# Options of sbatch that this command sets itself, and our option that controls them.
 _OURS = {
     "job-name": "--name",
     "output": "--logs",
@@ -55,71 +55,89 @@ _OURS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Write a SLURM job, or submit it: one that trains, or with --array jobs that pack one data set together.
+    """Write or submit a SLURM job that trains, or with --array a job array that packs a dataset.
 
-    After `--` come the options of the trainer (or of `python -m shards pack`). They are checked first; then the script
-    is printed, or handed to sbatch by --submit.
+    The options of `cgan train` (or of `cgan pack`) follow after `--`. They are checked first; then the script is
+    printed, or submitted with --submit.
     """
 
-    nodes: int = option(1, "machines", minimum=1)
-    gpus_per_node: int = option(
-        1, "GPUs, and so processes, of each; 0: a partition without GPUs", minimum=0, maximum=64
+    nodes: int = option(1, "number of nodes", minimum=1)
+    gpus_per_node: int = option(1, "GPUs, and thus processes, per node; 0: train on CPUs", minimum=0, maximum=64)
+    processes_per_node: int | None = option(None, "processes per node with --gpus-per-node 0 (default: 1)", minimum=1)
+    cpus: int = option(4, "CPU cores per process", minimum=1)
+    time: str = option("04:00:00", "time limit of one attempt in SLURM's format: minutes, H:M:S, D-H, D-H:M:S")
+    warn: int = option(
+        120, "seconds before the time limit at which the trainer saves and the job is requeued", minimum=30
     )
-    processes_per_node: int | None = option(
-        None, "processes of each where there are no GPUs; 1 if not given", minimum=1
-    )
-    cpus: int = option(4, "CPU cores for each process", minimum=1)
-    time: str = option("04:00:00", "limit of one try, as SLURM writes it: minutes, H:M:S, D-H, D-H:M:S")
-    warn: int = option(120, "seconds before that limit at which the trainer saves and is queued again", minimum=30)
     array: int | None = option(
-        None, "pack by so many jobs, and merge by one that waits for them", minimum=1, maximum=9999
+        None,
+        "pack a dataset with this many jobs, and merge the parts in a final job (default: train)",
+        minimum=1,
+        maximum=9999,
     )
-    partition: str | None = option(None, "SLURM's partition; this and the next ones are the site's own if not given")
-    account: str | None = option(None, "whom to charge")
+    partition: str | None = option(None, "SLURM partition (default: the site's, as for the options below)")
+    account: str | None = option(None, "account to charge")
     qos: str | None = option(None, "quality of service")
-    constraint: str | None = option(None, "features that the nodes must have")
-    gres: str | None = option(None, "how GPUs are asked for; gpu:N if not given")
-    mem: str | None = option(None, "memory of each node")
-    mail: str | None = option(None, "address that hears of the end, a failure, another try")
-    name: str = option("cgan", "name of the job and of its log")
-    logs: Path = option(Path("logs"), "folder for logs; --submit makes it")
+    constraint: str | None = option(None, "required features of the nodes")
+    gres: str | None = option(None, "generic resources per node (default: gpu:N with --gpus-per-node N)")
+    mem: str | None = option(None, "memory per node")
+    mail: str | None = option(None, "e-mail address to notify when the job ends, fails or is requeued")
+    name: str = option("cgan", "name of the job and of its log file")
+    logs: Path = option(Path("logs"), "directory for logs; --submit creates it")
     setup: str | None = option(
-        None, "shell line, or file of such lines, to run first: module load …, source …/activate"
+        None, "shell line, or file of such lines, to run before the program: module load …, source …/activate"
     )
-    sbatch: str = option("", "further options of sbatch, as 'exclusive exclude=node7,node9'")
-    python: str | None = option(None, "interpreter on the nodes; this one if not given, in a container python3")
-    container: str | None = option(None, "image to run in, by the pyxis plugin's --container-image")
+    sbatch: str = option("", "further options of sbatch, like 'exclusive exclude=node7,node9'")
+    python: str | None = option(
+        None, "Python interpreter on the nodes (default: the current one; in a container: python3)"
+    )
+    container: str | None = option(None, "container image to run in (--container-image of the pyxis plugin)")
     launcher: str = option(
-        "srun", "srun: a task a process; accelerate: a task a node, `accelerate launch`", choices=("srun", "accelerate")
+        "srun",
+        "srun: one task per process; accelerate: one task per node, which runs `accelerate launch`",
+        choices=("srun", "accelerate"),
     )
     storage: str = option(
-        "check", "trust: folders are seen by all nodes, whatever it looks like", choices=("check", "trust")
+        "check",
+        "check: verify that directories are on shared storage; trust: do not verify",
+        choices=("check", "trust"),
     )
-    submit: bool = option(False, "hand the job to sbatch")
-    dry_run: bool = option(False, "with --submit: ask the controller whether it would take the job, and queue nothing")
+    submit: bool = option(False, "submit the job with sbatch instead of printing the script")
+    dry_run: bool = option(False, "with --submit: only ask SLURM whether it would accept the job")
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds, and against what SLURM takes.
+        """Validate the values against their bounds and against SLURM's syntax.
 
         Raises:
-            UserError: a value makes no sense.
+            UserError: a value is invalid, or two options contradict each other.
         """
         validate(self)
         for name, pattern in _PATTERNS.items():
             value = getattr(self, name)
             if value is not None and not re.fullmatch(pattern, value, re.ASCII):
-                raise UserError(f"--{name}: {value!r} is nothing that SLURM takes there{_EXAMPLES.get(name, '')}")
+                raise UserError(
+                    "invalid-value", f"--{name}: {value!r} is not a valid SLURM value{_EXAMPLES.get(name, '')}"
+                )
         for name in ("logs", "python", "container"):
             if any(ord(letter) < 32 for letter in str(getattr(self, name))):
                 raise UserError(
-                    f"--{name}: {str(getattr(self, name))!r} has a line break or another control character in it"
+                    "invalid-value",
+                    f"--{name}: {str(getattr(self, name))!r} contains a line break or another control character",
                 )
         if "\\" in str(self.logs.absolute()):
-            raise UserError(f"--logs {self.logs.absolute()}: SLURM takes backslashes out of it; choose another folder")
+            raise UserError(
+                "invalid-value", f"--logs {self.logs.absolute()}: SLURM removes backslashes; choose another directory"
+            )
         if seconds(self.time) <= self.warn:
-            raise UserError(f"--time {self.time} leaves nothing before the warning, --warn {self.warn} seconds earlier")
+            raise UserError(
+                "option-conflict",
+                f"--time {self.time} must be longer than --warn {self.warn} (seconds before the limit)",
+            )
         if self.processes_per_node is not None and self.gpus_per_node:
-            raise UserError("--processes-per-node: one process has one GPU; leave it out, or give --gpus-per-node 0")
+            raise UserError(
+                "option-conflict",
+                "--processes-per-node: there is one process per GPU; leave it out, or use --gpus-per-node 0",
+            )
         self._check_array()
         self.further()
         self.setup_lines()
@@ -130,44 +148,50 @@ class Job:
         for name in ("nodes", "gpus_per_node", "processes_per_node", "warn", "gres", "container", "launcher"):
             if getattr(self, name) != getattr(Job, name):
                 flag = f"--{name.replace('_', '-')}"
-                raise UserError(f"{flag}: each job of --array packs by itself on --cpus of one node; leave it out")
+                raise UserError(
+                    "option-without-effect",
+                    f"{flag}: every job of --array packs on its own, with --cpus cores of one node; leave it out",
+                )
 
     @property
     def ranks_per_node(self) -> int:
-        """Processes of each node."""
+        """Processes per node."""
         return self.gpus_per_node or self.processes_per_node or 1
 
     @property
     def world(self) -> int:
-        """Processes of the job."""
+        """Processes of the whole job."""
         return self.nodes * self.ranks_per_node
 
     def further(self) -> list[tuple[str, str]]:
-        """``--sbatch`` as pairs of option and value.
+        """Parse ``--sbatch`` into pairs of option and value.
 
         Raises:
-            UserError: it cannot be read, or names what this command decides.
+            UserError: its syntax is invalid, or it names an option that this command sets itself.
         """
         try:
             words = shlex.split(self.sbatch)
         except ValueError as error:
-            raise UserError(f"--sbatch {self.sbatch!r}: {str(error).lower()}") from None
+            raise UserError("invalid-value", f"--sbatch {self.sbatch!r}: {str(error).lower()}") from None
         pairs = []
         for word in words:
             name, _, value = word.removeprefix("--").partition("=")
             if not re.fullmatch(r"[a-z][a-z-]+", name) or any(ord(letter) < 32 for letter in value):
-                raise UserError(f"--sbatch: {word!r} is no long option of sbatch; write NAME=VALUE or NAME")
+                raise UserError(
+                    "invalid-value", f"--sbatch: {word!r} is not a long option of sbatch; write NAME=VALUE or NAME"
+                )
             if name in _OURS or name in _PATTERNS:
                 instead = _OURS.get(name, f"--{name}")
-                raise UserError(f"--sbatch {name}: " + (f"use {instead}" if instead else "the job decides this itself"))
+                how = f"use {instead} instead" if instead else "this command sets it itself"
+                raise UserError("option-conflict", f"--sbatch {name}: {how}")
             pairs.append((name, value))
         return pairs
 
     def setup_lines(self) -> list[str]:
-        """``--setup`` as lines of shell.
+        """Return ``--setup`` as lines of shell.
 
         Raises:
-            UserError: they are no shell.
+            UserError: they are not complete, valid shell commands.
         """
         if not self.setup:
             return []
@@ -176,26 +200,31 @@ class Job:
             if Path(text).is_file():
                 text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise UserError(f"--setup {self.setup}: {error}") from None
-        plain = {**os.environ, "LC_ALL": "C"}  # what bash says of here-documents is looked for below
+            raise UserError("file-unreadable", f"--setup {self.setup}: {error}") from None
+        plain = {**os.environ, "LC_ALL": "C"}  # bash's warning about here-documents is matched below
         checked = subprocess.run(["bash", "-n", "-c", text], env=plain, capture_output=True, text=True, check=False)
         if checked.returncode:
-            raise UserError(f"--setup is no shell: {' '.join(checked.stderr.split())}")
+            raise UserError("invalid-shell", f"--setup is not valid shell: {' '.join(checked.stderr.split())}")
         text = text.strip()
-        if text.endswith("\\") or "here-document" in checked.stderr:  # bash would take the job's own lines for the rest
-            raise UserError(f"--setup {self.setup!r} ends in the middle of a command or a here-document")
+        if text.endswith("\\") or "here-document" in checked.stderr:  # bash would read the job's own lines as the rest
+            raise UserError(
+                "invalid-shell", f"--setup {self.setup!r} ends in the middle of a command or a here-document"
+            )
         return text.splitlines()
 
 
 def seconds(time: str) -> int:
-    """A time limit as SLURM writes it, in seconds.
+    """Convert a time limit in SLURM's format to seconds.
 
     Raises:
-        UserError: it is none.
+        UserError: the format is invalid.
     """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time, re.ASCII)
     if not found:
-        raise UserError(f"--time {time!r} is no time limit; write minutes, H:M:S, D-H or D-H:M:S, like 24:00:00")
+        raise UserError(
+            "invalid-value",
+            f"--time {time!r} is not a time limit; write minutes, H:M:S, D-H or D-H:M:S, like 24:00:00",
+        )
     days, *parts = found.groups()
     numbers = [int(part) for part in parts if part is not None]
     if days is None and len(numbers) < 3:  # M, or M:S

@@ -1,4 +1,4 @@
-"""A batch script for one job: the script that lies in this folder, with its first part written anew."""
+"""Generate the batch script of a job: a script of this directory with its first part replaced."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _BEGIN, _END = "# ---- this job", "# ---- every job ----"
 
 
 def training(job: Job, words: Sequence[str], directory: Path, made_by: str, mounts: Sequence[Path] = ()) -> str:
-    """The script of a job that trains.
+    """Return the script of a training job.
 
     Args:
-        job: what was chosen.
-        words: the trainer's own options.
-        directory: where the job works; it must be absolute, as relative paths in ``words`` start there.
-        made_by: the command line that asked for it, for the script's reader.
-        mounts: absolute paths that a container must see besides ``directory``, at the same places.
+        job: the options of the job.
+        words: the trainer's options.
+        directory: absolute working directory of the job; relative paths in ``words`` start there.
+        made_by: the command line that generated the script, for its readers.
+        mounts: absolute paths to mount in a container in addition to ``directory``, at the same paths.
     """
     srun = job.launcher == "srun"
     ranks = job.ranks_per_node
@@ -52,7 +52,7 @@ def training(job: Job, words: Sequence[str], directory: Path, made_by: str, moun
 
 
 def packing(job: Job, words: Sequence[str], directory: Path, made_by: str) -> str:
-    """The script whose array packs and which merges without one; ``words`` are `shards pack`'s, SRC and OUT first."""
+    """Return the script that packs as an array and merges without one; ``words`` are those of `cgan pack`."""
     directives = [
         *_directives(job, directory),
         ("nodes", "1"),
@@ -74,7 +74,7 @@ def packing(job: Job, words: Sequence[str], directory: Path, made_by: str) -> st
 
 
 def directive(name: str, value: str) -> str:
-    """An #SBATCH line. sbatch reads it by rules of its own: no expansion, but quotes, backslashes and # count."""
+    """Return an #SBATCH line. sbatch expands nothing in it, but interprets quotes, backslashes and #."""
     if not value:
         return f"#SBATCH --{name}"
     plain = all(letter.isalnum() or letter in "/._,:;@%+=&|!*()[]~^-" for letter in value)
@@ -83,8 +83,8 @@ def directive(name: str, value: str) -> str:
 
 
 def _directives(job: Job, directory: Path) -> list[tuple[str, str]]:
-    """What every job has."""
-    folder = str(directory / job.logs).replace("%", "%%")  # %x and the like are SLURM's
+    """Return the directives of every job."""
+    folder = str(directory / job.logs).replace("%", "%%")  # % begins a pattern of SLURM's, such as %x
     found: list[tuple[str, str | None]] = [
         ("job-name", job.name),
         ("output", f"{folder}/%x-%j.out"),
@@ -103,13 +103,13 @@ def _python(job: Job) -> str:
 
 
 def _setup(job: Job) -> list[str]:
-    """The site's own lines: the first that fails ends the job. Unset variables are theirs to judge."""
+    """Return the lines of --setup; the first one that fails ends the job. Unset variables are allowed."""
     lines = job.setup_lines()
     return ["set -e", *lines, "set +e"] if lines else []
 
 
 def _words(words: Iterable[str]) -> list[str]:
-    """Lines that make ``words`` the script's arguments, an option a line, before those that sbatch hands on."""
+    """Return lines that set the script's arguments to ``words``, one option per line, before those given to sbatch."""
     lines = ["set --"]
     for word in words:
         quoted = shlex.quote(word)
@@ -127,10 +127,10 @@ def _render(
     directives: Sequence[tuple[str, str]],
     settings: Sequence[str],
 ) -> str:
-    """The template with the lines between its two marks replaced."""
+    """Return the template with the lines between its two marks replaced."""
     head, rest = (FOLDER / template).read_text(encoding="utf-8").split(_BEGIN, 1)
     _, tail = rest.split(_END, 1)
-    ours = [
+    generated = [
         f"{_BEGIN}, made by: {made_by}",
         "#",
         *(f"#   {line}" for line in usage),
@@ -140,4 +140,4 @@ def _render(
         *settings,
         _END,
     ]
-    return head + "\n".join(ours) + tail
+    return head + "\n".join(generated) + tail

@@ -1,4 +1,4 @@
-"""`python -m launch slurm`: check what is asked for, write the job's script, hand it to sbatch."""
+"""`cgan slurm`: validate a job, write its script, and submit it with sbatch."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from shards.core import cli
 from shards.core.atomic_io import explained
 from shards.core.errors import Failure, UserError
 from shards.packing.pack import Pack
-from shards.stream.sampling import check_division
 from trainer import config
 
-COMMAND = "python -m launch slurm"
+COMMAND = "cgan slurm"
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m launch slurm``.
+    """Run ``cgan slurm``.
 
     Raises:
-        UserError: something asked for cannot be; nothing was written or queued then.
+        UserError: an option is invalid. Nothing was written or queued.
     """
     ours, dashes, words = _split(argv)
     if cli.wants_help(ours):
-        print(cli.usage(Job, COMMAND).replace("[--option VALUE …]", "[--option VALUE …] -- TRAINER'S OPTIONS"))
+        print(cli.usage(Job, COMMAND).replace("[--option VALUE …]", "[--option VALUE …] -- TRAINING OPTIONS"))
         return
     job = cli.parse(Job, ours, command=COMMAND)
     if not dashes:
         what = "SRC OUT --size 64" if job.array else "--shards data/mine --preset faces64"
-        raise UserError(f"what to run is missing; write it after two dashes: {COMMAND} … -- {what}")
+        raise UserError(
+            "missing-argument",
+            f"the options of the program to run are missing; write them after `--`: {COMMAND} … -- {what}",
+        )
     directory = Path.cwd()
     needed = _packing(words) if job.array else _training(job, words)
-    _check_places(job, directory, needed)
-    made_by = shlex.join(["python", "-m", "launch", "slurm", *argv]).replace("\n", " ")
+    _check_paths(job, directory, needed)
+    made_by = shlex.join(["cgan", "slurm", *argv]).replace("\n", " ")
     if job.array:
         text = script.packing(job, words, directory, made_by)
     else:
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
-    """Our words, whether two dashes follow, and the words after them."""
+    """Return our words, whether `--` follows them, and the words after it."""
     words = list(argv)
     if "--" not in words:
         return words, False, []
@@ -61,81 +63,88 @@ def _split(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
     return words[:at], True, words[at + 1 :]
 
 
-# ---------------------------------------------------------------- what it needs
+# ---------------------------------------------------------------- paths of the job
 
 
 def _training(job: Job, words: Sequence[str]) -> dict[str, Path]:
-    """Check the trainer's words for this number of processes; the places that the training needs."""
+    """Check the trainer's options for this number of processes, and return the paths that the training needs."""
     if cli.wants_help(words):
-        raise UserError("after `--` stand the options of a training; `python -m trainer train --help` lists them")
+        raise UserError(
+            "unexpected-argument", "--help after `--`: the options of a training are listed by `cgan train --help`"
+        )
     asked = config.load(words)
-    check_division(asked.data.batch, job.world, asked.machine.accumulate)
+    asked.check_division(job.world)
     if asked.data.shards is None and asked.preset != "smoke":
-        raise UserError("--shards is missing after `--`: give a data set directory made by `python -m shards pack`")
-    places = {"--run": asked.run_directory}
+        raise UserError("option-missing", "--shards is missing after `--`: give a dataset made by `cgan pack`")
+    paths = {"--run": asked.run_directory}
     if asked.data.shards is not None and "://" not in asked.data.shards:
-        places["--shards"] = Path(asked.data.shards)
+        paths["--shards"] = Path(asked.data.shards)
         if not Path(asked.data.shards).is_dir():
             raise UserError(
-                f"--shards {asked.data.shards}: there is no such data set; make one by `python -m shards pack`"
+                "dataset-missing", f"--shards {asked.data.shards} does not exist; make a dataset with `cgan pack`"
             )
-    if asked.init_from is not None and not any(asked.run_directory.glob("checkpoints/[0-9]*")):  # or it is not needed
-        places["--init-from"] = asked.init_from
+    if asked.init_from is not None and not any(
+        asked.run_directory.glob("checkpoints/[0-9]*")
+    ):  # a run that resumes does not need it
+        paths["--init-from"] = asked.init_from
         if not asked.init_from.is_dir():
-            raise UserError(f"--init-from {asked.init_from}: there is no such run")
+            raise UserError("run-missing", f"--init-from {asked.init_from} does not exist")
     filesystems.writable("--run", asked.run_directory)
-    return places
+    return paths
 
 
 def _packing(words: Sequence[str]) -> dict[str, Path]:
-    """Check `shards pack`'s words; the places that it needs."""
-    asked = cli.parse(Pack, words, command="python -m shards pack")
+    """Check the options of `cgan pack`, and return the paths that it needs."""
+    asked = cli.parse(Pack, words, command="cgan pack")
     if [str(asked.src), str(asked.out)] != [str(Path(word).expanduser()) for word in words[:2]]:
-        raise UserError("write SRC and OUT first after `--`, then the options of `python -m shards pack`")
+        raise UserError("unexpected-argument", "write SRC and OUT directly after `--`, then the options of `cgan pack`")
     if asked.part is not None:
-        raise UserError("--part: each job of the array has its own; leave it out")
+        raise UserError("option-conflict", "--part: each job of the array sets its own; leave it out")
     if not asked.src.exists():
-        raise UserError(f"{asked.src}: there is no such folder or file")
+        raise UserError("source-missing", f"{asked.src} does not exist")
     filesystems.writable("OUT", asked.out)
     return {"SRC": asked.src, "OUT": asked.out}
 
 
-def _check_places(job: Job, directory: Path, needed: dict[str, Path]) -> None:
+def _check_paths(job: Job, directory: Path, needed: dict[str, Path]) -> None:
     filesystems.writable("--logs", job.logs)
     if job.python and not job.container and not job.setup and shutil.which(job.python) is None:
-        raise UserError(f"--python {job.python}: there is no such interpreter")
+        raise UserError("interpreter-missing", f"--python {job.python} does not exist")
     if job.storage == "check":
-        places = {"this folder,": directory, "--logs": job.logs, **needed}
+        paths = {"the working directory": directory, "--logs": job.logs, **needed}
         if job.container and "://" not in job.container and Path(job.container).exists():
-            places["--container"] = Path(job.container)
-        if warning := filesystems.check(places):
+            paths["--container"] = Path(job.container)
+        if warning := filesystems.check(paths):
             print(f"warning: {warning}", file=sys.stderr)
 
 
 def _mounts(directory: Path, needed: Mapping[str, Path]) -> list[Path]:
-    """What a container must see of what lies outside the folder of the job, also through a link in it.
+    """Return the needed paths outside of the job's directory, links resolved, for a container to mount.
 
     Raises:
-        UserError: a path that cannot be named among others.
+        UserError: a path contains a separator of --container-mounts.
     """
     found: list[Path] = []
     for purpose, path in needed.items():
         place = filesystems.existing(path)
         outside = [p for p in (place, place.resolve()) if not p.is_relative_to(directory) and p not in found]
         if any(set(",:") & set(str(p)) for p in outside):
-            raise UserError(f"{purpose} {path}: --container takes paths apart at ',' and ':'; choose another place")
+            raise UserError(
+                "invalid-value",
+                f"{purpose} {path}: with --container a path must not contain ',' or ':'; choose another",
+            )
         found += outside
     return found
 
 
-# ---------------------------------------------------------------- to SLURM
+# ---------------------------------------------------------------- sbatch
 
 
 def _submit(job: Job, text: str) -> None:
-    """Hand the script to sbatch; nothing is queued in a dry run."""
+    """Submit the script with sbatch; a dry run queues nothing."""
     if shutil.which("sbatch") is None:
         raise UserError(
-            "there is no sbatch here; run this where jobs are submitted, or without --submit for the script"
+            "sbatch-missing", "sbatch was not found; run this on a login node, or without --submit to print the script"
         )
     if job.dry_run:
         print(_sbatch(text, "--test-only", *_array(job)))
@@ -151,7 +160,7 @@ def _submit(job: Job, text: str) -> None:
                 subprocess.run(["scancel", number], capture_output=True, check=False)
             raise
         print(
-            f"queued {job.array} jobs as {number}, and {merge} to merge what they pack; "
+            f"queued {job.array} jobs as {number}, and job {merge} to merge their parts; "
             f"logs: {job.logs / job.name}-*.out"
         )
     else:
@@ -163,13 +172,13 @@ def _array(job: Job) -> list[str]:
 
 
 def _sbatch(text: str, *words: str) -> str:
-    """What sbatch answers to a script.
+    """Run sbatch with a script as its input, and return its answer.
 
     Raises:
-        UserError: it refuses the job.
+        UserError: it rejects the job.
         Failure: it cannot be run.
     """
-    # sbatch takes the environment along. What an outer job set for itself would be read as asked for here.
+    # sbatch passes the environment on. It would read the variables of an outer job as options of this one.
     own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
     try:
         done = subprocess.run(
@@ -181,10 +190,10 @@ def _sbatch(text: str, *words: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Failure(f"sbatch gives no answer: {error}") from None
+        raise Failure("sbatch-failed", f"sbatch does not answer: {error}") from None
     complaint = done.stderr.decode(errors="replace").strip()
     if done.returncode:
         lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in complaint.splitlines()]
-        raise UserError(f"sbatch refuses the job: {'; '.join(lines) or f'status {done.returncode}'}")
+        raise UserError("sbatch-rejected", f"sbatch rejects the job: {'; '.join(lines) or f'status {done.returncode}'}")
     answer = done.stdout.decode(errors="replace").strip()
-    return answer.split(";")[0] if answer else complaint  # JOB, or JOB;CLUSTER; --test-only answers beside
+    return answer.split(";")[0] if answer else complaint  # JOB or JOB;CLUSTER; --test-only answers on stderr

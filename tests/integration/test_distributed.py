@@ -1,4 +1,4 @@
-"""What the processes agree on, and what fp16's loss scaler may do."""
+"""Collectives and error handling of a job's processes, and the loss scaler of fp16."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from shards.core.errors import Failure, UserError
 from trainer.distributed.process_group import Distributed
 from trainer.process.exit import end
 
-def fail(kind, text):
-    raise kind(text)
+def fail(kind, code):
+    raise kind(code, "a message")
 
 def main():
     with Distributed("cpu", "no", 1, timeout=60) as env:
         assert env.world_size == 2
         sums = [env.sum_async(env.rank == 1 and step == 2, env.rank + 1) for step in range(5)]
         assert sums == [[0, 0], [0, 3], [0, 3], [1, 3], [0, 3]], sums
-        assert env.flush(2) == [0, 3], "what was under way"
-        assert env.flush(2) == [0, 0], "nothing is"
+        assert env.flush(2) == [0, 3], "sums in flight"
+        assert env.flush(2) == [0, 0], "nothing in flight"
         assert env.sum_async(1, 1) == [0, 0] and env.sum_async(0, 0) == [2, 2]
         assert env.all_gather(env.rank) == [0, 1]
-        what = sys.argv[1]
-        if what == "one":
-            env.on_all_ranks(lambda: fail(UserError, "only one") if env.rank == 1 else None)
-        elif what == "all":
-            env.on_all_ranks(lambda: fail(UserError, "the same"))
-        elif what == "first":
-            env.on_rank0(lambda: fail(Failure, "no room"))
-        elif what == "bug":
+        case = sys.argv[1]
+        if case == "one":
+            env.on_all_ranks(lambda: fail(UserError, "on-one-rank") if env.rank == 1 else None)
+        elif case == "all":
+            env.on_all_ranks(lambda: fail(UserError, "on-all-ranks"))
+        elif case == "first":
+            env.on_rank0(lambda: fail(Failure, "on-rank-0"))
+        elif case == "bug":
             env.on_rank0(lambda: 1 / 0)
 
 end(main)
@@ -48,22 +48,22 @@ end(main)
 
 
 @pytest.mark.parametrize(
-    ("what", "sentence"),
+    ("case", "printed"),
     [
-        ("one", "only one"),
-        pytest.param("all", "the same", marks=pytest.mark.long),
-        pytest.param("first", "no room", marks=pytest.mark.long),
+        ("one", "[on-one-rank]"),
+        pytest.param("all", "[on-all-ranks]", marks=pytest.mark.long),
+        pytest.param("first", "[on-rank-0]", marks=pytest.mark.long),
         pytest.param("bug", "ZeroDivisionError", marks=pytest.mark.long),
     ],
 )
-def test_all_processes_leave_together_and_one_says_why(tmp_path: Path, what: str, sentence: str) -> None:
+def test_all_processes_exit_together_and_one_prints_the_error(tmp_path: Path, case: str, printed: str) -> None:
     (tmp_path / "agree.py").write_text(AGREE)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--multi_gpu"]
-    launch += ["--num_processes", "2", "--main_process_port", free_port(), tmp_path / "agree.py", what]
+    launch += ["--num_processes", "2", "--main_process_port", free_port(), tmp_path / "agree.py", case]
     command = list(map(str, launch))
     done = subprocess.run(command, env=environment(2, {}), capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode != 0
-    assert done.stderr.count(sentence) == 1, done.stderr  # not once a process
+    assert done.stderr.count(printed) == 1, f"once, not once per process: {done.stderr}"
     assert "AssertionError" not in done.stderr
 
 
@@ -109,8 +109,8 @@ def test_a_step_whose_gradients_are_not_finite_changes_nothing(fused: bool, bad:
     assert not any(map(torch.equal, after, before))
 
 
-def test_trap_the_launchers_single_thread_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`accelerate launch` sets OMP_NUM_THREADS=1 where it is unset, and torch then starts with one thread."""
+def test_trap_the_launchers_single_thread_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`accelerate launch` sets OMP_NUM_THREADS=1 if it is unset, so torch starts with one thread."""
     monkeypatch.setattr("trainer.distributed.rendezvous.process_pool.count", lambda: 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
@@ -124,27 +124,32 @@ def test_trap_the_launchers_single_thread_is_not_kept(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("slurm", "seen", "local", "cores"),
+    ("slurm", "visible", "local", "cores"),
     [
         ({}, 16, 4, 4),
         ({}, 2, 4, 1),
-        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 8, 8, 8),  # each task bound to its own
-        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 64, 8, 8),  # none is
+        (
+            {"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"},
+            8,
+            8,
+            8,
+        ),  # each task is bound to its cores
+        ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 64, 8, 8),  # no task is bound
         ({"SLURM_CPUS_PER_TASK": "8", "SLURM_NTASKS": "16", "WORLD_SIZE": "16"}, 2, 8, 2),
-        ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "2", "WORLD_SIZE": "16"}, 64, 8, 8),  # a launcher a node
+        ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "2", "WORLD_SIZE": "16"}, 64, 8, 8),  # one launcher per node
         ({"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "1"}, 64, 1, 64),  # a shell within a job
     ],
 )
-def test_cores_are_shared_out_once(
-    monkeypatch: pytest.MonkeyPatch, slurm: dict[str, str], seen: int, local: int, cores: int
+def test_cores_are_divided_among_local_ranks_once(
+    monkeypatch: pytest.MonkeyPatch, slurm: dict[str, str], visible: int, local: int, cores: int
 ) -> None:
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rendezvous.process_pool, "count", lambda: seen)
+    monkeypatch.setattr(rendezvous.process_pool, "count", lambda: visible)
     assert cores_of_a_process(local) == cores
 
 
-def test_a_port_that_is_taken_is_one_sentence() -> None:
+def test_a_port_in_use_is_one_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}

@@ -1,7 +1,7 @@
-"""A run goes on with another number of processes as if it had never stopped: the same pictures, labels, noise, weights.
+"""A run resumes with another number of processes as if it had never stopped: same images, labels, noise and weights.
 
-Weights to rounding, in float64 (`test_parity.py` says why not in float32): the processes' gradients are added up in
-another order.
+Weights agree up to rounding in float64 (`test_parity.py` explains why not in float32), since the gradients of the
+processes are summed in another order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def traced(trace: Path, run: Path, data: Path, processes: int, stop: int, words: Sequence[object]) -> str:
-    """Start or go on with so many processes, until a signal at ``stop`` images (0: to the end); what was printed."""
+    """Start or resume a run until a signal at ``stop`` images (0: until its end), and return its output."""
     trace.mkdir(exist_ok=True)
     asked = [trace, stop, *TINY, *words, "--shards", data, "--run", run, "--total-images", IMAGES]
     line = command(asked, processes, ROOT / "tests" / "support" / "tracing.py")
@@ -40,9 +40,9 @@ def traced(trace: Path, run: Path, data: Path, processes: int, stop: int, words:
 
 
 def shown(trace: Path) -> dict[int, dict[str, Any]]:
-    """What the global batch at each clock was, put together from the processes' shares in the order of ranks.
+    """Return the global batch of each step, assembled from the parts of the processes in the order of ranks.
 
-    Each step must have been taken once: not again after going on, and by none but one start.
+    Each step must have been taken exactly once, by one start of the run: not again after resuming.
     """
     steps: dict[int, dict[str, Any]] = {}
     starts: dict[int, str] = {}
@@ -50,7 +50,7 @@ def shown(trace: Path) -> dict[int, dict[str, Any]]:
         start = file.stem.rpartition("-")[0]
         for row in map(json.loads, file.read_text().splitlines()):
             clock = row["images_seen"]
-            assert starts.setdefault(clock, start) == start, f"step at {clock} was taken twice"
+            assert starts.setdefault(clock, start) == start, f"step at {clock} was repeated"
             whole = steps.setdefault(clock, {"positions": [], "pictures": [], "noise": [[], []]})
             whole["positions"] += row["positions"]
             whole["pictures"] += row["pictures"]
@@ -66,10 +66,10 @@ def shown(trace: Path) -> dict[int, dict[str, Any]]:
         pytest.param((4, 2, 1, 2, 4), ADA, marks=pytest.mark.long),
     ],
 )
-def test_other_numbers_of_processes_go_on_as_if_nothing_had_happened(
+def test_a_run_resumes_with_other_numbers_of_processes(
     data: Path, tmp_path: Path, worlds: Sequence[int], words: list[object]
 ) -> None:
-    """Stopped by a signal each time; global batch and all other options as before."""
+    """Stopped by a signal each time; the global batch and all other options stay the same."""
     traced(tmp_path / "whole trace", tmp_path / "whole", data, 0, 0, [*STRICT, *words])
     for number, world in enumerate(worlds, 1):
         last = number == len(worlds)
@@ -92,15 +92,15 @@ def test_other_numbers_of_processes_go_on_as_if_nothing_had_happened(
         assert row == pytest.approx(ours, rel=1e-7, abs=1e-9)
 
 
-def test_a_number_of_processes_that_does_not_divide_the_batch_is_one_sentence(data: Path, tmp_path: Path) -> None:
-    """Before anything of the run is touched."""
+def test_a_number_of_processes_that_does_not_divide_the_batch_is_one_error(data: Path, tmp_path: Path) -> None:
+    """It is reported before anything in the run directory is changed."""
     run = tmp_path / "run"
     words = [*TINY, "--shards", data, "--run", run]
     train(*words, "--total-images", 16)
     before = {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in run.rglob("*")}
     done = train(*words, "--total-images", 32, processes=3, expect=None)
     assert done.returncode != 0
-    assert codes(done.stderr) == ["batch-not-divisible"]
+    assert codes(done.stderr) == ["batch-not-divisible"] and "--batch 16" in done.stderr
     after = {path: (path.stat().st_mtime_ns, path.is_dir() or path.read_bytes()) for path in run.rglob("*")}
     assert after == before
     assert checkpoints(run) == [f"{16:012d}"]

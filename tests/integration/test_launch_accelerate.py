@@ -1,4 +1,4 @@
-"""The files in launch/accelerate, and torchrun: each starts the processes that it says, and they train together."""
+"""The files in launch/accelerate, and torchrun: each starts the processes that it describes, which train together."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
+from support.errors import codes
 from support.launching import (
     MAIN,
     ROOT,
@@ -42,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes, started as every other test does."""
+    """A run of two processes that was never interrupted."""
     run = tmp_path_factory.mktemp("unbroken") / "run"
     train(*words(data, run), processes=2)
     return run
@@ -54,34 +55,32 @@ def words(data: Path, run: Path, images: int = 96) -> list[object]:
 
 
 def run(*line: object, **extra: str) -> subprocess.CompletedProcess[str]:
-    """A command to its end, without anything in its environment that says CPU."""
+    """Run a command without anything in its environment that selects the CPU."""
     command = list(map(str, line))
     return subprocess.run(
         command, env=environment(0, extra), capture_output=True, text=True, timeout=100, check=False, cwd=ROOT
     )
 
 
-def understood(name: str, *more: str) -> Any:
-    """A file's settings as `accelerate launch` itself reads them."""
+def parsed_settings(name: str, *more: str) -> Any:
+    """Return the settings of a file as `accelerate launch` itself parses them."""
     arguments = launch_command_parser().parse_args(["--config_file", str(FILES[name]), *more, "trainer/main.py"])
     return _validate_launch_command(arguments)[0]
 
 
-def test_each_file_tells_the_command_that_uses_it() -> None:
+def test_each_file_documents_a_command_that_works() -> None:
     assert set(FILES) == {"one_gpu", "gpus", "cpu_processes", "machines", "machines_cpu"}
     parser = launch_command_parser()
     for name, path in FILES.items():
         comment = "\n".join(line[2:] for line in path.read_text().splitlines() if line.startswith("#"))
         found = re.search(r"accelerate launch (?:.*\\\n)*.*", comment)
         assert found, name
-        told = parser.parse_args(shlex.split(found[0].replace("\\\n", " "))[2:])
-        assert (ROOT / str(told.config_file)).samefile(path) and told.training_script == "trainer/main.py"
-        options = load(told.training_script_args)
-        settings = understood(name)
+        documented = parser.parse_args(shlex.split(found[0].replace("\\\n", " "))[2:])
+        assert (ROOT / str(documented.config_file)).samefile(path) and documented.training_script == "trainer/main.py"
+        options = load(documented.training_script_args)
+        settings = parsed_settings(name)
         assert settings.num_processes and options.data.batch % settings.num_processes == 0
-        assert (options.machine.device == "cuda") == ("cpu" not in name), (
-            "a GPU that is not there is told, and not replaced"
-        )
+        assert (options.machine.device == "cuda") == ("cpu" not in name), "a missing GPU is an error"
 
 
 @pytest.mark.parametrize(
@@ -95,9 +94,9 @@ def test_each_file_tells_the_command_that_uses_it() -> None:
         ("machines_cpu", [], 1, 2),
     ],
 )
-def test_what_the_launcher_makes_of_a_file(name: str, more: list[str], processes: int, machines: int) -> None:
-    place = ["--machine_rank", "1", "--main_process_ip", "10.0.0.1"] if machines > 1 else []
-    settings = understood(name, *more, *place)
+def test_the_launcher_starts_the_described_processes(name: str, more: list[str], processes: int, machines: int) -> None:
+    address = ["--machine_rank", "1", "--main_process_ip", "10.0.0.1"] if machines > 1 else []
+    settings = parsed_settings(name, *more, *address)
     assert settings.multi_gpu and not settings.cpu
     made = prepare_multi_gpu_env(settings)
     assert settings.nproc_per_node == str(processes)
@@ -105,20 +104,20 @@ def test_what_the_launcher_makes_of_a_file(name: str, more: list[str], processes
         assert (settings.nnodes, settings.node_rank) == (str(machines), 1)
         assert (settings.rdzv_backend, settings.rdzv_endpoint) == ("static", "10.0.0.1:29500")
     else:
-        assert settings.master_port not in ("0", "29500"), "a free one, so that two runs do not meet"
+        assert settings.master_port not in ("0", "29500"), "a free port, so that two runs do not collide"
     assert made["ACCELERATE_MIXED_PRECISION"] == "no"
     assert made.get("CUDA_VISIBLE_DEVICES") == ("-1,-1" if "cpu" in name else None)
 
 
-def test_one_gpu_is_one_process_that_sees_the_first() -> None:
-    settings = understood("one_gpu")
+def test_one_gpu_is_one_process_on_the_first_gpu() -> None:
+    settings = parsed_settings("one_gpu")
     assert not settings.multi_gpu and settings.num_processes == 1
     command, made = prepare_simple_launcher_cmd_env(settings)
     assert command[-1] == "trainer/main.py" and made["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 @pytest.mark.parametrize("name", ["one_gpu", pytest.param("gpus", marks=pytest.mark.long)])
-def test_a_machine_without_gpus_says_so(name: str, data: Path, tmp_path: Path) -> None:
+def test_a_machine_without_gpus_is_reported_once(name: str, data: Path, tmp_path: Path) -> None:
     count = 1 if name == "one_gpu" else 2
     launch = (*ACCELERATE, "--config_file", FILES[name], "--num_processes", count)
     done = run(*launch, MAIN, *words(data, tmp_path / "run"), "--device", "cuda", CUDA_VISIBLE_DEVICES="")
@@ -136,7 +135,7 @@ def test_two_processes_on_a_cpu(data: Path, unbroken: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.long
-def test_the_smoke_preset_by_the_line_in_the_file_with_four_processes(tmp_path: Path) -> None:
+def test_the_smoke_preset_with_four_processes(tmp_path: Path) -> None:
     launch = (*ACCELERATE, "--config_file", FILES["cpu_processes"], "--num_processes", 4)
     rest = ("--total-images", 256, "--log-with", "none", "--threads", 1)
     done = run(*launch, MAIN, "--preset", "smoke", "--run", tmp_path / "run", *rest)
@@ -145,12 +144,12 @@ def test_the_smoke_preset_by_the_line_in_the_file_with_four_processes(tmp_path: 
 
 
 @pytest.mark.long
-def test_several_machines_that_are_this_one(data: Path, unbroken: Path, tmp_path: Path) -> None:
-    """Two launchers, told that they are machines 0 and 1."""
-    place = ("--main_process_ip", "127.0.0.1", "--main_process_port", free_port())
+def test_two_launchers_on_one_machine_train_together(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """Two launchers that act as machines 0 and 1."""
+    address = ("--main_process_ip", "127.0.0.1", "--main_process_port", free_port())
     machines = []
     for number in range(2):
-        launch = (*ACCELERATE, "--config_file", FILES["machines_cpu"], "--machine_rank", number, *place)
+        launch = (*ACCELERATE, "--config_file", FILES["machines_cpu"], "--machine_rank", number, *address)
         line = list(map(str, (*launch, MAIN, *words(data, tmp_path / "run"))))
         machines.append(subprocess.Popen(line, env=environment(0, {}), stderr=subprocess.PIPE, text=True, cwd=ROOT))
     for machine in machines:
@@ -160,7 +159,7 @@ def test_several_machines_that_are_this_one(data: Path, unbroken: Path, tmp_path
 
 
 @pytest.mark.long
-def test_gpus_of_several_machines_are_missed_on_each(data: Path, tmp_path: Path) -> None:
+def test_missing_gpus_are_reported_once_with_the_file_for_several_machines(data: Path, tmp_path: Path) -> None:
     launch = (*ACCELERATE, "--config_file", FILES["machines"], "--num_machines", 1, "--num_processes", 2)
     port = ("--main_process_port", free_port())
     done = run(*launch, *port, MAIN, *words(data, tmp_path / "run"), "--device", "cuda", CUDA_VISIBLE_DEVICES="")
@@ -171,15 +170,15 @@ def test_gpus_of_several_machines_are_missed_on_each(data: Path, tmp_path: Path)
 # ---------------------------------------------------------------- torchrun
 
 
-def test_torchrun_does_as_well(data: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_torchrun_starts_the_same_training(data: Path, unbroken: Path, tmp_path: Path) -> None:
     done = run(*TORCHRUN, MAIN, *words(data, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "run", unbroken)
 
 
 @pytest.mark.long
-def test_processes_notice_that_torchrun_is_gone(data: Path, tmp_path: Path) -> None:
-    """Killed by the kernel for want of memory, say: nobody tells them."""
+def test_processes_stop_and_save_when_torchrun_is_killed(data: Path, tmp_path: Path) -> None:
+    """Killed, for example, by the kernel when memory is short: the processes receive no signal."""
     folder = tmp_path / "run"
     line = list(map(str, (*TORCHRUN, MAIN, *words(data, folder, images=200_000))))
     launcher = subprocess.Popen(
@@ -195,13 +194,13 @@ def test_processes_notice_that_torchrun_is_gone(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.long
-def test_a_mistake_under_torchrun_is_one_sentence(data: Path, tmp_path: Path) -> None:
-    for option, sentence in ((("--bach", 16), "--bach"), (("--batch", 15), "--batch 15")):
+def test_an_invalid_option_under_torchrun_is_one_error(data: Path, tmp_path: Path) -> None:
+    for option, code in ((("--bach", 16), "unknown-option"), (("--batch", 15), "batch-not-divisible")):
         done = run(*TORCHRUN, MAIN, *words(data, tmp_path / "run"), *option)
-        assert done.returncode == 1, "torchrun's own, whatever its processes ended with"
+        assert done.returncode == 1, "torchrun's own status, whatever those of its processes"
         said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert len(said) == 1 and sentence in said[0], done.stderr
-        assert re.search(r"exitcode +: 2 ", done.stderr), "what the trainer ended with"
+        assert codes("\n".join(said)) == [code], done.stderr
+        assert re.search(r"exitcode +: 2 ", done.stderr), "the exit status of the trainer"
 
 
 DIES_ONCE = """
@@ -223,10 +222,10 @@ runpy.run_path({main!r}, run_name="__main__")
 
 
 @pytest.mark.long
-def test_trap_torchrun_starts_again_after_a_lost_process_and_the_run_goes_on(
+def test_trap_torchrun_restarts_after_a_lost_process_and_the_run_resumes(
     data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    """The second try is the same command: it resumes. The lock of the first is no hindrance."""
+    """The second attempt is the same command, so it resumes; the lock of the first does not block it."""
     mark, where = tmp_path / "died", tmp_path / "run"
     program = tmp_path / "main.py"
     names = {"root": str(ROOT), "mark": str(mark), "run": str(where / "checkpoints"), "main": str(MAIN)}
@@ -239,7 +238,7 @@ def test_trap_torchrun_starts_again_after_a_lost_process_and_the_run_goes_on(
     assert_same_run(where, tmp_path / "whole")
 
 
-# ---------------------------------------------------------------- one of many is lost
+# ---------------------------------------------------------------- a lost process
 
 
 @pytest.mark.long
@@ -247,7 +246,7 @@ def test_trap_torchrun_starts_again_after_a_lost_process_and_the_run_goes_on(
     ("number", "within", "said"),
     [(signal.SIGKILL, 15, "has ended"), (signal.SIGSTOP, 20, "is there but does not move")],
 )
-def test_of_four_processes_one_says_which_was_lost(
+def test_a_lost_process_is_named_once(
     data: Path, tmp_path: Path, number: signal.Signals, within: float, said: str
 ) -> None:
     where = tmp_path / "run"
@@ -265,5 +264,5 @@ def test_of_four_processes_one_says_which_was_lost(
         assert not alive, alive
         _, errors = launcher.communicate(timeout=30)
     assert launcher.returncode == 1
-    sentences = re.findall(r"(?m)^error: (.*)$", errors)
-    assert len(sentences) == 1 and f"process 2 on {socket.gethostname()} {said}" in sentences[0], errors
+    messages = re.findall(r"(?m)^error: (.*)$", errors)
+    assert len(messages) == 1 and f"process 2 on {socket.gethostname()} {said}" in messages[0], errors

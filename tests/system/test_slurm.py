@@ -1,4 +1,4 @@
-"""Jobs of `python -m launch slurm` on a real SLURM, with the real trainer: what starts, stops, saves and comes back."""
+"""Jobs of `cgan slurm` on a real SLURM, with the real trainer: what starts, stops, saves and comes back."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Submitted:
 
 
 def launch(cluster: Cluster, where: Path, *words: object, expect: int = 0) -> str:
-    """What `python -m launch slurm` says."""
+    """What `cgan slurm` says."""
     command = [sys.executable, "-m", "launch", "slurm", "--storage", "trust", *map(str, words)]
     done = subprocess.run(command, cwd=where, env=cluster.env, text=True, capture_output=True, timeout=120, check=False)
     assert done.returncode == expect, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -112,7 +112,7 @@ def test_warned_of_the_time_limit_it_saves_and_goes_on_as_if_unbroken(
     job.wait("training from 0")
     with cluster.suspended(job.number) as ranks:  # on a slow machine the warning was there before
         cluster.until(lambda: all(signalled(rank) for rank in ranks) or time.monotonic() > began + 61)
-    job.wait("queueing it again")
+    job.wait("saved a checkpoint; requeueing")
     assert job.ends("COMPLETED") and (restarts := job.restarts()) >= 1
     assert len(re.findall(r"try \d on", job.output)) == restarts + 1, "all tries write one log"
     assert "stopped (SIGUSR1) and saved at" in job.output
@@ -128,7 +128,7 @@ def test_warned_under_accelerates_launcher(cluster: Cluster, data: Path, unbroke
     job = submit(cluster, tmp_path, data, "--launcher", "accelerate")
     job.train()
     cluster.run("scancel", "--batch", "--signal=USR1", job.number)  # as --signal=B:USR1@120 does
-    job.wait("queueing it again")
+    job.wait("saved a checkpoint; requeueing")
     assert job.ends("COMPLETED") and job.restarts() == 1
     assert_same_run(job.run, unbroken)
 
@@ -148,7 +148,7 @@ def test_a_signal_before_anything_is_imported_is_heard(cluster: Cluster, data: P
     cluster.until(lambda: len(cluster.ranks(job.number)) == 4)
     time.sleep(0.3)
     cluster.run("scancel", "--signal=USR1", job.number)
-    job.wait("queueing it again")
+    job.wait("saved a checkpoint; requeueing")
     assert job.ends("COMPLETED") and job.restarts() == 1
 
 
@@ -160,7 +160,7 @@ def test_cancelled_it_saves_and_stays_cancelled(cluster: Cluster, data: Path, tm
     job.train()
     cluster.run("scancel", job.number)
     assert job.ends("CANCELLED")
-    assert "and saved at" in job.output and "told to end" in job.output
+    assert "and saved at" in job.output and "cancelled or requeued" in job.output
     time.sleep(7)  # longer than a requeued job waits here
     assert cluster.field(job.number, "JobState") == "CANCELLED" and job.restarts() == 0
     assert not list(tmp_path.glob(".requeue-*"))

@@ -19,6 +19,7 @@ import yaml
 from shards.core import cli
 from shards.core.cli import option, section
 from shards.core.errors import UserError
+from shards.stream.sampling import check_division
 from trainer.config.augmentation import AugmentationConfig
 from trainer.config.data import DataConfig
 from trainer.config.machine import MachineConfig
@@ -121,6 +122,10 @@ class Config:
     def replace(self, **options: Any) -> Config:
         """Return a copy with these options, by their flat names, changed."""
         return cli.make(Config, cli.flatten(self) | options)
+
+    def check_division(self, processes: int) -> None:
+        """Raise UserError if ``processes`` processes cannot divide the batch into equal micro-batches."""
+        check_division(self.data.batch, processes, self.machine.accumulate)
 
     @property
     def run_directory(self) -> Path:

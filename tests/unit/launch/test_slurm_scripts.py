@@ -1,4 +1,4 @@
-"""`python -m launch slurm` without a cluster: what it refuses, what it writes, and that it needs no torch."""
+"""`cgan slurm` without a cluster: the jobs that it refuses, the scripts that it writes, and that it needs no torch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from launch.slurm import filesystems, script
 from launch.slurm.options import Job, seconds
 from launch.slurm.submit import main
-from shards.core.errors import UserError
 from shards.dataset.manifest import MANIFEST
+from support.errors import codes, raises
 from support.launching import copy_of_the_checkout
 
 TRAIN = ["--", "--preset", "smoke"]
@@ -37,59 +37,60 @@ def written(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- refused jobs
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "code", "named"),
     [
-        ([], "what to run is missing; write it after two dashes"),
-        (["--node", "2", *TRAIN], "did you mean --nodes?"),
-        (["--nodes", "0", *TRAIN], "--nodes: 0 is below 1"),
-        (["--time", "soon", *TRAIN], "--time 'soon' is no time limit"),
-        (["--time", "2", *TRAIN], "--time 2 leaves nothing before the warning, --warn 120"),
-        (["--partition", "a b", *TRAIN], "--partition: 'a b' is nothing that SLURM takes there"),
-        (["--account", "x;reboot", *TRAIN], "--account: 'x;reboot' is nothing"),
-        (["--name", "x\n#SBATCH --nodes=99", *TRAIN], "--name: 'x\\n#SBATCH"),
-        (["--mem", "much", *TRAIN], "like 64G"),
-        (["--mail", "ada", *TRAIN], "like ada@example.org"),
-        (["--logs", "a\nb", *TRAIN], "a line break"),
-        (["--logs", "a\\b", *TRAIN], "SLURM takes backslashes out of it"),
-        (["--setup", "if", *TRAIN], "--setup is no shell"),
-        (["--setup", "module load \\", *TRAIN], "ends in the middle of a command"),
-        (["--setup", "cat <<END", *TRAIN], "ends in the middle of a command or a here-document"),
-        (["--sbatch", "nodes=3", *TRAIN], "--sbatch nodes: use --nodes"),
-        (["--sbatch", "mail=x", *TRAIN], "--sbatch mail: use --mail"),
-        (["--sbatch", "wrap=x", *TRAIN], "--sbatch wrap: the job decides this itself"),
-        (["--sbatch", "comment='a", *TRAIN], "no closing quotation"),
-        (["--sbatch", "'comment=a\nreboot'", *TRAIN], "is no long option of sbatch"),
-        (["--sbatch", "$(reboot)", *TRAIN], "is no long option of sbatch"),
-        (["--processes-per-node", "2", *TRAIN], "one process has one GPU"),
-        (["--python", "/no/python", *TRAIN], "--python /no/python: there is no such interpreter"),
-        (["--", "--prest", "smoke"], "did you mean --preset?"),
-        (["--", "--preset", "faces64"], "--shards is missing"),
-        (["--", "--preset", "faces64", "--shards", "no/where"], "--shards no/where: there is no such data set"),
-        (["--", "--preset", "smoke", "--init-from", "no/run"], "there is no such run"),
-        (["--nodes", "3", *TRAIN], "--batch 16 is not divisible by 3 processes"),
-        (["--array", "2", "--nodes", "2", "--", "data", "out"], "--nodes: each job of --array packs by itself"),
-        (["--array", "2", "--", "data", "out", "--sise", "3"], "did you mean --size?"),
-        (["--array", "2", "--", "--size", "32", "data", "out"], "write SRC and OUT first"),
-        (["--array", "2", "--", "data", "out", "--part", "1/2"], "--part: each job of the array has its own"),
-        (["--array", "2", "--", "nothing", "out"], "nothing: there is no such folder or file"),
-        (["--submit", *TRAIN], "there is no sbatch here"),
+        ([], "missing-argument", "`--`"),
+        (["--node", "2", *TRAIN], "unknown-option", "--nodes"),
+        (["--nodes", "0", *TRAIN], "invalid-value", "--nodes: 0"),
+        (["--time", "soon", *TRAIN], "invalid-value", "--time 'soon'"),
+        (["--time", "2", *TRAIN], "option-conflict", "--warn 120"),
+        (["--partition", "a b", *TRAIN], "invalid-value", "--partition: 'a b'"),
+        (["--account", "x;reboot", *TRAIN], "invalid-value", "--account: 'x;reboot'"),
+        (["--name", "x\n#SBATCH --nodes=99", *TRAIN], "invalid-value", "--name: 'x\\n#SBATCH"),
+        (["--mem", "much", *TRAIN], "invalid-value", "like 64G"),
+        (["--mail", "ada", *TRAIN], "invalid-value", "like ada@example.org"),
+        (["--logs", "a\nb", *TRAIN], "invalid-value", "--logs"),
+        (["--logs", "a\\b", *TRAIN], "invalid-value", "--logs"),
+        (["--setup", "if", *TRAIN], "invalid-shell", "--setup"),
+        (["--setup", "module load \\", *TRAIN], "invalid-shell", "--setup 'module load"),
+        (["--setup", "cat <<END", *TRAIN], "invalid-shell", "--setup 'cat <<END'"),
+        (["--sbatch", "nodes=3", *TRAIN], "option-conflict", "use --nodes"),
+        (["--sbatch", "mail=x", *TRAIN], "option-conflict", "use --mail"),
+        (["--sbatch", "wrap=x", *TRAIN], "option-conflict", "--sbatch wrap"),
+        (["--sbatch", "comment='a", *TRAIN], "invalid-value", "--sbatch"),
+        (["--sbatch", "'comment=a\nreboot'", *TRAIN], "invalid-value", "--sbatch: 'comment=a"),
+        (["--sbatch", "$(reboot)", *TRAIN], "invalid-value", "--sbatch: '$(reboot)'"),
+        (["--processes-per-node", "2", *TRAIN], "option-conflict", "--gpus-per-node 0"),
+        (["--python", "/no/python", *TRAIN], "interpreter-missing", "--python /no/python"),
+        (["--", "--prest", "smoke"], "unknown-option", "--preset"),
+        (["--", "--preset", "faces64"], "option-missing", "--shards"),
+        (["--", "--preset", "faces64", "--shards", "no/where"], "dataset-missing", "--shards no/where"),
+        (["--", "--preset", "smoke", "--init-from", "no/run"], "run-missing", "--init-from no/run"),
+        (["--nodes", "3", *TRAIN], "batch-not-divisible", "--batch 16"),
+        (["--", "--help"], "unexpected-argument", "--help"),
+        (["--array", "2", "--nodes", "2", "--", "data", "out"], "option-without-effect", "--nodes"),
+        (["--array", "2", "--", "data", "out", "--sise", "3"], "unknown-option", "--size"),
+        (["--array", "2", "--", "--size", "32", "data", "out"], "unexpected-argument", "SRC and OUT"),
+        (["--array", "2", "--", "data", "out", "--part", "1/2"], "option-conflict", "--part"),
+        (["--array", "2", "--", "nothing", "out"], "source-missing", "nothing"),
+        (["--submit", *TRAIN], "sbatch-missing", "--submit"),
     ],
 )
-def test_a_mistake_is_one_sentence(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], sentence: str
+def test_invalid_jobs_are_refused_and_nothing_is_written(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: str, named: str
 ) -> None:
     monkeypatch.setenv("PATH", str(Path(shutil.which("bash") or "").parent) if "--setup" in words else "/nowhere")
-    with pytest.raises(UserError) as caught:
+    with raises(code, named) as caught:
         main(["--storage", "trust", *words])
-    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert [path.name for path in elsewhere.iterdir()] == ["data"], "something was written"
 
 
-def test_the_command_ends_with_status_2_and_imports_no_torch(tmp_path: Path) -> None:
+def test_invalid_options_exit_with_status_2_and_torch_is_not_imported(tmp_path: Path) -> None:
     code = """
 import sys
 from launch import __main__ as launch
@@ -102,18 +103,18 @@ sys.exit(status)
         command = [sys.executable, "-c", code, *words]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == status, done.stderr
-        assert ("did you mean --partition?" in done.stderr) == (status == 2)
+        assert codes(done.stderr) == (["unknown-option"] if status else [])
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("90", 5400), ("1:30", 90), ("24:00:00", 86400), ("2-0", 172800), ("1-02:03", 93780), ("1-02:03:04", 93784)],
 )
-def test_time_limits(text: str, expected: int) -> None:
+def test_time_limits_in_seconds(text: str, expected: int) -> None:
     assert seconds(text) == expected
 
 
-# ---------------------------------------------------------------- what is written
+# ---------------------------------------------------------------- scripts
 
 
 def directives(text: str) -> dict[str, str]:
@@ -121,7 +122,7 @@ def directives(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("words", [["--", "--preset", "smoke"], ["--array", "4", "--", "data", "out"]])
-def test_below_the_mark_it_is_the_script_that_lies_in_the_folder(
+def test_below_the_mark_a_job_is_the_script_of_the_repository(
     elsewhere: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     text = written(capsys, *words)
@@ -130,10 +131,10 @@ def test_below_the_mark_it_is_the_script_that_lies_in_the_folder(
     assert text.split(mark)[1:] == original.split(mark)[1:]
     assert text.split("# ---- this job")[0] == original.split("# ---- this job")[0]
     theirs, ours = directives(original), directives(text)
-    assert theirs.keys() - ours.keys() <= {"gres"}, "the command forgot a line of the script"
+    assert theirs.keys() - ours.keys() <= {"gres"}, "the command omits a line of the script"
 
 
-def test_a_job_of_two_nodes(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_become_directives(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = (
         "--nodes 2 --gpus-per-node 8 --time 24:00:00 --partition big --account art --qos high --constraint a100&ib"
     )
@@ -146,21 +147,21 @@ def test_a_job_of_two_nodes(elsewhere: Path, capsys: pytest.CaptureFixture[str])
     assert asked.items() <= directives(text).items()
 
 
-def test_a_job_of_accelerates_launcher(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_that_uses_accelerate_launch(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = written(capsys, "--launcher", "accelerate", "--gpus-per-node", "4", "--cpus", "6", *TRAIN)
     asked = {"ntasks-per-node": "1", "gres": "gpu:4", "cpus-per-task": "24", "signal": "B:USR1@120"}
     assert asked.items() <= directives(text).items()
     assert "\nexport RANKS_PER_NODE=4 GPUS_PER_NODE=4\n" in text and "/node.sh\n" in text
 
 
-def test_a_container_and_the_sites_own_lines(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_container_and_setup_lines(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (elsewhere / "site.sh").write_text("module load cuda\nexport NCCL_DEBUG=WARN\n")
     text = written(capsys, "--container", "/images/a b.sqsh", "--setup", "site.sh", *TRAIN)
     assert "\nset -e\nmodule load cuda\nexport NCCL_DEBUG=WARN\nset +e\n" in text and "\npython=python3\n" in text
     assert f"'--container-image=/images/a b.sqsh' --container-mounts={elsewhere},{script.FOLDER}" in text
 
 
-def test_a_container_sees_what_lies_outside_the_folder(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_container_mounts_paths_outside_of_the_directory(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scratch = elsewhere.parent / f"{elsewhere.name}-scratch"
     for name in ("faces", "runs"):
         (scratch / name).mkdir(parents=True)
@@ -172,7 +173,7 @@ def test_a_container_sees_what_lies_outside_the_folder(elsewhere: Path, capsys: 
         assert set(mounts.split(",")[2:]) == {str(scratch / "faces"), str(scratch / "runs")}
     (scratch / "a,b").mkdir()
     words[words.index("--shards") + 1] = str(scratch / "a,b")
-    with pytest.raises(UserError, match="--container takes paths apart at"):
+    with raises("invalid-value", "--shards", "--container"):
         written(capsys, "--container", "/images/torch.sqsh", *words)
 
 
@@ -181,48 +182,48 @@ WORD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 @given(st.lists(WORD, min_size=1, max_size=5), st.lists(WORD, max_size=2))
 @settings(max_examples=60)
-def test_any_words_reach_the_command_as_they_are(words: list[str], more: list[str]) -> None:
-    """The settings are run by bash, up to the mark; its arguments are then printed."""
-    text = script.training(Job(), words, Path("/some where/$(touch x)"), "made by a test")
+def test_any_words_reach_the_command_unchanged(words: list[str], more: list[str]) -> None:
+    """Run the generated part in bash and print its arguments."""
+    text = script.training(Job(), words, Path("/some where/$(touch x)"), "a test")
     lines = text.split("# ---- every job ----")[0] + 'printf \'%s\\0\' "$directory" "$@"\n'
     done = subprocess.run(["bash", "-s", "--", *more], input=lines.encode(), capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == ["/some where/$(touch x)", *words, *more]
 
 
 @given(st.text(st.characters(min_codepoint=32), max_size=20))
-def test_a_directive_is_one_line(value: str) -> None:
+def test_a_directive_is_a_single_line(value: str) -> None:
     assert re.fullmatch(
         r"#SBATCH --comment(=.+)?", script.directive("comment", value).replace("\u2028", " "), re.DOTALL
     )
     assert "\n" not in script.directive("comment", value)
 
 
-# ---------------------------------------------------------------- where its folders lie
+# ---------------------------------------------------------------- file systems
 
 Mount = namedtuple("Mount", "mountpoint fstype")
 
 
-def test_folders_of_this_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_on_local_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = [Mount("/", "xfs"), Mount("/scratch", "lustre"), Mount("/run/user", "tmpfs"), Mount("/dev/shm", "tmpfs")]
     monkeypatch.setattr(filesystems.psutil, "disk_partitions", lambda all: mounts)
     monkeypatch.setattr(filesystems, "existing", lambda path: path)
     assert filesystems.check({"--run": Path("/scratch/ada/runs"), "--logs": Path("/scratch/logs")}) == ""
     assert "--run /home/ada (xfs)" in filesystems.check({"--run": Path("/home/ada"), "--logs": Path("/scratch/x")})
     for place in ("/tmp/run", "/var/tmp/run", "/dev/shm/x", "/run/user/1000/x"):
-        with pytest.raises(UserError, match=f"--run {place} is of this machine alone"):
+        with raises("local-filesystem", f"--run {place}"):
             filesystems.check({"--run": Path(place)})
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     filesystems.writable("--run", tmp_path / "new" / "run")
-    with pytest.raises(UserError, match="is no folder"):
+    with raises("not-a-directory", "--run"):
         filesystems.writable("--run", tmp_path / "file" / "run")
 
 
 @pytest.mark.long
 def test_an_installed_package_has_its_scripts(tmp_path: Path) -> None:
-    """A wheel, unpacked, writes a job whose files are its own."""
+    """An unpacked wheel writes a job that uses the wheel's scripts."""
     build = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-q", "-w", tmp_path]
     subprocess.run([*build, copy_of_the_checkout(tmp_path / "checkout")], check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
