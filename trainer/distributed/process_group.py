@@ -181,7 +181,7 @@ class Distributed:
             error = error or next(e for e in errors if e)
             error.told = True
         elif not self.is_rank0:  # nobody else says this one
-            error = Failure(str(error))
+            error = Failure(error.code, str(error))
         raise error
 
     def sum_to_floats(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
@@ -265,7 +265,7 @@ class Distributed:
             elif not isinstance(error, UserError):
                 raise  # a bug, with its traceback
             elif ours and not self.is_rank0:  # rank 0 does not know of it
-                error = Failure(str(error))
+                error = Failure(error.code, str(error))
             error.told = not ours
             raise error from None
 
