@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
+from support.errors import raises
 from trainer.evaluation import exhibits
 from trainer.evaluation.exhibits import Exhibit, slerp
 from trainer.generation.prompts import Vocabulary
@@ -26,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def vocabulary(*attributes: Attribute, rows: int = 40) -> Vocabulary:
-    """Labels as a data set could have them, some of them unknown."""
+    """Return random labels, some of them unknown."""
     schema = Schema(attributes)
     random = np.random.default_rng(0)
     label = np.zeros((rows, schema.width), np.float32)
@@ -46,12 +48,12 @@ def shown(words: Vocabulary, *attributes: str) -> dict[str, Exhibit]:
 
 
 def cells(exhibit: Exhibit, array: np.ndarray | torch.Tensor) -> np.ndarray:
-    """(rows, columns, …) of an exhibit's array."""
+    """Return an exhibit's array as (rows, columns, …)."""
     array = np.asarray(array)
     return array.reshape(-1, exhibit.columns, *array.shape[1:])
 
 
-def test_two_attributes_are_set_against_each_other_and_the_rest_stays() -> None:
+def test_two_attributes_are_crossed_and_the_rest_stays() -> None:
     words = vocabulary(HAIR, EYES, SMILE)
     exhibit = shown(words)["attributes-hair-by-eyes"]
     assert exhibit.row_titles == list(HAIR.values) and exhibit.column_titles == list(EYES.values)
@@ -62,7 +64,7 @@ def test_two_attributes_are_set_against_each_other_and_the_rest_stays() -> None:
     assert exhibit.labels.known[:, :2].all()
 
 
-def test_tags_stand_as_pairs_without_and_with() -> None:
+def test_tags_are_shown_in_pairs_without_and_with() -> None:
     exhibit = shown(vocabulary(GLASSES, SMILE))["tags"]
     assert exhibit.row_titles == ["glasses", "smile"] and exhibit.column_titles[:2] == ["without", "with"]
     label, z, known = (cells(exhibit, a) for a in (exhibit.labels.label, exhibit.z, exhibit.labels.known))
@@ -72,7 +74,7 @@ def test_tags_stand_as_pairs_without_and_with() -> None:
     assert known[0, :, 0].all() and known[1, :, 1].all()
 
 
-def test_one_attribute_stands_against_noise_and_named_ones_in_pairs() -> None:
+def test_one_attribute_is_crossed_with_noise_and_named_ones_in_pairs() -> None:
     assert "attributes-hair-by-noise" in shown(vocabulary(HAIR))
     words = vocabulary(HAIR, EYES, GLASSES, SMILE)
     named = shown(words, "glasses", "hair", "eyes")
@@ -82,20 +84,20 @@ def test_one_attribute_stands_against_noise_and_named_ones_in_pairs() -> None:
         "attributes-hair-by-eyes",
     ]
     assert named["attributes-glasses-by-hair"].row_titles == ["no glasses", "glasses"] and "tags" not in named
-    with pytest.raises(UserError, match="no attribute 'hare'; did you mean 'hair'"):
+    with raises("unknown-attribute", "'hare'", "'hair'"):
         shown(words, "hare")
 
 
-def test_captions_have_paths_only() -> None:
+def test_labels_with_captions_have_paths_only() -> None:
     words = vocabulary(CAPTION, HAIR)
     assert list(shown(words)) == ["noise", "labels", "truncation"]
-    with pytest.raises(UserError, match="hold a caption or vector"):
+    with raises("option-conflict", "--attributes", "caption"):
         shown(words, "hair")
 
 
 def test_paths_change_one_thing_each() -> None:
     found = shown(vocabulary(HAIR, EYES))
-    noise, labels, little = found["noise"], found["labels"], found["truncation"]
+    noise, labels, truncated = found["noise"], found["labels"], found["truncation"]
     for array in noise.labels:
         assert (cells(noise, array) == cells(noise, array)[:, :1]).all()
     z = cells(noise, noise.z)
@@ -106,18 +108,18 @@ def test_paths_change_one_thing_each() -> None:
     assert set(np.unique(label[:, [0, -1]])) == {0, 1} and np.allclose(label[:, 4], (label[:, 0] + label[:, -1]) / 2)
     assert (label[:, 0] != label[:, -1]).any(1).all(), "a path from a label to itself shows nothing"
 
-    z = cells(little, little.z)
+    z = cells(truncated, truncated.z)
     for column, psi in enumerate(exhibits.TRUNCATION):
         assert np.allclose(z[:, column], psi * z[:, 0])
 
 
-def test_nothing_known_is_shown_without_a_path_between_labels() -> None:
+def test_unlabelled_dataset_has_no_path_between_labels() -> None:
     words = vocabulary(HAIR)
     nothing = Labels(np.zeros_like(words.labels.label), np.zeros_like(words.labels.known))
     assert "labels" not in shown(Vocabulary(words.schema, nothing))
 
 
-def test_names_of_files_hold_nothing_odd() -> None:
+def test_file_names_are_safe_and_distinct() -> None:
     odd = [Attribute(name, "exclusive", (f"a {n}", f"b {n}")) for n, name in enumerate(["../x", "/", "髪 (長)"])]
     names = list(shown(vocabulary(*odd)))
     assert len(set(names)) == len(names) and not any("/" in name or "." in name for name in names)
@@ -126,7 +128,7 @@ def test_names_of_files_hold_nothing_odd() -> None:
 
 
 @given(seed=st.integers(0, 1000), size=st.integers(1, 20), t=st.floats(0, 1))
-def test_slerp_goes_from_one_end_to_the_other_on_a_sphere(seed: int, size: int, t: float) -> None:
+def test_slerp_interpolates_on_a_sphere(seed: int, size: int, t: float) -> None:
     a, b = torch.randn(2, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     torch.testing.assert_close(slerp(a, b, 0), a)
     torch.testing.assert_close(slerp(a, b, 1), b)
@@ -151,5 +153,5 @@ def test_command_draws_the_exhibits_of_a_run(
         assert "rows: blue ink" in image.info["Description"] and "columns: round shape" in image.info["Description"]
     exhibits.main([str(run), "--out", str(tmp_path / "again")])
     assert [(tmp_path / "again" / path.name).read_bytes() for path in paths] == first
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         exhibits.main([str(tmp_path)])
