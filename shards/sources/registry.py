@@ -12,6 +12,7 @@ from shards.dataset.images import EXTENSIONS
 from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.formats import classes, metadata, parquet, sidecars, stylegan, tags, unlabelled, webdataset
 from shards.sources.item import Source
+from shards.sources.matching import images_with_texts
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import ScanOptions, SourceFormat
 
@@ -88,7 +89,7 @@ def _unclear_error(tree: FileTree) -> UserError:
     """Return the error for a tree in no format; it names what was found instead."""
     tops = sorted({name.partition("/")[0] for name in tree.images if "/" in name})
     loose = sum("/" not in name for name in tree.images)
-    texts = sum(1 for _ in sidecars.pairs(tree))
+    texts = sum(1 for _ in images_with_texts(tree))
     found = f"{loose:,} images at the top level" if loose else f"the folders {', '.join(tops[:3])}"
     if not loose and len(tops) == 1:
         found = f"the single folder {tops[0]!r}"

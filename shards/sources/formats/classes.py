@@ -7,8 +7,8 @@ from collections.abc import Collection
 from shards.core.errors import UserError
 from shards.dataset.schema import normalise
 from shards.sources.file_tree import FileTree
-from shards.sources.formats import sidecars
 from shards.sources.item import Source
+from shards.sources.matching import images_with_texts
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import ScanOptions, SourceFormat
 
@@ -23,7 +23,7 @@ def detect(tree: FileTree) -> bool:
     classes = {class_folder(name, splits) for name in tree.images} - {""}
     tops = {name.partition("/")[0].lower() for name in tree.images}
     only_splits = not splits and tops <= SPLITS  # train/1.png, test/2.png: splits without classes
-    return len(classes) > 1 and not only_splits and not any(sidecars.pairs(tree))
+    return len(classes) > 1 and not only_splits and not any(images_with_texts(tree))
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

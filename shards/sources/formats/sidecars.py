@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef, Source
-from shards.sources.matching import images_with_rows
+from shards.sources.matching import images_with_rows, images_with_texts
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import ScanOptions, SourceFormat
 
@@ -16,14 +14,14 @@ _MAX_BYTES = 1 << 20  # of a text file
 
 def detect(tree: FileTree) -> bool:
     """Return True if at least half of the images have a text file."""
-    return bool(tree.images) and sum(1 for _ in pairs(tree)) * 2 >= len(tree.images)
+    return bool(tree.images) and sum(1 for _ in images_with_texts(tree)) * 2 >= len(tree.images)
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:
     rows = RowCollector(str(tree.root), options, tree.problems)
     matched: dict[str, int] = {}
     used: set[str] = set()
-    for name, sidecar in pairs(tree):
+    for name, sidecar in images_with_texts(tree):
         used.add(sidecar)
         text = _text(tree, sidecar, tree.texts[sidecar])
         if text is not None:
@@ -36,16 +34,6 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     used.clear()
     tree.texts.clear()  # saves memory with a million files
     return rows.build_source("sidecars", images_with_rows(tree, matched, "text"))
-
-
-def pairs(tree: FileTree) -> Iterator[tuple[str, str]]:
-    """Yield (image, text file) by name for all images that have one."""
-    for name in tree.images:
-        stem = name.rpartition(".")[0]
-        for sidecar in (f"{stem}.txt", f"{stem}.caption", f"{name}.txt"):
-            if sidecar in tree.texts:
-                yield name, sidecar
-                break
 
 
 def _text(tree: FileTree, name: str, file: ImageRef) -> str | None:

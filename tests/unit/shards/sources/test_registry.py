@@ -19,6 +19,12 @@ def test_every_module_of_formats_is_registered() -> None:
     assert all(format.name == name and format.description in describe_formats() for name, format in FORMATS.items())
 
 
+def test_only_the_registry_imports_formats() -> None:
+    root = Path(formats.__path__[0]).parent
+    importers = [path for path in root.rglob("*.py") if "shards.sources.formats import" in path.read_text("utf-8")]
+    assert importers == [root / "registry.py"]
+
+
 def test_names_of_formats_do_not_change() -> None:
     """They are values of --source, and manifests have them."""
     known = ("auto", "tags", "classes", "sidecars", "metadata", "stylegan", "parquet", "webdataset", "pictures")
