@@ -98,8 +98,8 @@ def evaluate(
     Args:
         run: run directory.
         count: number of images to generate, at least 16.
-        metrics: names of metrics among "fidelity", "fid", "kid", "prdc", "novelty" and "diversity"; () for all that the
-            dataset allows.
+        metrics: names as in ``--metrics``: "fidelity", "fid", "kid", "prdc", "novelty", "diversity", …;
+            () for all that the dataset allows.
         checkpoint: images seen of the checkpoint, or "best"; None for the newest.
         seed: determines the labels, the noise and the real images to compare with.
         extractor: "auto" (EfficientNet if installed, otherwise the judge's features), "efficientnet", "judge" or
