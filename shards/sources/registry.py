@@ -1,26 +1,38 @@
 """All source formats, and reading a source in any of them.
 
-To add a format, write a module in `shards.sources.formats` that defines ``FORMAT``, and list it in `FORMATS`.
+To add a format, write a module in `shards.sources.formats` that defines ``FORMAT``, and add its name to ``_MODULES``.
+Nothing else changes: ``--source``, ``--help``, detection and error messages all go by `FORMATS`.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from shards.core.errors import UserError
 from shards.dataset.images import EXTENSIONS
 from shards.sources.file_tree import FileTree, container_type, list_files
-from shards.sources.formats import classes, metadata, parquet, sidecars, stylegan, tags, unlabelled, webdataset
 from shards.sources.item import Source
 from shards.sources.matching import images_with_texts
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import ScanOptions, SourceFormat
 
+_MODULES = (  # of shards.sources.formats, in the order of --help
+    "tags",
+    "classes",
+    "sidecars",
+    "metadata",
+    "stylegan",
+    "parquet",
+    "webdataset",
+    "unlabelled",
+)
 FORMATS: dict[str, SourceFormat] = {
-    module.FORMAT.name: module.FORMAT
-    for module in (tags, classes, sidecars, metadata, stylegan, parquet, webdataset, unlabelled)
+    format.name: format for format in (import_module(f"shards.sources.formats.{name}").FORMAT for name in _MODULES)
 }
 NAMES = ("auto", *FORMATS)  # values of --source
+
+_TAGS_TABLE = "tags.csv"  # suggested to a person whose images have no labels yet
 
 
 def scan_source(
@@ -99,7 +111,7 @@ def _unclear_error(tree: FileTree) -> UserError:
         found += f", {texts:,} text files for {len(tree.images):,} images"
     return UserError(
         "unclear-source",
-        f"{tree.root}: cannot tell what the images show: found {found}, but no {tags.TABLE} (columns id,tags) and no "
-        f"folder per class; add a {tags.TABLE}, or set --source classes, --source sidecars, or "
+        f"{tree.root}: cannot tell what the images show: found {found}, but no {_TAGS_TABLE} (columns id,tags) and no "
+        f"folder per class; add a {_TAGS_TABLE}, or set --source classes, --source sidecars, or "
         "--source pictures --schema OTHER/schema.yaml (unlabelled)",
     )
