@@ -41,8 +41,7 @@ from shards.core.version import revision
 from shards.stream.batch import Batch
 from trainer import config
 from trainer.distributed.process_group import Distributed
-from trainer.models import architecture_of
-from trainer.state import TrainingState
+from trainer.setup import build_state
 
 WIDTHS = (12, 20)  # hair and eyes as in the article's 32-entry labels
 
@@ -72,7 +71,7 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
     """
     words = ["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch]
     chosen = config.load([*words, "--compile", str(asked.compile)])
-    state = TrainingState(chosen, architecture_of(chosen.network, SIZE, WIDTHS), env)
+    state = build_state(chosen, env, SIZE, WIDTHS)
     known = torch.ones(asked.batch, len(WIDTHS))
     wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
     numbers = itertools.count()

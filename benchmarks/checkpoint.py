@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import step
 
 from trainer.distributed.process_group import Distributed
-from trainer.models import architecture_of
 from trainer.run.async_checkpoint import Saver
 from trainer.run.directory import RunDirectory
-from trainer.state import TrainingState
+from trainer.setup import build_state
 
 SIDES = ("no save", "waited for", "beside")
 
@@ -41,7 +40,7 @@ def main() -> None:
 
     config, size = step.case(asked.preset)
     env = Distributed("cpu", config.machine.mixed_precision)
-    state = TrainingState(config, architecture_of(config.network, size, step.WIDTHS), env)
+    state = build_state(config, env, size, step.WIDTHS)
     batch = step.synthetic(config, size)
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
@@ -53,7 +52,7 @@ def main() -> None:
             """Seconds until the last step is done; a write that is not done by then is left out, and said."""
             start = time.perf_counter()
             if side != "no save":
-                saver.begin(state.values(), state.files())
+                saver.begin(state.values(), state.tensors())
             if side == "waited for":
                 saver.wait()
             for _ in range(asked.steps):
@@ -71,7 +70,7 @@ def main() -> None:
                 saver.wait()
                 if time.perf_counter() - begun > 0.1:
                     print(f"{side}: the write outlasted the turn by {time.perf_counter() - begun:.1f} s; raise --steps")
-        megabytes = sum(tensor.nbytes for held in state.files().values() for tensor in held.values()) / 1e6
+        megabytes = sum(tensor.nbytes for held in state.tensors().values() for tensor in held.values()) / 1e6
 
     medians = {side: statistics.median(taken) for side, taken in seconds.items()}
     cost = {side: medians[side] - medians["no save"] for side in SIDES[1:]}

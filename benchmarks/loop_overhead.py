@@ -26,11 +26,10 @@ from shards.stream.loader import batches
 from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.distributed.process_group import Distributed
-from trainer.loop import iterate
-from trainer.models import architecture_of
+from trainer.loop import Trainer
 from trainer.run.async_checkpoint import Saver
 from trainer.run.directory import RunDirectory
-from trainer.state import TrainingState
+from trainer.setup import build_state
 from trainer.tracking.monitor import Seen
 
 
@@ -57,7 +56,7 @@ def main() -> None:
         config = config.replace(shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
         env = Distributed("cpu", config.machine.mixed_precision)
         dataset = Dataset.open(data)
-        state = TrainingState(config, architecture_of(config.network, dataset.size, dataset.schema.widths), env)
+        state = build_state(config, env, dataset.size, dataset.schema.widths)
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
         seen = exits.enter_context(Seen(run, config.tracking, dataset, state))
@@ -70,7 +69,7 @@ def main() -> None:
                 state.step(ready)
 
         def loop() -> None:
-            iterate(config, env, state, islice(incoming, asked.steps), saver, seen)
+            Trainer(config, env, state, islice(incoming, asked.steps), saver, seen).fit()
 
         times: dict[str, list[float]] = {"bare": [], "loop": []}
         bare()  # warm up

@@ -39,9 +39,8 @@ from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.models import architecture_of
 from trainer.process.exit import end
-from trainer.state import TrainingState
+from trainer.setup import build_state
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120  # for a side to import, build and join; then it is taken for lost
@@ -97,7 +96,7 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
 def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
     """A turn of a side in this process, which says how many seconds it took."""
     config, size = chosen(asked, side)
-    state = TrainingState(config, architecture_of(config.network, size, WIDTHS), env)
+    state = build_state(config, env, size, WIDTHS)
     batch = share_of(synthetic(config, size), env.rank, env.world_size)
     steps = -(-asked.steps // cadence(config)) * cadence(config)
 

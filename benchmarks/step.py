@@ -45,6 +45,7 @@ from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
 from trainer.models import architecture_of, fresh_networks
+from trainer.setup import build_state
 from trainer.state import TrainingState
 
 T = TypeVar("T")
@@ -158,7 +159,7 @@ class PlainLoop:
 def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], None]]:
     """The trainer's state for a case, and one step of it on a batch lying ready."""
     config, size = case(name)
-    state = TrainingState(config, architecture_of(config.network, size, WIDTHS), env)
+    state = build_state(config, env, size, WIDTHS)
     batch = synthetic(config, size)
     numbers = itertools.count()
 

@@ -1,7 +1,7 @@
-"""How measured numbers of a label are brought to the loudness of a word.
+"""Scale continuous label entries to the magnitude of one-hot entries.
 
-A word enters a network as an entry of 1, and what is initialised for that drowns in a height of 183.5: the noise would
-not be heard beside it, nor the picture in D. Words, tags and sentences (of unit length) stay as they are.
+A word enters a network as an entry of 1, and layers are initialized for that. A height of 183.5 would drown the noise
+beside it in G, and the image in D. Entries of words, tags and sentence embeddings (of unit length) are not scaled.
 """
 
 from __future__ import annotations
@@ -13,34 +13,38 @@ import numpy as np
 
 from shards.dataset.dataset import Dataset
 
-_ROWS = 100_000  # are looked at, evenly spread
-_FARTHEST = 4.0  # deviations: a rare entry of 1 among zeros would be louder the rarer it is
+_MAX_SAMPLES = 100_000  # evenly spaced ones are measured
+_MAX_DEVIATIONS = 4.0  # from the mean: limits the scale of an entry that is rarely nonzero
 
 
-class Loudness(NamedTuple):
-    """An entry y of a label enters as (y - centre) · scale; both float64 (L,)."""
+class LabelScaling(NamedTuple):
+    """An entry y of a label enters the networks as (y - centre) · scale; both are float64 (L,)."""
 
     centre: np.ndarray
     scale: np.ndarray
 
 
-def loudness(dataset: Dataset) -> Loudness:
-    """That of a data set: entries of a vector have mean 0, and their squares add up to about 1 in a picture."""
-    found = Loudness(np.zeros(dataset.schema.width), np.ones(dataset.schema.width))
-    step = -(-len(dataset) // _ROWS) or 1
-    for number, entries in _vectors(dataset):
-        rows = np.asarray(dataset.labels[::step, entries], np.float64)[np.asarray(dataset.known[::step, number])]
-        if len(rows):
-            centred = rows - rows.mean(0)
-            spread = np.maximum(centred.std(0), np.abs(centred).max(0) / _FARTHEST)
-            found.centre[entries] = rows.mean(0)
-            found.scale[entries] = 1 / np.where(spread > 0, spread, 1) / rows.shape[1] ** 0.5
-    return found
+def measure_scaling(dataset: Dataset) -> LabelScaling:
+    """Return the scaling of a dataset's labels.
+
+    Scaled entries of a vector attribute have mean 0, and the sum of their squares is about 1 per image.
+    """
+    scaling = LabelScaling(np.zeros(dataset.schema.width), np.ones(dataset.schema.width))
+    step = -(-len(dataset) // _MAX_SAMPLES) or 1
+    for attribute, entries in _vector_attributes(dataset):
+        values = np.asarray(dataset.labels[::step, entries], np.float64)
+        values = values[np.asarray(dataset.known[::step, attribute])]
+        if len(values):
+            centred = values - values.mean(0)
+            deviation = np.maximum(centred.std(0), np.abs(centred).max(0) / _MAX_DEVIATIONS)
+            scaling.centre[entries] = values.mean(0)
+            scaling.scale[entries] = 1 / np.where(deviation > 0, deviation, 1) / values.shape[1] ** 0.5
+    return scaling
 
 
-def _vectors(dataset: Dataset) -> Iterator[tuple[int, slice]]:
-    """Number and entries of each attribute that is a vector."""
-    for number, attribute in enumerate(dataset.schema.attributes):
+def _vector_attributes(dataset: Dataset) -> Iterator[tuple[int, slice]]:
+    """Yield the index and the label entries of each vector attribute."""
+    for index, attribute in enumerate(dataset.schema.attributes):
         if attribute.kind == "vector":
-            start = int(dataset.schema.starts[number])
-            yield number, slice(start, start + attribute.size)
+            start = int(dataset.schema.starts[index])
+            yield index, slice(start, start + attribute.size)

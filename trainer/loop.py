@@ -1,344 +1,300 @@
-"""Build the parts, iterate, fire what is due.
+"""The training loop: step, log, evaluate, checkpoint, draw a grid, stop.
 
-The clock is the number of images seen. Something with a cadence is due when a step carries the clock across a
-multiple of it, so a resumed run does the same things at the same moments as one that never stopped.
+The clock is the number of images seen. Something with a cadence of N images is due when a step carries the clock across
+a multiple of N, so a resumed run does the same things at the same moments as one that was never interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import NamedTuple
 
 from shards.core import atomic_io
 from shards.core.errors import Failure, UserError
-from shards.core.version import version_line
-from shards.dataset.dataset import Dataset
-from shards.stream import sampling
 from shards.stream.batch import Batch
 from shards.stream.loader import batches
-from shards.stream.stream import Stream
-from trainer import metric_names
+from trainer import metric_names, setup
 from trainer.batch_diversity import with_ratio
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.periodic import PeriodicEvaluator
-from trainer.label_scaling import loudness
-from trainer.models import architecture_of
 from trainer.process import signals
 from trainer.run.async_checkpoint import Saver
-from trainer.run.checkpoint import Best, Saved, find
-from trainer.run.directory import RunDirectory
+from trainer.run.checkpoint import Best
 from trainer.state import TrainingState
-from trainer.tracking import trackers
+from trainer.step import StepResult
 from trainer.tracking.monitor import Seen
 
 
 def train(config: Config) -> None:
-    """Train as configured, on this process's share; the same call on every process of the job.
+    """Train on this process's part of each batch; every process of the job calls this.
 
     Raises:
-        UserError: something that was asked for cannot be done.
+        UserError: an option cannot be met.
         Failure: the run had to stop early (non-finite losses, a full disk).
     """
-    precision = "no" if config.dtype == "float64" else config.mixed_precision
-    env = Distributed(config.device, precision, config.threads, config.timeout)
+    machine = config.machine
+    precision = "no" if machine.dtype == "float64" else machine.mixed_precision
+    env = Distributed(machine.device, precision, machine.threads, machine.timeout)
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
-        with env.coordinate_errors():  # before what is entered below ends, which may take a while
+        with env.coordinate_errors():  # before what is entered below is closed, which may take a while
             _train(config, env, exits)
 
 
 def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
-    dataset = env.on_all_ranks(lambda: _open_dataset(config, env, exits))
-    run = RunDirectory(config.run_directory)
-    config = config.replace(mixed_precision=env.precision, order=_order_of(config, dataset, run, env))
-    stream = env.on_all_ranks(lambda: _stream(config, dataset, env))
-    state = env.on_all_ranks(lambda: _build(config, dataset, env))
+    job = setup.build(config, env, exits)
+    config, state, total = job.config, job.state, job.config.schedule.total_images
     if config.dry_run:
-        return _describe(config, stream, state, env)
-
+        return env.print(setup.describe(job))
     evaluator = None
     if config.evaluation.evaluate_every is not None:
         evaluator = PeriodicEvaluator(
-            config.evaluation, dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
+            config.evaluation, job.dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
         )
-    entered = env.on_rank0(lambda: _enter_run(run, config, dataset, exits))
-    saved, weights = env.broadcast(entered or (None, None))
-    if saved is not None:
-        env.on_all_ranks(lambda: state.load(saved))
-        env.resume_hint = _way_on(state.images_seen)
-    elif weights is not None:
-        env.on_all_ranks(lambda: _start_from(state, weights, env))
-    if state.images_seen >= config.total_images:
+    resumed = setup.enter_run(job, exits)
+    if state.images_seen >= total:
         return env.print(
-            f"{run.path} has seen its {config.total_images:,} images; "
-            f"--total-images {2 * config.total_images} goes on, --run NAME starts another"
+            f"{job.run.path} is complete: {total:,} images seen; "
+            f"continue it with --total-images {2 * total}, or start another with --run NAME"
         )
     env.print(
-        f"{'going on at' if saved else 'training from'} {state.images_seen:,} of {config.total_images:,} images "
-        f"on {env.describe()}; {_order(stream)}"
+        f"{'resuming at' if resumed else 'training from'} {state.images_seen:,} of {total:,} images "
+        f"on {env.describe()}; {setup.describe_order(job.stream)}"
     )
-    seen = env.on_rank0(lambda: exits.enter_context(Seen(run, config.tracking, dataset, state)))
-    saver = exits.enter_context(Saver(run, config.keep, env.print))
-    start = state.images_seen // config.batch
-    incoming = batches(stream, start, _workers(config, env), pin_memory=env.device.type == "cuda")
-    iterate(config, env, state, _fed(incoming, env), saver, seen, len(dataset), evaluator)
+    monitor = env.on_rank0(lambda: exits.enter_context(Seen(job.run, config.tracking, job.dataset, state)))
+    saver = exits.enter_context(Saver(job.run, config.evaluation.keep, env.print))
+    incoming = batches(
+        job.stream,
+        state.images_seen // config.data.batch,
+        setup.data_workers(config, env),
+        pin_memory=env.device.type == "cuda",
+    )
+    Trainer(config, env, state, incoming, saver, monitor, evaluator, len(job.dataset)).fit()
 
 
-@dataclass(frozen=True)
-class _Due:
-    """What fires after a step from ``before`` to ``after`` images seen."""
+class Due(NamedTuple):
+    """What happens after a step."""
 
-    before: int
-    after: int
-    end: int
-
-    def __call__(self, cadence: int) -> bool:
-        return self.after // cadence > self.before // cadence or self.after >= self.end
-
-    def at_last(self, cycle: int) -> _Due:
-        """What fires if the clock moves at the end of each cycle only (but at the end of the run, too)."""
-        after = self.after if self.after >= self.end else self.after // cycle * cycle
-        return _Due(self.before // cycle * cycle, after, self.end)
+    log: bool
+    evaluate: bool
+    checkpoint: bool
+    grid: bool
 
 
-def iterate(
-    config: Config,
-    env: Distributed,
-    state: TrainingState,
-    incoming: Iterator[Batch],
-    saver: Saver,
-    seen: Seen | None,
-    samples: int = 0,
-    evaluator: PeriodicEvaluator | None = None,
-) -> None:
-    """Step through batches until the run has seen its images or is asked to stop, and fire what is due.
+class Trainer:
+    """The training loop of one rank.
 
     Args:
-        saver: on every process; only rank 0's saves.
-        samples: in the data set, for the share of damaged ones.
+        config: the resolved options.
+        env: the device and the ranks.
+        state: where to start.
+        incoming: this rank's batches, without end, from the state's clock on.
+        saver: writes checkpoints; every rank has one, only rank 0's writes.
+        monitor: shows and records on rank 0; None on other ranks.
         evaluator: evaluates at intervals; None: no evaluation.
+        dataset_size: samples of the dataset, for the fraction of damaged ones.
     """
-    last_save, complaint, skipped = state.images_seen, "", state.guard.skipped
-    cycle = config.batch * config.d_steps  # its last step updates G too, and so has all there is to log
-    for batch in signals.awaited(incoming):
-        complaint = complaint or batch.first_damage
-        due = _Due(state.images_seen, state.images_seen + config.batch, config.total_images)
-        measure = due.at_last(cycle)(config.log_every)
-        evaluating = evaluator is not None and config.evaluate_every is not None and due(config.evaluate_every)
-        saving = evaluating or due(config.checkpoint_every)  # the best is saved when it is found
-        result = state.step(batch)
-        # What rank 0 cannot record or save ends all processes as a signal does: together, and saved.
-        trouble = saver.failed or (seen is not None and seen.trouble is not None)
-        news = env.sum_async(trouble or signals.request() is not None, batch.damaged)
-        if measure or news[0] or saving:  # what is logged or saved is counted to the last image
-            news = [a + b for a, b in zip(news, env.flush(len(news)), strict=True)]
-        state.damaged += news[1]
-        broken = state.damaged > config.damaged_limit * max(state.images_seen, samples)
-        stopping = news[0] > 0 or broken
-        values: dict[str, float] = {}
-        if measure or saving:
-            state.guard.flush()
-        if state.guard.consecutive > config.skip_limit:
-            env.on_rank0(saver.wait)
-            raise _broken(", ".join(state.guard.terms), state.images_seen, last_save)
-        if measure and state.guard.skipped > skipped:
-            skipped = state.guard.skipped
-            env.print(
-                f"warning: {', '.join(state.guard.terms)} not finite at about {state.images_seen:,} images; "
-                f"such steps change nothing ({skipped:,} so far)"
+
+    def __init__(
+        self,
+        config: Config,
+        env: Distributed,
+        state: TrainingState,
+        incoming: Iterator[Batch],
+        saver: Saver,
+        monitor: Seen | None = None,
+        evaluator: PeriodicEvaluator | None = None,
+        dataset_size: int = 0,
+    ) -> None:
+        self.config, self.env, self.state, self.incoming = config, env, state, incoming
+        self.saver, self.monitor, self.evaluator = saver, monitor, evaluator
+        self.dataset_size = dataset_size
+        self.total_images = config.schedule.total_images
+        self.stopping = False  # on all ranks alike
+        self._last_checkpoint = state.images_seen
+        self._reported_skips = state.guard.skipped
+        self._first_damage = ""  # seen by this rank
+
+    def fit(self) -> None:
+        """Train until the run has seen its images or is asked to stop.
+
+        Raises:
+            Failure: the losses diverged, too many images are damaged, or the run cannot be recorded.
+        """
+        for batch in signals.awaited(self._batches()):
+            due = self._due()
+            result = self.state.step(batch)
+            self._exchange_status(batch, due)
+            self._check_gradients(due)
+            metrics: dict[str, float] = {}
+            best = None
+            if due.log:
+                metrics |= self._measure(result, batch)
+            if due.evaluate:
+                scores, best = self._evaluate()
+                metrics |= scores
+            if self.monitor is not None:
+                self.monitor.advance(self.state.images_seen, self.state.batch_size, metrics)
+            if due.checkpoint or best or self.stopping:
+                self._checkpoint(best)
+            if due.grid and self.monitor is not None:
+                self.monitor.grid(self.state)
+            if self.stopping or self.state.images_seen >= self.total_images:
+                return self._finish()
+        self._stop_waiting()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batches; an error of the stream says how the run is resumed."""
+        try:
+            yield from self.incoming
+        except UserError as error:
+            raise type(error)(error.code, f"{error}; then {self.env.resume_hint}") from None
+
+    def _due(self) -> Due:
+        """Return what the next step makes due. A new cadence is added here and in `fit`."""
+        tracking, evaluation, batch = self.config.tracking, self.config.evaluation, self.state.batch_size
+        before, after = self.state.images_seen, self.state.images_seen + batch
+        cycle = batch * self.config.method.d_steps  # its last step updates G too, and so measures everything
+
+        def due(every: int | None, unit: int = 1) -> bool:
+            """Whether the step crosses a multiple of ``every``, on a clock that ticks every ``unit`` images."""
+            if every is None or after >= self.total_images:
+                return every is not None
+            return after // unit * unit // every > before // unit * unit // every
+
+        evaluate = self.evaluator is not None and due(evaluation.evaluate_every)
+        return Due(
+            log=due(tracking.log_every, cycle),
+            evaluate=evaluate,
+            checkpoint=due(evaluation.checkpoint_every),
+            grid=due(tracking.grid_every),
+        )
+
+    def _exchange_status(self, batch: Batch, due: Due) -> None:
+        """Exchange stop requests and counts of damaged images between ranks.
+
+        The sums arrive one step late, so that no rank waits; what is logged or saved is counted to the last image.
+        """
+        self._first_damage = self._first_damage or batch.first_damage
+        # If rank 0 cannot record or save, all ranks stop as they do after a signal: together, with a checkpoint.
+        failed = self.saver.failed or (self.monitor is not None and self.monitor.trouble is not None)
+        stop, damaged = self.env.sum_async(failed or signals.request() is not None, batch.damaged)
+        if any(due[:3]) or stop:
+            late_stop, late_damaged = self.env.flush(2)
+            stop, damaged = stop + late_stop, damaged + late_damaged
+        self.state.damaged += damaged
+        self.stopping = stop > 0 or self._is_too_damaged()
+
+    def _is_too_damaged(self) -> bool:
+        limit = self.config.data.damaged_limit
+        return self.state.damaged > limit * max(self.state.images_seen, self.dataset_size)
+
+    def _check_gradients(self, due: Due) -> None:
+        """Warn of skipped steps when it is time to log; end the run if too many were skipped in a row."""
+        guard = self.state.guard
+        if any(due[:3]):
+            guard.flush()
+        if guard.consecutive > self.config.optim.skip_limit:
+            raise self._divergence(", ".join(guard.terms))
+        if due.log and guard.skipped > self._reported_skips:
+            self._reported_skips = guard.skipped
+            self.env.print(
+                f"warning: {', '.join(guard.terms)} not finite at about {self.state.images_seen:,} images; "
+                f"such steps change nothing ({guard.skipped:,} so far)"
             )
-        if measure:
-            values = with_ratio(env.sum_to_floats(result.metrics)) | {
-                metric_names.WRONG_SHARE: batch.wrong_count / config.batch
-            }
-            values |= {metric_names.DAMAGED: float(state.damaged), metric_names.SKIPPED: float(state.guard.skipped)}
-            values |= state.rates
-        best = None
-        if evaluator is not None and evaluating:
-            started = time.monotonic()
-            figures = evaluator.evaluate(state.ema.module)
-            env.on_rank0(saver.wait)
-            best = evaluator.best_of(figures, state.images_seen, saver.run)
-            values = values | figures
-            if seen is not None:
-                seen.spent_beside(time.monotonic() - started)
-        if seen is not None:
-            seen.advance(state.images_seen, config.batch, values)
-        if stopping or best or due(config.checkpoint_every):
-            _save(env, state, saver, last_save, best)
-            last_save = state.images_seen
-        if seen is not None and due(config.grid_every):
-            seen.grid(state)
-        if broken:
-            env.on_rank0(saver.wait)
-            raise _too_damaged(env, state, complaint)
-        if stopping or state.images_seen >= config.total_images:
-            return _leave(env, saver, state, seen)
-    # A stop was asked for while the next pictures did not come.
-    if env.world_size > 1:  # the others may be in the middle of a step, which is never finished
-        saver.wait()
-        raise Failure(f"stopped ({signals.request()}) while waiting for pictures; {env.resume_hint}")
-    _save(env, state, saver, last_save)
-    _leave(env, saver, state, seen)
+
+    def _measure(self, result: StepResult, batch: Batch) -> dict[str, float]:
+        """Return the metrics of a step, summed over ranks. This waits for the device."""
+        state = self.state
+        return {
+            **with_ratio(self.env.sum_to_floats(result.metrics)),
+            metric_names.WRONG_SHARE: batch.wrong_count / state.batch_size,
+            metric_names.DAMAGED: float(state.damaged),
+            metric_names.SKIPPED: float(state.guard.skipped),
+            **state.scheduled,
+        }
+
+    def _evaluate(self) -> tuple[dict[str, float], Best | None]:
+        """Return the metrics of the averaged generator, and the mark of a new best checkpoint if it is one."""
+        assert self.evaluator is not None
+        started = time.monotonic()
+        scores = self.evaluator.evaluate(self.state.ema.module)
+        self.env.on_rank0(self.saver.wait)  # it may be marking the best so far
+        best = self.evaluator.best_of(scores, self.state.images_seen, self.saver.run)
+        if self.monitor is not None:
+            self.monitor.spent_beside(time.monotonic() - started)
+        return scores, best
+
+    def _checkpoint(self, best: Best | None = None) -> None:
+        """Start writing a checkpoint. If the one before it could not be written, all ranks raise that error here."""
+        if not self.state.is_finite():
+            raise self._divergence("weights")
+        self.state.gather_on_rank0()
+        self.env.on_rank0(lambda: self.saver.begin(self.state.values(), self.state.tensors(), best))
+        if self._last_checkpoint:  # it is on the disk now; the new one is still being written
+            self.env.resume_hint = setup.resume_hint(self._last_checkpoint)
+        self._last_checkpoint = self.state.images_seen
+
+    # -------------------------------------------------------- the end of a run
+
+    def _finish(self) -> None:
+        """Wait for the checkpoint and report; under a scheduler, leave the file that requests requeueing the job."""
+        self.env.on_rank0(self.saver.wait)
+        if self._is_too_damaged():
+            raise self._too_damaged()
+        self.env.on_rank0(lambda: self.monitor.complain() if self.monitor is not None else None)
+        seen, run = self.state.images_seen, self.saver.run
+        if seen >= self.total_images:
+            return self.env.print(f"done: {seen:,} images seen, weights in {run.checkpoints}")
+        reason = self.env.broadcast(signals.request()) or "another process was asked to stop"
+        self.env.print(
+            f"stopped ({reason}) and saved at {seen:,} images in {run.path}; re-run the same command to resume"
+        )
+        if requeue_file := os.environ.get("REQUEUE_FILE"):
+            self.env.on_rank0(lambda: _touch(Path(requeue_file)))
+
+    def _stop_waiting(self) -> None:
+        """Stop although the next batch does not arrive.
+
+        Raises:
+            Failure: there are other ranks; they may be in the middle of a step, which never completes.
+        """
+        if self.env.world_size > 1:
+            self.saver.wait()
+            raise Failure(
+                "stopped-waiting", f"stopped ({signals.request()}) while waiting for images; {self.env.resume_hint}"
+            )
+        self._checkpoint()
+        self._finish()
+
+    def _divergence(self, what: str) -> Failure:
+        self.env.on_rank0(self.saver.wait)  # so that what is said of the checkpoint is true
+        last = self._last_checkpoint
+        intact = f"the checkpoint of {last:,} images is intact" if last else "nothing was saved"
+        return Failure(
+            "diverged",
+            f"{what} became and stayed non-finite at {self.state.images_seen:,} images; {intact}: "
+            "lower --lr-g and --lr-d or raise --gamma, under another --run",
+        )
+
+    def _too_damaged(self) -> Failure:
+        first = next((damage for damage in self.env.all_gather(self._first_damage) if damage), "")
+        seen = self.state.images_seen
+        error = Failure(
+            "damaged-images",
+            f"damaged images: {self.state.damaged:,} of {seen:,} seen, more than --damaged-limit "
+            f"{self.config.data.damaged_limit} allows{f' (first {first})' if first else ''}; repair the dataset "
+            f"(`cgan verify` names what is wrong) or raise the limit; saved at {seen:,} images",
+        )
+        error.told = not self.env.is_rank0
+        return error
 
 
-def _save(env: Distributed, state: TrainingState, saver: Saver, last_save: int, best: Best | None = None) -> None:
-    """Begin a save; what became of the one before it is raised here, on every process."""
-    if not state.is_finite():
-        env.on_rank0(saver.wait)
-        raise _broken("weights", state.images_seen, last_save)
-    state.pool()
-    env.on_rank0(lambda: saver.begin(state.values(), state.files(), best))
-    if last_save:  # which is on the disk now; this one is still being written
-        env.resume_hint = _way_on(last_save)
-
-
-def _fed(incoming: Iterator[Batch], env: Distributed) -> Iterator[Batch]:
-    """What comes; a failure of what feeds the run says how it goes on."""
-    try:
-        yield from incoming
-    except UserError as error:
-        raise type(error)(f"{error}; then {env.resume_hint}") from None
-
-
-def _way_on(images_seen: int) -> str:
-    return f"the same command goes on from the newest checkpoint, of {images_seen:,} images or later"
-
-
-def _leave(env: Distributed, saver: Saver, state: TrainingState, seen: Seen | None) -> None:
-    """Say how to go on; under a scheduler, leave the marker that asks for the job to be queued again."""
-    env.on_rank0(saver.wait)
-    env.on_rank0(lambda: seen.complain() if seen is not None else None)
-    run = saver.run
-    if state.images_seen >= state.config.total_images:
-        return env.print(f"done: {state.images_seen:,} images seen, weights in {run.checkpoints}")
-    reason = env.broadcast(signals.request()) or "another process was asked to stop"
-    env.print(
-        f"stopped ({reason}) and saved at {state.images_seen:,} images in {run.path}; "
-        "the same command goes on from there"
-    )
-    if marker := os.environ.get("REQUEUE_FILE"):
-        env.on_rank0(lambda: _leave_marker(Path(marker)))
-
-
-def _leave_marker(path: Path) -> None:
+def _touch(path: Path) -> None:
     with atomic_io.explained(path):
         path.touch()
-
-
-def _broken(what: str, images_seen: int, last_save: int) -> Failure:
-    intact = f"the checkpoint of {last_save:,} images is intact" if last_save else "nothing was saved"
-    return Failure(
-        f"{what} became non-finite and stayed so, by {images_seen:,} images; {intact}: "
-        "lower --lr-g and --lr-d or raise --gamma, under another --run"
-    )
-
-
-def _too_damaged(env: Distributed, state: TrainingState, complaint: str) -> Failure:
-    """What to say when too many pictures were replaced; one process says it."""
-    first = next((c for c in env.all_gather(complaint) if c), "")
-    error = Failure(
-        f"damaged pictures: {state.damaged:,} of {state.images_seen:,} seen, more than --damaged-limit "
-        f"{state.config.damaged_limit} allows{f' (first {first})' if first else ''}; mend the data set "
-        f"(python -m shards verify names what is wrong), or raise the limit; saved at {state.images_seen:,} images"
-    )
-    error.told = not env.is_rank0
-    return error
-
-
-def _open_dataset(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Dataset:
-    if config.shards is not None:
-        return Dataset.open(config.shards, cache=config.cache, cache_limit=_bytes(config.cache_limit))
-    if config.preset != "smoke":
-        raise UserError("--shards is missing: give a data set directory made by `python -m shards pack`")
-    from shards.examples.shapes import smoke_dataset
-
-    where = config.run_directory / "data"
-    if config.dry_run:  # which writes nothing that stays
-        where = env.broadcast(Path(exits.enter_context(tempfile.TemporaryDirectory())) / "data")
-    env.on_rank0(lambda: smoke_dataset(where))
-    return Dataset.open(where)
-
-
-def _enter_run(
-    run: RunDirectory, config: Config, dataset: Dataset, exits: contextlib.ExitStack
-) -> tuple[Saved | None, Saved | None]:
-    """Take the run directory, once all that was asked for is known to be there.
-
-    Returns:
-        The checkpoint to go on from, and the one of another run to start from; None where there is none.
-    """
-    trackers.check(config.log_with)
-    # A run that goes on does not need the one that it came from any more.
-    weights = find(config.init_from) if config.init_from is not None and not run.begun() else None
-    exits.enter_context(run.lock())
-    run.sweep()
-    saved = run.resume(config, dataset)
-    run.write_identity(config, dataset)
-    return saved, weights
-
-
-def _start_from(state: TrainingState, weights: Saved, env: Distributed) -> None:
-    fresh = state.start_from(weights)
-    env.print(f"weights from {weights.path}" + (f"; these stay fresh: {', '.join(fresh)}" if fresh else ""))
-
-
-def _bytes(gigabytes: float) -> int:
-    return int(gigabytes * 1e9)
-
-
-def _stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
-    """This process's share of the pictures, once all that was asked of their order is known to be possible."""
-    sampling.check_division(config.batch, env.world_size, config.accumulate)
-    stream = Stream(dataset, config.batch, config.seed, env.rank, env.world_size, config.data.sampling, config.wrong)
-    sampling.check_cache(stream.order, config.data.sampling, dataset, _bytes(config.cache_limit))
-    return stream
-
-
-def _build(config: Config, dataset: Dataset, env: Distributed) -> TrainingState:
-    kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    architecture = architecture_of(config.network, dataset.size, dataset.schema.widths)
-    return TrainingState(config, architecture, env, kinds, loudness(dataset))
-
-
-def _workers(config: Config, env: Distributed) -> int:
-    if config.workers is not None:
-        return config.workers
-    return 1 if env.device.type == "cpu" else min(8, env.cores)
-
-
-def _order_of(config: Config, dataset: Dataset, run: RunDirectory, env: Distributed) -> str:
-    """What "auto" means: as before where the run goes on, else windowed where shards are copied to a cache."""
-    if config.order != "auto":
-        return config.order
-    return env.broadcast(env.on_rank0(run.order)) or ("windowed" if dataset.remote else "full")
-
-
-def _order(stream: Stream) -> str:
-    return f"order: {sampling.describe(stream.order, stream.sampling, stream.dataset, stream.batch)}"
-
-
-def _describe(config: Config, stream: Stream, state: TrainingState, env: Distributed) -> None:
-    """What would be trained, for --dry-run."""
-    dataset = stream.dataset
-
-    def size(module: torch.nn.Module) -> str:
-        return f"{sum(p.numel() for p in module.parameters()):,} parameters"
-
-    lines = [f"  {name.replace('_', '-')}: {value}" for name, value in config.to_dict().items()]
-    env.print("\n".join(["options:", *lines]))
-    env.print(
-        f"data: {len(dataset):,} pictures of {dataset.size}x{dataset.size}, "
-        f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes"
-    )
-    env.print(_order(stream))
-    env.print(f"networks: G {size(state.g.module)}, D {size(state.d.module)}")
-    env.print(f"machine: {env.describe()}\nversion: {version_line()}; nothing was written")

@@ -1,4 +1,4 @@
-"""Build networks from a config, and load a trained generator from a checkpoint.
+"""Build networks from their options, and load a trained generator from a checkpoint.
 
 This module needs neither Accelerate nor a tracker, so that images can be generated where only torch is installed.
 """
@@ -45,7 +45,7 @@ def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Di
     try:
         return build(architecture)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise UserError("unsupported-architecture", str(error)) from None
 
 
 def load_generator(saved: checkpoint.Saved, device: torch.device) -> tuple[nn.Module, Architecture]:

@@ -1,35 +1,30 @@
-"""Everything of a run that changes: both players, the average, the scaler, the clock; built, stepped, saved, loaded."""
+"""The training state: both networks with their optimizers, the averaged generator, schedules and counters.
+
+`trainer.setup.build_state` makes one. It can take a step, be saved, and be loaded.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shards.stream.batch import Batch
 from trainer import metric_names
-from trainer.augment import Augment, augment, unchanged
 from trainer.augment.adaptive import AdaptiveProbability
-from trainer.compilation import compile_networks
+from trainer.augment.transform import Transform
 from trainer.config import Config
-from trainer.config.augmentation import AugmentationConfig
-from trainer.config.method import MethodConfig
-from trainer.config.optimization import OptimConfig, ScheduleConfig
 from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
-from trainer.label_scaling import Loudness
-from trainer.losses import LOSSES, class_loss
-from trainer.models import fresh_networks
 from trainer.networks import Architecture
-from trainer.networks.conditioning import LabelMask, set_loudness
 from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint
 from trainer.schedules import Schedule
 from trainer.step import (
-    ClassLoss,
     GlobalCounts,
     Method,
     MicroBatch,
@@ -40,110 +35,58 @@ from trainer.step import (
 )
 
 
+@dataclass
 class TrainingState:
-    """The players and their clock.
+    """Everything that changes while a run trains.
 
-    Args:
-        config: what to train.
-        architecture: the networks' shapes.
-        env: device, world and precision.
-        kinds: of the label's attributes (see `shards.dataset.schema`), which the loss of a classifier must know.
-        loud: how measured numbers of a label enter the networks; None: as they are.
+    Attributes:
+        config: the resolved options; every checkpoint holds them.
+        architecture: the networks' shapes; every checkpoint holds them.
+        env: the device, the ranks and the precision.
+        g, d: generator and discriminator with their optimizers.
+        ema: the averaged generator.
+        method: the loss and its weights.
+        augmentation: T, whose probability may change; None: no augmentation.
+        schedules: by the name under which their values are logged.
+        dtype: of weights and images.
+        images_seen: the clock.
+        head_start: images seen by the run that the initial weights come from (--init-from).
+        damaged: damaged images that were replaced so far, on all ranks.
+        guard: counts steps skipped for non-finite gradients.
+        scheduled: values of the schedules in the last step, by metric key.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        architecture: Architecture,
-        env: Distributed,
-        kinds: Sequence[str] = (),
-        loud: Loudness | None = None,
-    ) -> None:
-        self.config, self.architecture, self.env = config, architecture, env
-        self.dtype = getattr(torch, config.machine.dtype)
-        self.images_seen = 0
-        self.head_start = 0  # images seen by the run that the weights are from, if they are another's
-        self.damaged = 0  # pictures so far, of all processes, that others stood in for
-        self.guard = NonFiniteGuard()
-        self.schedules = schedules_of(config.optim, config.method, config.augmentation, config.schedule)
-        self.rates: dict[str, float] = {}  # of the last step, as logged: those that move
-        self.augment_p: float = config.augmentation.augment_p
-        self.adaptive: AdaptiveProbability | None = None
-        if config.augmentation.augment == "ada":
-            ada = (config.augmentation.ada_target, config.augmentation.ada_speed, config.data.batch)
-            self.adaptive = AdaptiveProbability(*ada, env.device, self.dtype)
-        self.method = Method(
-            loss=LOSSES[config.method.loss],
-            mismatch=config.method.mismatch if config.method.mismatch_weight else "none",
-            mismatch_weight=config.method.mismatch_weight,
-            interpolate=config.method.interpolate,
-            gamma=config.method.gamma,
-            penalty_every=config.method.penalty_every,
-            noise=config.network.noise_size,
-            seed=config.seed,
-            augment=self._augmentation(),
-            classes=self._class_loss(kinds, loud) if config.network.conditioning == "classifier" else None,
-            classifier_weight=config.method.classifier_weight,
-        )
-        g, d = fresh_networks(architecture, config.seed)
-        for network in (g, d):
-            _set_loudness(network, loud)
-        self.ema = ExponentialMovingAverage(self._place(g), config.optim.ema_half_life, config.optim.ema_ramp)
-        self.g = self._player(g, config.optim.lr_g)
-        self.d = self._player(d, config.optim.lr_d)
-        if config.machine.compile and not config.dry_run:
-            env.print("compiling the networks, which takes a minute or more")
-            share = config.data.batch // env.world_size // config.machine.accumulate  # of one micro-batch
-            drawn = 2 * share if config.method.interpolate else share
-            # A plane makes of each label a picture of its own; elsewhere features of one picture serve two labels.
-            thrice = self.method.mismatch == "generated" or (self.method.mismatch == "real" and d.plane is not None)
-            seen = 3 * share if thrice else 2 * share
-            compile_networks(g, d, architecture, drawn=drawn, seen=seen, autocast=env.autocast)
+    config: Config
+    architecture: Architecture
+    env: Distributed
+    g: Player
+    d: Player
+    ema: ExponentialMovingAverage
+    method: Method
+    augmentation: Transform | None
+    schedules: dict[str, Schedule]
+    dtype: torch.dtype
+    images_seen: int = 0
+    head_start: int = 0
+    damaged: int = 0
+    guard: NonFiniteGuard = field(default_factory=NonFiniteGuard)
+    scheduled: dict[str, float] = field(default_factory=dict)
 
-    def _augmentation(self) -> Augment:
-        """T of the options, with ADA's probability as it is when T is applied."""
-        options, seed, adaptive = self.config.augmentation, self.config.seed, self.adaptive
-        if options.augment == "none":
-            return unchanged
-
-        def transform(pictures: Tensor, purpose: str, positions: Tensor) -> Tensor:
-            policy, p = ("ada", adaptive.p) if adaptive is not None else (options.augment_kinds, self.augment_p)
-            return augment(pictures, seed, purpose, positions, policy=policy, p=p, flip=options.flip)
-
-        return transform
-
-    def _class_loss(self, kinds: Sequence[str], loud: Loudness | None) -> ClassLoss:
-        """That of a classifier, which sees labels as the networks do."""
-        widths = self.architecture.widths
-        mask = LabelMask(widths)
-        _set_loudness(mask, loud)
-        mask = mask.to(self.env.device, self.dtype)
-        return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, widths)
-
-    def _place(self, module: nn.Module) -> nn.Module:
-        return module.to(self.env.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _player(self, module: nn.Module, lr: float) -> Player:
-        module = self._place(module)
-        fused = self.env.device.type in ("cuda", "cpu")
-        optimizer = torch.optim.Adam(module.parameters(), lr, betas=self.config.optim.betas, fused=fused)
-        return Player(self.env.wrap(module), module, optimizer)
-
-    # -------------------------------------------------------- going on
+    # -------------------------------------------------------- a step
 
     def step(self, batch: Batch) -> StepResult:
-        """Train on one global batch, of which ``batch`` is this process's share.
+        """Train on one global batch, of which ``batch`` is this rank's part.
 
-        Each batch is one update of D, with pictures and noise of its own; every ``d_steps``-th is one of G as well. So
-        the clock stays images seen, and a run that goes on is in the same place between two updates of G.
+        Each batch is one update of D, and every ``d_steps``-th one of G as well. What happens is a function of images
+        seen, so a run may be resumed between two updates of G.
 
         Returns:
-            The measurements; those of G only where it was updated.
+            The measurements; those of G only if it was updated.
         """
-        counts = GlobalCounts(batch=self.config.data.batch, wrong=batch.wrong_count)
+        counts = GlobalCounts(batch=self.batch_size, wrong=batch.wrong_count)
         micro_batches = self._micro_batches(batch)
-        self._follow_schedules(self.images_seen + self.config.data.batch)
-        step = self.images_seen // self.config.data.batch
+        self._apply_schedules(self.images_seen + self.batch_size)
+        step = self.images_seen // self.batch_size
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, counts, self.method, self.env)
         result = discriminator_step(*players, penalise=penalise)
@@ -153,13 +96,23 @@ class TrainingState:
         if self.adaptive is not None and result.real_sign is not None:
             self.adaptive.count(result.real_sign)
             self.adaptive.update(step, self.env.all_reduce)
-            result.statistics[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # summed over ranks later
-        self.ema.update(self.g.module, self.head_start + self.images_seen, self.config.data.batch)
-        self.images_seen += self.config.data.batch
+            result.statistics[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # a sum over ranks
+        self.ema.update(self.g.module, self.head_start + self.images_seen, self.batch_size)
+        self.images_seen += self.batch_size
         return result
 
-    def _follow_schedules(self, images_seen: int) -> None:
-        """Set what moves for the step that brings the clock there: numbers of the CPU, which nothing waits for."""
+    @property
+    def batch_size(self) -> int:
+        """Images of a global batch."""
+        return self.config.data.batch
+
+    @property
+    def adaptive(self) -> AdaptiveProbability | None:
+        """ADA's probability, or None."""
+        return self.augmentation.adaptive if self.augmentation is not None else None
+
+    def _apply_schedules(self, images_seen: int) -> None:
+        """Set the scheduled values of the step that ends at ``images_seen``: Python numbers, without host sync."""
         now = {name: schedule(images_seen) for name, schedule in self.schedules.items() if schedule.moves}
         for name, player in (("lr_g", self.g), ("lr_d", self.d)):
             for group in player.optimizer.param_groups:
@@ -168,34 +121,33 @@ class TrainingState:
         if "gamma" in now:
             self.method = dataclasses.replace(self.method, gamma=now["gamma"])
         self.ema.half_life = now.get("ema_half_life", self.ema.half_life)
-        self.augment_p = now.get("augment_p", self.augment_p)
-        self.rates = {metric_names.SCHEDULE + name: value for name, value in now.items()}
+        if self.augmentation is not None:
+            self.augmentation.p = now.get("augment_p", self.augmentation.p)
+        self.scheduled = {metric_names.SCHEDULE + name: value for name, value in now.items()}
 
     def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
-        images = batch.images.to(self.env.device, non_blocking=True)  # uint8 crosses, a quarter of the floats' bytes
-        x = (images.to(self.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        vectors = (batch.labels, batch.known, batch.wrong_labels, batch.wrong_known, batch.has_wrong)
-        moved = [v.to(self.env.device, self.dtype, non_blocking=True) for v in vectors]
-        position = batch.positions.to(self.env.device, non_blocking=True)
-        parts = [v.chunk(self.config.machine.accumulate) for v in (x, *moved, position)]
-        return [MicroBatch(*part) for part in zip(*parts, strict=True)]
+        parts = batch.to(self.env.device, self.dtype).split(self.config.machine.accumulate)
+        return [MicroBatch(*part[:7]) for part in parts]
 
     # -------------------------------------------------------- saving and loading
 
-    def pool(self) -> None:
-        """Let rank 0 save what all processes saw: BatchNorm's statistics and ADA's sums; all processes call this."""
+    def gather_on_rank0(self) -> None:
+        """Combine on rank 0, which saves, what differs between ranks: BatchNorm's statistics and ADA's sums.
+
+        All ranks must call this.
+        """
         if self.adaptive is not None:
             self.adaptive.pool(self.env.all_reduce, self.env.is_rank0)
         for module in (self.g.module, self.d.module, self.ema.module):
             self.env.average_buffers(module)
 
     def is_finite(self) -> bool:
-        """Whether all weights are finite. This waits for the device."""
+        """Return whether all weights are finite. This waits for the device."""
         weights = [p for player in (self.g, self.d) for p in player.module.parameters()]
         return bool(torch.stack([w.isfinite().all() for w in weights]).all())
 
-    def files(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors, by checkpoint file."""
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return all tensors of a checkpoint, by file and name."""
         ada = {"ada": self.adaptive.tensors()} if self.adaptive is not None else {}
         return ada | {
             "ema": checkpoint.module_tensors(self.ema.module),
@@ -206,7 +158,7 @@ class TrainingState:
         }
 
     def values(self) -> dict[str, Any]:
-        """All that is not a tensor."""
+        """Return all plain values of a checkpoint."""
         return {
             "images_seen": self.images_seen,
             "damaged": self.damaged,
@@ -221,7 +173,7 @@ class TrainingState:
         }
 
     def load(self, saved: checkpoint.Saved) -> None:
-        """Become what was saved.
+        """Restore a checkpoint.
 
         Raises:
             UserError: the tensors do not fit these networks, or this process cannot read them.
@@ -239,48 +191,23 @@ class TrainingState:
         if saved.state["scaler"]:
             self.env.scaler.load_state_dict(saved.state["scaler"])
         self.images_seen = saved.images_seen
-        self.damaged = saved.state.get("damaged", 0)  # runs that are older than these counts
+        self.damaged = saved.state.get("damaged", 0)  # older runs have none of these counts
         self.guard.skipped = saved.state.get("skipped", 0)
         self.head_start = saved.state.get("head_start", 0)
 
-    def start_from(self, saved: checkpoint.Saved) -> list[str]:
-        """Take over the weights of another run, where they fit; its average is not forgotten like a fresh start's.
+    def init_from(self, saved: checkpoint.Saved) -> list[str]:
+        """Take the weights of another run where they fit.
+
+        The averaged generator keeps its long half-life: `head_start` counts the images that the other run has seen.
 
         Returns:
-            Names of tensors that stay fresh.
+            The names of tensors that keep their fresh initialization.
 
         Raises:
-            UserError: this process cannot read them.
+            UserError: this process cannot read the checkpoint.
         """
         self.head_start = saved.state.get("head_start", 0) + saved.images_seen
         with checkpoint.explained(saved.path):
             fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
             checkpoint.transfer(self.ema.module, saved.tensors("ema"))
             return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
-
-
-def _set_loudness(network: nn.Module, loud: Loudness | None) -> None:
-    if loud is not None:
-        set_loudness(network, torch.from_numpy(loud.centre), torch.from_numpy(loud.scale))
-
-
-def schedules_of(
-    optim: OptimConfig, method: MethodConfig, augmentation: AugmentationConfig, schedule: ScheduleConfig
-) -> dict[str, Schedule]:
-    """Return what changes with the images seen, by the name it is logged under."""
-
-    def rate(start: float) -> Schedule:
-        over = schedule.decay_images or 0
-        return Schedule(start, start * schedule.decay_to, schedule.decay, over, schedule.warmup_images)
-
-    def way(start: float, end: float | None) -> Schedule:
-        return Schedule(start) if end is None else Schedule(start, end, "cosine", schedule.decay_images or 0)
-
-    return {
-        "lr_g": rate(optim.lr_g),
-        "lr_d": rate(optim.lr_d),
-        "gamma": way(method.gamma, schedule.gamma_end),
-        "beta2": way(optim.betas[1], schedule.beta2_end),
-        "ema_half_life": way(optim.ema_half_life, schedule.ema_half_life_end),
-        "augment_p": way(augmentation.augment_p, schedule.augment_p_end),
-    }

@@ -23,10 +23,9 @@ if __name__ == "__main__":  # run as a file, to write: Python looks beside the f
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
-from trainer.models import architecture_of
 from trainer.networks import FAMILIES
 from trainer.noise import normal
-from trainer.state import TrainingState
+from trainer.setup import build_state
 from trainer.step import GlobalCounts, MicroBatch, discriminator_step, generator_step
 
 CURVES = Path(__file__).resolve().parent / "golden_curves.json"
@@ -79,7 +78,7 @@ def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
     config = configuration(family, loss, conditioning)
     size = SIZES.get(family, 8)
     env = Distributed("cpu", "no", threads=1)
-    state = TrainingState(config, architecture_of(config.network, size, WIDTHS), env, KINDS)
+    state = build_state(config, env, size, WIDTHS, KINDS)
     # torch promises its generators' streams for no two kinds of CPU: the weights are ours, in float64.
     for module in (state.g.module, state.d.module):
         for name, weight in module.named_parameters():

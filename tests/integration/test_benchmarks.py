@@ -107,7 +107,7 @@ def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
     """From equal weights, noise and pictures, at a step with penalties, D's loss and update are the same."""
     config, size = step.case("smoke")
     env = Distributed("cpu", "no", threads=1)
-    state = step.TrainingState(config, step.architecture_of(config.network, size, step.WIDTHS), env)
+    state = step.build_state(config, env, size, step.WIDTHS)
     plain = step.PlainLoop(config, size, env.device)
     before = flat(state.d.module)
     batch = step.synthetic(config, size)

@@ -232,7 +232,7 @@ def test_trap_torchrun_restarts_after_a_lost_process_and_the_run_resumes(
     program.write_text(DIES_ONCE.format(**names))
     done = run(*TORCHRUN[:-1], "--max-restarts", 1, "--", program, *words(data, where, images=1024), "--keep", 40)
     assert done.returncode == 0, done.stderr
-    assert mark.exists() and "going on at" in done.stdout
+    assert mark.exists() and "resuming at" in done.stdout
     run(*TORCHRUN, MAIN, *words(data, tmp_path / "whole", images=1024), "--keep", 40)
     assert checkpoints(where) == checkpoints(tmp_path / "whole")
     assert_same_run(where, tmp_path / "whole")

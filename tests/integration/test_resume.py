@@ -34,8 +34,8 @@ from support.launching import (
 from trainer import config
 from trainer.distributed.process_group import Distributed
 from trainer.ema import decay
-from trainer.models import architecture_of
 from trainer.run import checkpoint
+from trainer.setup import build_state
 from trainer.state import TrainingState
 
 
@@ -97,7 +97,7 @@ def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
 
     def fresh() -> TrainingState:
         env = Distributed("cpu", "no", threads=1)
-        return TrainingState(asked, architecture_of(asked.network, dataset.size, dataset.schema.widths), env)
+        return build_state(asked, env, dataset.size, dataset.schema.widths)
 
     def step(state: TrainingState, number: int) -> dict[str, float]:
         return state.env.sum_to_floats(state.step(stream[number]).metrics)
@@ -107,17 +107,17 @@ def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
     whole.adaptive.p += 0.5  # from where it can go either way
     for number in range(6):
         rows.append(step(whole, number))
-        whole.pool()
-        saved[number + 1] = checkpoint.save(tmp_path / "run", whole.values(), whole.files(), keep=9)
+        whole.gather_on_rank0()
+        saved[number + 1] = checkpoint.save(tmp_path / "run", whole.values(), whole.tensors(), keep=9)
     assert len({row["augment/p"] for row in rows}) > 1 and "loss/penalty" in rows[2]
     for stop in stops:
         other = fresh()
         other.load(checkpoint.read(saved[stop]))
         assert [step(other, number) for number in range(stop, 6)] == rows[stop:], stop
-        other.pool()
-        for file, held in whole.files().items():
+        other.gather_on_rank0()
+        for file, held in whole.tensors().items():
             for name, tensor in held.items():
-                assert torch.equal(other.files()[file][name], tensor), (stop, file, name)
+                assert torch.equal(other.tensors()[file][name], tensor), (stop, file, name)
 
 
 def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: P
     for path in left:
         path.write_text("half of it")
     done = train(*run_words(data, run))
-    assert "going on at" in done.stdout
+    assert "resuming at" in done.stdout
     assert_same_run(run, unbroken)
     assert not any(path.exists() for path in left)
 
@@ -202,7 +202,7 @@ def test_a_signal_saves_and_says_how_to_go_on(data: Path, unbroken: Path, tmp_pa
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert f"stopped ({name}) and saved at" in output
-    assert "the same command goes on" in output
+    assert "re-run the same command to resume" in output
     assert marker.exists()
     train(*run_words(data, run))
     ours, theirs = tensors(run), tensors(unbroken)
@@ -253,14 +253,14 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
     newest.write_bytes(content)
     done = train(*run_words(data, run))
     assert "ema.safetensors does not match its hash" in done.stderr
-    assert "going on at 384" in done.stdout
+    assert "resuming at 384" in done.stdout
     assert_same_run(run, unbroken)
 
 
 def test_a_finished_run_says_so(data: Path, unbroken: Path) -> None:
     before = checkpoints(unbroken)
     done = train(*run_words(data, unbroken))
-    assert "has seen its 512 images; --total-images" in done.stdout
+    assert "is complete: 512 images" in done.stdout and "--total-images 1024" in done.stdout
     assert checkpoints(unbroken) == before
 
 

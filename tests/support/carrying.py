@@ -26,9 +26,9 @@ from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.models import architecture_of
 from trainer.process.exit import end
 from trainer.run.checkpoint import module_tensors
+from trainer.setup import build_state
 from trainer.state import TrainingState
 from trainer.step import Player
 
@@ -94,9 +94,9 @@ def digest(state: TrainingState) -> str:
 
 def tensors_of(state: TrainingState) -> dict[str, Tensor]:
     """All tensors that a checkpoint would hold, as file/name."""
-    state.pool()
+    state.gather_on_rank0()
     return {
-        f"{file}/{name}": tensor.contiguous() for file, held in state.files().items() for name, tensor in held.items()
+        f"{file}/{name}": tensor.contiguous() for file, held in state.tensors().items() for name, tensor in held.items()
     }
 
 
@@ -107,7 +107,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
         What to write as JSON, and the state at the end.
     """
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    state = TrainingState(config, architecture_of(config.network, dataset.size, dataset.schema.widths), env, kinds)
+    state = build_state(config, env, dataset.size, dataset.schema.widths, kinds)
     for module in (state.g.module, state.d.module):
         stir(module)
     state.ema.module.load_state_dict(module_tensors(state.g.module))
@@ -118,7 +118,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
     )
     rows, contradicted, positions, happened = [], [], [], []
     for batch in itertools.islice(batches(stream, case.first, 0), case.steps):
-        rows.append(env.sum_to_floats(state.step(batch).metrics) | state.rates)
+        rows.append(env.sum_to_floats(state.step(batch).metrics) | state.scheduled)
         contradicted.append(int(batch.has_wrong.sum()))
         positions += batch.positions.tolist()
         happened.append({name: watch.take() for name, watch in watches.items()})

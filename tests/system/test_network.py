@@ -175,7 +175,7 @@ def killed(network: Network, training: Training) -> None:
 
 def goes_on_from(sentence: str) -> int:
     """The checkpoint that a sentence promises; a later one may have been under way."""
-    found = re.search(r"the same command goes on from the newest checkpoint, of ([0-9,]+) images or later", sentence)
+    found = re.search(r"resume from the newest checkpoint, of ([0-9,]+) images or later", sentence)
     assert found is not None, sentence
     return int(found[1].replace(",", ""))
 
@@ -213,7 +213,7 @@ def test_all_end_soon_and_say_what_was_lost(
 
     network.heal(2)
     statuses, output = over_the_cable(network, words(data, run), run).ends()
-    assert statuses == [0, 0] and f"going on at {newest:,} of" in output, output
+    assert statuses == [0, 0] and f"resuming at {newest:,} of" in output, output
     assert_same_run(run, unbroken)
 
 
@@ -292,5 +292,5 @@ def test_a_cable_that_does_not_heal_ends_the_run_with_one_sentence(
 
     network.heal(2)
     statuses, output = fed_by_the_cable(network, line, run, processes).ends()
-    assert statuses == [0] and f"going on at {newest:,} of" in output, output
+    assert statuses == [0] and f"resuming at {newest:,} of" in output, output
     assert_same_run(run, far_unbroken[processes])

@@ -116,7 +116,7 @@ def test_warned_of_the_time_limit_it_saves_and_goes_on_as_if_unbroken(
     assert job.ends("COMPLETED") and (restarts := job.restarts()) >= 1
     assert len(re.findall(r"try \d on", job.output)) == restarts + 1, "all tries write one log"
     assert "stopped (SIGUSR1) and saved at" in job.output
-    assert "going on at" in job.output and f"done: {IMAGES} images seen" in job.output
+    assert "resuming at" in job.output and f"done: {IMAGES} images seen" in job.output
     assert_same_run(job.run, unbroken)
     assert not list(tmp_path.glob(".requeue-*"))
     segments = list((job.run / "wandb").glob("offline-run-*"))

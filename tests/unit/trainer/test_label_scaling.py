@@ -14,7 +14,7 @@ from shards.dataset.dataset import Dataset
 from shards.packing.pack import Pack, pack
 from support.launching import TINY, tensors, train
 from trainer.generation import sample
-from trainer.label_scaling import loudness
+from trainer.label_scaling import measure_scaling
 from trainer.networks.conditioning import LabelEmbedding, set_loudness
 from trainer.run import checkpoint
 
@@ -39,7 +39,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def test_numbers_of_a_vector_are_as_loud_as_one_word(dataset: Dataset) -> None:
     known = dataset.known[:, 0]
-    centre, scale = loudness(dataset)
+    centre, scale = measure_scaling(dataset)
     heard = (dataset.labels[known] - centre) * scale
     assert np.allclose(heard.mean(0), 0, atol=1e-5)
     assert np.allclose(heard[:, :2].std(0), 3**-0.5, rtol=1e-4), "each has its part, whatever its unit"
@@ -57,7 +57,7 @@ def test_words_stay_as_they_are_and_constants_are_silent(tmp_path: Path) -> None
         attribute.kind: int(start)
         for attribute, start in zip(dataset.schema.attributes, dataset.schema.starts, strict=True)
     }
-    centre, scale = loudness(dataset)
+    centre, scale = measure_scaling(dataset)
     words = np.arange(dataset.schema.width) != kinds["vector"]
     assert not centre[words].any() and (scale[words] == 1).all()
     assert centre[kinds["vector"]] == 2.5 and scale[kinds["vector"]] == 1
@@ -71,7 +71,7 @@ def test_an_embedding_is_as_loud_as_noise(dataset: Dataset) -> None:
         torch.from_numpy(np.array(dataset.known)).double(),
     )
     assert embedding(labels, known).std() > 50, "unheard beside it"
-    centre, scale = map(torch.from_numpy, loudness(dataset))
+    centre, scale = map(torch.from_numpy, measure_scaling(dataset))
     set_loudness(embedding, centre, scale)
     heard = embedding(labels, known)
     assert 0.5 < heard.std() < 1.5
@@ -85,7 +85,7 @@ def test_it_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path, conditio
     words = [*TINY, "--shards", dataset.path, "--run", run, "--conditioning", conditioning, "--mixed-precision", "no"]
     train(*words, "--total-images", 32)
     train(*words, "--total-images", 64)
-    centre, scale = loudness(dataset)
+    centre, scale = measure_scaling(dataset)
     held = {name: value for name, value in tensors(run).items() if name.endswith((".centre", ".scale"))}
     assert {name.split("/")[0] for name in held} >= {"ema", "generator"}
     for name, value in held.items():

@@ -12,8 +12,8 @@ from shards.stream.stream import Stream
 from support.launching import make_dataset
 from trainer import config
 from trainer.distributed.process_group import Distributed
-from trainer.models import architecture_of
 from trainer.run import checkpoint
+from trainer.setup import build_state
 from trainer.state import TrainingState
 
 
@@ -21,8 +21,7 @@ def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:
     dataset = make_dataset(tmp_path)
     asked = config.load(["--preset", "smoke", "--batch", "8", *words])
     env = Distributed("cpu", "no", 1)
-    architecture = architecture_of(asked.network, dataset.size, dataset.schema.widths)
-    return TrainingState(asked, architecture, env), Stream(dataset, asked.data.batch, asked.seed)
+    return build_state(asked, env, dataset.size, dataset.schema.widths), Stream(dataset, asked.data.batch, asked.seed)
 
 
 def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_trap_the_loss_scaler_is_saved(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path)
     state.env.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3, enabled=True)
     state.step(stream[0])  # two updates, of D and of G
-    saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.files(), keep=1))
+    saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.tensors(), keep=1))
     other, _ = make_state(tmp_path / "other")
     other.env.scaler = torch.amp.GradScaler("cpu", growth_interval=3, enabled=True)
     other.load(saved)
@@ -112,9 +111,9 @@ def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
     found = [state.step(stream[number]).metrics["augment/p"].item() for number in range(6)]
     assert found == [0, 0, 0, 0.5, 0.5, 0.5]
-    state.pool()
+    state.gather_on_rank0()
     other, _ = make_state(tmp_path / "again", "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
-    path = checkpoint.save(tmp_path / "run", state.values(), state.files(), keep=1)
+    path = checkpoint.save(tmp_path / "run", state.values(), state.tensors(), keep=1)
     other.load(checkpoint.read(path))
     found = [[s.step(stream[number]).metrics["augment/p"].item() for number in (6, 7)] for s in (state, other)]
     assert found == [[0.5, 1.0]] * 2
@@ -133,18 +132,18 @@ def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: P
     found = []
     for number in range(5):
         state.step(stream[number])
-        assert state.rates["schedule/lr_g"] == state.g.optimizer.param_groups[0]["lr"]
-        assert state.rates["schedule/lr_d"] == state.d.optimizer.param_groups[0]["lr"]
-        assert state.rates["schedule/gamma"] == state.method.gamma
+        assert state.scheduled["schedule/lr_g"] == state.g.optimizer.param_groups[0]["lr"]
+        assert state.scheduled["schedule/lr_d"] == state.d.optimizer.param_groups[0]["lr"]
+        assert state.scheduled["schedule/gamma"] == state.method.gamma
         for player in (state.g, state.d):
-            assert player.optimizer.param_groups[0]["betas"] == (0.0, state.rates["schedule/beta2"])
-        found.append([state.rates[f"schedule/{name}"] for name in ("lr_g", "lr_d", "gamma", "beta2")])
+            assert player.optimizer.param_groups[0]["betas"] == (0.0, state.scheduled["schedule/beta2"])
+        found.append([state.scheduled[f"schedule/{name}"] for name in ("lr_g", "lr_d", "gamma", "beta2")])
     assert [row[0] for row in found] == pytest.approx([0.02, 0.04, 0.03, 0.02, 0.02])
     assert [row[1] for row in found] == pytest.approx([0.01, 0.02, 0.015, 0.01, 0.01])
     assert found[1][2] == pytest.approx(0.75) and found[4][2:] == [0.5, 0.5]
     plain, _ = make_state(tmp_path / "plain")
     plain.step(stream[0])
-    assert plain.rates == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.optim.lr_g
+    assert plain.scheduled == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.optim.lr_g
 
 
 def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_pat
     for number in range(5):
         before = average.clone()
         state.step(stream[number])
-        found.append([state.rates[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
+        found.append([state.scheduled[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
         expected = torch.lerp(before, generator, 1 - 0.5 ** (8 / found[-1][0]))
         torch.testing.assert_close(average, expected)
         seen = state.method.augment(pictures, "test", torch.arange(64))
@@ -167,7 +166,7 @@ def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_pat
     way = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
     assert [row[0] for row in found] == pytest.approx([8 + 72 * part for part in way])
     assert [row[1] for row in found] == pytest.approx(way)
-    assert plain.ema.half_life == plain.config.optim.ema_half_life and plain.augment_p == 1
+    assert plain.ema.half_life == plain.config.optim.ema_half_life and plain.augmentation is None
     state.ema.ramp = 0.1  # caps the end of the schedule as it does its start
     state.images_seen = 100
     before = average.clone()

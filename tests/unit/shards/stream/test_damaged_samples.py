@@ -173,7 +173,7 @@ def test_too_much_damage_ends_all_processes_saved(damaged: Dataset, tmp_path: Pa
     said = [
         line
         for line in done.stderr.splitlines()
-        if line.startswith("error: damaged pictures:") and "more than --damaged-limit 0.001 allows" in line
+        if line.startswith("error: ") and line.endswith("[damaged-images]") and "--damaged-limit 0.001" in line
     ]
     assert len(said) == 1, "one process says it"
     assert re.search(r"\(first \S+\.tar, sample (3|17|40): ", said[0])

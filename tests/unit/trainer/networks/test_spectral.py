@@ -158,7 +158,7 @@ SPECTRAL = ("--spectral-norm", "--loss", "hinge", "--gamma", "0")
 def test_the_vectors_are_in_checkpoints(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
     state.step(stream[0])
-    saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.files(), keep=1))
+    saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.tensors(), keep=1))
     assert vectors(state.d.module).keys() < saved.tensors("discriminator").keys()
     other, _ = make_state(tmp_path / "other", *SPECTRAL)
     for number in (7, 8):

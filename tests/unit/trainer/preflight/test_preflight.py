@@ -29,12 +29,11 @@ from support.launching import free_port, make_dataset
 from support.servers import Unreliable
 from trainer.config import load
 from trainer.distributed.process_group import Distributed
-from trainer.models import architecture_of
 from trainer.preflight import run_directory
 from trainer.preflight.options import Check
 from trainer.preflight.run import examine
 from trainer.presets import PRESETS
-from trainer.state import TrainingState
+from trainer.setup import build_state
 
 COMMAND = [sys.executable, "-m", "launch", "check"]
 RANK = [sys.executable, "-m", "trainer.preflight"]
@@ -349,12 +348,12 @@ def test_checkpoints_take_what_is_reckoned(preset: str) -> None:
     if preset == "smoke":
         config = load(["--preset", preset, "--mixed-precision", "no"])
         with Distributed("cpu") as env:
-            state = TrainingState(config, architecture_of(config.network, size, (3, 4)), env)
+            state = build_state(config, env, size, (3, 4))
             for player in (state.g, state.d):  # moments come with the first step
                 for weight in player.module.parameters():
                     weight.grad = torch.zeros_like(weight)
                 player.optimizer.step()
-            real = sum(t.numel() * t.element_size() for file in state.files().values() for t in file.values())
+            real = sum(t.numel() * t.element_size() for file in state.tensors().values() for t in file.values())
         assert 0.9 * real < reckoned < 1.1 * real
     assert reckoned > 100_000
 

@@ -178,4 +178,4 @@ def test_a_disk_that_fills_up_ends_the_run_at_the_next_step_with_one_sentence(tm
     rows = [row["images_seen"] for row in metrics(run)]
     assert 480 <= rows[-1] < 800, "it has not gone on to the next save"
     again = train(*words[:-4], "--total-images", 512, "--checkpoint-every", 160)
-    assert "going on at 320" in again.stdout
+    assert "resuming at 320" in again.stdout
