@@ -39,6 +39,15 @@ pytestmark = pytest.mark.usefixtures("evaluation_cache")
 BY_JUDGE = ("--extractor", "judge")
 
 
+@pytest.fixture(scope="module")
+def run_of_ten_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run; its dataset is data/ in the same folder."""
+    folder = tmp_path_factory.mktemp("ten-images")
+    data = make_dataset(folder, 10).path
+    train(*TINY, "--shards", data, "--run", folder / "run", "--total-images", 16)
+    return folder / "run"
+
+
 def evaluated(run: Path, *words: object) -> dict[str, Any]:
     """Run the command with 100 images, and return the entry that it wrote."""
     evaluate.main([str(run), "--count", "100", "--threads", "1", *map(str, words)])
@@ -195,15 +204,17 @@ def test_no_run_and_no_checkpoint_are_reported(run_copy: Path, tmp_path: Path) -
         assert all(name in str(caught.value) for name in named), str(caught.value)
 
 
-def test_moved_dataset_is_found_with_an_option(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path, 40).path
-    train(*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 16)
-    moved = data.rename(tmp_path / "moved")
-    with pytest.raises(UserError) as caught:
-        evaluate.main([str(tmp_path / "run")])
-    assert str(data) in str(caught.value) and "--shards" in str(caught.value)
-    entry = evaluated(tmp_path / "run", *BY_JUDGE, "--shards", moved, "--metrics", "fidelity,kid")
-    assert "kid" in entry["figures"]
+def test_moved_dataset_is_found_with_an_option(run_of_ten_images: Path) -> None:
+    data = run_of_ten_images.parent / "data"
+    moved = data.rename(data.with_name("moved"))
+    try:
+        with pytest.raises(UserError) as caught:
+            evaluate.main([str(run_of_ten_images)])
+        assert str(data) in str(caught.value) and "--shards" in str(caught.value)
+        entry = evaluated(run_of_ten_images, "--count", 16, "--shards", moved, "--metrics", "kid")
+        assert "kid" in entry["figures"]
+    finally:
+        moved.rename(data)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +249,8 @@ def test_unwritable_run_is_reported_before_images_are_generated(
         evaluate.main([str(run_copy), "--threads", "1"])
 
 
-def test_ten_images_have_values_and_notes(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path, 10)
-    train(*TINY, "--shards", data.path, "--run", tmp_path / "run", "--total-images", 16)
-    entry = evaluated(tmp_path / "run", "--count", 16)
+def test_ten_images_have_values_and_notes(run_of_ten_images: Path) -> None:
+    entry = evaluated(run_of_ten_images, "--count", 16)
     assert {"fid", "kid", "memorised"} <= entry["figures"].keys() and "precision" not in entry["figures"]
     notes = " ".join(entry["notes"])
     assert "labels were not judged" in notes and "more than 5 images per set" in notes
