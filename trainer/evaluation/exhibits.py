@@ -41,7 +41,7 @@ TRUNCATION = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 
 
 class Exhibit(NamedTuple):
-    """What one image grid shows, row by row, before it is generated."""
+    """An image grid before it is generated, row by row."""
 
     name: str
     z: Tensor  # (n, noise_size)

@@ -19,7 +19,7 @@ from trainer.evaluation.evaluation_networks import shared_judge
 from trainer.evaluation.metrics.distances import kernel_distance
 from trainer.evaluation.metrics.label_accuracy import label_accuracy, reason_to_doubt
 from trainer.evaluation.metrics.measurements import Results
-from trainer.evaluation.metrics.registry import add_label_accuracy, describe_value
+from trainer.evaluation.metrics.registry import add_label_accuracy, describe
 from trainer.evaluation.real_features import real_features
 from trainer.generation.sharded import examine
 from trainer.run import checkpoint
@@ -103,4 +103,4 @@ class PeriodicEvaluator:
 
 
 def _is_better(value: float, before: Best) -> bool:
-    return value < before.value if describe_value(before.metric).lower_is_better else value > before.value
+    return value < before.value if describe(before.metric).lower_is_better else value > before.value

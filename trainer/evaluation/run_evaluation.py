@@ -74,7 +74,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What an evaluation works with, on every process."""
+    """Options, processes, run and networks of an evaluation."""
 
     options: EvaluateOptions
     env: Distributed
@@ -130,7 +130,7 @@ def _measure_new_combinations(inputs: _Inputs) -> ImageSet | None:
 def _finish(
     inputs: _Inputs, generated: GeneratedImages, measured: ImageSet, new: ImageSet | None, results: Results
 ) -> dict[str, Any]:
-    """On rank 0: compute the metrics, and write panels, ``evaluation.json`` and the report; return the entry."""
+    """Compute the metrics, write panels, ``evaluation.json`` and the report, and return the entry; on rank 0."""
     directory, images_seen = inputs.options.run, inputs.run.sampler.saved.images_seen
     real = _real_features(inputs, results)
     judge = inputs.networks.judge

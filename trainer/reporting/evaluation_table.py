@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from trainer.evaluation.metrics.registry import Value, describe_value
+from trainer.evaluation.metrics.registry import Description, describe
 from trainer.reporting.number_format import format_value
 
 
@@ -23,7 +23,7 @@ def rows(entry: Mapping[str, Any]) -> Iterator[Row]:
     """Yield the metrics of an evaluation, an entry of `evaluation_file`, in its order."""
     real = entry.get("real", {})
     for key, value in entry["figures"].items():
-        description = describe_value(key)
+        description = describe(key)
         baseline = _format(description, real[key]) if key in real else ""
         yield Row(key, _format(description, value), baseline, description.meaning)
 
@@ -34,7 +34,7 @@ def heading(images_seen: int, entry: Mapping[str, Any]) -> str:
     if extractor := entry.get("extractor"):
         negation = "" if extractor.get("comparable") else "not "
         text += f"; features of {extractor['name']} ({negation}comparable with published values)"
-        text += f", {entry.get('compared', 0):,} images per side"
+        text += f", {entry.get('compared', 0):,} images per set"
     return text
 
 
@@ -48,7 +48,7 @@ def table(images_seen: int, entry: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _format(description: Value, value: float | None) -> str:
+def _format(description: Description, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "not finite"
     return f"{100 * value:.1f} %" if description.fraction else format_value(value)

@@ -1,4 +1,4 @@
-"""What metrics are computed from, and what they produce."""
+"""Inputs and results of metrics."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that a metric may use; a metric declares in its `Needs` which parts must be there.
+    """The inputs of all metrics; a metric declares in its `Needs` which of them it uses.
 
     Attributes:
         schema: of the labels.
@@ -102,7 +102,7 @@ class Panel:
 
 @dataclass
 class Results:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
         values: metric values of the generated images by key.

@@ -1,9 +1,9 @@
-"""The metrics of an evaluation, each declared in one place: name, needs, values with their meaning, computation.
+"""The metrics of an evaluation, each declared in one place: name, needs, keys with their meaning, computation.
 
 To add a metric, write one function here and declare it. The option ``--metrics``, ``evaluation.json``, the table that
 `evaluate` prints and the HTML report take everything from the declaration::
 
-    @metric("brightness", Needs.FEATURES, {"brightness": Value("mean of the features")})
+    @metric("brightness", Needs.FEATURES, {"brightness": Description("mean of the features")})
     def _brightness(images: Measurements, results: Results) -> None:
         results.add("brightness", images.generated.features.mean(), real=images.real.features.mean())
 
@@ -40,7 +40,7 @@ _PANEL_COLUMNS, _PANEL_ROWS = 8, 8
 
 
 class Needs(IntFlag):
-    """What a metric is computed from. Metrics run, and their values are listed, in the order of their needs."""
+    """Inputs of a metric. Metrics are computed, and their values listed, in the order of their needs."""
 
     LOGITS = 1  # the judge's logits of generated images, and its accuracy on real ones
     FEATURES = 2  # features of generated and of real images
@@ -48,8 +48,8 @@ class Needs(IntFlag):
 
 
 @dataclass(frozen=True)
-class Value:
-    """How a value is read.
+class Description:
+    """The meaning of a metric key.
 
     Attributes:
         meaning: one phrase; "{attribute}" stands for the attribute in keys of the form PREFIX/ATTRIBUTE.
@@ -64,12 +64,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: everything that the project knows of it.
+    """The declaration of a metric.
 
     Attributes:
         name: what ``--metrics`` calls it.
         needs: what it is computed from.
-        values: the keys that it adds to `Results.values`, and how to read them; a key "PREFIX/" stands for all keys
+        keys: the keys that it adds to `Results.values`, with their meaning; "PREFIX/" stands for all keys
             PREFIX/ATTRIBUTE.
         compute: adds values, notes, details and panels to the results.
         panels: titles of the panels that it adds, by name.
@@ -77,7 +77,7 @@ class Metric:
 
     name: str
     needs: Needs
-    values: Mapping[str, Value]
+    keys: Mapping[str, Description]
     compute: Callable[[Measurements, Results], None]
     panels: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,24 +86,24 @@ METRICS: dict[str, Metric] = {}  # by name, in the order in which options list t
 
 
 def metric(
-    name: str, needs: Needs, values: Mapping[str, Value], panels: Mapping[str, str] | None = None
+    name: str, needs: Needs, keys: Mapping[str, Description], panels: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[Measurements, Results], None]], Callable[[Measurements, Results], None]]:
     """Return a decorator that registers a function as the `Metric.compute` of a new metric; arguments as `Metric`'s."""
 
     def register(compute: Callable[[Measurements, Results], None]) -> Callable[[Measurements, Results], None]:
-        METRICS[name] = Metric(name, needs, values, compute, panels or {})
+        METRICS[name] = Metric(name, needs, keys, compute, panels or {})
         return compute
 
     return register
 
 
-def describe_value(key: str) -> Value:
-    """Return how to read a value by its key; an empty meaning if no metric declares it (of a newer version, say)."""
+def describe(key: str) -> Description:
+    """Return the description of a key; an empty one if no metric declares it (a newer version may have)."""
     prefix, slash, attribute = key.partition("/")
     for declared in METRICS.values():
-        if (value := declared.values.get(prefix + slash)) is not None:
-            return Value(value.meaning.format(attribute=attribute), value.fraction, value.lower_is_better)
-    return Value("")
+        if (found := declared.keys.get(prefix + slash)) is not None:
+            return Description(found.meaning.format(attribute=attribute), found.fraction, found.lower_is_better)
+    return Description("")
 
 
 def panel_title(name: str) -> str:
@@ -118,9 +118,9 @@ def panel_title(name: str) -> str:
     "fidelity",
     Needs.LOGITS,
     {
-        "fidelity/": Value("images in which {attribute} is as labelled", fraction=True),
-        "fidelity": Value("images in which the judge finds every attribute as labelled", fraction=True),
-        "fidelity_new": Value(
+        "fidelity/": Description("images in which {attribute} is as labelled", fraction=True),
+        "fidelity": Description("images in which the judge finds every attribute as labelled", fraction=True),
+        "fidelity_new": Description(
             "label accuracy for combinations of values that never occur in the dataset", fraction=True
         ),
     },
@@ -186,7 +186,7 @@ def add_new_combinations(found: LabelAccuracy, results: Results) -> None:
 @metric(
     "fid",
     Needs.FEATURES,
-    {"fid": Value("Fréchet distance of the features; lower is better", lower_is_better=True)},
+    {"fid": Description("Fréchet distance of the features; lower is better", lower_is_better=True)},
 )
 def _frechet_distance(images: Measurements, results: Results) -> None:
     reference = Moments.of(images.reference.features)
@@ -199,8 +199,10 @@ def _frechet_distance(images: Measurements, results: Results) -> None:
     "kid",
     Needs.FEATURES,
     {
-        "kid": Value("kernel distance of the features; lower is better, 0 equals real images", lower_is_better=True),
-        "kid_by_value": Value(
+        "kid": Description(
+            "kernel distance of the features; lower is better, 0 equals real images", lower_is_better=True
+        ),
+        "kid_by_value": Description(
             "mean kernel distance within each value; sensitive to whether labels are followed", lower_is_better=True
         ),
     },
@@ -238,10 +240,10 @@ def _kernel_distance_by_value(images: Measurements, results: Results) -> None:
     "prdc",
     Needs.FEATURES,
     {
-        "precision": Value("generated images inside the manifold of real images", fraction=True),
-        "recall": Value("real images inside the manifold of generated images", fraction=True),
-        "density": Value("density of real images around generated images"),
-        "coverage": Value("real images with a generated image nearby", fraction=True),
+        "precision": Description("generated images inside the manifold of real images", fraction=True),
+        "recall": Description("real images inside the manifold of generated images", fraction=True),
+        "density": Description("density of real images around generated images"),
+        "coverage": Description("real images with a generated image nearby", fraction=True),
     },
 )
 def _support(images: Measurements, results: Results) -> None:
@@ -262,10 +264,10 @@ def _support(images: Measurements, results: Results) -> None:
     "novelty",
     Needs.FEATURES | Needs.TRAINING_IMAGES,
     {
-        "memorised": Value(
+        "memorised": Description(
             "images as close to a training image as only 1 % of real images are", fraction=True, lower_is_better=True
         ),
-        "copying": Value("z-score; below -3, closer to the training images than other real images are"),
+        "copying": Description("z-score; below -3, closer to the training images than other real images are"),
     },
     panels={"nearest": "Nearest training images: has the generator memorized them?"},
 )
@@ -288,7 +290,7 @@ def _nearest_images(found: Memorization) -> Panel:
 @metric(
     "diversity",
     Needs.FEATURES,
-    {"diversity": Value("differences between images of one label, relative to those between real images")},
+    {"diversity": Description("differences between images of one label, relative to those between real images")},
 )
 def _diversity(images: Measurements, results: Results) -> None:
     generated, real = images.generated, images.real

@@ -29,7 +29,7 @@ from support.launching import CONFIG, TINY, environment, free_port, make_dataset
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation import evaluate, evaluation_networks
 from trainer.evaluation.generated_images import GeneratedImages, new_combinations
-from trainer.evaluation.metrics.registry import METRICS, describe_value
+from trainer.evaluation.metrics.registry import METRICS, describe
 from trainer.generation import sharded
 from trainer.reporting import evaluation_table
 from trainer.reporting.run_report import write_report
@@ -64,7 +64,7 @@ def test_command_writes_values_with_baselines_panels_and_report(
     assert {"fidelity", "fid", "kid", "kid_by_value", "precision", "coverage", "memorised", "diversity"} <= set(
         entry["figures"]
     )
-    assert all(describe_value(key).meaning for key in entry["figures"])
+    assert all(describe(key).meaning for key in entry["figures"])
     assert entry["real"]["fidelity/ink"] > 0.9, "the judge's own accuracy is the baseline"
     assert entry["figures"]["fid"] > 10 * entry["real"]["fid"], "after four steps nothing looks real"
     assert entry["compared"] == 80 and any("80 images per set" in note for note in entry["notes"])
@@ -98,7 +98,7 @@ def test_python_api_returns_the_values_of_the_command_and_prints_nothing(
     with raises("invalid-value", "metrics", "fidd", "fid"):
         evaluate.evaluate(run_copy, metrics=["fidd"])
     documented = re.findall(r"^ +``([a-z_/]+)(?:NAME)?``", evaluate.evaluate.__doc__ or "", re.MULTILINE)
-    declared = {key for metric in METRICS.values() for key in metric.values}
+    declared = {key for metric in METRICS.values() for key in metric.keys}
     assert len(documented) >= 13 and set(documented) <= declared
 
 

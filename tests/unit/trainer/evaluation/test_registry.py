@@ -16,11 +16,11 @@ from trainer.evaluation.metrics.label_accuracy import AttributeAccuracy, LabelAc
 from trainer.evaluation.metrics.measurements import ImageSet, Measurements, Panel, PanelRow, Results
 from trainer.evaluation.metrics.registry import (
     METRICS,
+    Description,
     Needs,
-    Value,
     add_label_accuracy,
     add_new_combinations,
-    describe_value,
+    describe,
     metric,
     panel_title,
 )
@@ -55,7 +55,7 @@ def computed(names: str, generated: ImageSet, real: ImageSet, count: int | None 
 
 def test_metrics_keep_their_names_and_keys() -> None:
     """They are in evaluation files, on dashboards and in sweeps."""
-    keys = {name: " ".join(metric.values) for name, metric in METRICS.items()}
+    keys = {name: " ".join(metric.keys) for name, metric in METRICS.items()}
     published = {
         "fidelity": "fidelity/ fidelity fidelity_new",
         "fid": "fid",
@@ -68,21 +68,21 @@ def test_metrics_keep_their_names_and_keys() -> None:
     assert list(keys)[: len(published)] == list(published), "the order in --metrics and in evaluation files"
     by_needs = sorted((METRICS[name] for name in published), key=lambda metric: metric.needs)
     assert [metric.name for metric in by_needs] == ["fidelity", "fid", "kid", "prdc", "diversity", "novelty"]
-    assert all(value.meaning for metric in METRICS.values() for value in metric.values.values())
+    assert all(value.meaning for metric in METRICS.values() for value in metric.keys.values())
 
 
 def test_values_are_described_by_their_keys() -> None:
-    assert describe_value("fidelity/hair") == Value("images in which hair is as labelled", fraction=True)
-    assert describe_value("fidelity_new").fraction and not describe_value("density").fraction
-    assert describe_value("kid").lower_is_better and not describe_value("fidelity").lower_is_better
-    assert describe_value("of a newer version") == Value("") and panel_title("of a newer version") == ""
+    assert describe("fidelity/hair") == Description("images in which hair is as labelled", fraction=True)
+    assert describe("fidelity_new").fraction and not describe("density").fraction
+    assert describe("kid").lower_is_better and not describe("fidelity").lower_is_better
+    assert describe("of a newer version") == Description("") and panel_title("of a newer version") == ""
     assert "training images" in panel_title("nearest") and "accuracy" in panel_title("worst")
 
 
 def test_new_metric_is_declared_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "METRICS", dict(METRICS))
 
-    @metric("brightness", Needs.FEATURES, {"brightness": Value("mean of the features", fraction=True)})
+    @metric("brightness", Needs.FEATURES, {"brightness": Description("mean of the features", fraction=True)})
     def _brightness(measurements: Measurements, results: Results) -> None:
         results.add("brightness", float(measurements.generated.features.mean()), real=0.25)
 
