@@ -46,7 +46,7 @@ def pack(src: str | Path, out: str | Path, **options: Any) -> Dataset:
 
     known = list(cli.interface(Pack).fields)
     if strange := next((name for name in options if name not in known), None):
-        raise UserError("unknown-option", cli.unknown(strange, known, ""))
+        raise UserError("unknown-option", cli.unknown_option(strange, known, ""))
     options = {"src": src, "out": out, **options}
     chosen = cli.make(Pack, {name: cli.coerce(Pack, name, value) for name, value in options.items()})
     if chosen.part is not None:

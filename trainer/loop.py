@@ -291,10 +291,10 @@ class Trainer:
             f"{self.config.data.damaged_limit} allows{f' (first {first})' if first else ''}; repair the dataset "
             f"(`cgan verify` names what is wrong) or raise the limit; saved at {seen:,} images",
         )
-        error.told = not self.env.is_rank0
+        error.already_reported = not self.env.is_rank0
         return error
 
 
 def _touch(path: Path) -> None:
-    with atomic_io.explained(path):
+    with atomic_io.explain_disk_errors(path):
         path.touch()

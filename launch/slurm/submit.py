@@ -14,7 +14,7 @@ from pathlib import Path
 from launch.slurm import filesystems, script
 from launch.slurm.options import Job
 from shards.core import cli
-from shards.core.atomic_io import explained
+from shards.core.atomic_io import explain_disk_errors
 from shards.core.errors import Failure, UserError
 from shards.packing.pack import Pack
 from trainer import config
@@ -149,7 +149,7 @@ def _submit(job: Job, text: str) -> None:
     if job.dry_run:
         print(_sbatch(text, "--test-only", *_array(job)))
         return
-    with explained(job.logs):
+    with explain_disk_errors(job.logs):
         job.logs.mkdir(parents=True, exist_ok=True)
     number = _sbatch(text, "--parsable", *_array(job))
     if job.array:

@@ -1,8 +1,8 @@
-"""The strict front door of every command.
+"""Strict command-line parsing for every command.
 
-A frozen dataclass *is* a command's interface: each field is an option with its type, default and help.
-Fire does the calling; everything that fire lets slip is decided here, before anything runs: unknown
-options (with the nearest known one), missing values, values of the wrong type, words after ``--``.
+A frozen dataclass *is* the interface of a command: each field is an option with its type, default and help. Fire parses
+the words; what fire would let pass is checked here before anything runs: unknown options (with the nearest known one),
+missing values, values of the wrong type, words after ``--``.
 
     @dataclass(frozen=True)
     class Greet:
@@ -34,7 +34,7 @@ from shards.core.errors import UserError
 
 T = TypeVar("T")
 
-_WORDS_OF_TRUTH = {
+_BOOLEANS = {
     "true": True,
     "yes": True,
     "on": True,
@@ -76,7 +76,7 @@ def section(cls: type[T]) -> T:
 
 
 def argument(doc: str) -> Any:
-    """A dataclass field that is a required positional argument; a ``tuple[str, ...]`` takes all that follow."""
+    """Return a dataclass field that is a required positional argument; a ``tuple[str, ...]`` takes all that follow."""
     return dataclasses.field(metadata={"doc": doc, "positional": True})
 
 
@@ -149,28 +149,26 @@ def flag(name: str) -> str:
 
 
 def coerce(cls: type, name: str, value: Any, where: str = "") -> Any:
-    """``value`` (a command-line word or a YAML value) as the type of field ``name``.
+    """Return ``value`` (a command-line word or a YAML value) converted to the type of field ``name``.
 
     Raises:
-        UserError: the value does not fit; the sentence names the option, ``where`` it stood and what would fit.
+        UserError: the value is not valid; the message names the option, ``where`` it was found and what is valid.
     """
     face = interface(cls)
-    label = (name.upper() if name in face.positional else f"--{name.replace('_', '-')}") + (
-        f" ({where})" if where else ""
-    )
+    label = (name.upper() if name in face.positional else flag(name)) + (f" ({where})" if where else "")
     try:
         result = _convert(face.types[name], value)
-    except (ValueError, TypeError, OverflowError, RuntimeError):  # the last of ~NAME where nobody is called so
+    except (ValueError, TypeError, OverflowError, RuntimeError):  # RuntimeError: ~NAME without such a user
         raise UserError("invalid-value", f"{label}: {value!r} is not {_describe(face.types[name])}") from None
-    check(cls, name, result, label)
+    check_bounds(cls, name, result, label)
     return result
 
 
-def check(cls: type, name: str, value: Any, label: str) -> None:
-    """Hold a converted value against the bounds and choices of its field.
+def check_bounds(cls: type, name: str, value: Any, label: str) -> None:
+    """Check a converted value against the bounds and choices of its field.
 
     Raises:
-        UserError: it lies outside.
+        UserError: the value is not allowed.
     """
     rules = interface(cls).fields[name].metadata
     if value is None:
@@ -182,21 +180,21 @@ def check(cls: type, name: str, value: Any, label: str) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UserError("invalid-value", f"{label}: {single!r} is not one of {', '.join(choices)}{hint}")
         if (low := rules.get("minimum")) is not None and single < low:
-            raise UserError("invalid-value", f"{label}: {single} is below {low}, the least that makes sense")
+            raise UserError("invalid-value", f"{label}: {single} is too small, it must be at least {low}")
         if (low := rules.get("above")) is not None and single <= low:
-            raise UserError("invalid-value", f"{label}: {single} must be above {low}")
+            raise UserError("invalid-value", f"{label}: {single} is too small, it must be above {low}")
         if (high := rules.get("maximum")) is not None and single > high:
-            raise UserError("invalid-value", f"{label}: {single} is above {high}, the most that makes sense")
+            raise UserError("invalid-value", f"{label}: {single} is too large, it must be at most {high}")
 
 
 def validate(options: Any) -> None:
-    """Check every field of a constructed options object against its bounds and choices (for ``__post_init__``).
+    """Check every field of an options object against its bounds and choices, for its ``__post_init__``.
 
     Raises:
-        UserError: a value lies outside.
+        UserError: a value is not allowed.
     """
     for name, value in flatten(options).items():
-        check(type(options), name, value, flag(name))
+        check_bounds(type(options), name, value, flag(name))
 
 
 def _convert(kind: Any, value: Any) -> Any:
@@ -215,11 +213,11 @@ def _convert(kind: Any, value: Any) -> Any:
     if kind is bool:
         if isinstance(value, bool):
             return value
-        if str(value).lower() not in _WORDS_OF_TRUTH:
+        if str(value).lower() not in _BOOLEANS:
             raise ValueError
-        return _WORDS_OF_TRUTH[str(value).lower()]
+        return _BOOLEANS[str(value).lower()]
     if isinstance(value, bool):
-        raise ValueError  # YAML's `batch: yes` is not the number one
+        raise ValueError  # in YAML, `batch: yes` is not the number 1
     if kind is int:
         return _whole_number(value)
     if kind is float:
@@ -259,16 +257,16 @@ def _describe(kind: Any) -> str:
     return _describe(arguments[0]) + " or none"
 
 
-# ---------------------------------------------------------------- words of the command line
+# ---------------------------------------------------------------- the command line
 
 
-def read(cls: type, argv: Sequence[str], *, also: Iterable[str] = ()) -> dict[str, str]:
-    """The raw words of a command line by field name; nothing has run and nothing is converted yet.
+def raw_values(cls: type, argv: Sequence[str], *, also: Iterable[str] = ()) -> dict[str, str]:
+    """Return the unconverted words of a command line by field name.
 
     Args:
         cls: the dataclass whose fields are the options.
-        argv: the words after the command's name.
-        also: further option names to accept (such as ``config``) that are no fields.
+        argv: the words after the name of the command.
+        also: names of further options that are not fields, such as ``config``.
 
     Raises:
         UserError: an unknown option, a missing value, too many arguments, a ``--``.
@@ -281,7 +279,7 @@ def read(cls: type, argv: Sequence[str], *, also: Iterable[str] = ()) -> dict[st
     def receive(**values: str) -> None:
         taken.update({name: value for name, value in values.items() if value is not _ABSENT})
 
-    # Real parameter names, so that fire pairs each word with its option; `str` keeps it from evaluating them.
+    # With real parameter names, fire pairs each word with its option; `str` keeps it from evaluating the words.
     names = [*face.named, *extra]
     receive.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=_ABSENT) for n in names]
@@ -295,7 +293,7 @@ _ABSENT: Any = object()
 
 
 def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Every option as ``--name=value`` under its field name, and the positional words."""
+    """Return every option as ``--name=value`` under its field name, and the positional words."""
     words: list[str] = []
     positional: list[str] = []
     queue = list(argv)
@@ -304,7 +302,7 @@ def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tu
         if word == "--":
             raise UserError(
                 "unexpected-argument",
-                f"nothing can follow '--' here (found {' '.join(queue[:1]) or 'nothing'!r}); leave it out",
+                f"'--' is not supported here (followed by {' '.join(queue[:1]) or 'nothing'!r}); remove it",
             )
         if not word.startswith("--"):
             if len(word) > 1 and word[0] == "-" and word[1].isalpha():
@@ -320,14 +318,14 @@ def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tu
             if negated in face.named and face.is_flag(negated) and not equals:
                 words.append(f"--{negated}=false")
                 continue
-            raise UserError("unknown-option", unknown(name, [*face.named, *extra], "command line"))
+            raise UserError("unknown-option", unknown_option(name, [*face.named, *extra], "command line"))
         if not equals:
             if name in face.named and face.is_flag(name):
-                value = queue.pop(0) if queue and queue[0].lower() in _WORDS_OF_TRUTH else "true"
+                value = queue.pop(0) if queue and queue[0].lower() in _BOOLEANS else "true"
             elif queue and not queue[0].startswith("--"):
                 value = queue.pop(0)
             else:
-                raise UserError("missing-value", f"--{name.replace('_', '-')} needs a value; see --help")
+                raise UserError("missing-value", f"{flag(name)} needs a value; see --help")
         words.append(f"--{name}={value}")
     return words, positional
 
@@ -345,41 +343,41 @@ def _take_positional(face: Interface, words: list[str], taken: dict[str, Any]) -
             )
     if rest:
         raise UserError(
-            "unexpected-argument", f"unexpected word {rest[0]!r}: every option is written --name VALUE; see --help"
+            "unexpected-argument", f"unexpected argument {rest[0]!r}: options are written --name VALUE; see --help"
         )
 
 
-def unknown(name: str, known: Sequence[str], where: str) -> str:
-    """The sentence for an option that does not exist, with the nearest one that does."""
+def unknown_option(name: str, known: Sequence[str], where: str) -> str:
+    """Return the message for an option that does not exist, with the nearest one that does."""
     near = difflib.get_close_matches(name, known, 1, 0.5)
-    hint = f"did you mean --{near[0].replace('_', '-')}?" if near else "see --help"
-    return f"unknown option --{name.replace('_', '-')}{f' ({where})' if where else ''}; {hint}"
+    hint = f"did you mean {flag(near[0])}?" if near else "see --help"
+    return f"unknown option {flag(name)}{f' ({where})' if where else ''}; {hint}"
 
 
 # ---------------------------------------------------------------- whole commands
 
 
 def parse(cls: type[T], argv: Sequence[str], *, command: str) -> T:
-    """The options object that a command line asks for.
+    """Return the options object of a command line.
 
     Raises:
-        UserError: the command line does not fit the dataclass.
-        SystemExit: with status 0, after printing the help that was asked for.
+        UserError: the command line is not valid.
+        SystemExit: with status 0, after --help was printed.
     """
     if wants_help(argv):
         print(usage(cls, command))
         raise SystemExit(0)
-    raw = read(cls, argv)
+    raw = raw_values(cls, argv)
     return make(cls, {name: coerce(cls, name, value) for name, value in raw.items()})
 
 
 def wants_help(argv: Sequence[str]) -> bool:
-    """Whether help is asked for anywhere on the line."""
+    """Return True if the words contain -h or --help."""
     return bool({"-h", "--help"} & set(argv))
 
 
 def usage(cls: type, command: str, extra: Mapping[str, str] | None = None) -> str:
-    """The help text: purpose, synopsis, one line an option with its default."""
+    """Return the help text: purpose, synopsis, and one line per option with its default."""
     face = interface(cls)
     synopsis = " ".join(
         [
@@ -394,8 +392,7 @@ def usage(cls: type, command: str, extra: Mapping[str, str] | None = None) -> st
         rules = face.fields[name].metadata
         default = face.fields[name].default
         shown = "|".join(rules.get("choices") or ()) or _metavar(face.types[name])
-        flag = f"--{name.replace('_', '-')}" + (f" {shown}" if shown else "")
-        rows.append((flag, rules["doc"] + _default(default)))
+        rows.append((flag(name) + (f" {shown}" if shown else ""), rules["doc"] + _default(default)))
     width = min(max(len(left) for left, _ in rows), 38)
     lines = [inspect.cleandoc(cls.__doc__ or ""), "", f"usage: {synopsis}", ""]
     for left, right in rows:
@@ -422,23 +419,23 @@ def dispatch(commands: Mapping[str, tuple[str, str]], argv: Sequence[str], *, pr
     """Run the subcommand that ``argv`` names.
 
     Args:
-        commands: name -> (one-line help, "module:function of the remaining words"); imported when called, so that
-            one command does not wait for what another one needs.
+        commands: name -> (one-line help, "module:function"); the function takes the remaining words. Its module is
+            imported when it is called, so that a command does not wait for the imports of another.
 
     Raises:
-        UserError: no such command.
+        UserError: there is no such command.
     """
     if argv and argv[0] == "--version":
         print(version)
         return
     if not argv or argv[0] in ("-h", "--help", "help"):
         width = max(map(len, commands))
-        print(f"usage: {program} COMMAND …   ({program} COMMAND --help tells more)\n")
+        print(f"usage: {program} COMMAND …   ({program} COMMAND --help for details)\n")
         print("\n".join(f"  {name:<{width}}  {doc}" for name, (doc, _) in commands.items()))
         return
     if argv[0] not in commands:
         near = difflib.get_close_matches(argv[0], commands, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(commands)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(commands)}"
         raise UserError("unknown-command", f"unknown command {argv[0]!r}; {hint}")
     module, function = commands[argv[0]][1].split(":")
     getattr(importlib.import_module(module), function)(argv[1:])

@@ -1,4 +1,4 @@
-"""How this project answers a person's mistake: one sentence and an exit status, never a traceback."""
+"""Errors that people see: one sentence with a message code, and an exit status instead of a traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """A mistake in what was asked: an option, a file, a word. Exit status 2.
+    """A mistake in what was requested: an option, a file, a word. Exit status 2.
 
     Args:
         code: a stable name of the kind of mistake, such as "row-without-image". It is printed in brackets after the
@@ -17,7 +17,7 @@ class UserError(Exception):
     """
 
     status = 2
-    told = False  # whether another process of the job has printed it
+    already_reported = False  # True if another process of the job has printed it
 
     def __init__(self, code: str, message: str | None = None) -> None:
         # Transitional: a single argument is a message without a code.
@@ -30,34 +30,34 @@ class UserError(Exception):
 
 
 class Failure(UserError):
-    """Something that went wrong while doing what was rightly asked (a full disk, lost data). Exit status 1."""
+    """A valid request that failed (a full disk, lost data). Exit status 1."""
 
     status = 1
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that speaks to the terminal (rank 0, or not launched in parallel)."""
+    """Return True in the process that prints for the job: rank 0, or the only one."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
-def warn(sentence: str) -> None:
-    """Print a warning, once in a job whose processes all come to it."""
+def warn(code: str, message: str) -> None:
+    """Print a warning with its message code, on rank 0 only."""
     if is_first_process():
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+        print(f"warning: {message} [{code}]", file=sys.stderr, flush=True)
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run ``command`` and return the exit status of the process, with a user's mistakes printed as one sentence."""
+    """Run ``command`` and return the exit status of the process; print a `UserError` as one sentence."""
     try:
         command()
     except UserError as error:
-        # All processes make the same mistake of asking, but each can fail alone.
-        if not error.told and (is_first_process() or isinstance(error, Failure)):
-            who = "" if is_first_process() else f"process {os.environ.get('RANK', '?')}: "
+        # All ranks make the same mistake, but each can fail alone.
+        if not error.already_reported and (is_first_process() or isinstance(error, Failure)):
+            rank = "" if is_first_process() else f"rank {os.environ.get('RANK', '?')}: "
             code = f" [{error.code}]" if error.code else ""
-            print(f"error: {who}{error}{code}", file=sys.stderr, flush=True)
+            print(f"error: {rank}{error}{code}", file=sys.stderr, flush=True)
         return error.status
-    except BrokenPipeError:  # the reader of our output went away: `… | head`
+    except BrokenPipeError:  # the reader of the output is gone: `… | head`
         sys.stderr.close()
         return 141
     except KeyboardInterrupt:
@@ -65,7 +65,7 @@ def exit_status(command: Callable[[], object]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        # A path that one may not enter, or that is no possible name, met where nothing more can be said of it.
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+        # A path that may not be entered, or that is not a possible name, in code that has no better message.
+        print(f"error: {error.filename}: {error.strerror} [file-unreadable]", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -12,19 +12,19 @@ _ROUNDS = 8  # Luby & Rackoff 1988 need 4 for a permutation that cannot be told 
 
 
 def permute(base: int | np.ndarray, n: int | np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Where a keyed permutation of ``range(n)`` sends each index.
+    """Return the image of each index under a keyed pseudorandom permutation of ``range(n)``.
 
-    A Feistel network over the grid a x b that holds n cells: each round adds a hash of one coordinate to
-    the other (modulo its side), which is a bijection whatever the hash. A cell past n walks on through
-    the permutation until it lands inside (cycle walking); a·b - n < a, so this is rare.
+    A Feistel network over a grid of a x b ≥ n cells: each round adds a hash of one coordinate to the other (modulo its
+    side), which is a bijection for any hash. A result ≥ n is permuted again until it is below n (cycle walking);
+    a·b - n < a, so this is rare.
 
     Args:
-        base: 32-bit key, or an int64 array of keys of index's shape (one epoch key a position).
+        base: 32-bit key, or an int64 array of keys of index's shape (one epoch key per position).
         n: size of the domain, in [1, 2⁶²], or an int64 array of sizes below 2⁵² of index's shape.
         index: int64, values in [0, n).
 
     Returns:
-        int64 of index's shape, values in [0, n); for one key and size, all different.
+        int64 of index's shape, values in [0, n); distinct for distinct indices under one key and size.
     """
     columns = _side(n)
     rows = -(-n // columns)
@@ -37,10 +37,10 @@ def permute(base: int | np.ndarray, n: int | np.ndarray, index: np.ndarray) -> n
 
 
 def _side(n: int | np.ndarray) -> int | np.ndarray:
-    """The least whole number whose square is at least n."""
+    """Return the smallest integer whose square is at least n."""
     if not isinstance(n, np.ndarray):
         return math.isqrt(n - 1) + 1
-    root = np.sqrt(n).astype(np.int64)  # right, or one beside it
+    root = np.sqrt(n).astype(np.int64)  # exact, or off by one
     root += root * root < n
     return root - ((root - 1) ** 2 >= n)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shards.core.atomic_io import first
+from shards.core.atomic_io import join_names
 
 NAMES_KEPT = 5  # of each kind of problem
 _NAME = 200  # letters of a name in a report
@@ -106,7 +106,7 @@ class Problems:
     def named(self, key: str, limit: int = NAMES_KEPT, letters: int = _NAME) -> str:
         """Return the first names of a kind and how many more there are, for a sentence; "" if there are no names."""
         names = [_shortened(name, letters) for name in self.found.get(key, [])]
-        return first(names, limit, self._counts.get(key, 0)) if names else ""
+        return join_names(names, limit, self._counts.get(key, 0)) if names else ""
 
     def described(self, limit: int, letters: int = _NAME) -> list[str]:
         """Return one clause per kind: its sentence and the first names."""

@@ -1,4 +1,4 @@
-"""Work shared among processes, with one progress bar; nothing is left running when the parent ends."""
+"""A process pool with one progress bar, which leaves no process behind when the parent ends."""
 
 from __future__ import annotations
 
@@ -20,68 +20,68 @@ from shards.core.errors import Failure
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_SECONDS = 10.0  # between the lines of progress where there is no terminal
+_LINE_INTERVAL = 10.0  # seconds between progress lines if stderr is not a terminal
 
-_done: Any = None  # how many pictures all processes have finished: a shared integer, set in each worker
-_shown: Callable[[], None] | None = None  # where the parent does the work itself: brings the bar up to date
+_done: Any = None  # images that all processes have finished: a shared integer, set in each worker
+_refresh: Callable[[], None] | None = None  # updates the bar if the parent does the work itself
 
 
-def count() -> int:
-    """How many processes to use when nothing is said: the cores that this process may run on."""
+def available_cores() -> int:
+    """Return the number of cores that this process may run on: the default number of workers."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def advance(pictures: int = 1) -> None:
-    """Called by the work itself: this many more pictures are finished."""
+def advance(images: int = 1) -> None:
+    """Report, from within the work, that so many more images are finished."""
     if _done is not None:
         with _done.get_lock():
-            _done.value += pictures
-    if _shown is not None:
-        _shown()
+            _done.value += images
+    if _refresh is not None:
+        _refresh()
 
 
 def run(
     work: Callable[[Task], Result], tasks: Iterable[Task], *, workers: int, total: int, doing: str, finished: int = 0
 ) -> Generator[Result, None, None]:
-    """Do the tasks, yielding each result as it comes (in no particular order).
+    """Run ``work`` on all tasks, and yield the results in order of completion.
 
     Args:
         work: a module-level function; it may call `advance`.
-        tasks: taken as they are needed, so that few are in memory at a time.
-        workers: processes; 1 works in this one.
-        total: pictures in all, for the progress bar.
-        doing: the bar's word.
-        finished: pictures that an earlier run has done.
+        tasks: consumed lazily, so that few are in memory at a time.
+        workers: number of processes; 1 works in this process.
+        total: number of images, for the progress bar.
+        doing: the label of the progress bar.
+        finished: images that an earlier run has finished.
 
     Raises:
         Failure: a process was killed.
     """
-    global _done, _shown
+    global _done, _refresh
     context = multiprocessing.get_context(_start_method())
     _done = context.Value("q", 0)
     with _bar(total, finished, doing) as bar:
         try:
             if workers == 1:
-                _shown = lambda: _show(bar, finished)  # noqa: E731
+                _refresh = lambda: _update(bar, finished)  # noqa: E731
                 for task in tasks:
                     yield work(task)
             else:
-                yield from _shared(work, tasks, workers, context, lambda: _show(bar, finished))
+                yield from _run_in_pool(work, tasks, workers, context, lambda: _update(bar, finished))
         finally:
-            _show(bar, finished)
-            _done = _shown = None
+            _update(bar, finished)
+            _done = _refresh = None
 
 
 def _start_method() -> str:
-    """Forked workers have everything imported already; with threads about, and on macOS, they must start afresh."""
+    """Return "fork", which spares the imports, if it is safe: on Linux, and without other threads."""
     return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
 
 
-def _shared(
-    work: Callable[[Task], Result], tasks: Iterable[Task], workers: int, context: Any, show: Callable[[], None]
+def _run_in_pool(
+    work: Callable[[Task], Result], tasks: Iterable[Task], workers: int, context: Any, refresh: Callable[[], None]
 ) -> Iterator[Result]:
-    pool = ProcessPoolExecutor(workers, context, _begin, (_done, os.getpid()))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (_done, os.getpid()))
     queue = iter(tasks)
     pending: set[Future[Result]] = set()
     try:
@@ -94,12 +94,12 @@ def _shared(
             if not pending:
                 return
             finished, pending = wait(pending, 0.2, FIRST_COMPLETED)
-            show()
+            refresh()
             for future in finished:
                 yield future.result()
     except BrokenProcessPool:
         raise Failure(
-            "a worker process was killed (out of memory?); run the same command again, with fewer --workers"
+            "worker-killed", "a worker process was killed (out of memory?); re-run the command with fewer --workers"
         ) from None
     finally:
         if pending:  # left early: an error, or Ctrl-C
@@ -108,54 +108,54 @@ def _shared(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(done: Any, parent: int) -> None:
-    """In each worker: the parent answers Ctrl-C for all, and no worker outlives it."""
+def _start_worker(done: Any, parent: int) -> None:
+    """Prepare a worker: ignore Ctrl-C, which the parent handles, and exit with the parent."""
     global _done
     _done = done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def leave_with_parent() -> None:
+    def exit_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-class _Lines:
-    """What stands for the bar where nobody watches: a line now and then, for a job's log."""
+class _ProgressLines:
+    """A replacement for the bar in a job's log: one line every few seconds."""
 
     def __init__(self, total: int, finished: int, doing: str) -> None:
         self.n, self._total, self._first, self._doing = finished, total, finished, doing
-        self._began = self._said = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
-    def __enter__(self) -> _Lines:
+    def __enter__(self) -> _ProgressLines:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def update(self, more: int) -> None:
-        """So many more are finished."""
+        """Add finished images; print a line if it is time."""
         self.n += more
         now = time.monotonic()
-        if now < self._said + _SECONDS or self.n == self._first:
+        if now < self._last_line + _LINE_INTERVAL or self.n == self._first:
             return
-        self._said = now
-        rate = (self.n - self._first) / (now - self._began)
+        self._last_line = now
+        rate = (self.n - self._first) / (now - self._start)
         left = f"{(self._total - self.n) / rate:,.0f} s left"
-        line = f"{self._doing}: {self.n:,} of {self._total:,} pictures, {rate:,.0f}/s, {left}"
+        line = f"{self._doing}: {self.n:,} of {self._total:,} images, {rate:,.0f}/s, {left}"
         print(line, file=sys.stderr, flush=True)
 
 
 def _bar(total: int, finished: int, doing: str) -> Any:
     if not sys.stderr.isatty():
-        return _Lines(total, finished, doing)
-    tqdm.monitor_interval = 0  # its thread would be there when workers are forked
-    return tqdm(total=total, initial=finished, desc=doing, unit=" pictures", smoothing=0.05, dynamic_ncols=True)
+        return _ProgressLines(total, finished, doing)
+    tqdm.monitor_interval = 0  # its thread would run when workers are forked
+    return tqdm(total=total, initial=finished, desc=doing, unit=" images", smoothing=0.05, dynamic_ncols=True)
 
 
-def _show(bar: Any, finished: int) -> None:
+def _update(bar: Any, finished: int) -> None:
     if _done is not None:
-        # Read without the lock: a worker that was killed may have held it, and nobody would ever give it back.
+        # Read without the lock: a killed worker may have held it, and would never release it.
         bar.update(finished + _done.get_obj().value - bar.n)

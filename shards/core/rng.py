@@ -1,9 +1,8 @@
-"""Random numbers without a generator: each draw is an integer hash of what it is for.
+"""A counter-based random number generator: each draw is an integer hash of its key, position and channel.
 
-``bits(key(seed, "noise"), position, channel)`` is the same number on every machine, in every process and
-after every restart, because nothing is carried from one draw to the next. The functions use integer
-operators only, so they serve numpy ``int64`` arrays and torch ``int64`` tensors (on any device) alike;
-numpy does not promise its own generators' streams across versions, and this does.
+``bits(key(seed, "noise"), position, channel)`` is the same number on every machine, in every process and after every
+restart, because there is no state. The functions use integer operators only, so they accept numpy ``int64`` arrays and
+torch ``int64`` tensors on any device. Unlike the streams of numpy's generators, its numbers do not depend on a version.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ _LOW = 0xFFFFFFFF  # draws are 32-bit words, held in signed 64-bit integers
 
 
 def mix(word: Any) -> Any:
-    """A bijection of 32-bit words that scatters every bit over all others.
+    """Apply a bijection of 32-bit words in which every input bit affects every output bit.
 
-    The xorshift-multiply construction; both multipliers lie below 2³¹, so that the products of 32-bit
-    words never leave a signed 64-bit integer.
+    An xorshift-multiply construction; both multipliers are below 2³¹, so the products of 32-bit words fit in signed
+    64-bit integers.
 
     Args:
         word: int, numpy int64 array or torch int64 tensor, values in [0, 2³²).
@@ -34,11 +33,11 @@ def mix(word: Any) -> Any:
 
 
 def key(seed: int, purpose: str) -> int:
-    """The 32-bit key of one purpose under a seed: ``key(0, "noise")``, ``key(0, "order")``.
+    """Return the 32-bit key of one purpose under a seed: ``key(0, "noise")``, ``key(0, "order")``.
 
     Args:
         seed: any non-negative integer below 2⁶⁴.
-        purpose: what the draws are for; draws of different purposes are unrelated.
+        purpose: what the draws are for; draws for different purposes are independent.
     """
     word = mix(zlib.crc32(purpose.encode()))
     word = mix(word ^ (seed & _LOW))
@@ -46,22 +45,22 @@ def key(seed: int, purpose: str) -> int:
 
 
 def bits(base: Any, position: Any, channel: Any = 0) -> Any:
-    """32 random bits for each (position, channel) under a key.
+    """Return 32 random bits for each (position, channel) under a key.
 
     Args:
-        base: what `key` returned (or an array of earlier draws, to draw on from them).
-        position: int64 array or tensor, values in [0, 2⁶³): which picture of the stream.
-        channel: int, or int64 array that broadcasts against ``position``: which of the picture's draws.
+        base: the result of `key`, or an array of earlier draws to derive further draws from.
+        position: int64 array or tensor, values in [0, 2⁶³): which sample of the stream.
+        channel: int, or int64 array that broadcasts against ``position``: which of the sample's draws.
 
     Returns:
         int64, values in [0, 2³²), of the broadcast shape.
     """
     word = mix(base ^ (position & _LOW))
     word = mix(word ^ (position >> 32))
-    # A second pass that depends on `word` twice: an xor alone would let equal pairs of draws recur.
+    # A second pass that depends on `word` twice: with an xor alone, equal pairs of draws would recur.
     return mix((mix(word ^ channel) + word) & _LOW)
 
 
 def below(limit: int, draw: Any) -> Any:
-    """A 32-bit draw as an integer in [0, limit); the bias is at most limit / 2³²."""
+    """Map a 32-bit draw to an integer in [0, limit); the bias is at most limit / 2³²."""
     return (draw * limit) >> 32 if limit < 1 << 31 else draw % limit

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from shards.core.atomic_io import explained
+from shards.core.atomic_io import explain_disk_errors
 from shards.core.errors import UserError
 from shards.dataset.manifest import MANIFEST, read_manifest
 from shards.dataset.schema import Schema
@@ -25,7 +25,7 @@ ENTRY = np.dtype([("shard", "<i4"), ("format", "u1"), ("offset", "<i8"), ("lengt
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy and bring it to the disk; for folders that do not bear their final name yet."""
-    with explained(path), path.open("wb") as file:
+    with explain_disk_errors(path), path.open("wb") as file:
         np.lib.format.write_array(file, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
@@ -33,7 +33,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 def save_rows(path: Path, dtype: Any, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
     """As `save_array`, for an array that need not be in memory as a whole: its rows come in parts, in order."""
-    with explained(path), path.open("wb") as file:
+    with explain_disk_errors(path), path.open("wb") as file:
         _write_header(file, np.dtype(dtype), shape)
         for part in parts:
             file.write(np.ascontiguousarray(part).tobytes())

@@ -137,16 +137,16 @@ def faces(options: Faces) -> None:
         UserError: OUT holds something, or the libraries that draw are not installed.
         Failure: the disk refuses.
     """
-    out = atomic_io.vacant(options.out)
+    out = atomic_io.require_unused(options.out)
     _art(options.style)
     build = out.with_name(f".{out.name}.drawing")
-    with atomic_io.explained(build):
+    with atomic_io.explain_disk_errors(build):
         build.mkdir(parents=True, exist_ok=True)
-    with atomic_io.locked(
+    with atomic_io.file_lock(
         build / "lock", f"{out}: another process is drawing into it now; wait for it, or choose another OUT"
     ):
         data = build / "data"
-        with atomic_io.explained(build):
+        with atomic_io.explain_disk_errors(build):
             shutil.rmtree(data, ignore_errors=True)  # what an interrupted drawing left
             (data / "images").mkdir(parents=True)
         tags = _draw_all(options, data / "images")
@@ -170,7 +170,7 @@ def _draw_all(options: Faces, folder: Path) -> list[str]:
     """Draw every face into a folder; the tags of each, by number."""
     starts = range(0, options.count, _CHUNK)
     chunks = [_Chunk(options, folder, start, min(start + _CHUNK, options.count)) for start in starts]
-    processes = min(options.workers or process_pool.count(), len(chunks))
+    processes = min(options.workers or process_pool.available_cores(), len(chunks))
     tags = dict(process_pool.run(_draw_chunk, chunks, workers=processes, total=options.count, doing="drawing"))
     return [line for start in starts for line in tags[start]]
 
@@ -180,7 +180,7 @@ def _draw_chunk(chunk: _Chunk) -> tuple[int, list[str]]:
     for number in range(chunk.start, chunk.stop):
         picture, tags = draw(chunk.options.style, chunk.options.size, chunk.options.seed, number)
         path = chunk.folder / f"{number:06d}.png"
-        with atomic_io.explained(path):
+        with atomic_io.explain_disk_errors(path):
             path.write_bytes(picture)
         lines.append(tags)
         process_pool.advance()

@@ -38,7 +38,7 @@ class Findings:
     def named(self, line: str, names: list[str]) -> None:
         """One line for several things of a kind, the first few by name; nothing for none."""
         if names:
-            self.add(f"{line}: {atomic_io.first(names)}")
+            self.add(f"{line}: {atomic_io.join_names(names)}")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from shards.core import process_pool, self_hash
-from shards.core.atomic_io import first
+from shards.core.atomic_io import join_names
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
@@ -62,7 +62,7 @@ def verify(options: Verify) -> None:
         UserError: there is no data set.
         Failure: something is wrong with it.
     """
-    found = findings(options.path, quick=options.quick, processes=options.workers or process_pool.count())
+    found = findings(options.path, quick=options.quick, processes=options.workers or process_pool.available_cores())
     for line in found.problems[:_SHOWN]:
         print(f"{options.path}: {line}")
     if (more := len(found.problems) - _SHOWN) > 0:
@@ -139,7 +139,7 @@ def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
 
 def _seal(manifest: dict[str, Any]) -> bool | None:
     try:
-        return self_hash.whole(manifest)
+        return self_hash.is_intact(manifest)
     except (ValueError, RecursionError):  # halves of surrogate pairs, numbers without end
         return False
 
@@ -240,7 +240,7 @@ def _schema(folder: Path, manifest: dict[str, Any], found: Findings) -> Schema |
     if beside != schema:
         ours, theirs = ({a.name: a for a in s.attributes} for s in (schema, beside))
         differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-        what = f"in {first(differ)}" if differ else "in the order of its attributes"
+        what = f"in {join_names(differ)}" if differ else "in the order of its attributes"
         found.add(
             f"schema.yaml: not the schema that the labels were made with (it differs {what}); copy it back, or pack "
             "again with --schema"
@@ -257,7 +257,7 @@ def _check_strays(folder: Path, manifest: dict[str, Any], found: Findings) -> No
     listed = {name for name in listed if isinstance(name, str)}
     strays = sorted(path.name for path in folder.glob("*.tar") if path.name not in listed)
     if strays:
-        found.notes.append(f"{folder}: tars that are no part of the data set: {first(strays)}")
+        found.notes.append(f"{folder}: tars that are no part of the data set: {join_names(strays)}")
 
 
 def _check_validation(folder: Path, manifest: dict[str, Any], quick: bool, processes: int, found: Findings) -> None:

@@ -22,15 +22,15 @@ def building(out: Path, share: tuple[int, int] | None) -> Iterator[tuple[Path, P
         UserError: OUT holds something, or another process packs into it what this one would.
         Failure: the disk refuses.
     """
-    out = atomic_io.vacant(out)
+    out = atomic_io.require_unused(out)
     build = plan.build_folder(out)
     busy = f"{out}: another process is packing into it now; wait for it, or choose another OUT"
-    with atomic_io.explained(build):
+    with atomic_io.explain_disk_errors(build):
         build.mkdir(parents=True, exist_ok=True)
-    with atomic_io.locked(build / "lock", busy, shared=share is not None):
+    with atomic_io.file_lock(build / "lock", busy, shared=share is not None):
         try:
             with _part_locked(build, *share, busy) if share is not None else contextlib.nullcontext():
-                atomic_io.vacant(out)  # another process may have finished it before the lock was free
+                atomic_io.require_unused(out)  # another process may have finished it before the lock was free
                 yield build, out
         finally:
             _leave(build)
@@ -39,11 +39,11 @@ def building(out: Path, share: tuple[int, int] | None) -> Iterator[tuple[Path, P
 @contextlib.contextmanager
 def _part_locked(build: Path, number: int, jobs: int, busy: str) -> Iterator[None]:
     own = build / f"lock-{number}-of-{jobs}"
-    with atomic_io.locked(own, busy):
+    with atomic_io.file_lock(own, busy):
         try:
             for other in build.glob("lock-*-of-*"):  # jobs of another division would write the same shards
                 if not other.name.endswith(f"-of-{jobs}"):
-                    with atomic_io.locked(other, busy, shared=True):
+                    with atomic_io.file_lock(other, busy, shared=True):
                         pass
             yield
         finally:

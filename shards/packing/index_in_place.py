@@ -109,7 +109,7 @@ def index_in_place(options: IndexInPlace) -> dataset.Dataset:
     src = Path(os.path.abspath(options.src))  # noqa: PTH100 - the name that was given
     names = _tars(src)
     lock = src / ".indexing.lock"
-    with atomic_io.locked(lock, f"{src}: another process is indexing it now; wait for it"):
+    with atomic_io.file_lock(lock, f"{src}: another process is indexing it now; wait for it"):
         try:
             _sweep(src)
             return _index(options, src, names)
@@ -127,7 +127,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
         why = source.problems.named("image-unusable", 3)
         raise UserError(f"{src}: none of the {len(source.items):,} pictures can be used: {why}")
     stage = src / _STAGE
-    with atomic_io.explained(stage):
+    with atomic_io.explain_disk_errors(stage):
         stage.mkdir(exist_ok=True)
     try:
         _write_sidecars(stage, source, rule, entries, kept)
@@ -143,15 +143,15 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
 
 def _put_in_place(stage: Path, src: Path) -> None:
     """The new index takes the old one's place; from its first moment to its last there is no manifest."""
-    with atomic_io.explained(src):
+    with atomic_io.explain_disk_errors(src):
         (src / MANIFEST).unlink(missing_ok=True)
-        atomic_io.sync_directory(src)
+        atomic_io.fsync_directory(src)
         for name in _SIDECARS:
             (stage / name).replace(src / name)
-        atomic_io.sync_directory(src)
+        atomic_io.fsync_directory(src)
         (stage / MANIFEST).replace(src / MANIFEST)
         stage.rmdir()
-        atomic_io.sync_directory(src)
+        atomic_io.fsync_directory(src)
 
 
 # ---------------------------------------------------------------- before
@@ -170,18 +170,18 @@ def _tars(src: Path) -> list[str]:
     instead = "pack them into a new folder with: python -m shards pack"
     if packed := [name for name in names if _COMPRESSED.search(name)]:
         raise UserError(
-            f"{src}: compressed tars cannot be read in place ({atomic_io.first(packed, 3)}); {instead}"
+            f"{src}: compressed tars cannot be read in place ({atomic_io.join_names(packed, 3)}); {instead}"
             + ("" if all(map(COMPRESSED.search, packed)) else ", once those are unpacked that are no .gz, .bz2 or .xz")
         )
     if below := sorted(path.relative_to(src).as_posix() for path in src.glob("*/**/*.tar")):
         raise UserError(
-            f"{src}: tars in folders below it ({atomic_io.first(below, 3)}); index each folder, or {instead}"
+            f"{src}: tars in folders below it ({atomic_io.join_names(below, 3)}); index each folder, or {instead}"
         )
     found = [name for name in names if name.lower().endswith(".tar")]
     odd = [name for name in found if not name.endswith(".tar") or "\\" in name or not _is_text(name)]
     if odd:
         odd = [name.encode(errors="replace").decode() for name in odd]
-        raise UserError(f"{src}: rename {atomic_io.first(odd, 3)}: tars must end in .tar, and have plain names")
+        raise UserError(f"{src}: rename {atomic_io.join_names(odd, 3)}: tars must end in .tar, and have plain names")
     if not found:
         raise UserError(f"{src}: no .tar files in it; of other pictures make a data set with: python -m shards pack")
     return found
@@ -193,7 +193,7 @@ def _refuse_other_files(src: Path) -> None:
     if not path.exists():
         theirs = [] if (src / _STAGE).exists() else [name for name in _SIDECARS if (src / name).exists()]
         if theirs:
-            what = f"{atomic_io.first(theirs)} {'is' if len(theirs) == 1 else 'are'} no index of ours"
+            what = f"{atomic_io.join_names(theirs)} {'is' if len(theirs) == 1 else 'are'} no index of ours"
             raise UserError(f"{src}: {what}; nothing was changed; move that away first")
         return
     try:
@@ -234,7 +234,7 @@ def _look(src: Path, names: list[str], source: Source, options: IndexInPlace) ->
     for name, items in groupby(source.items, key=lambda item: place(item)[0]):
         members[name] = tuple(item.image for item in items if isinstance(item.image, TarMember))
     tasks = [Tar(src / name, members[name], options.check) for name in names]
-    processes = min(options.workers or process_pool.count(), len(tasks))
+    processes = min(options.workers or process_pool.available_cores(), len(tasks))
     seen = process_pool.run(look, tasks, workers=processes, total=len(source.items), doing="indexing")
     return sorted(seen, key=lambda seen: seen.path.name)
 
@@ -279,7 +279,7 @@ def _common_size(src: Path, looks: list[Look]) -> int:
         return found[0][0]
     if not found:
         raise UserError(f"{src}: none of its pictures can be read")
-    shown = atomic_io.first([f"{width} x {height}" for width, height in found], 3)
+    shown = atomic_io.join_names([f"{width} x {height}" for width, height in found], 3)
     raise UserError(f"{src}: --size is missing, and the pictures are not of one square size ({shown}); say one")
 
 
@@ -316,7 +316,7 @@ def _write_sidecars(folder: Path, source: Source, rule: Labelling, entries: np.n
         for name, count in rows.conflicts.items():
             source.problems.add("values-conflicting", detail=repr(name), count=count)
     for name, array in (("index.npy", entries), ("labels.npy", labels), ("known.npy", known)):
-        with atomic_io.replacing(folder / name) as file:
+        with atomic_io.atomic_writer(folder / name) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
     rule.schema.save(folder / "schema.yaml")
 
@@ -358,4 +358,4 @@ def _write_manifest(
         ],
         "schema": rule.schema.to_json(),
     }
-    atomic_io.write_json(folder / MANIFEST, self_hash.sealed(manifest))
+    atomic_io.write_json(folder / MANIFEST, self_hash.with_hash(manifest))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shards import text_encoders
-from shards.core.atomic_io import first
+from shards.core.atomic_io import join_names
 from shards.core.cli import option
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS, Attribute, Kind, Schema, infer
@@ -279,7 +279,7 @@ def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class
         return []
     if not words and counts:
         common = [f"{tag} in {count:,}" for tag, count in counts.most_common(3)]
-        raise UserError(f"--min-count {least}: no tag is in so many pictures (the most frequent: {first(common)})")
+        raise UserError(f"--min-count {least}: no tag is in so many pictures (the most frequent: {join_names(common)})")
     rows = ([tag for tag in item.tags or () if tag in words] for item in source.items)
     found: list[Attribute] = []
     for attribute in infer(rows, one_class=one_class or source.one_class).attributes:

@@ -63,16 +63,16 @@ def merge(options: Merge) -> datasets.Dataset:
 
 def finish(build: Path, out: Path) -> datasets.Dataset:
     """Write sidecars and manifests, give the whole its name, and say what it holds; see `merge`."""
-    with atomic_io.locked(build / "lock-merge", f"{out}: another process is merging it now; wait for it"):
+    with atomic_io.file_lock(build / "lock-merge", f"{out}: another process is merging it now; wait for it"):
         if (out / MANIFEST).exists():  # another process, or this command before it was killed
             _sweep_up(build)
             return datasets.Dataset.open(out)
-        atomic_io.vacant(out)
+        atomic_io.require_unused(out)
         made = plan.load(build)
         if lacking := plan.missing(made, build):
             raise UserError(
                 f"{build}: {len(lacking):,} of {len(list(made.every())):,} shards are missing "
-                f"({atomic_io.first(lacking, 3)}); pack them with the same command, or with the --part that makes them"
+                f"({atomic_io.join_names(lacking, 3)}); pack them with the same command, or the --part that makes them"
             )
         for part in made.parts:
             plan.sweep(build, part, {MANIFEST, *_SIDECARS, *made.shards(part)})
@@ -144,7 +144,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         "sidecars": {name: atomic_io.sha256(data / name) for name in _SIDECARS},
         "schema": made.manifest["schema"],
     }
-    atomic_io.write_json(data / MANIFEST, self_hash.sealed(manifest))
+    atomic_io.write_json(data / MANIFEST, self_hash.with_hash(manifest))
     datasets.Dataset.open(data)  # what cannot be opened does not get the name
 
 

@@ -146,7 +146,7 @@ def _share(options: Pack) -> tuple[int, int] | None:
 def _pack_shards(options: Pack, build: Path) -> None:
     """Write this job's shards, as far as an earlier run has not."""
     source = _read(options, build)
-    processes = options.workers or process_pool.count()
+    processes = options.workers or process_pool.available_cores()
     size = options.size
     if size is None or options.duplicates == "drop":
         seen = prescan.survey(source.items, processes, sizes=size is None, hashes=options.duplicates == "drop")
@@ -369,7 +369,7 @@ def _still_missing(options: Pack, build: Path, out: Path) -> str:
     merging = f"python -m shards merge {out}"
     if not waiting:
         return f"part {options.part} is packed, and so are all others; now: {merging}"
-    others = atomic_io.first([f"{i}/{jobs}" for i in sorted(waiting)])
+    others = atomic_io.join_names([f"{i}/{jobs}" for i in sorted(waiting)])
     return (
         f"part {options.part} is packed; {len(waiting)} of {jobs} parts are still missing ({others}); then: {merging}"
     )

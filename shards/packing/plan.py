@@ -85,7 +85,7 @@ def begin(build: Path, plan: Plan) -> None:
         UserError: it is of another.
         Failure: the disk refuses.
     """
-    with atomic_io.explained(build):
+    with atomic_io.explain_disk_errors(build):
         for part in plan.parts:
             part.below(build / "data").mkdir(parents=True, exist_ok=True)
             part.below(build / "records").mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def begin(build: Path, plan: Plan) -> None:
     old, new = load(build).decides, json.loads(json.dumps(plan.decides))
     if different := [key for key in new if old.get(key) != new[key]]:
         raise UserError(
-            f"{build} holds an unfinished packing that differs in {atomic_io.first(different)}; "
+            f"{build} holds an unfinished packing that differs in {atomic_io.join_names(different)}; "
             "go on with its own command, or delete that folder to start anew"
         )
 

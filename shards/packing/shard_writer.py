@@ -84,7 +84,7 @@ def write_shard(task: Task) -> str:
     path = task.data / task.name
     # Fixed owner, mode and time: the same items give the same bytes, whoever packs them and when.
     fixed: dict[str, Any] = {"user": "", "group": "", "mode": 0o444, "mtime": 0}
-    with atomic_io.replacing(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
+    with atomic_io.atomic_writer(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
         for number, item in enumerate(task.items):
             try:
                 data = item.image.read()

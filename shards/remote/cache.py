@@ -77,7 +77,7 @@ class Room:
         digest = hashlib.sha256(location.identity.encode() + b"\n" + content).hexdigest()[:24]
         name = re.sub(r"[^A-Za-z0-9]+", "-", "".join(urlsplit(location.identity)[1:3])).strip("-")[-60:]
         room = cls(location, Path(os.path.abspath(cache)) / f"{name or 'data'}-{digest}", limit)  # noqa: PTH100
-        with atomic_io.explained(room.folder):
+        with atomic_io.explain_disk_errors(room.folder):
             room.folder.mkdir(parents=True, exist_ok=True)
         hold = Hold(room.folder)
         path = room.folder / manifest
@@ -149,9 +149,9 @@ class Room:
                     if self._make_room(file.bytes, partial):
                         self._download(handle, file, partial, last if in_vain else None)
                         here = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-                        with atomic_io.explained(path):
+                        with atomic_io.explain_disk_errors(path):
                             partial.replace(path)
-                            atomic_io.sync_directory(self.folder)
+                            atomic_io.fsync_directory(self.folder)
                         return here
                     if not os.fstat(handle).st_size:
                         partial.unlink(missing_ok=True)  # a place is not kept while nothing can be put there
@@ -186,7 +186,7 @@ class Room:
                 self._write(handle, data, partial)
                 digest.update(data)
             if digest.hexdigest() == file.sha256:
-                with atomic_io.explained(partial):
+                with atomic_io.explain_disk_errors(partial):
                     mark_used(handle, seal(file.sha256))
                     os.fsync(handle)
                 return
@@ -199,7 +199,7 @@ class Room:
     def _write(self, handle: int, data: bytes, partial: Path) -> None:
         view = memoryview(data)
         try:
-            with atomic_io.explained(partial):
+            with atomic_io.explain_disk_errors(partial):
                 while view:
                     view = view[os.write(handle, view) :]
         except Failure:
@@ -211,7 +211,7 @@ class Room:
     def _make_room(self, need: int, own: Path) -> bool:
         """Evict what was unused longest until ``need`` bytes fit; false when what is left is in use."""
         cache = self.folder.parent
-        with atomic_io.explained(cache), _held(_wait_for(cache / ".lock")):
+        with atomic_io.explain_disk_errors(cache), _held(_wait_for(cache / ".lock")):
             kept = [file for file in _contents(cache) if file.path != own]
             excess = sum(file.bytes for file in kept) + need - self.limit
             for file in sorted(kept, key=lambda file: file.used):
@@ -291,7 +291,7 @@ def _evict(path: Path) -> bool:
 
 def _lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """A descriptor of a file that is now locked; None if another holds it. The lock ends when it is closed."""
-    with atomic_io.explained(path):
+    with atomic_io.explain_disk_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.core.atomic_io import first
+from shards.core.atomic_io import join_names
 from shards.dataset.schema import MAX_SIZE, normalise
 
 Tags = tuple[str, ...]
@@ -237,7 +237,7 @@ def looks_like_tags(texts: Iterable[str]) -> bool:
 def shorten_names(names: Iterable[str], limit: int = 10) -> str:
     """Return names from a file for a message: on one line, with long names and the list itself shortened."""
     lines = (" ".join(sanitize(name[:61]).split()) for name in names)
-    return first([line if len(line) <= 60 else f"{line[:60]}…" for line in lines], limit)
+    return join_names([line if len(line) <= 60 else f"{line[:60]}…" for line in lines], limit)
 
 
 def short_repr(value: Any) -> str:

@@ -42,11 +42,11 @@ def decompressed(tar: Path, spool: Path | None) -> Path:
     except OSError as error:
         raise UserError("file-unreadable", f"{tar}: cannot be read ({error.strerror})") from None
     copy = spool / f"{hashlib.sha256(f'{tar} {status.st_size}'.encode(errors='replace')).hexdigest()[:16]}.tar"
-    with atomic_io.explained(spool):
+    with atomic_io.explain_disk_errors(spool):
         spool.mkdir(parents=True, exist_ok=True)
         if copy.exists() and copy.stat().st_mtime_ns == status.st_mtime_ns:
             return copy
-    with atomic_io.replacing(copy) as out:
+    with atomic_io.atomic_writer(copy) as out:
         for piece in _pieces(tar, status.st_size):
             out.write(piece)
         out.flush()

@@ -99,7 +99,7 @@ class _OrderBuilder:
 
     def __init__(self, dataset: Dataset, sampling: Sampling, seed: int) -> None:
         if sampling.order not in ORDERS:
-            raise UserError("invalid-choice", f"--order {sampling.order!r} is not one of {', '.join(ORDERS)}")
+            raise UserError("invalid-value", f"--order {sampling.order!r} is not one of {', '.join(ORDERS)}")
         self.dataset, self.sampling, self.seed = dataset, sampling, seed
 
     def simple(self, purpose: str, ids: np.ndarray | None) -> Order:
@@ -129,7 +129,7 @@ class _OrderBuilder:
     def _check_fraction(self, fraction: float, labelled: int, unlabelled: int, count: int, batch: int) -> None:
         if fraction and not 0 < count < batch:
             raise UserError(
-                "value-out-of-range",
+                "invalid-value",
                 f"--unlabelled-share {fraction} of --batch {batch} is {count} images; "
                 f"use a value from {1 / batch:.3g} to {(batch - 1) / batch:.3g}, or 0",
             )

@@ -180,7 +180,7 @@ def test_shown_training_options_exist(block: Block) -> None:
     """Also where the command is not run: an option that was renamed must not live on in a document."""
     for words in training_options(block.commands):
         if not cli.wants_help(words) and "--version" not in words:
-            taken = cli.read(Config, words, also=("config",))
+            taken = cli.raw_values(Config, words, also=("config",))
             for name, value in taken.items():
                 if name != "config":
                     cli.coerce(Config, name, value)

@@ -111,7 +111,7 @@ def test_a_step_whose_gradients_are_not_finite_changes_nothing(fused: bool, bad:
 
 def test_trap_the_launchers_single_thread_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """`accelerate launch` sets OMP_NUM_THREADS=1 if it is unset, so torch starts with one thread."""
-    monkeypatch.setattr("trainer.distributed.rendezvous.process_pool.count", lambda: 3)
+    monkeypatch.setattr("trainer.distributed.rendezvous.process_pool.available_cores", lambda: 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
     try:

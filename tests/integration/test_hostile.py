@@ -42,7 +42,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("packed")
     pack(Pack(tagged(folder / "src", 6), folder / "out", workers=1))
     manifest = json.loads((folder / "out" / "manifest.json").read_text("utf-8"))
-    atomic_io.write_json(folder / "out" / "manifest.json", self_hash.sealed(manifest))
+    atomic_io.write_json(folder / "out" / "manifest.json", self_hash.with_hash(manifest))
     return {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
 
 
@@ -190,7 +190,7 @@ def test_a_manifest_with_a_strange_value_anywhere(packed: dict[str, bytes], plac
         target[last] = value
         if number % 2:  # a stranger can seal what he made
             with contextlib.suppress(UnicodeEncodeError):
-                changed = self_hash.sealed(changed)
+                changed = self_hash.with_hash(changed)
         survive(laid(place, packed, **{"manifest.json": json.dumps(changed).encode()}))
 
 
@@ -257,13 +257,13 @@ def test_nothing_outside_is_read(packed: dict[str, bytes], place: Path) -> None:
     for name in ("../secret.tar", str(outside), "..", "./../secret.tar", "x/../../secret.tar", "..\\secret.tar"):
         changed = copy.deepcopy(manifest)
         changed["shards"][0]["file"] = name
-        folder = laid(place, packed, **{"manifest.json": json.dumps(self_hash.sealed(changed)).encode()})
+        folder = laid(place, packed, **{"manifest.json": json.dumps(self_hash.with_hash(changed)).encode()})
         with pytest.raises(UserError, match="not a shard's name"):
             Dataset.open(folder)
         assert any("is not a shard's name" in line for line in findings(folder).problems)
         changed = copy.deepcopy(manifest)
         changed["sidecars"][name] = atomic_io.sha256(outside)
-        folder = laid(place, packed, **{"manifest.json": json.dumps(self_hash.sealed(changed)).encode()})
+        folder = laid(place, packed, **{"manifest.json": json.dumps(self_hash.with_hash(changed)).encode()})
         assert any("not the name of a file" in line for line in findings(folder).problems) or "\\" in name
 
 

@@ -112,7 +112,7 @@ def test_single_pictures_with_what_was_asked(smoke: Path, tmp_path: Path) -> Non
             assert image.size == (16, 16)
     before = sorted(p.read_bytes() for p in out.iterdir())
     done = python("-m", "trainer", "sample", smoke, "red ink", "--out", out, expect=2)
-    assert "already holds something" in done.stderr
+    assert_printed(done.stderr, "output-exists")
     assert sorted(p.read_bytes() for p in out.iterdir()) == before
 
 
@@ -133,7 +133,7 @@ def test_sampling_is_keyed(smoke: Path) -> None:
     [
         (["redd ink"], "red"),
         (["red ink blue ink"], "ink"),
-        (["red ink", "--count", "0"], "--count: 0 is below 1"),
+        (["red ink", "--count", "0"], "--count: 0 is too small"),
         (["red ink", "--out", "x.jpg"], "a grid is a .png file"),
         (["red ink", "--out", "/dev/null/x.png"], "could not be written"),
         (["red ink", "--out", "/dev/null/x/"], "could not be written"),

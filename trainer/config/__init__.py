@@ -147,7 +147,7 @@ def load(argv: Sequence[str]) -> Config:
     Raises:
         UserError: an option is unknown, has an invalid value or contradicts another one.
     """
-    flags = cli.read(Config, argv, also=("config",))
+    flags = cli.raw_values(Config, argv, also=("config",))
     file = flags.pop("config", None)
     return resolve(flags, file=file)
 
@@ -220,7 +220,7 @@ def _coerce_all(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name == "doc":
             continue
         if name not in known:
-            raise UserError("unknown-option", cli.unknown(name, known, where))
+            raise UserError("unknown-option", cli.unknown_option(name, known, where))
         result[name] = cli.coerce(Config, name, value, where)
     return result
 

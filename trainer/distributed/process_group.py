@@ -157,7 +157,7 @@ class Distributed:
                 error = caught
         told = error if error is None or isinstance(error, UserError) else Failure(f"process 0 failed: {error}")
         if (heard := self.broadcast(told)) is not None:
-            heard.told = not self.is_rank0
+            heard.already_reported = not self.is_rank0
             raise error or heard
         return result
 
@@ -179,7 +179,7 @@ class Distributed:
         sentences = [str(e) if e else None for e in errors]
         if error is None or sentences.index(str(error)) < self.rank:
             error = error or next(e for e in errors if e)
-            error.told = True
+            error.already_reported = True
         elif not self.is_rank0:  # nobody else says this one
             error = Failure(error.code, str(error))
         raise error
@@ -266,7 +266,7 @@ class Distributed:
                 raise  # a bug, with its traceback
             elif ours and not self.is_rank0:  # rank 0 does not know of it
                 error = Failure(error.code, str(error))
-            error.told = not ours
+            error.already_reported = not ours
             raise error from None
 
     def _lost(self, lost: Mapping[int, str], error: Exception) -> str:

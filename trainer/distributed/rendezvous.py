@@ -131,5 +131,5 @@ def cores_of_a_process(local_world: int) -> int:
     """
     shared_out = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if shared_out.isdigit() and os.environ.get("SLURM_NTASKS") == os.environ.get("WORLD_SIZE"):
-        return max(1, min(process_pool.count(), int(shared_out)))
-    return max(1, process_pool.count() // local_world)
+        return max(1, min(process_pool.available_cores(), int(shared_out)))
+    return max(1, process_pool.available_cores() // local_world)

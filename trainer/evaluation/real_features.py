@@ -87,8 +87,9 @@ def real_features(
         )
     if damaged:
         warn(
+            "damaged-images",
             f"{dataset.where}: {damaged:,} damaged images were left out of the real ones; "
-            "`python -m shards verify` finds all of them"
+            "`python -m shards verify` finds all of them",
         )
     return replace(found, damaged=damaged)
 
@@ -159,11 +160,11 @@ def _read_entry(path: Path, key: dict[str, object], dimensions: int) -> RealFeat
 def _write_entry(path: Path, key: dict[str, object], found: RealFeatures) -> None:
     metadata = {"key": json.dumps(key, sort_keys=True), "sha256": _digest(found)}
     try:
-        with atomic_io.explained(path):
+        with atomic_io.explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         atomic_io.write_bytes(path, save({"rows": found.rows, "features": found.features}, metadata))
     except Failure as error:
-        warn(f"features of real images are not cached: {error}")
+        warn("not-cached", f"features of real images are not cached: {error}")
 
 
 def _digest(found: RealFeatures) -> str:

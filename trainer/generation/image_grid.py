@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from shards.core.atomic_io import explained, write_bytes
+from shards.core.atomic_io import explain_disk_errors, write_bytes
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -111,7 +111,7 @@ def save(image: Image.Image, path: Path, captions: Sequence[str] = ()) -> None:
         text.add_itxt(_DESCRIPTION, caption)
     encoded = io.BytesIO()
     image.save(encoded, "PNG", pnginfo=text, optimize=True)
-    with explained(path):
+    with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, encoded.getvalue())
 

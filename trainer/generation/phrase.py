@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from shards.core.atomic_io import first
+from shards.core.atomic_io import join_names
 from shards.core.errors import UserError
 from shards.dataset.schema import Schema, normalise
 
@@ -220,9 +220,9 @@ class _Vocabulary:
             return f"{phrase!r}: only a tag that is there or not can be denied; {self.deniable()}"
         noun = next((i for i, word in enumerate(rest) if word in self.nouns), None)
         if noun is None:
-            fitting = [tag for tag in self.places if rest[0] in tag.split()]
-            return f"{phrase!r}: {rest[0]!r} says nothing by itself; is it {first([repr(tag) for tag in fitting])}?"
-        choices = first([tag.removesuffix(f" {rest[noun]}") for tag in sorted(self.nouns[rest[noun]])], 20)
+            fitting = [repr(tag) for tag in self.places if rest[0] in tag.split()]
+            return f"{phrase!r}: {rest[0]!r} says nothing by itself; is it {join_names(fitting)}?"
+        choices = join_names([tag.removesuffix(f" {rest[noun]}") for tag in sorted(self.nouns[rest[noun]])], 20)
         wrong = [w for w in rest[:noun] if w not in _FILLERS and not self.modifies(w, rest[noun])]
         if not wrong and noun == 0:
             return f"{phrase!r}: {rest[noun]!r} needs a word before it: {choices}"
@@ -244,7 +244,7 @@ class _Vocabulary:
 
     def deniable(self) -> str:
         tags = [a.name for a in self.schema.attributes if a.kind == "tag"]
-        return f"there are {first(tags, 10)}" if tags else "there are none here"
+        return f"there are {join_names(tags, 10)}" if tags else "there are none here"
 
     def examples(self) -> str:
-        return first([repr(tag) for tag in self.schema.values], 10)
+        return join_names([repr(tag) for tag in self.schema.values], 10)

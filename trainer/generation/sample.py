@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from shards.core import cli
-from shards.core.atomic_io import explained, move_directory, vacant
+from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
@@ -78,16 +78,16 @@ def _write_grid(sampler: Sampler, options: SampleOptions, labels: Sequence[Label
     single = len(labels) == 1
     columns = min(options.columns, options.count) if single else options.count
     titles = [] if single else list(options.phrases)
-    with explained(out):
+    with explain_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     image_grid.save(image_grid.grid(images, columns, row_titles=titles), out, captions=list(options.phrases))
     print(f"{len(images)} images from the checkpoint at {sampler.saved.images_seen:,} images seen: {out}")
 
 
 def _write_folder(sampler: Sampler, options: SampleOptions, labels: Sequence[Labels], out: Path) -> None:
-    out = vacant(out)
+    out = require_unused(out)
     building = out.with_name(f".{out.name}.partial")
-    with explained(out):
+    with explain_disk_errors(out):
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shards.core.atomic_io import first
+from shards.core.atomic_io import join_names
 
 RED, YELLOW, FINE = "red", "yellow", "fine"
 LEVELS = (RED, YELLOW, FINE)
@@ -76,7 +76,7 @@ def ranges(numbers: Iterable[int]) -> str:
             parts[-1][1] = number
         else:
             parts.append([number, number])
-    return first([str(a) if a == b else f"{a}-{b}" for a, b in parts], 8)
+    return join_names([str(a) if a == b else f"{a}-{b}" for a, b in parts], 8)
 
 
 def ranks(numbers: Sequence[int]) -> str:
@@ -97,12 +97,12 @@ def places(reports: Iterable[Report], *, all_ranks: bool = False) -> str:
     for node, there in by_node.items():
         some = all_ranks or len(there) < there[0]["ranks_here"]
         named.append(f"{node} ({ranks([report['rank'] for report in there])})" if some else node)
-    return first(named, 4)
+    return join_names(named, 4)
 
 
 def nodes(reports: Iterable[Report]) -> str:
     """The names of the nodes that some ranks are on."""
-    return first(list(dict.fromkeys(report["node"] for report in reports)), 4)
+    return join_names(list(dict.fromkeys(report["node"] for report in reports)), 4)
 
 
 def amount(count: float) -> str:
@@ -121,7 +121,7 @@ def groups(reports: Iterable[Report], value: Callable[[Report], Hashable]) -> di
 
 def differing(found: Mapping[Any, Sequence[Report]]) -> str:
     """What `groups` found, in words: "2.13.0 on node1 (ranks 0-1), 2.12.0 on node2 (ranks 2-3)"."""
-    return first([f"{value} on {places(there)}" for value, there in found.items()], 4)
+    return join_names([f"{value} on {places(there)}" for value, there in found.items()], 4)
 
 
 def errors(

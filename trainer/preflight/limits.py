@@ -20,7 +20,7 @@ def look(local_world: int) -> dict[str, Any]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return {
         "files": None if files == resource.RLIM_INFINITY else files,
-        "cores": process_pool.count(),
+        "cores": process_pool.available_cores(),
         "quota": cpu_quota(),
         "mine": cores_of_a_process(local_world),
         "local_world": local_world,

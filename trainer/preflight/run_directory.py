@@ -66,7 +66,7 @@ class RunPlace:
             "inodes": room.f_favail if room.f_files else None,
         }
         mine, begun = self._file(self._rank), time.perf_counter()
-        with atomic_io.explained(mine), atomic_io.locked(mine, f"{mine} is locked, by nobody who should"):
+        with atomic_io.explain_disk_errors(mine), atomic_io.file_lock(mine, f"{mine} is locked, by nobody who should"):
             mine.write_bytes(b"\0" * _PIECE)  # takes the room that the rename below must have twice
         atomic_io.write_bytes(mine, b"\1" * _PIECE)
         seconds, after = time.perf_counter() - begun, time.time()

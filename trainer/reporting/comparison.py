@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from shards.core import cli
-from shards.core.atomic_io import explained, write_bytes
+from shards.core.atomic_io import explain_disk_errors, write_bytes
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from trainer import metric_names
@@ -215,7 +215,7 @@ def _cut(cell: str, room: int) -> str:
 
 def _write(out: Path, runs: Sequence[Run], rows: Sequence[Fact], metrics: Sequence[str]) -> None:
     suffix = out.suffix.lower()
-    with explained(out):
+    with explain_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".csv":
         write_bytes(out, _csv(runs, rows).encode("utf-8", "replace"))

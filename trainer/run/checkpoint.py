@@ -131,7 +131,7 @@ def mark_best(run: Path, best: Best) -> None:
     Raises:
         Failure: the disk refuses.
     """
-    with atomic_io.explained(run / "checkpoints"):
+    with atomic_io.explain_disk_errors(run / "checkpoints"):
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     write_json(run / "checkpoints" / "best.json", asdict(best))
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shards.core.atomic_io import locked, write_json
+from shards.core.atomic_io import file_lock, write_json
 from shards.core.errors import Failure, UserError
 
 FORMAT_VERSION = 1
@@ -103,7 +103,7 @@ def _alone(run: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         while True:
             try:
-                held.enter_context(locked(run / ".evaluation.lock", busy))
+                held.enter_context(file_lock(run / ".evaluation.lock", busy))
                 break
             except UserError as error:
                 if isinstance(error, Failure) or time.monotonic() > end:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from shards.core.atomic_io import locked, write_bytes
+from shards.core.atomic_io import file_lock, write_bytes
 from shards.core.errors import UserError
 
 SILENCE = 120.0  # seconds without a heartbeat after which a holder counts as dead
@@ -47,7 +47,7 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         run = self.path.parent
-        with locked(run / ".lock", f"{run} is being started by another process at this moment"):
+        with file_lock(run / ".lock", f"{run} is being started by another process at this moment"):
             holder = self._holder()
             if holder is not None:
                 raise UserError(

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from shards.core.atomic_io import explained, replacing
+from shards.core.atomic_io import atomic_writer, explain_disk_errors
 from trainer.metric_names import CLOCK
 
 
@@ -32,7 +32,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, keep_until: int | None = None) -> None:
         self.path = path
-        with explained(path):
+        with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _cut_back(path, math.inf if keep_until is None else keep_until)
@@ -47,7 +47,7 @@ class MetricsLog:
         """
         row = {CLOCK: int(images_seen)} | {key: _strict(value) for key, value in values.items()}
         line = json.dumps(row, allow_nan=False).encode() + b"\n"
-        with explained(self.path):
+        with explain_disk_errors(self.path):
             while line:
                 line = line[self._file.write(line) :]
 
@@ -109,7 +109,7 @@ def _cut_back(path: Path, keep_until: float) -> None:
         if all(_is_kept(line, keep_until) for line in old):
             return
         old.seek(0)
-        with replacing(path) as new:
+        with atomic_writer(path) as new:
             new.writelines(line for line in old if _is_kept(line, keep_until))
 
 

@@ -203,14 +203,14 @@ def _spool_images(spool: Path, tables: list[_Table]) -> np.ndarray:
         int64 (rows, 2): offset and length of each row's image; the length is -1 if the row has none.
     """
     stamps = json.dumps([[str(table.path), file_stamp(table.path), table.image] for table in tables])
-    with atomic_io.explained(spool):
+    with atomic_io.explain_disk_errors(spool):
         spool.mkdir(parents=True, exist_ok=True)
     earlier = _load_record(spool, stamps)
     if earlier is not None:
         return earlier
     ranges: list[tuple[int, int]] = []
     offset = 0
-    with atomic_io.replacing(spool / _SPOOL) as out:
+    with atomic_io.atomic_writer(spool / _SPOOL) as out:
         for table in tables:
             for data in table.images():
                 length = len(data) if data and len(data) <= MAX_BYTES else -1
@@ -219,7 +219,7 @@ def _spool_images(spool: Path, tables: list[_Table]) -> np.ndarray:
                     out.write(data)
                     offset += length
     record = np.array(ranges, np.int64).reshape(-1, 2)
-    with atomic_io.replacing(spool / _RECORD) as out:
+    with atomic_io.atomic_writer(spool / _RECORD) as out:
         np.save(out, record, allow_pickle=False)
     atomic_io.write_json(spool / "pictures.json", {"tables": stamps, "bytes": offset})
     return record

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.core import cli
-from shards.core.atomic_io import vacant
+from shards.core.atomic_io import require_unused
 from shards.core.cli import argument, option
 from shards.dataset.dataset import Dataset
 from trainer.evaluation.judge.judge import judge_of
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         UserError: there is no such dataset, or it cannot be judged; or --out exists.
     """
     options = cli.parse(JudgeOptions, argv, command="python -m trainer judge")
-    out = vacant(options.out) if options.out is not None else None
+    out = require_unused(options.out) if options.out is not None else None
     judge = judge_of(Dataset.open(options.shards, cache=options.cache), seed=options.seed, device=options.device)
     print("\n".join(table(judge.accuracy)))
     if out is not None:

@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from tqdm import tqdm
 
 from shards.core import self_hash
-from shards.core.atomic_io import explained, move_directory, vacant, write_bytes, write_json
+from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused, write_bytes, write_json
 from shards.core.errors import UserError, warn
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import WORDLESS, Schema
@@ -109,7 +109,7 @@ class Judge:
             UserError: the folder exists.
             Failure: it cannot be written.
         """
-        folder = vacant(folder)
+        folder = require_unused(folder)
         building = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         tensors = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
         weights = save(tensors | {"temperatures": torch.from_numpy(self.temperatures)})
@@ -122,10 +122,10 @@ class Judge:
             "sha256": {_WEIGHTS: hashlib.sha256(weights).hexdigest()},
         }
         try:
-            with explained(building):
+            with explain_disk_errors(building):
                 building.mkdir(parents=True)
             write_bytes(building / _WEIGHTS, weights)
-            write_json(building / _NOTES, self_hash.sealed(notes))
+            write_json(building / _NOTES, self_hash.with_hash(notes))
             move_directory(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -151,7 +151,7 @@ class Judge:
                     f"{FORMAT_VERSION}; upgrade, or train the judge again",
                 )
             weights = (folder / _WEIGHTS).read_bytes()
-            if not self_hash.whole(notes) or hashlib.sha256(weights).hexdigest() != notes["sha256"][_WEIGHTS]:
+            if not self_hash.is_intact(notes) or hashlib.sha256(weights).hexdigest() != notes["sha256"][_WEIGHTS]:
                 raise ValueError("its hash does not match")
             schema = Schema.from_json(notes["schema"], str(folder / _NOTES))
             tensors = load(weights)
@@ -228,7 +228,7 @@ def _train(
     logits = classifier.logits(net, split.held_out.images) / temperatures
     accuracy = label_accuracy(schema, logits, split.held_out.label, split.held_out.known)
     if split.damaged:
-        warn(f"{split.damaged:,} damaged images were left out of the training of the judge")
+        warn("damaged-images", f"{split.damaged:,} damaged images were left out of the training of the judge")
     return Judge(schema, dataset.size, accuracy, dict(identity), temperatures, net)
 
 
@@ -263,7 +263,7 @@ def _write_to_cache(judge: Judge, folder: Path) -> None:
         judge.save(folder)
     except UserError as error:
         if not folder.exists():
-            warn(f"the judge could not be cached ({error})")
+            warn("not-cached", f"the judge could not be cached ({error})")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
-"""The front door: what fire lets slip is decided before anything runs."""
+"""Command lines are checked before anything runs, also for what fire would let pass."""
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from shards.core import cli
 from shards.core.cli import argument, option
-from shards.core.errors import UserError, exit_status
+from shards.core.errors import Failure, UserError, exit_status, warn
+from support.errors import raises
 
 
 @dataclass(frozen=True)
@@ -57,40 +60,39 @@ def test_trap_text_stays_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("words", "code", "named"),
     [
-        (["--cuont", "3"], "unknown option --cuont (command line); did you mean --count?"),
-        (["--count"], "--count needs a value"),
-        (["--count", "--gift"], "--count needs a value"),
-        (["--count", "abc"], "--count: 'abc' is not a whole number"),
-        (["--count", "1.5"], "--count: '1.5' is not a whole number"),
-        (["--count", "0"], "--count: 0 is below 1"),
-        (["--count", "100"], "--count: 100 is above 99"),
-        (["--price", "nan"], "--price: 'nan' is not a number"),
-        (["--price", "0"], "--price: 0.0 must be above 0"),
-        (["--gift=maybe"], "--gift: 'maybe' is not true or false"),
-        (["--size", "x"], "--size: 'x' is not one of s, m, l"),
-        (["--pair", "1"], "--pair: '1' is not a list of 2 numbers"),
-        (["--", "--count", "3"], "nothing can follow '--'"),
-        (["-c", "3"], "unknown option '-c'"),
+        (["--cuont", "3"], "unknown-option", "unknown option --cuont (command line); did you mean --count?"),
+        (["--count"], "missing-value", "--count"),
+        (["--count", "--gift"], "missing-value", "--count"),
+        (["--count", "abc"], "invalid-value", "--count: 'abc' is not a whole number"),
+        (["--count", "1.5"], "invalid-value", "--count: '1.5' is not a whole number"),
+        (["--count", "0"], "invalid-value", "--count: 0 is too small, it must be at least 1"),
+        (["--count", "100"], "invalid-value", "--count: 100 is too large, it must be at most 99"),
+        (["--price", "nan"], "invalid-value", "--price: 'nan' is not a number"),
+        (["--price", "0"], "invalid-value", "--price: 0.0 is too small, it must be above 0"),
+        (["--gift=maybe"], "invalid-value", "--gift: 'maybe' is not true or false"),
+        (["--size", "x"], "invalid-value", "--size: 'x' is not one of s, m, l"),
+        (["--pair", "1"], "invalid-value", "--pair: '1' is not a list of 2 numbers"),
+        (["--", "--count", "3"], "unexpected-argument", "'--'"),
+        (["-c", "3"], "unknown-option", "'-c'"),
     ],
 )
-def test_trap_a_mistake_is_one_sentence_before_anything_runs(words: list[str], expected: str) -> None:
-    with pytest.raises(UserError) as caught:
+def test_trap_a_mistake_is_one_sentence_before_anything_runs(words: list[str], code: str, named: str) -> None:
+    with raises(code, named) as caught:
         parse(*words)
-    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_and_surplus_arguments() -> None:
-    with pytest.raises(UserError, match="EXTRAS is missing"):
+    with raises("missing-argument", "EXTRAS"):
         cli.parse(Order, ["tea"], command="order")
 
     @dataclass(frozen=True)
     class One:
         what: str = argument("the thing")
 
-    with pytest.raises(UserError, match="unexpected word 'milk'"):
+    with raises("unexpected-argument", "'milk'"):
         cli.parse(One, ["tea", "milk"], command="one")
 
 
@@ -103,14 +105,48 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
-        raise UserError("not so")
+    def fail(error: UserError) -> Callable[[], None]:
+        def command() -> None:
+            raise error
 
-    assert exit_status(fail) == 2
-    assert capsys.readouterr().err == "error: not so\n"
+        return command
+
+    assert exit_status(fail(UserError("unknown-option", "not so"))) == 2
+    assert capsys.readouterr().err == "error: not so [unknown-option]\n"
+    assert exit_status(fail(Failure("disk-full", "no space"))) == 1
+    assert capsys.readouterr().err == "error: no space [disk-full]\n"
     assert exit_status(lambda: None) == 0
     assert exit_status(lambda: Path("a" * 300).stat()) == 1
-    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long\n"
+    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long [file-unreadable]\n"
+
+
+def test_only_rank_0_reports_a_mistake_but_every_rank_its_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(kind: type[UserError], reported: bool = False) -> int:
+        def command() -> None:
+            error = kind("some-code", "a sentence")
+            error.already_reported = reported
+            raise error
+
+        return exit_status(command)
+
+    monkeypatch.setenv("RANK", "1")
+    assert fail(UserError) == 2 and not capsys.readouterr().err
+    assert fail(Failure) == 1 and capsys.readouterr().err == "error: rank 1: a sentence [some-code]\n"
+    assert fail(Failure, reported=True) == 1 and not capsys.readouterr().err
+    warn("some-code", "a warning")
+    assert not capsys.readouterr().err
+    monkeypatch.delenv("RANK")
+    warn("some-code", "a warning")
+    assert capsys.readouterr().err == "warning: a warning [some-code]\n"
+
+
+def test_errors_keep_their_code_across_processes() -> None:
+    error = Failure("disk-full", "no space")
+    error.already_reported = True
+    twin = pickle.loads(pickle.dumps(error))
+    assert type(twin) is Failure and (twin.code, str(twin), twin.already_reported) == ("disk-full", "no space", True)
 
 
 def test_dispatch_knows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +155,7 @@ def test_dispatch_knows_its_commands(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "['a', 'b']\n"
     cli.dispatch(commands, ["--version"], program="p", version="1.2.3")
     assert capsys.readouterr().out == "1.2.3\n"
-    with pytest.raises(UserError, match="did you mean 'pack'"):
+    with raises("unknown-command", "did you mean 'pack'"):
         cli.dispatch(commands, ["pakc"], program="p", version="1")
 
 

@@ -19,6 +19,7 @@ from shards.core.errors import UserError
 from shards.examples import faces as drawing
 from shards.examples.faces import EYES, HAIR, STYLES, Faces, draw, faces
 from shards.packing.pack import Pack, pack
+from support.errors import codes
 
 pytest.importorskip("dicebear", reason="needs the demo extra")
 
@@ -98,7 +99,7 @@ def test_the_bytes_depend_on_the_seed_and_not_on_the_workers(drawn: Path, tmp_pa
 def test_an_out_that_holds_anything_is_left_as_it_was(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = content(drawn)
     assert main(["faces", str(drawn), "--count", "3"]) == 2
-    assert "already holds something" in capsys.readouterr().err and content(drawn) == before
+    assert codes(capsys.readouterr().err) == ["output-exists"] and content(drawn) == before
 
 
 def test_an_interrupted_drawing_leaves_no_half_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

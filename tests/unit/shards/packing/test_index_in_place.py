@@ -27,6 +27,7 @@ from shards.inspect.verify import findings
 from shards.packing import index_in_place as indexing
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
+from support.errors import raises
 
 NAMES = tuple(COLOURS)
 
@@ -155,7 +156,7 @@ def test_a_failed_indexing_leaves_what_was_there(tmp_path: Path, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(indexing.np.lib.format, "write_array", full)
-        with pytest.raises(Failure, match="the disk is full"):
+        with raises("disk-full", kind=Failure):
             index_in_place(IndexInPlace(folder, workers=1))
     assert content(folder) == expected and not list(folder.glob(".*"))
 

@@ -24,6 +24,7 @@ from shards.remote import cache
 from shards.remote.cache import File, Room
 from shards.remote.location import Location
 from support import servers
+from support.errors import raises
 from support.launching import make_dataset
 from support.servers import Unreliable
 
@@ -322,7 +323,7 @@ def test_a_full_disk_is_one_sentence(local: Dataset, tmp_path: Path, monkeypatch
     with Path("/dev/full").open("wb") if Path("/dev/full").exists() else pytest.skip("no /dev/full") as full:
         write = os.write
         monkeypatch.setattr(os, "write", lambda handle, data: write(full.fileno(), data))
-        with pytest.raises(Failure, match="the disk is full"):
+        with raises("disk-full", kind=Failure):
             dataset.read(0)
     monkeypatch.undo()
     assert not list(tmp_path.rglob("*.part")), "half a shard does not keep the disk full"

@@ -162,7 +162,7 @@ def test_what_a_data_set_does_not_have_cannot_be_drawn(dataset: Dataset, half_la
         Stream(dataset, BATCH, 0, sampling=Sampling(balance="hair"))
     with raises("no-unlabelled-images", "--unlabelled-share 0.5", dataset.where):
         Stream(dataset, BATCH, 0, sampling=Sampling(unlabelled_fraction=0.5))
-    with raises("value-out-of-range", "--unlabelled-share 0.001", "0.0417", "0.958"):
+    with raises("invalid-value", "--unlabelled-share 0.001", "0.0417", "0.958"):
         Stream(half_labelled, BATCH, 0, sampling=Sampling(unlabelled_fraction=0.001))
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from shards.core.atomic_io import locked
+from shards.core.atomic_io import file_lock
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels
@@ -304,7 +304,7 @@ def test_evaluation_is_shown_and_the_report_survives_damage(tmp_path: Path) -> N
 def test_evaluation_waits_for_another_that_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"figures": {"fid": 1.0}, "real": {}, "notes": []}
     with ThreadPoolExecutor(1) as pool:
-        with locked(tmp_path / ".evaluation.lock", "busy"):
+        with file_lock(tmp_path / ".evaluation.lock", "busy"):
             waiting = pool.submit(evaluation_file.add, tmp_path, 640, entry)
             time.sleep(0.3)
             assert not waiting.done()
@@ -312,7 +312,7 @@ def test_evaluation_waits_for_another_that_is_writing(tmp_path: Path, monkeypatc
     assert evaluation_file.newest(tmp_path) == (640, entry)
     monkeypatch.setattr(evaluation_file, "_PATIENCE", 0.1)
     with (
-        locked(tmp_path / ".evaluation.lock", "busy"),
+        file_lock(tmp_path / ".evaluation.lock", "busy"),
         pytest.raises(UserError, match="being written by another evaluation"),
     ):
         evaluation_file.add(tmp_path, 64, entry)

@@ -124,7 +124,7 @@ def test_one_rank_says_what_it_was_not_asked_to_look_at(check_here: Callable[...
     ("words", "sentence"),
     [
         (["--sharsd", "x"], "did you mean --shards?"),
-        (["--rate", "0"], "--rate: 0.0 must be above 0"),
+        (["--rate", "0"], "--rate: 0.0 is too small"),
         (["--json", "/no/such/folder/x"], "there is no folder /no/such/folder"),
         (["--preset", "faces23"], "did you mean 'faces32'?"),
     ],
@@ -159,7 +159,7 @@ def test_several_ranks_that_do_not_come_are_named() -> None:
 
 def test_without_rank_0_the_others_say_so(check_here: Callable[..., str]) -> None:
     said = check_here("--timeout", 1, *NO_TRACKER, expect=1, rank=1, world=2)
-    assert "error: process 1: rank 0 did not answer at 127.0.0.1:" in said
+    assert "error: rank 1: rank 0 did not answer at 127.0.0.1:" in said
 
 
 @pytest.mark.long
