@@ -84,8 +84,8 @@ def _detect(tree: FileTree) -> SourceFormat:
         found = [format for format in FORMATS.values() if format.by_layout is by_layout and format.detect(tree)]
         if len(found) > 1:
             names = " or ".join(f"--source {format.name}" for format in found)
-            described = " and ".join(format.description for format in found)
-            raise UserError("ambiguous-source", f"{tree.root}: holds several formats ({described}); set {names}")
+            described = "; ".join(f"{format.name}: {format.description}" for format in found)
+            raise UserError("ambiguous-source", f"{tree.root}: matches several formats ({described}); set {names}")
         if found:
             return found[0]
     raise _unclear_error(tree)
@@ -102,7 +102,7 @@ def _unclear_error(tree: FileTree) -> UserError:
     tops = sorted({name.partition("/")[0] for name in tree.images if "/" in name})
     loose = sum("/" not in name for name in tree.images)
     texts = sum(1 for _ in images_with_texts(tree))
-    found = f"{loose:,} images at the top level" if loose else f"the folders {', '.join(tops[:3])}"
+    found = f"{loose:,} of {len(tree.images):,} images at the top level" if loose else f"the folders {', '.join(tops[:3])}"
     if not loose and len(tops) == 1:
         found = f"the single folder {tops[0]!r}"
     if tree.containers:

@@ -62,8 +62,8 @@ def test_wrong_format_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (("a.png",), "1 images at the top level"),
-        (("a.png", "x/b.png", "y/c.png"), "1 images at the top level"),
+        (("a.png",), "1 of 1 images at the top level"),
+        (("a.png", "x/b.png", "y/c.png"), "1 of 3 images at the top level"),
         (("images/a.png", "images/b.png"), "'images'"),
     ],
 )
