@@ -102,7 +102,9 @@ def _unclear_error(tree: FileTree) -> UserError:
     tops = sorted({name.partition("/")[0] for name in tree.images if "/" in name})
     loose = sum("/" not in name for name in tree.images)
     texts = sum(1 for _ in images_with_texts(tree))
-    found = f"{loose:,} of {len(tree.images):,} images at the top level" if loose else f"the folders {', '.join(tops[:3])}"
+    found = (
+        f"{loose:,} of {len(tree.images):,} images at the top level" if loose else f"the folders {', '.join(tops[:3])}"
+    )
     if not loose and len(tops) == 1:
         found = f"the single folder {tops[0]!r}"
     if tree.containers:

@@ -66,7 +66,7 @@ def _header(where: str, row: list[str], required: Sequence[Sequence[str]]) -> li
     missing = [names[0] for names in required if not any(name in lower for name in names)]
     if missing:
         raise UserError(
-            "missing-column",
+            "column-missing",
             f"{where}, line 1: no column {' and no '.join(missing)}; the columns are {shorten_names(lower)}",
         )
     for names in required:

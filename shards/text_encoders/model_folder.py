@@ -22,7 +22,9 @@ _DEFAULT_MAX_TOKENS = 512  # for a model that does not define its maximum
 
 def missing_extra(what: str) -> UserError:
     """Return the error for packages of the extra `text` that are not installed."""
-    return UserError("missing-extra", f'{what} needs packages that are not installed: pip install "cgan-trainer[text]"')
+    return UserError(
+        "package-missing", f'{what} needs packages that are not installed: pip install "cgan-trainer[text]"'
+    )
 
 
 class ModelFolder:

@@ -84,7 +84,7 @@ class _Table:
             from pyarrow import parquet
         except ImportError:
             raise UserError(
-                "missing-extra", f'{path}: reading Parquet needs pyarrow: pip install "cgan-trainer[parquet]"'
+                "package-missing", f'{path}: reading Parquet needs pyarrow: pip install "cgan-trainer[parquet]"'
             ) from None
         with _readable(path):
             self.file = parquet.ParquetFile(path)

