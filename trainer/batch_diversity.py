@@ -1,9 +1,8 @@
-"""How much generated pictures differ from each other, held against how much real ones do.
+"""Diversity of generated images relative to real ones.
 
-A standard deviation over the global batch is no sum over processes, but the distances of pairs are: half the mean
-‖a - b‖² of independent a and b is the variance, added over pixels. Pairs are neighbours in the stream, (0, 1), (2, 3)
-and so on: the same pairs whichever process has them, where micro-batches are of even size; the last picture of an odd
-one has no pair.
+A standard deviation over the global batch is not a sum over ranks, but distances of pairs are: half the mean ‖a - b‖²
+of independent a and b is the variance, summed over pixels. Pairs are neighbours in the stream, (0, 1), (2, 3) and so
+on. With micro-batches of even size they are the same on any number of ranks; the last image of an odd one has no pair.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from torch import Tensor
 
 from trainer import metric_names
 
-REAL, FAKE = "spread/real", "spread/fake"
+DISTANCES_REAL, DISTANCES_FAKE = "spread/real", "spread/fake"  # sums, which are replaced before logging
 
 
-def pair_distances(pictures: Tensor) -> Tensor:
-    """Σ ‖a - b‖² over pairs of neighbours: pictures (b, 3, S, S) -> a scalar."""
-    pairs = len(pictures) // 2 * 2
-    return (pictures[0:pairs:2] - pictures[1:pairs:2]).square().sum()
+def pair_distances(images: Tensor) -> Tensor:
+    """Return Σ ‖a - b‖² over pairs of neighbours: images (b, 3, S, S) -> scalar."""
+    pairs = len(images) // 2 * 2
+    return (images[0:pairs:2] - images[1:pairs:2]).square().sum()
 
 
-def with_ratio(values: Mapping[str, float]) -> dict[str, float]:
-    """The values with `samples/spread` in place of its two sums, if there were pairs of real pictures that differ.
+def with_spread_ratio(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics with `samples/spread` in place of the two sums; without it if real images do not differ.
 
-    It is √(Σ generated / Σ real), the ratio of standard deviations (root mean square over pixels): near 1 where
-    generated pictures are as different as real ones of the same labels, and 0 where they are all the same.
+    It is √(Σ generated / Σ real), the ratio of standard deviations (root mean square over pixels): near 1 if generated
+    images differ as much as real ones with the same labels, and 0 if they are all the same.
     """
-    others = {name: value for name, value in values.items() if name not in (REAL, FAKE)}
-    real, fake = values[REAL], values[FAKE]
+    others = {name: value for name, value in values.items() if name not in (DISTANCES_REAL, DISTANCES_FAKE)}
+    real, fake = values[DISTANCES_REAL], values[DISTANCES_FAKE]
     return others | ({metric_names.SPREAD: math.sqrt(fake / real)} if real > 0 else {})

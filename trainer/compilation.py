@@ -2,7 +2,7 @@
 
 The generator is compiled as a whole and the discriminator's trunk, which is nearly all of its work, both in place:
 weights keep their names, DDP wraps the same modules, and the averaged copy stays as it was. A compiled graph has no
-second derivative, so a step with a gradient penalty runs `uncompiled`.
+second derivative, so a step with a gradient penalty runs under `disable_compile`.
 
 Compilers are sometimes wrong without a word. torch 2.13's reads a sum before it is complete where a backward scatters
 (https://github.com/pytorch/pytorch/pull/185873, mended after it): gradients behind it were zeros. The networks have no
@@ -29,7 +29,7 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.1, torc
 _NEGLIGIBLE = 0.01  # of all gradients' norm: smaller ones (a bias before BatchNorm has none) are held to this share
 
 
-def uncompiled(when: bool = True) -> AbstractContextManager[object]:
+def disable_compile(when: bool = True) -> AbstractContextManager[object]:
     """What runs within is not compiled, if ``when``."""
     return torch.compiler.set_stance("force_eager") if when else contextlib.nullcontext()
 
@@ -128,7 +128,7 @@ def _compare(
         towards = torch.linspace(-1, 1, outputs.numel(), device=outputs.device).view_as(outputs).to(outputs.dtype)
         return torch.autograd.grad(outputs, wanted, towards)
 
-    with uncompiled():
+    with disable_compile():
         expected = gradients()
     with torch.no_grad(), autocast():  # D's step calls G so; it is a graph of its own
         forward(count)

@@ -18,7 +18,7 @@ from shards.core.errors import Failure, UserError
 from shards.stream.batch import Batch
 from shards.stream.loader import batches
 from trainer import metric_names, setup
-from trainer.batch_diversity import with_ratio
+from trainer.batch_diversity import with_spread_ratio
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.periodic import PeriodicEvaluator
@@ -212,7 +212,7 @@ class Trainer:
         """Return the metrics of a step, summed over ranks. This waits for the device."""
         state = self.state
         return {
-            **with_ratio(self.env.sum_to_floats(result.metrics)),
+            **with_spread_ratio(self.env.sum_to_floats(result.metrics)),
             metric_names.WRONG_SHARE: batch.wrong_count / state.batch_size,
             metric_names.DAMAGED: float(state.damaged),
             metric_names.SKIPPED: float(state.guard.skipped),

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PairLoss = Callable[[Tensor, Tensor], Tensor]
+ClassLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # class scores (B, L), labels (B, L), known (B, A) -> (B,)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.label_scaling import LabelScaling, measure_scaling
-from trainer.losses import LOSSES, class_loss
+from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture
 from trainer.networks.conditioning import LabelMask, set_loudness
@@ -37,7 +37,7 @@ from trainer.run.checkpoint import Saved, find
 from trainer.run.directory import RunDirectory
 from trainer.schedules import Schedule
 from trainer.state import TrainingState
-from trainer.step import ClassLoss, Method, Player
+from trainer.step import Method, Player
 from trainer.tracking import trackers
 
 

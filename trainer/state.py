@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +24,7 @@ from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint
 from trainer.schedules import Schedule
 from trainer.step import (
-    GlobalCounts,
     Method,
-    MicroBatch,
     Player,
     StepResult,
     discriminator_step,
@@ -83,12 +80,11 @@ class TrainingState:
         Returns:
             The measurements; those of G only if it was updated.
         """
-        counts = GlobalCounts(batch=self.batch_size, wrong=batch.wrong_count)
-        micro_batches = self._micro_batches(batch)
+        micro_batches = batch.to(self.env.device, self.dtype).split(self.config.machine.accumulate)
         self._apply_schedules(self.images_seen + self.batch_size)
         step = self.images_seen // self.batch_size
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
-        players = (self.d, self.g, micro_batches, counts, self.method, self.env)
+        players = (self.d, self.g, micro_batches, self.batch_size, self.method, self.env)
         result = discriminator_step(*players, penalise=penalise)
         if (step + 1) % self.config.method.d_steps == 0:
             result |= generator_step(*players)
@@ -124,10 +120,6 @@ class TrainingState:
         if self.augmentation is not None:
             self.augmentation.p = now.get("augment_p", self.augmentation.p)
         self.scheduled = {metric_names.SCHEDULE + name: value for name, value in now.items()}
-
-    def _micro_batches(self, batch: Batch) -> Sequence[MicroBatch]:
-        parts = batch.to(self.env.device, self.dtype).split(self.config.machine.accumulate)
-        return [MicroBatch(*part[:7]) for part in parts]
 
     # -------------------------------------------------------- saving and loading
 

@@ -20,13 +20,14 @@ import torch
 if __name__ == "__main__":  # run as a file, to write: Python looks beside the file and not in the repository
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from shards.stream.batch import Batch
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
 from trainer.networks import FAMILIES
 from trainer.noise import normal
 from trainer.setup import build_state
-from trainer.step import GlobalCounts, MicroBatch, discriminator_step, generator_step
+from trainer.step import discriminator_step, generator_step
 
 CURVES = Path(__file__).resolve().parent / "golden_curves.json"
 WIDTHS, STEPS = (3, 1, 2), 20
@@ -58,7 +59,7 @@ def configuration(family: str, loss: str, conditioning: str) -> Config:
     )
 
 
-def batch_at(step: int, count: int, size: int) -> MicroBatch:
+def batch_at(step: int, count: int, size: int) -> Batch:
     """Pictures of noise under every kind of label: one in four is partly known, one not at all."""
     position = torch.arange(step * count, (step + 1) * count)
     x = normal(0, "pictures", position, 3 * size * size, torch.float64).view(count, 3, size, size).tanh()
@@ -70,7 +71,7 @@ def batch_at(step: int, count: int, size: int) -> MicroBatch:
     known[position % 4 == 1, 0] = 0
     known[position % 4 == 2] = 0
     has_wrong = (position % 4 != 2).double()
-    return MicroBatch(x, y, known, y.roll(1, 0), known.roll(1, 0), has_wrong, position)
+    return Batch(x, y, known, y.roll(1, 0), known.roll(1, 0), has_wrong, position, int(has_wrong.sum()))
 
 
 def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
@@ -88,8 +89,7 @@ def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for step in range(STEPS):
         batch = batch_at(step, config.data.batch, size)
-        counts = GlobalCounts(config.data.batch, wrong=int(batch.has_wrong.sum()))
-        players = (state.d, state.g, [batch], counts, state.method, env)
+        players = (state.d, state.g, [batch], config.data.batch, state.method, env)
         values = discriminator_step(*players, penalise=step % config.method.penalty_every == 0).metrics
         values |= generator_step(*players).metrics
         for name, value in values.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.batch_diversity import FAKE, REAL, pair_distances, with_ratio
+from trainer.batch_diversity import DISTANCES_FAKE, DISTANCES_REAL, pair_distances, with_spread_ratio
 
 
 def ratio(real: torch.Tensor, fake: torch.Tensor) -> float:
-    values = {REAL: pair_distances(real).item(), FAKE: pair_distances(fake).item(), "loss/d": 1.0}
-    found = with_ratio(values)
+    values = {DISTANCES_REAL: pair_distances(real).item(), DISTANCES_FAKE: pair_distances(fake).item(), "loss/d": 1.0}
+    found = with_spread_ratio(values)
     assert found.keys() == {"loss/d", "samples/spread"}
     return found["samples/spread"]
 
@@ -32,5 +32,5 @@ def test_it_adds_over_micro_batches_and_passes_over_a_single_picture() -> None:
 
 
 def test_without_pairs_there_is_no_ratio() -> None:
-    assert with_ratio({REAL: 0.0, FAKE: 1.0}) == {}
-    assert with_ratio({REAL: float("nan"), FAKE: 1.0}) == {}
+    assert with_spread_ratio({DISTANCES_REAL: 0.0, DISTANCES_FAKE: 1.0}) == {}
+    assert with_spread_ratio({DISTANCES_REAL: float("nan"), DISTANCES_FAKE: 1.0}) == {}

@@ -8,20 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shards.stream.stream import Stream
-from support.launching import make_dataset
-from trainer import config
-from trainer.distributed.process_group import Distributed
+from support.training import make_state
 from trainer.run import checkpoint
-from trainer.setup import build_state
-from trainer.state import TrainingState
-
-
-def make_state(tmp_path: Path, *words: str) -> tuple[TrainingState, Stream]:
-    dataset = make_dataset(tmp_path)
-    asked = config.load(["--preset", "smoke", "--batch", "8", *words])
-    env = Distributed("cpu", "no", 1)
-    return build_state(asked, env, dataset.size, dataset.schema.widths), Stream(dataset, asked.data.batch, asked.seed)
 
 
 def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from unit.trainer.test_state import make_state
-from unit.trainer.test_step import COUNTS, NOISE, SIZE, WIDTHS, make_batch, make_env, make_method, split
 
+from support.training import BATCH, NOISE, SIZE, WIDTHS, make_batch, make_env, make_method, make_state
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.spectral import ChannelNorm
@@ -105,14 +104,14 @@ def test_one_power_iteration_a_step_of_d_and_none_in_that_of_g(parts: int, penal
     method, env = make_method("relativistic", mismatch), make_env()
     for _ in range(2):  # the second step finds D as the first has left it
         before, weights = vectors(d.module), {n: p.detach().clone() for n, p in d.module.named_parameters()}
-        micro_batches = split(make_batch(), parts)
-        discriminator_step(d, g, micro_batches, COUNTS, method, env, penalise=penalise)
+        micro_batches = make_batch().split(parts)
+        discriminator_step(d, g, micro_batches, BATCH, method, env, penalise=penalise)
         after = vectors(d.module)
         expected = iterated(before, weights)
         assert len(after) == len(expected) >= 10
         for name, vector in expected.items():
             torch.testing.assert_close(after[name], vector, rtol=1e-10, atol=1e-12)
-        generator_step(d, g, micro_batches, COUNTS, method, env)
+        generator_step(d, g, micro_batches, BATCH, method, env)
         assert all(torch.equal(vector, after[name]) for name, vector in vectors(d.module).items())
 
 
@@ -120,10 +119,10 @@ def test_accumulation_equals_the_large_batch() -> None:
     results = []
     for parts in (1, 4):
         d, g = players()
-        batches, method, env = split(make_batch(), parts), make_method("hinge"), make_env()
+        batches, method, env = make_batch().split(parts), make_method("hinge"), make_env()
         for penalise in (True, False):
-            discriminator_step(d, g, batches, COUNTS, method, env, penalise=penalise)
-            generator_step(d, g, batches, COUNTS, method, env)
+            discriminator_step(d, g, batches, BATCH, method, env, penalise=penalise)
+            generator_step(d, g, batches, BATCH, method, env)
         results.append([*d.module.state_dict().values(), *g.module.state_dict().values()])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
@@ -146,9 +145,9 @@ def test_half_precision_does_not_reach_the_norms() -> None:
         norm.register_forward_hook(lambda _m, _args, out: dtypes.append((out.dtype, torch.is_autocast_enabled("cpu"))))
     env = make_env("bf16")
     batch = make_batch(torch.float32)
-    discriminator_step(d, g, [batch], COUNTS, make_method("hinge"), env, penalise=False)
+    discriminator_step(d, g, [batch], BATCH, make_method("hinge"), env, penalise=False)
     assert len(dtypes) == len(matrices(d.module)), "each once"
-    generator_step(d, g, [batch], COUNTS, make_method("hinge"), env)
+    generator_step(d, g, [batch], BATCH, make_method("hinge"), env)
     assert set(dtypes) == {(torch.float32, False)}
 
 
