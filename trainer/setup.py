@@ -30,7 +30,7 @@ from trainer.ema import ExponentialMovingAverage
 from trainer.label_scaling import LabelScaling, measure_scaling
 from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks
-from trainer.networks import Architecture
+from trainer.networks import Architecture, conditioning_of
 from trainer.networks.conditioning import LabelMask, set_loudness
 from trainer.networks.discriminator import Discriminator
 from trainer.run.checkpoint import Saved, find
@@ -266,7 +266,7 @@ def _build_class_loss(
     architecture: Architecture, kinds: Sequence[str], scaling: LabelScaling | None, env: Distributed, dtype: torch.dtype
 ) -> ClassLoss | None:
     """Return the loss of an auxiliary classifier, on labels as the networks receive them; None without one."""
-    if architecture.conditioning != "classifier":
+    if not conditioning_of(architecture).classifies:
         return None
     mask = LabelMask(architecture.widths)
     _set_scaling(mask, scaling)
@@ -306,7 +306,7 @@ def _compile(
 ) -> None:
     generated = 2 * micro_batch if method.interpolate else micro_batch
     # Conditioned early, D computes features once per (image, label); else those of a real image serve two labels.
-    three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.plane is not None)
+    three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.conditioning.early is not None)
     scored = 3 * micro_batch if three_parts else 2 * micro_batch
     compile_networks(g, d, architecture, drawn=generated, seen=scored, autocast=env.autocast)
 

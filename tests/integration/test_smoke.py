@@ -177,7 +177,7 @@ def test_trap_the_entry_runs_from_anywhere_uninstalled(tmp_path: Path) -> None:
         (["--preset", "smoke", "--mixed-precision", "fp16"], "fp16 needs a CUDA GPU"),
         (
             ["--preset", "smoke", "--family", "article", "--loss", "hinge", "--channels", ""],
-            "96x96, the pictures are 16x16",
+            "96x96, but the images are 16x16",
         ),
         (["--preset", "smoke", "--batch", "10", "--accumulate", "4"], "use 8 or 12"),
     ],

@@ -25,7 +25,7 @@ from trainer.config.data import DataConfig
 from trainer.config.machine import MachineConfig
 from trainer.config.method import MethodConfig
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
-from trainer.config.network import NetworkConfig
+from trainer.config.network import CLASSIFYING, NetworkConfig
 from trainer.config.optimization import OptimConfig, ScheduleConfig
 from trainer.presets import PRESETS
 
@@ -89,11 +89,11 @@ class Config:
 
     def _check_classifier(self) -> None:
         method = self.method
-        if self.network.conditioning != "classifier":
+        if self.network.conditioning not in CLASSIFYING:
             if method.classifier_weight != 1:
                 raise UserError(
                     "option-without-effect",
-                    "--classifier-weight: there is no classifier; add --conditioning classifier",
+                    f"--classifier-weight: there is no classifier; add --conditioning {CLASSIFYING[0]}",
                 )
         elif method.classifier_weight == 0:
             raise UserError(
@@ -103,7 +103,7 @@ class Config:
         elif method.mismatch != "none" and method.mismatch_weight:
             raise UserError(
                 "option-conflict",
-                f"--mismatch {method.mismatch}: with --conditioning classifier the discriminator's logits do not "
+                f"--mismatch {method.mismatch}: with --conditioning {self.network.conditioning} the logits do not "
                 "depend on the label, so wrong labels have no effect; use --mismatch none",
             )
 
@@ -141,7 +141,7 @@ class Config:
 def load(argv: Sequence[str]) -> Config:
     """Return the configuration of a command line: preset < --config FILE.yaml < flags.
 
-    With --conditioning classifier, --mismatch defaults to none, whatever the preset says. In a W&B sweep, --run
+    With a classifier, --mismatch defaults to none, whatever the preset says. In a W&B sweep, --run
     defaults to a directory per run.
 
     Raises:
@@ -162,7 +162,7 @@ def resolve(options: Mapping[str, Any], file: str | Path | None = None) -> Confi
     chosen |= _coerce_all(options, "")
     preset = cli.coerce(Config, "preset", chosen.get("preset"))
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
-    if (base | chosen).get("conditioning") == "classifier":
+    if (base | chosen).get("conditioning") in CLASSIFYING:
         base["mismatch"] = "none"
     if (directory := _sweep_run_directory()) is not None:
         base["run"] = directory

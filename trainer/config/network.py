@@ -8,6 +8,10 @@ from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError
 
+# The names in `trainer.networks.conditioning.CONDITIONINGS`, without torch, and those with an auxiliary classifier.
+CONDITIONINGS = ("projection", "concatenation", "plane", "classifier")
+CLASSIFYING = ("classifier",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -26,7 +30,7 @@ class NetworkConfig:
         "auto",
         "how the discriminator uses the label: projection or concatenation of image features, plane (extra image "
         "channels), or classifier (an auxiliary head predicts it); auto: plane for article, projection otherwise",
-        choices=("auto", "projection", "concatenation", "plane", "classifier"),
+        choices=("auto", *CONDITIONINGS),
     )
     spectral_norm: bool = option(
         False, "apply spectral normalization to the discriminator; the generator then ends in a tanh"

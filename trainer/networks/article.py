@@ -1,21 +1,21 @@
-"""The networks of the article, kept to the layer: the reproduction baseline, at 96x96 only.
+"""The networks of the article, layer by layer: the reproduction baseline, for 96x96 images only.
 
-The one change: the discriminator ends in a logit, where the article puts a sigmoid and the loss takes its
-logarithm; the logit form is the same function, and stays finite in half precision.
+One thing differs: the discriminator ends in a logit, where the article has a sigmoid whose logarithm the loss takes.
+The logit form is the same function, and stays finite in half precision.
 """
 
 import torch
 from torch import Tensor, nn
 
-from trainer.networks.conditioning import LabelMask
+from trainer.networks.conditioning import IMAGE_CHANNELS, Conditioning, LabelMask
 from trainer.networks.discriminator import Discriminator
 
 SIZE = 96
-_BASE = 192  # the generator works at twice the picture's size and halves it at the end
+_BASE = 192  # the generator works at twice the image's size and halves it at the end
 
 
 class ArticleGenerator(nn.Module):
-    """z, y -> picture: one wide Linear to 15 planes of 192x192, then three convolutions.
+    """Map z, y to an image: one wide linear layer to 15 planes of 192x192, then three convolutions.
 
     Args:
         noise: length of z.
@@ -40,28 +40,38 @@ class ArticleGenerator(nn.Module):
         )
 
     def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, 96, 96) in [-1, 1]."""
+        """Map z (B, noise), label (B, L) and known (B, A) to images (B, 3, 96, 96) in [-1, 1]."""
         x = self.linear(torch.cat([z, self.mask(label, known)], 1)).view(-1, 15, _BASE, _BASE)
-        x = self.layers[:2](x)  # plane by plane, as it comes: with channels last a CPU takes seven times as long
+        x = self.layers[:2](x)  # contiguous planes: channels last is seven times slower on a CPU
         return self.layers[2:](x.contiguous(memory_format=_format_of(self.layers[2])))
 
 
+# As published: the label, without null vectors, is a fourth channel of the image; the trunk's last layer is the head.
+PUBLISHED = Conditioning(
+    head=lambda widths, channels: nn.Linear(channels, 1),
+    early=lambda widths, size: nn.Linear(sum(widths), size * size),
+    in_channels=IMAGE_CHANNELS + 1,
+)
+
+
 class ArticleDiscriminator(Discriminator):
-    """picture, y -> logit: as published, the label becomes a fourth plane of the picture.
+    """Map an image and y to a logit.
 
     Args:
         widths: entries of each label attribute.
-        conditioning: "plane", or another in its place, which scores the 1024 features of the picture alone.
+        conditioning: `PUBLISHED`, or another one in its place, which scores the 1024 features of the trunk.
     """
 
-    def __init__(self, widths: tuple[int, ...], conditioning: str = "plane") -> None:
+    def __init__(self, widths: tuple[int, ...], conditioning: Conditioning = PUBLISHED) -> None:
         super().__init__()
-        self.early = conditioning == "plane"
-        if self.early:
+        self.published = conditioning is PUBLISHED
+        if self.published:
+            assert conditioning.early is not None
+            self.conditioning = conditioning
             self.mask = LabelMask(widths)
-            self.plane = nn.Linear(sum(widths), SIZE * SIZE)
+            self.plane = conditioning.early(widths, SIZE)
         self.layers = nn.Sequential(
-            nn.Conv2d(4 if self.early else 3, 32, 5, padding=2),
+            nn.Conv2d(conditioning.in_channels, 32, 5, padding=2),
             nn.LeakyReLU(0.2, inplace=True),
             nn.AvgPool2d(2),
             nn.Conv2d(32, 64, 5, padding=2),
@@ -71,30 +81,26 @@ class ArticleDiscriminator(Discriminator):
             nn.Linear(64 * 16 * 16, 1024),
             nn.LeakyReLU(0.2, inplace=True),
         )
-        if self.early:
-            self.layers.append(nn.Linear(1024, 1))
+        if self.published:
+            self.layers.append(conditioning.head(widths, 1024))
         else:
             self.condition(conditioning, widths, SIZE, 1024)
 
     def trunk(self, x: Tensor) -> Tensor:
-        """x (N, 3 or 4, 96, 96) -> features (N, 1024), or as published the logits (N, 1)."""
+        """Map x (N, 3 or 4, 96, 96) to features (N, 1024), or as published to logits (N, 1)."""
         return self.layers(x.contiguous(memory_format=_format_of(self.layers[0])))
 
-    def features(self, x: Tensor) -> Tensor:
-        """x (N, 3, 96, 96) -> (N, 1024); as published the picture itself, for the label enters before the layers."""
-        return x if self.early else self.trunk(x)
-
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """What `features` returned with M rows, label (M, L), known (M, A) -> logits (M,), or (M, 1 + L)."""
-        if not self.early:
-            return self.head(h, label, known)
+        """Map M rows of `features`, label (M, L) and known (M, A) to logits (M,), or (M, 1 + L)."""
+        if not self.published:
+            return super().score(h, label, known)
         assert self.plane is not None
         plane = self.plane(self.mask(label, known)).view(-1, 1, SIZE, SIZE)
         return self.trunk(torch.cat([h, plane.to(h.dtype)], 1)).squeeze(1)
 
 
 def _format_of(layer: nn.Module) -> torch.memory_format:
-    """The memory format that a convolution's weights are kept in, so that its input can follow."""
+    """Return the memory format of a convolution's weights, so that its input can have the same."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     channels_last = weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,31 +1,32 @@
 """How a label enters a network.
 
-A label is a vector of L numbers in A attributes, with a mask that says which attributes are known. The value
-bits of an unknown attribute never reach a network. Where a label is embedded, a learned null vector stands in
-their place, so that a picture without labels, or with some, teaches like any other; the article's networks,
-which are kept as published, see zeros there.
+A label is a vector of L numbers in A attributes, with a 0/1 mask of the known attributes. The entries of an unknown
+attribute never reach a network: a learned null vector replaces them where a label is embedded, so that images with few
+labels, or none, train the same networks. The article's networks, which are kept as published, see zeros instead.
 
-A discriminator takes its label in one of four ways (`HEADS`). Late: *projection* and *concatenation* hold the label
-against the features of a picture. Early: a *plane* that is drawn from the label is the picture's fourth channel. Not at
-all: a *classifier* is asked which label the picture has, and it is the loss that holds its answer against the label.
+`CONDITIONINGS` holds the ways in which a discriminator uses a label. To add one, write its modules and its entry here,
+and name it in `trainer.config.network`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+IMAGE_CHANNELS = 3
+
 
 class LabelMask(nn.Module):
-    """Zeroes the entries of a label vector that belong to unknown attributes, and brings the others to one loudness.
+    """Zero the entries of unknown attributes, and scale the others to one magnitude.
 
     Args:
         widths: entries of each attribute, in vector order; L = sum(widths), A = len(widths).
 
     Attributes:
-        centre, scale: (L,), 0 and 1 but for numbers that are measured (`trainer.label_scaling`); saved with the
-            weights.
+        centre, scale: buffers (L,), saved with the weights: 0 and 1 except for continuous attributes (see
+            `trainer.label_scaling`).
     """
 
     attribute_of: Tensor
@@ -40,12 +41,12 @@ class LabelMask(nn.Module):
         self.register_buffer("scale", torch.ones(len(attribute_of)))
 
     def forward(self, label: Tensor, known: Tensor) -> Tensor:
-        """label (B, L) float, known (B, A) float of 0 and 1 -> (B, L)."""
+        """Map label (B, L) and known (B, A), a float mask of 0 and 1, to (B, L)."""
         return (label - self.centre) * self.scale * known[:, self.attribute_of]
 
 
 def set_loudness(network: nn.Module, centre: Tensor, scale: Tensor) -> None:
-    """Let every label that enters a network enter as (y - centre) · scale; both (L,)."""
+    """Make every label enter a network as (y - centre) · scale; both are (L,)."""
     for layer in network.modules():
         if isinstance(layer, LabelMask):
             layer.centre.copy_(centre)
@@ -53,7 +54,7 @@ def set_loudness(network: nn.Module, centre: Tensor, scale: Tensor) -> None:
 
 
 class LabelEmbedding(nn.Module):
-    """e(y, known) = W (y · known) + V (1 - known): a value vector a known attribute, a null vector an unknown one.
+    """e(y, known) = W (y · known) + V (1 - known): a value vector per known attribute, a null vector per unknown one.
 
     Args:
         widths: entries of each attribute.
@@ -65,23 +66,23 @@ class LabelEmbedding(nn.Module):
         self.mask = LabelMask(widths)
         self.value = nn.Linear(sum(widths), size, bias=False)
         self.null = nn.Linear(len(widths), size, bias=False)
-        # A label of A attributes is a sum of A columns: this makes its embedding as loud as unit noise.
+        # A label of A attributes is a sum of A columns: its embedding gets the variance of unit noise.
         for linear in (self.value, self.null):
             nn.init.normal_(linear.weight, 0.0, len(widths) ** -0.5)
 
     def forward(self, label: Tensor, known: Tensor) -> Tensor:
-        """label (B, L), known (B, A) -> (B, size)."""
+        """Map label (B, L) and known (B, A) to (B, size)."""
         return self.value(self.mask(label, known)) + self.null(1 - known)
 
 
 class ProjectionHead(nn.Module):
     """logit = ⟨e(y), h⟩ / √c + ψ(h) (Miyato & Koyama 2018, arXiv 1802.05637, equation 5).
 
-    ψ scores the picture by itself: without it a picture of no known attribute would score nothing.
+    ψ scores the image alone: without it, an image without a known attribute would always score 0.
 
     Args:
         widths: entries of each attribute.
-        channels: c, length of the picture's feature vector.
+        channels: c, length of the image's feature vector.
     """
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
@@ -91,19 +92,19 @@ class ProjectionHead(nn.Module):
         self.scale = channels**-0.5
 
     def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h (B, c), label (B, L), known (B, A) -> logits (B,)."""
+        """Map h (B, c), label (B, L) and known (B, A) to logits (B,)."""
         direction = self.embedding(label, known) * self.scale + self.psi.weight
         return (direction * h).sum(1) + self.psi.bias
 
 
 class ConcatenationHead(nn.Module):
-    """logit = w · act(W [h, e(y)]): feature and label meet in one hidden layer.
+    """logit = w · act(W [h, e(y)]): features and label meet in one hidden layer.
 
-    The late concatenation of Reed et al. 2016 (arXiv 1605.05396, section 4.1), with their 128 numbers a label.
+    The late concatenation of Reed et al. 2016 (arXiv 1605.05396, section 4.1), with their label code of length 128.
 
     Args:
         widths: entries of each attribute.
-        channels: c, length of the picture's feature vector, and of the hidden layer.
+        channels: c, length of the image's feature vector, and of the hidden layer.
     """
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
@@ -114,17 +115,17 @@ class ConcatenationHead(nn.Module):
         self.logit = nn.Linear(channels, 1)
 
     def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h (B, c), label (B, L), known (B, A) -> logits (B,)."""
+        """Map h (B, c), label (B, L) and known (B, A) to logits (B,)."""
         code = self.embedding(label, known).to(h.dtype)
         return self.logit(F.leaky_relu(self.hidden(torch.cat([h, code], 1)), 0.2)).squeeze(1)
 
 
 class UnconditionalHead(nn.Module):
-    """logit = ψ(h), for features that know the label already.
+    """logit = ψ(h), for features that depend on the label already.
 
     Args:
-        widths: not looked at.
-        channels: c, length of the picture's feature vector.
+        widths: ignored.
+        channels: c, length of the image's feature vector.
     """
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
@@ -132,16 +133,16 @@ class UnconditionalHead(nn.Module):
         self.psi = nn.Linear(channels, 1)
 
     def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h (B, c) -> logits (B,); label and known are not looked at."""
+        """Map h (B, c) to logits (B,); label and known are ignored."""
         return self.psi(h).squeeze(1)
 
 
 class ClassifierHead(nn.Module):
-    """ψ(h) and, from the same features, a score for every entry of the label (AC-GAN: Odena et al. 2017, section 3).
+    """ψ(h) and, from the same features, a score per label entry (AC-GAN: Odena et al. 2017, section 3).
 
     Args:
         widths: entries of each attribute; L is their sum.
-        channels: c, length of the picture's feature vector.
+        channels: c, length of the image's feature vector.
     """
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
@@ -150,16 +151,16 @@ class ClassifierHead(nn.Module):
         self.classes = nn.Linear(channels, sum(widths))
 
     def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h (B, c) -> (B, 1 + L), a logit and the scores; label and known are not looked at."""
+        """Map h (B, c) to (B, 1 + L), the logit and the scores; label and known are ignored."""
         return torch.cat([self.psi(h), self.classes(h)], 1)
 
 
 class LabelPlane(nn.Module):
-    """A label as a channel of the picture: its embedding, one number a pixel.
+    """Append a label to an image as a fourth channel: its embedding, one number per pixel.
 
     Args:
         widths: entries of each attribute.
-        size: S, the picture's side.
+        size: S, the side of the image.
     """
 
     def __init__(self, widths: tuple[int, ...], size: int) -> None:
@@ -167,15 +168,36 @@ class LabelPlane(nn.Module):
         self.embedding = LabelEmbedding(widths, size * size)
         self.size = size
 
-    def forward(self, label: Tensor, known: Tensor) -> Tensor:
-        """label (B, L), known (B, A) -> (B, 1, S, S)."""
-        return self.embedding(label, known).view(-1, 1, self.size, self.size)
+    def forward(self, x: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """Map images (B, 3, S, S), label (B, L) and known (B, A) to (B, 4, S, S)."""
+        plane = self.embedding(label, known).view(-1, 1, self.size, self.size)
+        return torch.cat([x, plane.to(x.dtype)], 1)
 
 
-# Conditioning -> what scores the features of a trunk, made by (widths, channels).
-HEADS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
-    "projection": ProjectionHead,
-    "concatenation": ConcatenationHead,
-    "plane": UnconditionalHead,
-    "classifier": ClassifierHead,
+@dataclass(frozen=True)
+class Conditioning:
+    """A way in which a discriminator uses a label.
+
+    Attributes:
+        head: builds the module that scores features, from (widths, c): (h (M, c), label, known) -> (M,) logits, or
+            (M, 1 + L) if ``classifies``.
+        early: builds the module that puts the label into the image before the trunk, from (widths, S):
+            (x (M, 3, S, S), label, known) -> (M, in_channels, S, S). None: the trunk sees images alone, and runs once
+            per image, however many labels the image is scored under.
+        in_channels: input channels of the trunk.
+        classifies: the logit ignores the label, and a score for each of the L label entries follows it. The step then
+            trains both networks with a classification loss.
+    """
+
+    head: Callable[[tuple[int, ...], int], nn.Module]
+    early: Callable[[tuple[int, ...], int], nn.Module] | None = None
+    in_channels: int = IMAGE_CHANNELS
+    classifies: bool = False
+
+
+CONDITIONINGS: dict[str, Conditioning] = {
+    "projection": Conditioning(ProjectionHead),
+    "concatenation": Conditioning(ConcatenationHead),
+    "plane": Conditioning(UnconditionalHead, early=LabelPlane, in_channels=IMAGE_CHANNELS + 1),
+    "classifier": Conditioning(ClassifierHead, classifies=True),
 }

@@ -1,65 +1,72 @@
-"""What every discriminator has in common: it looks at a picture once, and may score it against several labels."""
+"""The base class of all discriminators: features of an image, scored under one or more labels."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from trainer.networks.conditioning import HEADS, LabelPlane
-from trainer.networks.spectral import work_out_weights
+from trainer.networks.conditioning import Conditioning
+from trainer.networks.spectral import evaluate_normalized_weights
 
 
 class Discriminator(nn.Module):
-    """A discriminator in two parts, h = features(x) and logit = score(h, y, known).
+    """A discriminator in two parts: h = features(x) and logit = score(h, y, known).
 
-    A late-conditioned one runs its trunk once for a real picture that is scored against its own label and a wrong
-    one; where the label enters early, as a plane of the picture, `features` is the identity. Every part treats
-    the samples of a batch independently, so that one concatenated pass equals several: D(cat)[:B] == D(real).
+    With a late conditioning, the trunk runs once for a real image that is scored under its own label and a wrong one.
+    With an early conditioning the trunk needs the label: `features` is the identity, and `score` runs the trunk. Every
+    part treats the samples of a batch independently, so one concatenated pass equals several: D(cat)[:B] == D(real).
 
-    One with a classifier gives more than logits (M,): behind each logit, in (M, 1 + L), a score for every entry of the
-    label. They come out of the one `forward` together, since that is what DDP reduces gradients for.
+    A classifying discriminator returns (M, 1 + L) in place of logits (M,): behind each logit, a score for every label
+    entry. Both come out of one `forward`, as DDP reduces the gradients of a single forward pass.
+
+    Attributes:
+        conditioning: how the label is used.
+        plane: the module that puts the label into the image; None with a late conditioning. (The name is that of saved
+            weights.)
+        head: the module that scores features.
     """
 
+    conditioning: Conditioning
     plane: nn.Module | None
     head: nn.Module
 
-    def condition(self, conditioning: str, widths: tuple[int, ...], size: int, channels: int) -> None:
-        """Make the parts that know the label; a subclass calls this once its trunk is there.
+    def condition(self, conditioning: Conditioning, widths: tuple[int, ...], size: int, channels: int) -> None:
+        """Build the modules that use the label; a subclass calls this after it has built its trunk.
 
         Args:
-            conditioning: one of `HEADS`.
+            conditioning: one of `CONDITIONINGS`.
             widths: entries of each label attribute.
-            size: picture side.
-            channels: c, length of the trunk's features.
+            size: side of the images.
+            channels: c, length of the trunk's feature vector.
         """
-        self.plane = LabelPlane(widths, size) if conditioning == "plane" else None
-        self.head = HEADS[conditioning](widths, channels)
+        self.conditioning = conditioning
+        self.plane = conditioning.early(widths, size) if conditioning.early is not None else None
+        self.head = conditioning.head(widths, channels)
 
     def trunk(self, x: Tensor) -> Tensor:
-        """x (N, 3, S, S), or with a fourth plane -> (N, c)."""
+        """Map x (N, conditioning.in_channels, S, S) to features (N, c)."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
-        """x (N, 3, S, S) in [-1, 1] -> features with N rows."""
+        """Map images (N, 3, S, S) in [-1, 1] to features with N rows."""
         return self.trunk(x) if self.plane is None else x
 
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """h with M rows, label (M, L), known (M, A) -> logits (M,), or (M, 1 + L); positive means real and matching."""
+        """Map M rows of features, label (M, L) and known (M, A) to (M,) or (M, 1 + L); positive: real and matching."""
         if self.plane is not None:
-            h = self.trunk(torch.cat([h, self.plane(label, known).to(h.dtype)], 1))
+            h = self.trunk(self.plane(h, label, known))
         return self.head(h, label, known)
 
     def forward(self, x: Tensor, label: Tensor, known: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits of pictures under labels, or of pictures alone and beside them what a classifier makes of these.
+        """Score images under labels.
 
         Args:
-            x: pictures (N, 3, S, S) in [-1, 1].
+            x: images (N, 3, S, S) in [-1, 1].
             label: (M, L); known: (M, A).
-            rows: int64 (M,), which picture each label is held against; without it M = N, one by one.
+            rows: int64 (M,), the image that each label is scored with; None: M = N, one label per image.
 
         Returns:
-            (M,) logits; of a classifier (M, 1 + L), a logit and the scores of the label's entries.
+            Logits (M,); with a classifier (M, 1 + L), the logit and the scores of the label entries.
         """
         with parametrize.cached():
-            work_out_weights(self)
+            evaluate_normalized_weights(self)
             h = self.features(x)
             return self.score(h if rows is None else h[rows], label, known)

@@ -1,9 +1,8 @@
 """The networks of R3GAN (Huang et al. 2024, arXiv 2501.05441, section 4), for any size 3·2ⁿ or 4·2ⁿ.
 
-No normalisation. A level is a few inverted bottlenecks of grouped convolutions that begin as the identity (fix-up:
-Zhang et al. 2019, arXiv 1901.09321); levels are joined by a [1, 2, 1] filter, and a 1x1 convolution where the width
-changes.
-No convolution has a bias of its own: a bias belongs to the activation that follows.
+There is no normalization. A level is a few inverted bottlenecks of grouped convolutions that start as the identity
+(Fixup: Zhang et al. 2019, arXiv 1901.09321); levels are joined by a [1, 2, 1] filter, and a 1x1 convolution where the
+number of channels changes. No convolution has a bias: a bias belongs to the activation that follows.
 """
 
 import math
@@ -13,41 +12,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.conditioning import LabelEmbedding
-from trainer.networks.discriminator import Discriminator
+from trainer.networks.architecture import Architecture
+from trainer.networks.levelled import LevelledDiscriminator, LevelledGenerator
 
 _SLOPE = 0.2
-_GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # what keeps a signal as loud behind the activation as before it
+_GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # keeps the variance of a signal through the activation
 
 
 def convolution(inputs: int, outputs: int, size: int = 1, groups: int = 1, gain: float = 1.0) -> nn.Conv2d:
-    """A convolution without bias that keeps the size, drawn with deviation gain / √(inputs that an output sees)."""
+    """Return a convolution without bias that keeps the size; its weights have standard deviation gain / √fan_in."""
     layer = nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups, bias=False)
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(size * size * inputs / groups))
     return layer
 
 
 class BiasedActivation(nn.Module):
-    """LeakyReLU(x + b), a learned b a channel."""
+    """LeakyReLU(x + b), with a learned b per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, s, s) -> the same shape."""
+        """Map (B, channels, s, s) to the same shape."""
         return F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), _SLOPE, inplace=True)
 
 
 class Bottleneck(nn.Module):
-    """x + W₃ act(W₂ act(W₁ x)): widened by a 1x1, grouped 3x3, narrowed by a 1x1; the identity at the start.
+    """x + W₃ act(W₂ act(W₁ x)): a 1x1 widens, a grouped 3x3, a 1x1 narrows; the identity at initialization.
 
     Args:
-        channels: C, in and out.
+        channels: C, input and output channels.
         expansion: e; the grouped convolution works on C·e channels.
-        group_width: channels of one of its groups.
-        depth: V, how many blocks the network stacks. Of m = 3 linear layers a block, all but the last are scaled
-            by V^(-1/(2m - 2)), so that the change of the network's output at a step does not grow with V.
+        group_width: channels per group.
+        depth: V, number of blocks in the network. Of the m = 3 linear layers of a block, all but the last are scaled
+            by V^(-1/(2m - 2)), so that the change of the network's output in one step does not grow with V.
     """
 
     def __init__(self, channels: int, expansion: int, group_width: int, depth: int) -> None:
@@ -61,16 +60,16 @@ class Bottleneck(nn.Module):
         self.narrow = convolution(wide, channels, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, s, s) -> the same shape."""
+        """Map (B, C, s, s) to the same shape."""
         h = self.first(self.widen(x))
         return x + self.narrow(self.second(self.grouped(h)))
 
 
 class Filter(nn.Module):
-    """The separable filter [1, 2, 1] / 4 of each channel, with zeros beyond the border; see its two children.
+    """The separable filter [1, 2, 1] / 4 of each channel, with zeros beyond the border.
 
-    Of its two directions, each the other's gradient, oneDNN has one in half precision only by a loop that takes twenty
-    times as long: a CPU filters in float32.
+    `Downsample` and `Upsample` are each other's gradient. On a CPU both filter in float32: for one of the two, oneDNN
+    has only a half-precision loop that is twenty times slower.
     """
 
     kernel: Tensor
@@ -81,7 +80,7 @@ class Filter(nn.Module):
         self.register_buffer("kernel", (line[:, None] * line)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, s, s) -> (B, C, s/2, s/2) or (B, C, 2s, 2s), in the dtype of autocast where that is on."""
+        """Map (B, C, s, s) to (B, C, s/2, s/2) or (B, C, 2s, 2s), in autocast's dtype where autocast is on."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         within = torch.float32 if device == "cpu" and dtype.itemsize < 4 else dtype
@@ -90,117 +89,83 @@ class Filter(nn.Module):
             return self.resample(x.to(within), kernel).to(dtype)
 
     def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """The filter's way of changing the size; x and kernel (C, 1, 3, 3) are of one dtype."""
+        """Filter x and change its size; x and kernel (C, 1, 3, 3) have the same dtype."""
         raise NotImplementedError
 
 
 class Downsample(Filter):
-    """Filter, then every second row and column."""
+    """Filter, then keep every second row and column."""
 
     def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """(B, C, s, s) -> (B, C, s/2, s/2)."""
+        """Map (B, C, s, s) to (B, C, s/2, s/2)."""
         return F.conv2d(x, kernel, stride=2, padding=1, groups=len(kernel))
 
 
 class Upsample(Filter):
-    """Zeros between rows and columns, then the filter four times as strong: the transpose of `Downsample`, times 4."""
+    """Insert zeros between rows and columns, then filter with gain 4: the transpose of `Downsample`, times 4."""
 
     def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """(B, C, s, s) -> (B, C, 2s, 2s)."""
+        """Map (B, C, s, s) to (B, C, 2s, 2s)."""
         return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=1, output_padding=1, groups=len(kernel))
 
 
-def _change(inputs: int, outputs: int) -> nn.Module:
+def _change_channels(inputs: int, outputs: int) -> nn.Module:
     return nn.Identity() if inputs == outputs else convolution(inputs, outputs)
 
 
-def _levels(channels: tuple[int, ...], blocks: int, expansion: int, group_width: int) -> nn.ModuleList:
+def _levels(a: Architecture, channels: tuple[int, ...]) -> nn.ModuleList:
+    """Build the bottlenecks of each level.
+
+    Raises:
+        ValueError: the groups do not divide the channels.
+    """
+    for c in channels:
+        if c * a.expansion % a.group_width:
+            raise ValueError(
+                f"groups of {a.group_width} do not divide the {c * a.expansion} channels ({c} times {a.expansion}) "
+                f"of a grouped convolution; choose another --group-width, or --channels that it divides"
+            )
+    blocks = a.blocks or 1
     depth = blocks * len(channels)
     return nn.ModuleList(
-        nn.Sequential(*(Bottleneck(c, expansion, group_width, depth) for _ in range(blocks))) for c in channels
+        nn.Sequential(*(Bottleneck(c, a.expansion, a.group_width, depth) for _ in range(blocks))) for c in channels
     )
 
 
-class R3GANGenerator(nn.Module):
-    """z, y -> picture: a learned basis weighed by (z, e(y)), then levels of bottlenecks and doublings between them.
+class R3GANGenerator(LevelledGenerator):
+    """Levels of bottlenecks with filtered doublings between them."""
 
-    Args:
-        size: picture side, base·2^(len(channels) - 1).
-        noise: length of z.
-        widths: entries of each label attribute.
-        embedding: length of the label's embedding e(y).
-        channels: of each level, from the base up to the full size.
-        blocks: of each level.
-        expansion, group_width: see `Bottleneck`.
-        bounded: whether a tanh keeps the pictures in [-1, 1].
-    """
+    def __init__(self, a: Architecture) -> None:
+        super().__init__(a)
+        self.levels = _levels(a, a.channels)
+        self.transitions = nn.ModuleList(
+            nn.Sequential(_change_channels(i, o), Upsample()) for i, o in pairwise(a.channels)
+        )
+        self.to_picture = convolution(a.channels[-1], 3)
 
-    def __init__(
-        self,
-        size: int,
-        noise: int,
-        widths: tuple[int, ...],
-        embedding: int,
-        channels: tuple[int, ...],
-        blocks: int,
-        expansion: int,
-        group_width: int,
-        bounded: bool = False,
-    ) -> None:
-        super().__init__()
-        self.bounded = bounded
-        base = size >> (len(channels) - 1)
-        self.embedding = LabelEmbedding(widths, embedding)
-        self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
-        nn.init.normal_(self.linear.weight, 0.0, (noise + embedding) ** -0.5)
-        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
-        self.levels = _levels(channels, blocks, expansion, group_width)
-        self.transitions = nn.ModuleList(nn.Sequential(_change(a, b), Upsample()) for a, b in pairwise(channels))
-        self.to_picture = convolution(channels[-1], 3)
+    def build_linear(self, inputs: int, outputs: int) -> nn.Linear:
+        """Build the layer that weights the channels of the basis, with a gain of 1."""
+        linear = super().build_linear(inputs, outputs)
+        nn.init.normal_(linear.weight, 0.0, inputs**-0.5)
+        return linear
 
-    def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1] or bounded by it."""
-        weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
-        x = self.levels[0](self.basis * weights[:, :, None, None])
-        for transition, level in zip(self.transitions, self.levels[1:], strict=True):
-            x = level(transition(x))
-        x = self.to_picture(x)
-        return x.tanh() if self.bounded else x
+    def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Return the levels and the transitions between them."""
+        return self.levels, self.transitions
 
 
-class R3GANDiscriminator(Discriminator):
-    """picture, y -> logit: the generator's mirror image, then a basis that weighs each channel's cells, and a head.
+class R3GANDiscriminator(LevelledDiscriminator):
+    """Levels of bottlenecks with filtered halvings between them."""
 
-    Args:
-        size: picture side, base·2^(len(channels) - 1).
-        widths: entries of each label attribute.
-        channels: of each level, from the full size down to the base.
-        conditioning: how the label enters; see `trainer.networks.conditioning`.
-        blocks: of each level.
-        expansion, group_width: see `Bottleneck`.
-    """
+    def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
+        """Build the layers up to the features."""
+        self.from_picture = convolution(in_channels, channels[0])
+        self.levels = _levels(a, channels)
+        self.transitions = nn.ModuleList(
+            nn.Sequential(Downsample(), _change_channels(i, o)) for i, o in pairwise(channels)
+        )
+        self.basis = nn.Parameter(torch.randn(channels[-1], a.base, a.base) / a.base)
 
-    def __init__(
-        self,
-        size: int,
-        widths: tuple[int, ...],
-        channels: tuple[int, ...],
-        conditioning: str,
-        blocks: int,
-        expansion: int,
-        group_width: int,
-    ) -> None:
-        super().__init__()
-        base = size >> (len(channels) - 1)
-        self.from_picture = convolution(4 if conditioning == "plane" else 3, channels[0])
-        self.levels = _levels(channels, blocks, expansion, group_width)
-        self.transitions = nn.ModuleList(nn.Sequential(Downsample(), _change(a, b)) for a, b in pairwise(channels))
-        self.basis = nn.Parameter(torch.randn(channels[-1], base, base) / base)  # a depthwise kernel that covers all
-        self.condition(conditioning, widths, size, channels[-1])
-
-    def trunk(self, x: Tensor) -> Tensor:
-        """x (N, 3 or 4, size, size) -> h (N, channels[-1])."""
-        x = self.levels[0](self.from_picture(x))
-        for transition, level in zip(self.transitions, self.levels[1:], strict=True):
-            x = level(transition(x))
-        return (x * self.basis).sum((2, 3))
+    def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Return the levels and the transitions between them."""
+        return self.levels, self.transitions

@@ -1,8 +1,8 @@
-"""Residual networks of plain 3x3 convolutions without normalisation, for any size 3·2ⁿ or 4·2ⁿ.
+"""Residual networks of plain 3x3 convolutions without normalization, for any size 3·2ⁿ or 4·2ⁿ.
 
-The layout of R3GAN (Huang et al. 2024, arXiv 2501.05441) with plain convolutions in place of grouped
-bottlenecks, which are several times slower on a CPU: a learned basis at 4x4 (or 6x6), residual blocks whose second
-convolution starts at zero (fix-up: Zhang et al. 2019, arXiv 1901.09321), 1x1 convolutions between sizes.
+The layout of R3GAN (Huang et al. 2024, arXiv 2501.05441) with plain convolutions in place of grouped bottlenecks, which
+are several times slower on a CPU: a learned basis at 4x4 (or 6x6), residual blocks whose second convolution starts at
+zero (Fixup: Zhang et al. 2019, arXiv 1901.09321), 1x1 convolutions between sizes.
 """
 
 import math
@@ -12,17 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.conditioning import LabelEmbedding
-from trainer.networks.discriminator import Discriminator
+from trainer.networks.architecture import Architecture
+from trainer.networks.levelled import LevelledDiscriminator, LevelledGenerator
 
 _SLOPE = 0.2
 
 
-def doubled(x: Tensor) -> Tensor:
-    """Twice the size by bilinear interpolation, (B, C, s, s) -> (B, C, 2s, 2s).
+def double_size(x: Tensor) -> Tensor:
+    """Double the size by bilinear interpolation, (B, C, s, s) -> (B, C, 2s, 2s).
 
-    Compiled, it is written out: a new row lies a quarter of the way from an old one to a neighbour, and so do columns.
-    The interpolation's own backward scatters, and torch 2.13 compiles what follows a scatter into wrong gradients.
+    Under torch.compile the interpolation is written out: a new row is a quarter of the way from an old row to its
+    neighbor, and so are columns. The backward of `F.interpolate` scatters, and torch 2.13 compiles what follows a
+    scatter into wrong gradients.
     """
     if not torch.compiler.is_dynamo_compiling():
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -37,11 +38,11 @@ def doubled(x: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(conv(act(x)))), the identity at the start.
+    """x + conv(act(conv(act(x)))), the identity at initialization.
 
     Args:
-        channels: in and out.
-        depth: how many blocks the network stacks; the first convolution is scaled down by its root.
+        channels: input and output channels.
+        depth: number of blocks in the network; the first convolution is scaled by its inverse square root.
     """
 
     def __init__(self, channels: int, depth: int) -> None:
@@ -55,93 +56,66 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(convolution.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, s, s) -> the same shape."""
+        """Map (B, channels, s, s) to the same shape."""
         h = self.first(F.leaky_relu(x, _SLOPE))
         return x + self.second(F.leaky_relu(h, _SLOPE))
 
 
-def _levels(channels: tuple[int, ...], blocks: int) -> nn.ModuleList:
-    """The blocks of each level; one a level stands without a list, so that older weights keep their names."""
+class WidenAndDouble(nn.Conv2d):
+    """A 1x1 convolution, then twice the size."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, inputs, s, s) to (B, outputs, 2s, 2s)."""
+        return double_size(super().forward(input))
+
+
+class HalveAndWiden(nn.Conv2d):
+    """An average pooling to half the size, then a 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, inputs, s, s) to (B, outputs, s/2, s/2)."""
+        return super().forward(F.avg_pool2d(input, 2))
+
+
+def _levels(channels: tuple[int, ...], blocks: int | None) -> nn.ModuleList:
+    """Build the blocks of each level; a level of one block has no list, so that older weights keep their names."""
+    blocks = blocks or 1
     depth = blocks * len(channels)
     levels = [[ResidualBlock(c, depth) for _ in range(blocks)] for c in channels]
     return nn.ModuleList(level[0] if blocks == 1 else nn.Sequential(*level) for level in levels)
 
 
-class ResidualGenerator(nn.Module):
-    """z, y -> picture: a learned basis weighed by (z, e(y)), then blocks and bilinear doublings.
+class ResidualGenerator(LevelledGenerator):
+    """Levels of residual blocks with bilinear doublings between them."""
 
-    Args:
-        size: picture side, base·2^(len(channels) - 1).
-        noise: length of z.
-        widths: entries of each label attribute.
-        embedding: length of the label's embedding e(y).
-        channels: of each level, from the base up to the full size.
-        blocks: of each level.
-        bounded: whether a tanh keeps the pictures in [-1, 1].
-    """
+    def __init__(self, a: Architecture) -> None:
+        super().__init__(a)
+        self.blocks = _levels(a.channels, a.blocks)
+        self.widen = nn.ModuleList(WidenAndDouble(i, o) for i, o in pairwise(a.channels))
+        self.to_picture = nn.Conv2d(a.channels[-1], 3, 1)
 
-    def __init__(
-        self,
-        size: int,
-        noise: int,
-        widths: tuple[int, ...],
-        embedding: int,
-        channels: tuple[int, ...],
-        blocks: int = 1,
-        bounded: bool = False,
-    ) -> None:
-        super().__init__()
-        self.bounded = bounded
-        base = size >> (len(channels) - 1)
-        self.embedding = LabelEmbedding(widths, embedding)
-        self.linear = nn.Linear(noise + embedding, channels[0], bias=False)
-        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
-        self.blocks = _levels(channels, blocks)
-        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
-        self.to_picture = nn.Conv2d(channels[-1], 3, 1)
-
-    def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """z (B, noise), label (B, L), known (B, A) -> pictures (B, 3, size, size), about [-1, 1] or bounded by it."""
-        weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
-        x = self.blocks[0](self.basis * weights[:, :, None, None])
-        for widen, block in zip(self.widen, self.blocks[1:], strict=True):
-            x = block(doubled(widen(x)))
-        x = self.to_picture(x)
-        return x.tanh() if self.bounded else x
+    def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Return the levels and the transitions between them."""
+        return self.blocks, self.widen
 
 
-class ResidualDiscriminator(Discriminator):
-    """picture, y -> logit: blocks and average poolings down to the base, a basis layer, a head.
+class ResidualDiscriminator(LevelledDiscriminator):
+    """Levels of residual blocks with average poolings between them."""
 
-    Args:
-        size: picture side, base·2^(len(channels) - 1).
-        widths: entries of each label attribute.
-        channels: of each level, from the full size down to the base.
-        conditioning: how the label enters; see `trainer.networks.conditioning`.
-        blocks: of each level.
-    """
+    def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
+        """Build the layers up to the features."""
+        self.from_picture = nn.Conv2d(in_channels, channels[0], 1)
+        self.blocks = _levels(channels, a.blocks)
+        self.widen = nn.ModuleList(HalveAndWiden(i, o) for i, o in pairwise(channels))
+        self.basis = nn.Parameter(torch.empty(channels[-1], a.base, a.base))
+        nn.init.uniform_(self.basis, -1 / a.base, 1 / a.base)
 
-    def __init__(
-        self,
-        size: int,
-        widths: tuple[int, ...],
-        channels: tuple[int, ...],
-        conditioning: str = "projection",
-        blocks: int = 1,
-    ) -> None:
-        super().__init__()
-        base = size >> (len(channels) - 1)
-        last = channels[-1]
-        self.from_picture = nn.Conv2d(4 if conditioning == "plane" else 3, channels[0], 1)
-        self.blocks = _levels(channels, blocks)
-        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in pairwise(channels))
-        self.basis = nn.Parameter(torch.empty(last, base, base))  # one weight a channel and cell: channels do not mix
-        nn.init.uniform_(self.basis, -1 / base, 1 / base)
-        self.condition(conditioning, widths, size, last)
-
-    def trunk(self, x: Tensor) -> Tensor:
-        """x (N, 3 or 4, size, size) -> h (N, channels[-1])."""
-        x = self.blocks[0](self.from_picture(x))
-        for widen, block in zip(self.widen, self.blocks[1:], strict=True):
-            x = block(widen(F.avg_pool2d(x, 2)))
-        return (x * self.basis).sum((2, 3))
+    def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Return the levels and the transitions between them."""
+        return self.blocks, self.widen

@@ -1,8 +1,8 @@
-"""Spectral normalisation of a discriminator: none of its weights, read as a matrix, stretches a vector.
+"""Spectral normalization of a discriminator: every weight, as a matrix, has a largest singular value of 1.
 
-Miyato et al. 2018 (arXiv 1802.05957): a weight W, read as a matrix of one row an output, is used as W / σ(W). Its
-largest singular value σ = uᵀWv is followed by power iteration, one a forward in train mode and none in eval mode; the
-vectors u and v are buffers, and so go into checkpoints. The step says when D is in train mode.
+Miyato et al. 2018 (arXiv 1802.05957): a weight W, as a matrix with one row per output, is used as W / σ(W). Its largest
+singular value σ = uᵀWv is tracked by power iteration, one iteration per forward pass in train mode and none in eval
+mode. The vectors u and v are buffers, and so are saved in checkpoints. The step decides when D is in train mode.
 """
 
 import torch
@@ -15,33 +15,34 @@ from trainer.networks.conditioning import ProjectionHead
 
 
 class ChannelNorm(nn.Module):
-    """Divides a kernel that keeps channels apart by each channel's norm, which is its σ there, exactly."""
+    """Divide a depthwise kernel by the norm of each channel, which is exactly that channel's σ."""
 
     def forward(self, kernel: Tensor) -> Tensor:
-        """(C, b, b) -> the same shape."""
+        """Map (C, b, b) to the same shape."""
         return F.normalize(kernel.flatten(1), dim=1).view_as(kernel)
 
 
-def normalise(discriminator: nn.Module, spared: nn.Module | None) -> None:
-    """Put every matrix and kernel of a discriminator under spectral normalisation, in place.
+def normalize(discriminator: nn.Module, skip: nn.Module | None) -> None:
+    """Apply spectral normalization to every matrix and kernel of a discriminator, in place.
 
     Args:
-        spared: what draws the label's plane, if something does. It maps no picture, so the discriminator's slope stays
-            bounded without it; normalised, a plane of S x S pixels would be a factor S fainter than the picture.
+        skip: the module that draws the label's plane, if there is one. It does not see the image, so the
+            discriminator's slope is bounded without it; normalized, a plane of S x S pixels would be S times weaker
+            than the image.
     """
-    kept = set(spared.modules()) if spared is not None else set()
+    kept = set(skip.modules()) if skip is not None else set()
     for layer in list(discriminator.modules()):
         if layer in kept:
             continue
         for name, weight in list(layer.named_parameters(recurse=False)):
-            if weight.dim() > 1:  # a bias stretches nothing
-                _normalise_weight(layer, name, weight)
+            if weight.dim() > 1:  # a bias has no singular values
+                _normalize_weight(layer, name, weight)
         if isinstance(layer, ProjectionHead):
-            layer.scale = 1.0  # the label's vectors are of length √c no more
+            layer.scale = 1.0  # the label's vectors no longer have a length of about √c
 
 
-def _normalise_weight(layer: nn.Module, name: str, weight: Tensor) -> None:
-    # The norm takes the scale out, and the zeros that end a residual block would have no direction.
+def _normalize_weight(layer: nn.Module, name: str, weight: Tensor) -> None:
+    # Normalization removes the scale, and the zero weights that end a residual block would have no direction.
     nn.init.normal_(weight)
     if weight.dim() == 3:  # the basis that ends a trunk
         parametrize.register_parametrization(layer, name, ChannelNorm())
@@ -49,10 +50,10 @@ def _normalise_weight(layer: nn.Module, name: str, weight: Tensor) -> None:
         spectral_norm(layer, name)
 
 
-def work_out_weights(network: nn.Module) -> None:
-    """Read every normalised weight inside `parametrize.cached`, so that whoever reads it there finds it ready.
+def evaluate_normalized_weights(network: nn.Module) -> None:
+    """Compute every normalized weight inside `parametrize.cached`, for all later reads there.
 
-    That makes one power iteration however often it is read, in full precision: half would lose σ.
+    This makes one power iteration however often a weight is read, in full precision: half precision would lose σ.
     """
     for layer in network.modules():
         if parametrize.is_parametrized(layer):

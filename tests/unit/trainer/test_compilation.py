@@ -15,7 +15,7 @@ from trainer import config
 from trainer.compilation import _different, compile_networks
 from trainer.distributed.process_group import Distributed
 from trainer.networks import Architecture, build
-from trainer.networks.residual import doubled
+from trainer.networks.residual import double_size
 from trainer.setup import build_state
 from trainer.state import TrainingState
 
@@ -39,7 +39,7 @@ def test_a_doubling_written_out_is_the_interpolation(side: int) -> None:
         traced.extend(str(node.target) for node in graph.graph.nodes)
         return graph
 
-    found = torch.compile(doubled, backend=backend, dynamic=False)(x)
+    found = torch.compile(double_size, backend=backend, dynamic=False)(x)
     assert traced and not any("interpolate" in name or "index" in name for name in traced)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(y, x, towards)[0] for y in (found, expected)))

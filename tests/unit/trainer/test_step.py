@@ -308,7 +308,7 @@ def test_every_weight_of_every_family_gets_a_gradient(family: str, conditioning:
     batch = batch._replace(images=nn.functional.interpolate(batch.images, size=size))
     for _ in range(2):
         method = make_method("matching-aware")
-        if conditioning == "classifier":
+        if CONDITIONINGS[conditioning].classifies:
             method = with_classifier("matching-aware")
         args = (d, g, [batch], BATCH, method, make_env())
         scalars = (discriminator_step(*args, penalise=True) | generator_step(*args)).metrics

@@ -1,4 +1,4 @@
-"""How a label enters a discriminator: every way in every family, held to the contracts that the step relies on."""
+"""How a label enters a discriminator: every conditioning in every family, held to the contracts of the step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
-from trainer.networks.conditioning import HEADS, LabelEmbedding, LabelPlane, ProjectionHead
+from trainer.networks.conditioning import LabelEmbedding, LabelPlane, ProjectionHead
 from trainer.networks.discriminator import Discriminator
 
 WIDTHS = (3, 2)
@@ -19,8 +19,8 @@ def size_of(family: str) -> int:
     return 96 if family == "article" else 8
 
 
-def discriminator(family: str, conditioning: str, spectral_norm: bool = False) -> Discriminator:
-    """One whose blocks are no identities, in float64."""
+def make_discriminator(family: str, conditioning: str, spectral_norm: bool = False) -> Discriminator:
+    """Build a discriminator in float64 whose residual blocks are not the identity."""
     torch.manual_seed(0)
     fields = {"size": size_of(family), "widths": WIDTHS, "noise": 2, "embedding": 4}
     made = Architecture(family=family, conditioning=conditioning, spectral_norm=spectral_norm, **fields)  # type: ignore[arg-type]
@@ -32,13 +32,13 @@ def discriminator(family: str, conditioning: str, spectral_norm: bool = False) -
     return d.double().eval()
 
 
-def pictures(count: int, family: str) -> Tensor:
+def make_images(count: int, family: str) -> Tensor:
     size = size_of(family)
     return torch.randn(count, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
 
 
-def labels(count: int) -> tuple[Tensor, Tensor]:
-    """Of one word each in both attributes; a first one is not labelled, a second one partly."""
+def make_labels(count: int) -> tuple[Tensor, Tensor]:
+    """Return labels with one value in both attributes; the first label is unknown, the second partly known."""
     number = torch.arange(count)
     label = torch.zeros(count, 5, dtype=torch.float64)
     label[number, number % 3] = label[number, 3 + number % 2] = 1
@@ -47,44 +47,42 @@ def labels(count: int) -> tuple[Tensor, Tensor]:
     return label, known
 
 
-def each(test: Callable[..., None]) -> Callable[..., None]:
-    """Of every family, conditioning and normalisation."""
+def every_discriminator(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test for every family, conditioning and normalization."""
     test = pytest.mark.parametrize("conditioning", CONDITIONINGS)(test)
     test = pytest.mark.parametrize("spectral_norm", [False, True])(test)
     return pytest.mark.parametrize("family", FAMILIES)(test)
 
 
-@each
-def test_discriminators_treat_samples_independently(family: str, conditioning: str, spectral_norm: bool) -> None:
+@every_discriminator
+def test_discriminator_treats_samples_independently(family: str, conditioning: str, spectral_norm: bool) -> None:
     """The step's one concatenated pass is only right if D(cat)[:B] == D(real)."""
-    d = discriminator(family, conditioning, spectral_norm)
-    real, fake = pictures(6, family).chunk(2)
-    label, known = labels(3)
+    d = make_discriminator(family, conditioning, spectral_norm)
+    real, fake = make_images(6, family).chunk(2)
+    label, known = make_labels(3)
     wrong = label.roll(1, 0)
     rows = torch.arange(9) % 6
     together = d(torch.cat([real, fake]), torch.cat([label, label, wrong]), known.repeat(3, 1), rows)
-    apart = [d(x, y, known) for x, y in ((real, label), (fake, label), (real, wrong))]
-    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-10, atol=1e-12)
-    counts = (together[:3] - together[6:]).abs().max() > 1e-6
-    assert counts == (conditioning != "classifier"), "the label counts, where D is shown it"
+    separate = [d(x, y, known) for x, y in ((real, label), (fake, label), (real, wrong))]
+    torch.testing.assert_close(together, torch.cat(separate), rtol=1e-10, atol=1e-12)
+    label_matters = (together[:3] - together[6:]).abs().max() > 1e-6
+    assert label_matters != CONDITIONINGS[conditioning].classifies
 
 
-@each
-def test_an_unknown_attribute_gives_the_same_logits_whatever_its_bits(
-    family: str, conditioning: str, spectral_norm: bool
-) -> None:
-    d = discriminator(family, conditioning, spectral_norm)
-    x, (label, _) = pictures(2, family), labels(2)
+@every_discriminator
+def test_logits_do_not_depend_on_unknown_entries(family: str, conditioning: str, spectral_norm: bool) -> None:
+    d = make_discriminator(family, conditioning, spectral_norm)
+    x, (label, _) = make_images(2, family), make_labels(2)
     known = torch.tensor([[0.0, 1.0]] * 2, dtype=torch.float64)
     other = label.clone()
     other[:, :3] = torch.randn(2, 3, dtype=torch.float64)
     assert torch.equal(d(x, label, known), d(x, other, known))
     other[:, 3:] += 1  # an attribute that is known
-    assert torch.equal(d(x, label, known), d(x, other, known)) == (conditioning == "classifier")
+    assert torch.equal(d(x, label, known), d(x, other, known)) == CONDITIONINGS[conditioning].classifies
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_unknown_bits_do_not_reach_a_generator(family: str) -> None:
+def test_unknown_entries_do_not_reach_a_generator(family: str) -> None:
     g, _ = build(Architecture(family=family, size=size_of(family), widths=WIDTHS, noise=2, embedding=4))
     g.eval()
     z, known = torch.randn(2, 2), torch.tensor([[0.0, 1.0]] * 2)
@@ -98,36 +96,42 @@ def test_unknown_bits_do_not_reach_a_generator(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_a_picture_that_is_scored_twice_passes_a_late_conditioned_trunk_once(family: str, conditioning: str) -> None:
-    d = discriminator(family, conditioning)
+def test_late_conditioning_runs_the_trunk_once_per_image(family: str, conditioning: str) -> None:
+    d = make_discriminator(family, conditioning)
     seen: list[tuple[int, ...]] = []
     first = d.layers[0] if family == "article" else d.from_picture  # type: ignore[index]
     first.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))  # type: ignore[union-attr]
-    label, known = labels(4)
-    d(pictures(2, family), label, known, torch.tensor([0, 1, 0, 1]))
-    assert seen == [(4, 4) if conditioning == "plane" else (2, 3)]
+    label, known = make_labels(4)
+    d(make_images(2, family), label, known, torch.tensor([0, 1, 0, 1]))
+    way = CONDITIONINGS[conditioning]
+    assert seen == [(2 if way.early is None else 4, way.in_channels)]
+
+
+def test_input_channels_by_hand() -> None:
+    channels = {name: conditioning.in_channels for name, conditioning in CONDITIONINGS.items()}
+    assert channels == {"projection": 3, "concatenation": 3, "plane": 4, "classifier": 3}
 
 
 @pytest.mark.parametrize(("family", "own"), [("article", "plane"), ("residual", "projection"), ("r3gan", "projection")])
-def test_the_way_of_each_family(family: str, own: str) -> None:
-    auto, named = (discriminator(family, way).state_dict() for way in ("auto", own))
+def test_auto_is_the_conditioning_of_the_family(family: str, own: str) -> None:
+    auto, named = (make_discriminator(family, name).state_dict() for name in ("auto", own))
     assert all(torch.equal(auto[name], named[name]) for name in named) and auto.keys() == named.keys()
 
 
-@pytest.mark.parametrize("conditioning", HEADS)
-def test_trap_heads_score_unlabelled_pictures(conditioning: str) -> None:
-    """Trap: without ψ and null embeddings a projection of a picture without label is identically 0."""
-    head = HEADS[conditioning](WIDTHS, 8)
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_trap_heads_score_unlabelled_images(conditioning: str) -> None:
+    """Trap: without ψ and null embeddings the projection of an image without a label is identically 0."""
+    head = CONDITIONINGS[conditioning].head(WIDTHS, 8)
     h = torch.randn(4, 8, requires_grad=True)
     logits = head(h, torch.zeros(4, 5), torch.zeros(4, 2))
     logits.sum().backward()
-    assert logits.shape == ((4, 1 + 5) if conditioning == "classifier" else (4,))
+    assert logits.shape == ((4, 1 + 5) if CONDITIONINGS[conditioning].classifies else (4,))
     assert h.grad is not None and h.grad.abs().min() > 0
 
 
 def test_head_parameters_by_hand() -> None:
     def count(conditioning: str) -> int:
-        return sum(p.numel() for p in HEADS[conditioning](WIDTHS, 8).parameters())
+        return sum(p.numel() for p in CONDITIONINGS[conditioning].head(WIDTHS, 8).parameters())
 
     assert count("projection") == (5 + 2) * 8 + 8 + 1
     assert count("concatenation") == (5 + 2) * 128 + (8 + 128 + 1) * 8 + 8 + 1
@@ -151,12 +155,15 @@ def test_label_embedding_by_hand() -> None:
     assert embedding(label, known).tolist() == [[2 + 20, 5 + 40]]
 
 
-def test_label_plane_has_a_null_plane_and_is_as_loud_as_a_picture() -> None:
+def test_label_plane_has_a_null_plane_and_unit_variance() -> None:
     torch.manual_seed(0)
     plane = LabelPlane(WIDTHS, 16)
-    label, known = (t.float() for t in labels(6))
-    drawn = plane(label, known)
-    assert drawn.shape == (6, 1, 16, 16)
+    label, known = (t.float() for t in make_labels(6))
+    x = torch.randn(6, 3, 16, 16)
+    out = plane(x, label, known)
+    assert out.shape == (6, 4, 16, 16)
+    assert torch.equal(out[:, :3], x)
+    drawn = out[:, 3]
     assert drawn.std().item() == pytest.approx(1, rel=0.15)
     assert drawn[0].abs().max() > 0
     torch.testing.assert_close(drawn[0].flatten(), plane.embedding.null.weight.sum(1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config.network import NetworkConfig
+from trainer.config.network import CLASSIFYING, NetworkConfig
 from trainer.losses import gradient_penalty
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build, levels
 from trainer.networks.article import ArticleDiscriminator
@@ -128,6 +128,7 @@ def test_the_options_name_what_there_is() -> None:
     fields = {field.name: field.metadata for field in dataclasses.fields(NetworkConfig)}
     assert set(fields["family"]["choices"]) == set(FAMILIES)
     assert set(fields["conditioning"]["choices"]) == {"auto", *CONDITIONINGS}
+    assert set(CLASSIFYING) == {name for name, conditioning in CONDITIONINGS.items() if conditioning.classifies}
 
 
 @pytest.mark.parametrize(
@@ -140,15 +141,15 @@ def test_trap_ninety_six_pixels_begin_at_six(size: int, expected: int) -> None:
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="not 40"):
         residual(40)
-    with pytest.raises(ValueError, match="3 levels, the channels name 2"):
+    with pytest.raises(ValueError, match=r"16x16 .* 3 levels, .* 2"):
         residual(16, channels=(4, 4))
-    with pytest.raises(ValueError, match="r3gan networks draw sizes 3·2ⁿ"):
+    with pytest.raises(ValueError, match=r"r3gan .* 40"):
         made("r3gan", 40)
-    with pytest.raises(ValueError, match=r"groups of 16 do not divide the 12 channels \(6 times 2\)"):
+    with pytest.raises(ValueError, match=r"16 .* 12 channels \(6 times 2\)"):
         made("r3gan", 8, channels=(8, 6))
-    with pytest.raises(ValueError, match="unknown family 'r4gan'; there are article, residual, r3gan"):
+    with pytest.raises(ValueError, match=r"'r4gan'; .* article, residual, r3gan"):
         made("r4gan")
-    with pytest.raises(ValueError, match="96x96, the pictures are 32x32"):
+    with pytest.raises(ValueError, match=r"96x96, .* 32x32"):
         build(Architecture(family="article", size=32, widths=WIDTHS, noise=10, embedding=0))
 
 

@@ -362,7 +362,7 @@ def test_a_preset_that_does_not_draw_the_pictures_size_is_red(
     check_here: Callable[..., str], data: Path, tmp_path: Path
 ) -> None:
     said = check_here("--shards", data, "--run", tmp_path, "--preset", "article96", *NO_TRACKER, expect=1)
-    assert "draw 96x96, the pictures are 16x16" in lines(said, "✗ preset")[0]
+    assert "96x96, but the images are 16x16" in lines(said, "✗ preset")[0]
 
 
 def test_a_file_where_the_run_should_be(check_here: Callable[..., str], tmp_path: Path) -> None:

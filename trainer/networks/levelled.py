@@ -1,0 +1,89 @@
+"""What the families r3gan and residual share: levels of residual blocks that double, or halve, the image's size.
+
+A level works at one size, from a base of 4 or 6 pixels up to the full size; a transition joins two levels. A family
+says which layers it uses, and under which names their weights are saved.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from trainer.networks.architecture import Architecture
+from trainer.networks.conditioning import Conditioning, LabelEmbedding
+from trainer.networks.discriminator import Discriminator
+
+
+class LevelledGenerator(nn.Module):
+    """Map z, y to an image: a learned basis weighted by (z, e(y)), then levels with a transition between two of them.
+
+    A subclass builds its levels, transitions and ``to_picture`` after this constructor.
+
+    Args:
+        a: an architecture with resolved channels and blocks (see `resolve_levels`).
+    """
+
+    to_picture: nn.Conv2d
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.bounded = a.spectral_norm
+        self.embedding = LabelEmbedding(a.widths, a.embedding)
+        self.linear = self.build_linear(a.noise + a.embedding, a.channels[0])
+        self.basis = nn.Parameter(torch.randn(a.channels[0], a.base, a.base))
+
+    def build_linear(self, inputs: int, outputs: int) -> nn.Linear:
+        """Build the layer that weights the channels of the basis."""
+        return nn.Linear(inputs, outputs, bias=False)
+
+    def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Return the levels, from the base to the full size, and the transitions between them."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """Map z (B, noise), label (B, L) and known (B, A) to images (B, 3, S, S), about or (if bounded) in [-1, 1]."""
+        levels, transitions = self.stages()
+        weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
+        x = levels[0](self.basis * weights[:, :, None, None])
+        for transition, level in zip(transitions, levels[1:], strict=True):
+            x = level(transition(x))
+        x = self.to_picture(x)
+        return x.tanh() if self.bounded else x
+
+
+class LevelledDiscriminator(Discriminator):
+    """Map an image and y to a logit: the generator's mirror image, then a depthwise basis over all cells, and a head.
+
+    Args:
+        a: an architecture with resolved channels and blocks.
+        conditioning: how the label is used.
+    """
+
+    basis: nn.Parameter
+    from_picture: nn.Conv2d
+
+    def __init__(self, a: Architecture, conditioning: Conditioning) -> None:
+        super().__init__()
+        channels = a.channels[::-1]
+        self.build_trunk(a, channels, conditioning.in_channels)
+        self.condition(conditioning, a.widths, a.size, channels[-1])
+
+    def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
+        """Build ``from_picture``, the levels, the transitions and ``basis`` (channels[-1], base, base).
+
+        Args:
+            a: the architecture.
+            channels: per level, from the full size to the base.
+            in_channels: channels of the input.
+        """
+        raise NotImplementedError
+
+    def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Return the levels, from the full size to the base, and the transitions between them."""
+        raise NotImplementedError
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """Map x (N, in_channels, S, S) to features (N, channels[-1])."""
+        levels, transitions = self.stages()
+        x = levels[0](self.from_picture(x))
+        for transition, level in zip(transitions, levels[1:], strict=True):
+            x = level(transition(x))
+        return (x * self.basis).sum((2, 3))
