@@ -50,7 +50,7 @@ class Pack(LabelOptions):
         minimum=4,
         maximum=4096,
     )
-    source: str = option("auto", "how SRC is laid out", choices=registry.NAMES)
+    source: str = option("auto", f"format of SRC. {registry.describe_formats()}", choices=registry.NAMES)
     columns: tuple[str, ...] = option((), "further columns of a table that are labels, or all")
     group: str | None = option(None, "column, or folder, whose pictures stay on one side of --validation")
     fit: str = option("crop", "how a picture becomes square", choices=images.FITS)

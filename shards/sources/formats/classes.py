@@ -59,4 +59,4 @@ def class_folder(name: str, splits: Collection[str]) -> str:
     return folders[depth] if len(folders) > depth else ""
 
 
-FORMAT = SourceFormat("classes", "one folder of images per class", detect, scan, by_layout=True)
+FORMAT = SourceFormat("classes", "a folder per class", detect, scan, by_layout=True)

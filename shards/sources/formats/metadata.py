@@ -78,5 +78,5 @@ def _rows(tree: FileTree, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 FORMAT = SourceFormat(
-    "metadata", "images with metadata.jsonl or metadata.csv (Hugging Face ImageFolder)", detect, scan, has_columns=True
+    "metadata", "metadata.jsonl or metadata.csv, as in Hugging Face ImageFolder", detect, scan, has_columns=True
 )

@@ -238,7 +238,7 @@ def _load_record(spool: Path, stamps: str) -> np.ndarray | None:
 
 FORMAT = SourceFormat(
     "parquet",
-    "Parquet tables with a column of images (Hugging Face)",
+    "Parquet tables with a column of images",
     detect,
     scan,
     has_columns=True,

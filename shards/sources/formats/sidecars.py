@@ -53,4 +53,4 @@ def _text(tree: FileTree, name: str, file: ImageRef) -> str | None:
         return None
 
 
-FORMAT = SourceFormat("sidecars", "a text file per image, with tags or a caption", detect, scan, by_layout=True)
+FORMAT = SourceFormat("sidecars", "a text file per image with tags or a caption", detect, scan, by_layout=True)

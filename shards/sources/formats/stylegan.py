@@ -61,4 +61,4 @@ def _entries(tree: FileTree) -> list[object]:
     return entries
 
 
-FORMAT = SourceFormat("stylegan", "images with a dataset.json (StyleGAN)", detect, scan)
+FORMAT = SourceFormat("stylegan", "the dataset.json of StyleGAN", detect, scan)

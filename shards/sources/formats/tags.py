@@ -37,4 +37,4 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     return rows.build_source("tags", images_with_rows(tree, matched))
 
 
-FORMAT = SourceFormat("tags", "images with a tags.csv (columns id,tags)", detect, scan, has_columns=True)
+FORMAT = SourceFormat("tags", "a tags.csv with the columns id,tags", detect, scan, has_columns=True)

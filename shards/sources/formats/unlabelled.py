@@ -18,4 +18,4 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     return rows.build_source("pictures", [(name, image, None) for name, image in tree.images.items()])
 
 
-FORMAT = SourceFormat("pictures", "images without labels", detect, scan, by_layout=True)
+FORMAT = SourceFormat("pictures", "no labels", detect, scan, by_layout=True)
