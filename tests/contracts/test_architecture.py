@@ -18,7 +18,7 @@ VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 STANDARD_LIBRARY = set(sys.stdlib_module_names) | {"__future__"}
 
 DATASET = "shards.core shards.dataset shards.remote"
-RUN = "shards.core trainer.config trainer.metric_names trainer.networks trainer.run"
+RUN = "shards.core shards.dataset trainer.config trainer.metric_names trainer.networks trainer.run"
 
 # What each package or module may import of this project besides itself. The longest name that matches decides.
 ALLOWED: dict[str, str] = {

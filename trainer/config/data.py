@@ -8,7 +8,8 @@ from pathlib import Path
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError
-from shards.stream.sampling import ORDERS, Sampling
+from shards.stream.sampling import ORDERS as ORDERS
+from shards.stream.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from shards.core.errors import Failure, UserError
 from shards.core.version import __version__, revision
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import sample_labels
-from shards.stream.sampling import ORDERS
 from trainer.config import Config, compare
+from trainer.config.data import ORDERS
 from trainer.run import checkpoint
 from trainer.run.lock import RunLock
 
