@@ -9,13 +9,13 @@ from torch import nn
 
 
 def decay(images_seen: int, batch: int, half_life: float, ramp: float) -> float:
-    """How much of the average survives one step of ``batch`` images (EDM2's half-life form).
+    """Return the decay of the average in one step of ``batch`` images (EDM2's half-life form).
 
     Args:
         images_seen: before this step.
-        half_life: images after which old weights count half.
-        ramp: the half-life is at most this share of the images seen, so that the bad start is soon
-            forgotten; 0: no ramp.
+        half_life: images after which the weight of old parameters is one half.
+        ramp: cap of the half-life as a fraction of the images seen, so that the early generator is forgotten soon;
+            0: no cap.
 
     Returns:
         A factor in [0, 1).
@@ -26,11 +26,11 @@ def decay(images_seen: int, batch: int, half_life: float, ramp: float) -> float:
 
 
 class ExponentialMovingAverage:
-    """Holds the averaged copy of a generator, ready to draw with.
+    """The averaged copy of a generator, in eval mode.
 
     Args:
-        generator: whose weights to follow; it is copied, with its buffers.
-        half_life, ramp: see `decay`. The half-life may be set anew before any update; the ramp caps it as ever.
+        generator: the network to average; it is copied, with its buffers.
+        half_life, ramp: see `decay`. The half-life may be changed before any update; the ramp still caps it.
     """
 
     def __init__(self, generator: nn.Module, half_life: float, ramp: float) -> None:
@@ -39,10 +39,10 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, generator: nn.Module, images_seen: int, batch: int) -> None:
-        """Move towards ``generator`` by what ``batch`` images after ``images_seen`` are worth; buffers are copied."""
+        """Update the average with the weights after a step of ``batch`` images; buffers are copied."""
         weight = 1 - decay(images_seen, batch, self.half_life, self.ramp)
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.module.parameters()), list(generator.parameters()), weight
         )
-        for own, theirs in zip(self.module.buffers(), generator.buffers(), strict=True):
-            own.copy_(theirs)
+        for averaged, current in zip(self.module.buffers(), generator.buffers(), strict=True):
+            averaged.copy_(current)

@@ -1,10 +1,11 @@
 """Losses as pure functions of logits.
 
-Sign: a discriminator's logit is positive for "real, and matching its label". Every function returns the *sum* over
-its samples, or a value a sample that is to be masked or weighed, never a mean: the step divides by the count of the
-whole global batch, which masks make different from rank to rank.
+A logit of the discriminator is positive for "real, and matching its label". Every function returns the *sum* over its
+samples, or one value per sample that the step masks, but never a mean: the step divides by the count of the global
+batch, which masks make different from rank to rank.
 
-Shapes: real, fake, wrong are logits (B,), float32 or better; ``has_wrong`` is a 0/1 mask (B,).
+Shapes: real, fake and wrong are logits (B,), float32 or float64. To add a loss, add its functions and an entry of
+`LOSSES`, from which the choices of --loss are read.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +21,13 @@ ClassLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # class scores (B, L), l
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """The two players' losses in one form.
+    """The losses of discriminator and generator.
 
     Attributes:
-        discriminator: (real, fake) -> sum; parts one and two.
-        mismatch: (real, wrong) -> a value a sample (B,); part three, a picture under a label that is wrong for it.
+        discriminator: (real, fake) -> sum; the first two of its three parts.
+        mismatch: (real, wrong) -> one value per sample (B,); the third part, an image under a wrong label.
         generator: (fake, real) -> sum.
-        needs_real: whether the generator's loss looks at the real pictures' logits.
+        needs_real: whether the loss compares logits of real and generated images (relativistic).
     """
 
     discriminator: PairLoss
@@ -38,13 +39,13 @@ class AdversarialLoss:
 def matching_aware_d(real: Tensor, fake: Tensor) -> Tensor:
     """-Σ log σ(real) - Σ log(1 - σ(fake)): parts one and two of GAN-CLS (Reed et al. 2016, algorithm 1).
 
-    Published, parts two and three weigh one half; here one each, and part three has an option of its own.
+    As published, parts two and three have a weight of one half; here it is one, and --mismatch-weight for part three.
     """
     return F.softplus(-real).sum() + F.softplus(fake).sum()
 
 
 def matching_aware_wrong(real: Tensor, wrong: Tensor) -> Tensor:
-    """-log(1 - σ(wrong)) a sample: part three of GAN-CLS."""
+    """-log(1 - σ(wrong)) per sample: part three of GAN-CLS."""
     return F.softplus(wrong)
 
 
@@ -59,7 +60,7 @@ def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def hinge_wrong(real: Tensor, wrong: Tensor) -> Tensor:
-    """max(0, 1 + wrong) a sample."""
+    """max(0, 1 + wrong) per sample."""
     return F.relu(1 + wrong)
 
 
@@ -74,7 +75,7 @@ def least_squares_d(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def least_squares_wrong(real: Tensor, wrong: Tensor) -> Tensor:
-    """½ wrong² a sample."""
+    """½ wrong² per sample."""
     return wrong.square() / 2
 
 
@@ -84,12 +85,12 @@ def least_squares_g(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
-    """-Σ log σ(real - fake): each real picture against a generated one of its label (RpGAN; R3GAN, equation 2)."""
+    """-Σ log σ(real - fake): each real image against a generated one of its label (RpGAN; R3GAN, equation 2)."""
     return F.softplus(fake - real).sum()
 
 
 def relativistic_wrong(real: Tensor, wrong: Tensor) -> Tensor:
-    """-log σ(real - wrong) a sample: a real picture's own label against a wrong one."""
+    """-log σ(real - wrong) per sample: the true label of a real image against a wrong one."""
     return F.softplus(wrong - real)
 
 
@@ -106,24 +107,24 @@ LOSSES: dict[str, AdversarialLoss] = {
 }
 
 
-def gradient_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
-    """Σ ‖∂logit/∂picture‖²: R1 on real pictures, R2 on generated ones (Mescheder et al. 2018, arXiv 1801.04406, eq. 9).
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Σ ‖∂logit/∂image‖²: R1 on real images, R2 on generated ones (Mescheder et al. 2018, arXiv 1801.04406, eq. 9).
 
-    Keeps its graph, so that the penalty itself can be differentiated.
+    The result is differentiable.
 
     Args:
-        logits: (M,), computed from ``pictures`` sample by sample.
-        pictures: (N, 3, S, S), requires grad.
+        logits: (M,), computed from ``images`` sample by sample.
+        images: (N, 3, S, S), requires grad.
     """
-    (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum()
 
 
-# ---------------------------------------------------------------- an auxiliary classifier's
+# ---------------------------------------------------------------- loss of an auxiliary classifier
 
-# The kind of an attribute -> how unlikely its entries y are by the scores s, both (B, w) -> (B, 1); of tags, which are
-# taken together, (B, w).
-_SURPRISE: dict[str, PairLoss] = {
+# Negative log-likelihood of label entries y under scores s, both (B, w), by kind of attribute -> (B, 1); for tags, of
+# which neighbouring ones are computed together, (B, w).
+_NEGATIVE_LOG_LIKELIHOOD: dict[str, PairLoss] = {
     "exclusive": lambda s, y: -(y * s.log_softmax(1)).sum(1, keepdim=True),
     "tag": lambda s, y: F.binary_cross_entropy_with_logits(s, y, reduction="none"),
     "vector": lambda s, y: (s - y).square().sum(1, keepdim=True) / 2,
@@ -131,31 +132,30 @@ _SURPRISE: dict[str, PairLoss] = {
 }
 
 
-def class_loss(scores: Tensor, label: Tensor, known: Tensor, kinds: Sequence[str], widths: Sequence[int]) -> Tensor:
-    """-log P(y | x) a sample, by the scores of an auxiliary classifier (AC-GAN: Odena et al. 2017, section 3, L_C).
+def class_loss(scores: Tensor, labels: Tensor, known: Tensor, kinds: Sequence[str], widths: Sequence[int]) -> Tensor:
+    """-log P(y | x) per sample under an auxiliary classifier (AC-GAN: Odena et al. 2017, section 3, L_C).
 
-    Attributes are taken as independent given the picture: an exclusive one has the cross-entropy over its entries, a
-    tag the binary one; numbers are a regression, half the squared error (in the loudness of a word, so that none
-    weighs more than another: see `trainer.label_scaling`). Unknown ones count nothing.
-    Labels half way between two are taken as probabilities.
+    Attributes are independent given the image: an exclusive one has the cross-entropy over its entries, a tag the
+    binary cross-entropy, and numbers half the squared error (after `trainer.label_scaling`, so that none has more
+    weight than another). Unknown attributes contribute nothing. Interpolated labels are taken as probabilities.
 
     Args:
         scores: (B, L), of the label's entries.
-        label: (B, L).
+        labels: (B, L).
         known: (B, A), 0 or 1.
-        kinds: "exclusive", "tag", "vector" or "text", of each attribute.
-        widths: entries of each attribute.
+        kinds: "exclusive", "tag", "vector" or "text", for each attribute.
+        widths: label entries of each attribute.
 
     Returns:
         (B,), sums over the known attributes.
     """
     names, entries, attributes = zip(*_blocks(kinds, widths), strict=True)
-    parts = zip(names, scores.split(entries, 1), label.split(entries, 1), known.split(attributes, 1), strict=True)
-    return torch.cat([_SURPRISE[kind](s, y) * k for kind, s, y, k in parts], 1).sum(1)
+    parts = zip(names, scores.split(entries, 1), labels.split(entries, 1), known.split(attributes, 1), strict=True)
+    return torch.cat([_NEGATIVE_LOG_LIKELIHOOD[kind](s, y) * k for kind, s, y, k in parts], 1).sum(1)
 
 
 def _blocks(kinds: Sequence[str], widths: Sequence[int]) -> list[tuple[str, int, int]]:
-    """Kind, entries and attributes: of each attribute, but of neighbouring tags together, as there may be thousands."""
+    """Return kind, entries and attributes of each block: an attribute, or all neighbouring tags (maybe thousands)."""
     blocks: list[tuple[str, int, int]] = []
     for kind, width in zip(kinds, widths, strict=True):
         _, entries, attributes = blocks.pop() if kind == "tag" and blocks and blocks[-1][0] == "tag" else ("", 0, 0)

@@ -1,7 +1,4 @@
-"""The keys of what a run logs, as `metrics.jsonl`, trackers and dashboards know them. They stay as they are.
-
-Every other place takes them from here; docs/tracking.md says what each one means.
-"""
+"""Keys of the metrics in `metrics.jsonl`, trackers and dashboards. They never change; see docs/tracking.md."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ LOSS_BETWEEN = "loss/between"
 LOGIT_REAL, LOGIT_FAKE = "logit/real", "logit/fake"
 GRAD_D, GRAD_G = "grad/d", "grad/g"
 AUGMENT_SIGN, AUGMENT_P = "augment/sign", "augment/p"
-SCHEDULE = "schedule/"  # and the name of what moves
+SCHEDULE = "schedule/"  # followed by the name of what is scheduled
 
 SPREAD = "samples/spread"
-GRID = "samples/grid"  # pictures; trackers only
+GRID = "samples/grid"  # images; trackers only
 
-EVALUATE = "evaluate/"  # and the name of a figure of `trainer.evaluation.metrics.registry`
+EVALUATE = "evaluate/"  # followed by the name of a metric of `trainer.evaluation`
 FIDELITY, KID = EVALUATE + "fidelity", EVALUATE + "kid"
-FIDELITY_OF = FIDELITY + "/"  # and the name of an attribute
+FIDELITY_OF = FIDELITY + "/"  # followed by the name of an attribute
 
 WRONG_SHARE, DAMAGED = "data/wrong_share", "data/damaged"
 SKIPPED = "guard/skipped"

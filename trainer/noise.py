@@ -1,6 +1,6 @@
-"""Numbers that belong to a picture of the stream, not to a process: drawn from (seed, purpose, position).
+"""Counter-based random numbers: pure functions of (seed, purpose, position in the stream).
 
-Whoever carries position p, and whenever, draws the same z for it; no generator's state is saved.
+Position p has the same noise on any rank and after any resume, and no generator's state is saved.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from shards.core import rng
 
 
 def uniform(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Numbers evenly spread over (0, 1), both ends left out, one vector a position.
+    """Return uniform numbers in (0, 1), excluding both ends: one vector per position.
 
     Args:
         seed: the run's seed.
-        purpose: what the numbers are for; other purposes draw differently.
+        purpose: what the numbers are for; other purposes have other numbers.
         positions: int64 (B,), global positions in the stream.
         size: length of each vector.
         dtype: bfloat16 or wider.
@@ -32,13 +32,13 @@ def uniform(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.
 
 
 def normal(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal noise, one vector a position (Box & Muller 1958).
+    """Return standard normal noise (Box & Muller 1958): one vector per position.
 
     Computed in float64 on the positions' device, then rounded; |z| < 6.7.
 
     Args:
         seed: the run's seed.
-        purpose: what the noise is for; the discriminator's and generator's steps draw differently.
+        purpose: what the noise is for; other purposes have other noise.
         positions: int64 (B,), global positions in the stream.
         size: length of each vector.
 
@@ -54,8 +54,8 @@ def normal(seed: int, purpose: str, positions: Tensor, size: int, dtype: torch.d
 
 
 def _uniform(key: int, positions: Tensor, size: int) -> Tensor:
-    """float64 (B, size) in (0, 1), on the positions' device if it has float64."""
-    if positions.device.type == "mps":  # has none
+    """Return float64 (B, size) in (0, 1), on the device of the positions if it supports float64."""
+    if positions.device.type == "mps":  # does not
         positions = positions.cpu()
     channel = torch.arange(size, device=positions.device)
     return (rng.bits(key, positions[:, None], channel).double() + 0.5) / 2**32

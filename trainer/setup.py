@@ -308,7 +308,7 @@ def _compile(
     # Conditioned early, D computes features once per (image, label); else those of a real image serve two labels.
     three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.conditioning.early is not None)
     scored = 3 * micro_batch if three_parts else 2 * micro_batch
-    compile_networks(g, d, architecture, drawn=generated, seen=scored, autocast=env.autocast)
+    compile_networks(g, d, architecture, generated=generated, scored=scored, autocast=env.autocast)
 
 
 def _set_scaling(network: nn.Module, scaling: LabelScaling | None) -> None:

@@ -109,7 +109,7 @@ class TrainingState:
 
     def _apply_schedules(self, images_seen: int) -> None:
         """Set the scheduled values of the step that ends at ``images_seen``: Python numbers, without host sync."""
-        now = {name: schedule(images_seen) for name, schedule in self.schedules.items() if schedule.moves}
+        now = {name: schedule(images_seen) for name, schedule in self.schedules.items() if schedule.varies}
         for name, player in (("lr_g", self.g), ("lr_d", self.d)):
             for group in player.optimizer.param_groups:
                 group["lr"] = now.get(name, group["lr"])

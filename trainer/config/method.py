@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shards.core import cli
 from shards.core.cli import option
 from shards.stream.wrong_labels import WRONG_LABELS
+from trainer.config.registries import registry_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class MethodConfig:
     loss: str = option(
         "relativistic",
         "adversarial loss; matching-aware is the non-saturating logistic loss",
-        choices=("matching-aware", "hinge", "least-squares", "relativistic"),
+        choices=registry_keys("losses.py", "LOSSES"),
     )
     mismatch: str = option(
         "real",

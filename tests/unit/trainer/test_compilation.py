@@ -1,4 +1,4 @@
-"""Compiled networks: the gradients they must have, what they share with the uncompiled ones, and what is refused."""
+"""Compiled networks have the gradients of uncompiled ones and share their weights; errors are explained."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from shards.core.errors import UserError
 from shards.stream.batch import Batch
+from support.errors import raises
 from support.launching import TINY, assert_same_run, make_dataset, metrics, tensors, train
 from trainer import config
 from trainer.compilation import _different, compile_networks
@@ -28,10 +28,10 @@ WIDTHS = (3, 2)
 
 
 @pytest.mark.parametrize("side", [1, 4, 6])
-def test_a_doubling_written_out_is_the_interpolation(side: int) -> None:
-    """Traced only: what dynamo sees, run by torch's own operators."""
+def test_explicit_doubling_equals_interpolation(side: int) -> None:
+    """Only trace: the graph that dynamo captures runs with torch's own operators."""
     x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
-    towards = torch.randn(2, 3, 2 * side, 2 * side, dtype=torch.float64)
+    direction = torch.randn(2, 3, 2 * side, 2 * side, dtype=torch.float64)
     expected = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     traced: list[str] = []
 
@@ -42,19 +42,19 @@ def test_a_doubling_written_out_is_the_interpolation(side: int) -> None:
     found = torch.compile(double_size, backend=backend, dynamic=False)(x)
     assert traced and not any("interpolate" in name or "index" in name for name in traced)
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, towards)[0] for y in (found, expected)))
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, direction)[0] for y in (found, expected)))
 
 
-def test_a_wrong_gradient_is_seen_and_rounding_is_not() -> None:
+def test_wrong_gradients_are_found_and_rounding_is_tolerated() -> None:
     right = (torch.randn(50), torch.randn(5, 5), 1e-6 * torch.randn(3))
-    rounded = (right[0] * (1 + 1e-5), right[1], torch.zeros(3))  # the last is noise beside the others
+    rounded = (right[0] * (1 + 1e-5), right[1], torch.zeros(3))  # the last one is negligible
     names = ["basis", "widen", "bias"]
     assert _different(right, rounded, names, 1e-3) == []
     assert _different(right, (torch.zeros(50), *right[1:]), names, 0.1) == ["basis"]
     assert _different(right, (right[0], right[1] * float("nan"), right[2]), names, 0.1) == ["widen"]
 
 
-def test_without_a_compiler_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch._inductor.config
 
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/no/such/compiler",))
@@ -62,8 +62,10 @@ def test_without_a_compiler_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch)
     architecture = Architecture(family="residual", size=8, widths=WIDTHS, noise=4, embedding=4, channels=(8, 8))
     g, d = build(architecture)
     before = {name: tensor.clone() for name, tensor in g.state_dict().items()}
-    with pytest.raises(UserError, match=r"--compile: torch cannot compile here .* leave --compile out"):
-        compile_networks(g, d, architecture, drawn=4, seen=8, autocast=lambda: torch.autocast("cpu", enabled=False))
+    with raises("compile-failed", "--compile", "C++ compiler"):
+        compile_networks(
+            g, d, architecture, generated=4, scored=8, autocast=lambda: torch.autocast("cpu", enabled=False)
+        )
     assert all(torch.equal(tensor, before[name]) for name, tensor in g.state_dict().items())
 
 
@@ -72,7 +74,7 @@ def image_size(family: str) -> int:
 
 
 def make_states(family: str, *words: str) -> tuple[TrainingState, TrainingState]:
-    """The same training uncompiled and compiled."""
+    """Return two equal training states, uncompiled and compiled."""
     torch._dynamo.reset()
     size = image_size(family)
     states = []
@@ -94,8 +96,8 @@ def make_batch(size: int, number: int) -> Batch:
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
-def test_steps_have_the_gradients_of_uncompiled_ones(family: str) -> None:
-    """With D's draw of pictures under no_grad before G's own, and with penalties between."""
+def test_compiled_steps_have_the_gradients_of_uncompiled_ones(family: str) -> None:
+    """G also runs under no_grad, in D's step, and some steps have a penalty."""
     plain, compiled = make_states(family, "--dtype", "float64", "--penalty-every", "2", "--lr-g", "1e-4")
     for one, other in ((plain.g, compiled.g), (plain.d, compiled.d), (plain.ema, compiled.ema)):
         assert list(one.module.state_dict()) == list(other.module.state_dict())
@@ -111,19 +113,19 @@ def test_steps_have_the_gradients_of_uncompiled_ones(family: str) -> None:
             expected, found = (tuple(g[side] for g in gradients if g[side] is not None) for side in (1, 2))
             assert len(expected) == len(found) == len(labels)
             assert _different(expected, found, labels, 1e-6) == []  # type: ignore[arg-type]
-    assert compiled.ema.module._compiled_call_impl is None  # pictures are drawn by the plain one
+    assert compiled.ema.module._compiled_call_impl is None  # the averaged generator is not compiled
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_half_precision_passes_the_comparison(family: str) -> None:
-    """Where torch 2.13 gave zeros: the comparison raises if it does."""
+    """Torch 2.13 returned zeros here; the comparison would raise."""
     _, compiled = make_states(family, "--mixed-precision", "bf16")
     assert compiled.step(make_batch(image_size(family), 0)).losses["loss/g"].isfinite()
 
 
 @pytest.mark.long
-def test_a_compiled_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_compiled_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     make_dataset(tmp_path)
     words = [*TINY, "--shards", tmp_path / "data", "--compile", "true"]
     train(*words, "--run", tmp_path / "whole", "--total-images", 128)
@@ -131,12 +133,12 @@ def test_a_compiled_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     train(*words, "--run", tmp_path / "parts", "--total-images", 128)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert not [name for name in tensors(tmp_path / "whole") if "_orig_mod" in name]
-    train(*words, "--compile", "false", "--run", tmp_path / "parts", "--total-images", 160)  # it may go on without
+    train(*words, "--compile", "false", "--run", tmp_path / "parts", "--total-images", 160)  # it may resume uncompiled
 
 
 @pytest.mark.long
 def test_two_processes_compile_and_agree(tmp_path: Path) -> None:
-    """Gradients are reduced: the losses are those of one uncompiled process."""
+    """Gradients are all-reduced: the losses are those of one uncompiled process."""
     make_dataset(tmp_path)
     words = [*TINY, "--shards", tmp_path / "data", "--dtype", "float64", "--total-images", 128]
     done = train(*words, "--compile", "true", "--run", tmp_path / "two", processes=2)

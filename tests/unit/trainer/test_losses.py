@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from trainer.config import load
 from trainer.losses import LOSSES, class_loss, gradient_penalty
 
 REAL, FAKE, WRONG = (torch.tensor(v, dtype=torch.float64) for v in ([2.0, -0.5], [-1.0, 0.25], [0.5, -3.0]))
@@ -169,3 +170,7 @@ def test_class_loss_is_finite_far_out_and_refuses_other_attributes() -> None:
     assert class_loss(1e4 * SCORES, LABEL, known, KINDS, WIDTHS).isfinite().all()
     with pytest.raises(ValueError, match="zip"):
         class_loss(SCORES, LABEL, known, KINDS[1:], WIDTHS)
+
+
+def test_every_loss_is_a_choice_of_the_option() -> None:
+    assert all(load(["--loss", name, "--preset", "smoke"]).method.loss == name for name in LOSSES)

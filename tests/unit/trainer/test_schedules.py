@@ -14,12 +14,12 @@ LINEAR = Schedule(2.0, 0.5, "linear", over=300, warmup=100)
 
 def test_the_constant_one_is_the_number_itself() -> None:
     assert Schedule(0.1)(0) == Schedule(0.1)(10**12) == 0.1
-    assert not Schedule(0.1).moves
+    assert not Schedule(0.1).varies
 
 
 @pytest.mark.parametrize("schedule", [COSINE, LINEAR])
 def test_the_corners(schedule: Schedule) -> None:
-    assert schedule.moves
+    assert schedule.varies
     assert [schedule(n) for n in (0, 25, 50, 100)] == [0, 0.5, 1, 2]
     assert schedule(200) == pytest.approx(1.25), "half way"
     assert schedule(300) == schedule(10**9) == 0.5
@@ -32,7 +32,7 @@ def test_the_shapes() -> None:
 
 def test_a_warm_up_alone_stays_where_it_arrived() -> None:
     schedule = Schedule(2.0, warmup=100)
-    assert schedule.moves and schedule(50) == 1 and schedule(100) == schedule(10**9) == 2
+    assert schedule.varies and schedule(50) == 1 and schedule(100) == schedule(10**9) == 2
 
 
 @given(st.sampled_from(["cosine", "linear"]), st.floats(0, 10), st.floats(0, 10), st.integers(0, 2_000))
