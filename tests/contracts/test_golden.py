@@ -1,8 +1,7 @@
-"""Golden curves: twenty float64 steps of every family and loss, and of every family with a classifier, as stored.
+"""Golden curves: twenty float64 steps of every family and loss, and of every family with a classifier.
 
-They are equal on any CPU.
-
-A difference means that training changed. If it was meant to, write the curves anew and say why in the commit:
+The stored curves are valid on any CPU. A difference means that training changed. If that was intended, rewrite the
+curves and give the reason in the commit message:
 
     python tests/contracts/test_golden.py
 """
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-if __name__ == "__main__":  # run as a file, to write: Python looks beside the file and not in the repository
+if __name__ == "__main__":  # run as a script: make the repository importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from shards.stream.batch import Batch
@@ -34,7 +33,7 @@ WIDTHS, STEPS = (3, 1, 2), 20
 KINDS = ("exclusive", "tag", "vector")
 CASES = [(family, loss, "auto") for family in FAMILIES for loss in LOSSES]
 CASES += [(family, "relativistic", "classifier") for family in FAMILIES]
-# The article's networks do 96x96 only, and their first layer has 552,960 outputs: a short noise keeps them small.
+# The article's networks support 96x96 only; their first layer has 552,960 outputs, so a short noise keeps them small.
 SIZES, BATCHES = {"article": 96}, {"article": 2}
 CHANNELS = {"residual": (8, 6), "r3gan": (16, 8)}
 
@@ -60,7 +59,7 @@ def configuration(family: str, loss: str, conditioning: str) -> Config:
 
 
 def batch_at(step: int, count: int, size: int) -> Batch:
-    """Pictures of noise under every kind of label: one in four is partly known, one not at all."""
+    """Return noise images with every kind of label: one in four is partly known, one not at all."""
     position = torch.arange(step * count, (step + 1) * count)
     x = normal(0, "pictures", position, 3 * size * size, torch.float64).view(count, 3, size, size).tanh()
     y = torch.zeros(count, sum(WIDTHS), dtype=torch.float64)
@@ -75,12 +74,12 @@ def batch_at(step: int, count: int, size: int) -> Batch:
 
 
 def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
-    """What each of the steps measured, by name."""
+    """Return the metrics of each step, by name."""
     config = configuration(family, loss, conditioning)
     size = SIZES.get(family, 8)
     env = Distributed("cpu", "no", threads=1)
     state = build_state(config, env, size, WIDTHS, KINDS)
-    # torch promises its generators' streams for no two kinds of CPU: the weights are ours, in float64.
+    # torch does not guarantee equal random numbers on different CPUs: draw the weights here, in float64.
     for module in (state.g.module, state.d.module):
         for name, weight in module.named_parameters():
             rows, columns = len(weight), weight[0].numel()
@@ -102,15 +101,15 @@ def name_of(family: str, loss: str, conditioning: str) -> str:
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.long] if c[0] in SIZES else []) for c in CASES])
-def test_twenty_steps_give_the_stored_curves(case: tuple[str, str, str]) -> None:
+def test_twenty_steps_equal_the_stored_curves(case: tuple[str, str, str]) -> None:
     stored, found = json.loads(CURVES.read_text())[name_of(*case)], curve(*case)
     assert found.keys() == stored.keys()
     for name, values in found.items():
         np.testing.assert_allclose(values, stored[name], rtol=1e-8, atol=1e-8, err_msg=name)
-    assert len(set(found["loss/d"])) == STEPS, "something was trained"
+    assert len(set(found["loss/d"])) == STEPS, "every step changed the weights"
 
 
-def test_every_stored_curve_is_tried() -> None:
+def test_every_stored_curve_is_tested() -> None:
     assert set(json.loads(CURVES.read_text())) == {name_of(*case) for case in CASES}
 
 

@@ -1,4 +1,4 @@
-"""The average of weights, timed by images."""
+"""The exponential moving average, measured in images seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_half_life() -> None:
     assert decay(0, 50, half_life=0, ramp=0) == 0
 
 
-def test_ramp_forgets_the_start() -> None:
+def test_the_ramp_caps_the_half_life() -> None:
     assert decay(0, 50, half_life=100, ramp=0.1) == 0
     assert decay(500, 50, half_life=100, ramp=0.1) == pytest.approx(0.5)
     assert decay(10**6, 50, half_life=100, ramp=0.1) == decay(10**6, 50, half_life=100, ramp=0)
@@ -35,7 +35,7 @@ def test_update_by_hand() -> None:
     average = ExponentialMovingAverage(net, half_life=10, ramp=0)
     nn.init.ones_(net[0].weight)  # type: ignore[arg-type]
     net[1].running_mean.fill_(3.0)  # type: ignore[union-attr,operator]
-    average.update(net, images_seen=0, batch=20)  # two half-lives: a quarter of the old is left
+    average.update(net, images_seen=0, batch=20)  # two half-lives: a quarter of the old weights remains
     average.update(net, images_seen=20, batch=20)
     assert average.module[0].weight.item() == pytest.approx(1 - 0.25**2)  # type: ignore[index,union-attr]
     assert average.module[1].running_mean.item() == 3.0  # type: ignore[index,union-attr]

@@ -1,4 +1,4 @@
-"""Measured numbers enter networks as loud as words, whatever their units."""
+"""Continuous label entries are scaled to the magnitude of one-hot entries, whatever their unit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.run import checkpoint
 
 
 def measured(folder: Path, count: int = 40) -> Dataset:
-    """Pictures with a height in centimetres, a yaw in radians and a flag that is rarely set; some without."""
+    """Return images with a height in centimetres, a yaw in radians and a flag that is rarely set; some without."""
     folder.mkdir()
     chance = np.random.default_rng(0)
     rows = []
@@ -34,19 +34,19 @@ def measured(folder: Path, count: int = 40) -> Dataset:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return measured(tmp_path_factory.mktemp("loudness") / "source")
+    return measured(tmp_path_factory.mktemp("scaling") / "source")
 
 
-def test_numbers_of_a_vector_are_as_loud_as_one_word(dataset: Dataset) -> None:
+def test_scaled_entries_have_zero_mean_and_unit_norm(dataset: Dataset) -> None:
     known = dataset.known[:, 0]
     centre, scale = measure_scaling(dataset)
-    heard = (dataset.labels[known] - centre) * scale
-    assert np.allclose(heard.mean(0), 0, atol=1e-5)
-    assert np.allclose(heard[:, :2].std(0), 3**-0.5, rtol=1e-4), "each has its part, whatever its unit"
-    assert np.abs(heard).max() <= 4 / 3**0.5 + 1e-6, "a rare one is not louder the rarer it is"
+    scaled = (dataset.labels[known] - centre) * scale
+    assert np.allclose(scaled.mean(0), 0, atol=1e-5)
+    assert np.allclose(scaled[:, :2].std(0), 3**-0.5, rtol=1e-4), "each entry has the same weight, whatever its unit"
+    assert np.abs(scaled).max() <= 4 / 3**0.5 + 1e-6, "the scale of a rare entry is limited"
 
 
-def test_words_stay_as_they_are_and_constants_are_silent(tmp_path: Path) -> None:
+def test_words_and_constants_are_not_scaled(tmp_path: Path) -> None:
     rows = ["id,tags,size", *(f"{i},{'red' if i % 2 else 'blue'} hair,2.5" for i in range(8))]
     (tmp_path / "source").mkdir()
     for i in range(8):
@@ -63,24 +63,24 @@ def test_words_stay_as_they_are_and_constants_are_silent(tmp_path: Path) -> None
     assert centre[kinds["vector"]] == 2.5 and scale[kinds["vector"]] == 1
 
 
-def test_an_embedding_is_as_loud_as_noise(dataset: Dataset) -> None:
+def test_embeddings_have_the_magnitude_of_noise(dataset: Dataset) -> None:
     torch.manual_seed(0)
     embedding = LabelEmbedding(dataset.schema.widths, 512).double()
     labels, known = (
         torch.from_numpy(np.array(dataset.labels)).double(),
         torch.from_numpy(np.array(dataset.known)).double(),
     )
-    assert embedding(labels, known).std() > 50, "unheard beside it"
+    assert embedding(labels, known).std() > 50, "noise would be negligible"
     centre, scale = map(torch.from_numpy, measure_scaling(dataset))
     set_loudness(embedding, centre, scale)
-    heard = embedding(labels, known)
-    assert 0.5 < heard.std() < 1.5
+    scaled = embedding(labels, known)
+    assert 0.5 < scaled.std() < 1.5
     unknown = torch.zeros_like(known)
-    assert torch.equal(embedding(labels, unknown), embedding(0 * labels, unknown)), "nor is what is not known"
+    assert torch.equal(embedding(labels, unknown), embedding(0 * labels, unknown)), "unknown entries do not matter"
 
 
 @pytest.mark.parametrize("conditioning", ["projection", "classifier"])
-def test_it_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path, conditioning: str) -> None:
+def test_the_scaling_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path, conditioning: str) -> None:
     run = tmp_path / "run"
     words = [*TINY, "--shards", dataset.path, "--run", run, "--conditioning", conditioning, "--mixed-precision", "no"]
     train(*words, "--total-images", 32)
@@ -94,7 +94,7 @@ def test_it_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path, conditio
     assert (tmp_path / "tall.png").exists()
 
 
-def test_older_checkpoints_have_labels_that_enter_as_they_are() -> None:
+def test_older_checkpoints_have_no_scaling() -> None:
     embedding = LabelEmbedding((1, 2), 4)
     saved = {name: value.clone() for name, value in embedding.state_dict().items() if "mask" not in name}
     for load in (checkpoint.load_module, checkpoint.transfer):

@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, penalties against analytic gradients and finite differences."""
+"""Losses against values computed by hand, penalties against analytic gradients and finite differences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_matching_aware_by_hand() -> None:
     assert loss.generator(FAKE, REAL).item() == pytest.approx(softplus(1) + softplus(-0.25), abs=1e-12)
 
 
-def test_matching_aware_is_binary_cross_entropy_of_the_article() -> None:
+def test_matching_aware_equals_the_binary_cross_entropy_of_the_article() -> None:
     """The article's form: sigmoid, then BCELoss, real -> 1, fake -> 0, wrong -> 0."""
     bce = torch.nn.BCELoss(reduction="sum")
     loss = LOSSES["matching-aware"]
@@ -57,7 +57,7 @@ def test_relativistic_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_signs(name: str) -> None:
+def test_gradients_have_the_right_signs(name: str) -> None:
     """Better for D: real up, fake and wrong down. Better for G: fake up."""
     loss = LOSSES[name]
     real, fake, wrong = (torch.full((3,), 0.1, dtype=torch.float64, requires_grad=True) for _ in range(3))
@@ -69,7 +69,7 @@ def test_signs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_are_finite_far_out(name: str) -> None:
+def test_losses_are_finite_for_large_logits(name: str) -> None:
     loss = LOSSES[name]
     far = torch.tensor([1e4, -1e4])
     for value in (loss.discriminator(far, -far), loss.generator(far, -far), loss.mismatch(far, -far).sum()):
@@ -80,8 +80,8 @@ def test_losses_are_finite_far_out(name: str) -> None:
 def test_losses_are_sums(name: str) -> None:
     """Sums add up over any split of the batch; means would not."""
     loss = LOSSES[name]
-    apart = loss.discriminator(REAL[:1], FAKE[:1]) + loss.discriminator(REAL[1:], FAKE[1:])
-    torch.testing.assert_close(loss.discriminator(REAL, FAKE), apart)
+    parts = loss.discriminator(REAL[:1], FAKE[:1]) + loss.discriminator(REAL[1:], FAKE[1:])
+    torch.testing.assert_close(loss.discriminator(REAL, FAKE), parts)
 
 
 def test_penalty_of_a_linear_critic_is_its_weight() -> None:
@@ -115,12 +115,12 @@ def test_penalty_against_finite_differences_and_its_own_gradient() -> None:
     assert gradient[0, 0].item() == pytest.approx((after - penalty.item()) / step, rel=1e-3)
 
 
-# ---------------------------------------------------------------- an auxiliary classifier's
+# ---------------------------------------------------------------- loss of an auxiliary classifier
 
 KINDS, WIDTHS = ("tag", "exclusive", "tag", "tag", "vector", "text"), (1, 3, 1, 1, 2, 2)
 LABEL = torch.tensor([[1.0, 0, 1, 0, 0, 1, 3, -1, 0.6, 0.8]], dtype=torch.float64)
 SCORES = torch.tensor([[0.5, 1, 2, -1, -2, 3, 1, 1, 0.6, 0]], dtype=torch.float64)
-BY_HAND = [  # an attribute
+BY_HAND = [  # one per attribute
     softplus(-0.5),
     math.log(math.exp(1) + math.exp(2) + math.exp(-1)) - 2,
     softplus(-2),
@@ -131,7 +131,7 @@ BY_HAND = [  # an attribute
 
 
 def test_class_loss_by_hand() -> None:
-    """Each attribute alone, none, and all; labels in two rows with masks of their own."""
+    """Each attribute alone, none, and all; two samples with different masks."""
     for attribute, expected in enumerate(BY_HAND):
         known = torch.zeros(1, len(KINDS), dtype=torch.float64)
         known[0, attribute] = 1
@@ -142,7 +142,7 @@ def test_class_loss_by_hand() -> None:
 
 
 def test_class_loss_of_a_label_between_two_is_the_mean_of_theirs() -> None:
-    """Of words; numbers half way are a goal of their own."""
+    """Interpolated words are probabilities; interpolated numbers are targets."""
     known = torch.tensor([[1.0, 1, 1, 1, 0, 0]], dtype=torch.float64)
     other = LABEL.clone()
     other[0, :6] = torch.tensor([0.0, 1, 0, 0, 1, 1])
@@ -152,7 +152,7 @@ def test_class_loss_of_a_label_between_two_is_the_mean_of_theirs() -> None:
 
 
 def test_class_loss_has_the_gradients_of_its_kinds() -> None:
-    """What is predicted less what is: softmax and sigmoid by words, the score itself by numbers; 0 where unknown."""
+    """Prediction minus label: softmax or sigmoid for words, the score itself for numbers; 0 where unknown."""
     scores = SCORES.clone().requires_grad_()
     known = torch.tensor([[1.0, 1, 0, 1, 1, 1]], dtype=torch.float64)
     class_loss(scores, LABEL, known, KINDS, WIDTHS).sum().backward()

@@ -1,4 +1,4 @@
-"""Steps that are not finite: skipped, counted one step late, named."""
+"""Non-finite steps are skipped, counted one step late, and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training state's own clock: when penalties fall, and what moves when."""
+"""The training state: what happens in which step, schedules, and what checkpoints hold."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from support.training import make_state
 from trainer.run import checkpoint
 
 
-def test_penalties_fall_by_the_clock(tmp_path: Path) -> None:
-    """By images seen, so that a resumed run keeps their rhythm."""
+def test_penalty_steps_are_a_function_of_images_seen(tmp_path: Path) -> None:
+    """A resumed run has its penalties in the same steps."""
     state, stream = make_state(tmp_path, "--penalty-every", "3")
-    fell = ["loss/penalty" in state.step(stream[number]).metrics for number in range(7)]
-    assert fell == [True, False, False, True, False, False, True]
+    penalised = ["loss/penalty" in state.step(stream[number]).metrics for number in range(7)]
+    assert penalised == [True, False, False, True, False, False, True]
     state.images_seen = 9 * 8
     assert "loss/penalty" in state.step(stream[9]).metrics
     assert state.images_seen == 10 * 8
 
 
-def test_several_updates_of_d_to_one_of_g(tmp_path: Path) -> None:
-    """By the clock; each has pictures of its own, and D's updates are what penalties count."""
+def test_d_steps_updates_g_in_every_third_step(tmp_path: Path) -> None:
+    """Each update of D has its own batch, and penalties count updates of D."""
     state, stream = make_state(tmp_path, "--d-steps", "3", "--penalty-every", "2")
-    of_g, penalised, moved = [], [], []
+    updates_g, penalised, moved = [], [], []
     for number in range(7):
         before = [[p.clone() for p in player.module.parameters()] for player in (state.d, state.g)]
         scalars = state.step(stream[number]).metrics
-        of_g.append("loss/g" in scalars and "grad/g" in scalars)
+        updates_g.append("loss/g" in scalars and "grad/g" in scalars)
         penalised.append("loss/penalty" in scalars)
         after = [list(player.module.parameters()) for player in (state.d, state.g)]
         moved.append([any(map(differ, a, b)) for a, b in zip(before, after, strict=True)])
-    assert of_g == [g for _, g in moved] == [False, False, True, False, False, True, False]
+    assert updates_g == [g for _, g in moved] == [False, False, True, False, False, True, False]
     assert penalised == [True, False, True, False, True, False, True]
     assert all(d for d, _ in moved)
     assert state.images_seen == 7 * 8
-    state.images_seen = 11 * 8  # as a run that goes on
+    state.images_seen = 11 * 8  # as in a resumed run
     assert "loss/g" in state.step(stream[11]).metrics
 
 
@@ -46,7 +46,7 @@ def differ(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def test_trap_the_loss_scaler_is_saved(tmp_path: Path) -> None:
-    """fp16's scale takes hundreds of steps to find: a run that goes on does not look for it again."""
+    """It takes fp16 hundreds of steps to find its scale: a resumed run starts with the saved one."""
     state, stream = make_state(tmp_path)
     state.env.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=3, enabled=True)
     state.step(stream[0])  # two updates, of D and of G
@@ -54,31 +54,31 @@ def test_trap_the_loss_scaler_is_saved(tmp_path: Path) -> None:
     other, _ = make_state(tmp_path / "other")
     other.env.scaler = torch.amp.GradScaler("cpu", growth_interval=3, enabled=True)
     other.load(saved)
-    for going_on in (state, other):
-        assert going_on.env.scaler.get_scale() == 2.0**7
-        going_on.step(stream[1])
-        assert going_on.env.scaler.get_scale() == 2.0**8, "the count of good updates goes on too"
+    for resumed in (state, other):
+        assert resumed.env.scaler.get_scale() == 2.0**7
+        resumed.step(stream[1])
+        assert resumed.env.scaler.get_scale() == 2.0**8, "the count of finite updates is saved too"
 
 
-def test_without_gamma_there_is_no_penalty(tmp_path: Path) -> None:
+def test_there_is_no_penalty_without_gamma(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--loss", "hinge", "--gamma", "0")
     assert "loss/penalty" not in state.step(stream[0]).metrics
 
 
-def test_the_average_follows_and_is_what_starts_equal(tmp_path: Path) -> None:
+def test_the_averaged_generator_starts_equal_and_follows(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path)
     pairs = list(zip(state.ema.module.parameters(), state.g.module.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     for number in range(4):
         state.step(stream[number])
     moved = [(a - b).abs().max().item() for a, b in pairs]
-    assert max(moved) > 0, "an average is not the newest weights"
+    assert max(moved) > 0, "the average is not the newest weights"
     assert max(moved) < 0.1
 
 
 @pytest.mark.parametrize("words", ["--augment diff --flip", "--augment diff --augment-kinds cutout", "--augment ada"])
-def test_augmentation_trains(tmp_path: Path, words: str) -> None:
-    """With penalties, which need second derivatives of all that lies between their pictures and D's logits."""
+def test_augmented_steps_are_finite_and_differ(tmp_path: Path, words: str) -> None:
+    """With penalties, which need second derivatives of everything between D's inputs and its logits."""
     states = [
         make_state(tmp_path / name, "--penalty-every", "2", *asked) for name, asked in (("a", words.split()), ("b", []))
     ]
@@ -94,8 +94,8 @@ def test_augmentation_trains(tmp_path: Path, words: str) -> None:
         assert ("augment/p" in values) == ("ada" in words) and "augment/p" not in others
 
 
-def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
-    """Every fourth step, also of a run that goes on."""
+def test_ada_is_updated_every_fourth_step_and_saved(tmp_path: Path) -> None:
+    """Also in a resumed run."""
     state, stream = make_state(tmp_path, "--augment", "ada", "--ada-speed", "64", "--ada-target", "-0.9")
     found = [state.step(stream[number]).metrics["augment/p"].item() for number in range(6)]
     assert found == [0, 0, 0, 0.5, 0.5, 0.5]
@@ -107,14 +107,14 @@ def test_ada_moves_by_the_clock_and_is_saved(tmp_path: Path) -> None:
     assert found == [[0.5, 1.0]] * 2
 
 
-def test_a_mismatch_of_no_weight_is_not_computed(tmp_path: Path) -> None:
+def test_a_mismatch_term_of_weight_zero_is_not_computed(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, "--mismatch-weight", "0")
     assert "loss/mismatch" not in state.step(stream[0]).metrics
     state, stream = make_state(tmp_path / "again")
     assert "loss/mismatch" in state.step(stream[0]).metrics
 
 
-def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: Path) -> None:
+def test_schedules_set_values_before_each_step_and_default_to_constants(tmp_path: Path) -> None:
     words = "--lr-g 0.04 --lr-d 0.02 --warmup-images 16 --decay linear --decay-to 0.5 --decay-images 32"
     state, stream = make_state(tmp_path, *words.split(), *"--gamma 1 --gamma-end 0.5 --beta2-end 0.5".split())
     found = []
@@ -134,13 +134,13 @@ def test_schedules_are_set_for_each_step_and_move_nothing_by_default(tmp_path: P
     assert plain.scheduled == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.optim.lr_g
 
 
-def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_path: Path) -> None:
+def test_steps_use_the_scheduled_half_life_and_augmentation_probability(tmp_path: Path) -> None:
     words = "--ema-half-life 8 --ema-half-life-end 80 --ema-ramp 0 --decay-images 32"
     words += " --augment diff --augment-p 0 --augment-p-end 1"
     state, stream = make_state(tmp_path, *words.split())
     plain, _ = make_state(tmp_path / "plain")
     generator, average = next(state.g.module.parameters()), next(state.ema.module.parameters())
-    pictures = torch.randn(64, 3, 16, 16)
+    images = torch.randn(64, 3, 16, 16)
     found = []
     for number in range(5):
         before = average.clone()
@@ -148,22 +148,22 @@ def test_the_schedules_of_the_average_and_of_diff_are_what_the_step_uses(tmp_pat
         found.append([state.scheduled[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
         expected = torch.lerp(before, generator, 1 - 0.5 ** (8 / found[-1][0]))
         torch.testing.assert_close(average, expected)
-        seen = state.method.augment(pictures, "test", torch.arange(64))
-        touched = (seen != pictures).flatten(1).any(1).double().mean().item()
+        seen = state.method.augment(images, "test", torch.arange(64))
+        touched = (seen != images).flatten(1).any(1).double().mean().item()
         assert touched == pytest.approx(found[-1][1], abs=0.2)
-    way = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
-    assert [row[0] for row in found] == pytest.approx([8 + 72 * part for part in way])
-    assert [row[1] for row in found] == pytest.approx(way)
+    progress = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
+    assert [row[0] for row in found] == pytest.approx([8 + 72 * part for part in progress])
+    assert [row[1] for row in found] == pytest.approx(progress)
     assert plain.ema.half_life == plain.config.optim.ema_half_life and plain.augmentation is None
-    state.ema.ramp = 0.1  # caps the end of the schedule as it does its start
+    state.ema.ramp = 0.1  # caps the scheduled half-life too
     state.images_seen = 100
     before = average.clone()
     state.step(stream[5])
     torch.testing.assert_close(average, torch.lerp(before, generator, 1 - 0.5 ** (8 / 10)))
 
 
-def test_a_rate_is_what_the_step_uses(tmp_path: Path) -> None:
-    """Adam's first step moves each weight by its rate: the warm-up's first step is half of the second's."""
+def test_steps_use_the_scheduled_learning_rate(tmp_path: Path) -> None:
+    """Adam's first step moves each weight by the learning rate, which is half of its final value here."""
     moved = []
     for warmup in ("0", "16"):
         words = ("--warmup-images", warmup, "--lr-g", "0.01", "--penalty-every", "1000")
