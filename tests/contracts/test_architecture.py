@@ -312,7 +312,7 @@ def test_folders_stay_small() -> None:
         ("launch/render.py", "import torch"),
         ("launch/render.py", "from trainer import loop"),
         ("launch/render.py", "from trainer.tracking.trackers import open_trackers"),
-        ("launch/check.py", "from trainer.preflight.store import Meeting"),
+        ("launch/check.py", "from trainer.preflight.store import SharedStore"),
         ("trainer/preflight/options.py", "import torch"),
         ("launch/render.py", "from shards.dataset.dataset import Dataset"),
         ("trainer/networks/new.py", "import numpy as np"),

@@ -1,5 +1,5 @@
-"""The check of a place before a job: what each rank looks at there, and how what they find is judged.
+"""`cgan check`: check that a machine or cluster is ready for a job.
 
-`python -m launch check` starts it. Every file looks at one thing: its ``look`` gathers plain facts on a rank, its
-``judge`` turns the facts of all ranks into findings on rank 0, and nothing but the facts goes between the two.
+Every module checks one thing: its ``gather`` collects plain facts on each rank, and its ``assess`` turns the facts of
+all ranks into findings on rank 0. Only these facts (JSON) are sent between the ranks.
 """

@@ -1,4 +1,4 @@
-"""One rank of a check; `python -m launch check` starts it, once for each."""
+"""One rank of `cgan check`, which starts as many as it needs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.process.exit import leave
 
 
 def check() -> None:
-    """Take part in the check that the command line asks for.
+    """Run this rank's part of the check.
 
     Raises:
-        UserError: it cannot be.
-        Failure: something is red.
+        UserError: an option is invalid.
+        Failure: the check has red findings.
     """
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] - a terminal that knows no ✓
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] - terminals without ✓
     words = sys.argv[1:]
     if cli.wants_help(words):
         if is_first_process():
@@ -30,21 +30,21 @@ def check() -> None:
 
     if is_first_process():
         print("… starting", file=sys.stderr, flush=True)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # it says by stack traces what is said here in a sentence
-    from trainer.preflight.run import examine  # and so torch, which takes seconds: a wrong option is answered before
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # its stack traces would repeat our errors
+    from trainer.preflight.run import run_checks  # imports torch, which takes seconds: validate options first
 
-    examine(asked)
+    run_checks(asked)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Leave as by an error, so that what was written for the check goes."""
+def _exit(number: int, frame: FrameType | None) -> None:
+    """Exit by an exception, so that temporary files are removed."""
     raise SystemExit(128 + number)
 
 
 def main() -> None:
-    """The rank's entry: exits with status 0, 1 (something is red) or 2 (a mistake in what was asked)."""
-    signal.signal(signal.SIGTERM, _leave)
-    leave(exit_status(check))  # a thread may hang in a driver or a dead file system
+    """Run one rank; exits with status 0, 1 (red findings) or 2 (invalid options)."""
+    signal.signal(signal.SIGTERM, _exit)
+    leave(exit_status(check))  # does not wait for threads that hang in a driver or file system
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How far the nodes' clocks lie apart, as Cristian (1989) reads a distant clock: ask, and halve the time it took."""
+"""Difference between the clocks of the nodes, measured as by Cristian (1989): ask, and halve the round-trip time."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, errors, nodes
-from trainer.preflight.store import Meeting
+from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, nodes, split_errors
+from trainer.preflight.store import SharedStore
 from trainer.run.lock import SILENCE
 
 NAME = "clocks"
 _ROUNDS = 5
-_APART = 2.0  # seconds
+_TOLERANCE = 2.0  # seconds
 _REMEDY = (
-    "have the clocks set (`chronyc tracking` or `timedatectl` on the node says how they are kept); a run's lock holds "
-    f"the age of a file against the clock and takes a run over after {SILENCE:g} s of silence, so that clocks which "
-    "are off make it wait too long or take over what is alive; times in logs and at W&B are wrong as well"
+    "synchronize the clocks (see `chronyc tracking` or `timedatectl` on the node); a run's lock compares the age of a "
+    f"file with the clock and is taken over after {SILENCE:g} s without an update, so with wrong clocks it waits too "
+    "long, or takes over a run that is alive; times in logs and at W&B are wrong, too"
 )
 
 
-def look(meeting: Meeting, leaders: Sequence[int]) -> dict[str, Any]:
-    """How far this node's clock is ahead of rank 0's, in seconds; all ``leaders``, one of each node, call this.
+def gather(meeting: SharedStore, leaders: Sequence[int]) -> dict[str, Any]:
+    """Measure how far this node's clock is ahead of rank 0's; all ``leaders``, one rank per node, call this.
 
     Returns:
-        "ahead", and "uncertain": half the time that the quickest answer took.
+        "ahead" and "uncertain" (half of the shortest round trip), both in seconds.
     """
     if meeting.rank == leaders[0]:
         for rank in leaders[1:]:
@@ -39,26 +39,29 @@ def look(meeting: Meeting, leaders: Sequence[int]) -> dict[str, Any]:
         meeting.put(f"time? {number}", True)
         answer = meeting.get(f"time! {meeting.rank} {number}", leaders[0], meeting.seconds * len(leaders))
         if answer is None:
-            raise TimeoutError("rank 0 did not tell the time")
+            raise TimeoutError("rank 0 did not send its time")
         back = time.time()
         readings.append(((back - asked) / 2, (asked + back) / 2 - answer))
     uncertain, ahead = min(readings)
     return {"ahead": ahead, "uncertain": uncertain}
 
 
-def judge(reports: Sequence[Report]) -> list[Finding]:
-    """Whether the clocks agree."""
-    good, failed = errors(reports, NAME, NAME, _REMEDY, nodes)
+def assess(reports: Sequence[Report]) -> list[Finding]:
+    """Assess whether the clocks agree."""
+    good, failed = split_errors(reports, NAME, NAME, _REMEDY, nodes)
     if failed:
         return [Finding(YELLOW, NAME, f"not compared: {finding.says}", _REMEDY) for finding in failed]
-    told = {report["node"]: report[NAME] for report in good}
-    if len(told) < 2:
+    measured = {report["node"]: report[NAME] for report in good}
+    if len(measured) < 2:
         return []
-    late, early = min(told, key=lambda node: told[node]["ahead"]), max(told, key=lambda node: told[node]["ahead"])
-    spread = told[early]["ahead"] - told[late]["ahead"]
-    error = max(t["uncertain"] for t in told.values())
-    says = f"{len(told)} nodes within {max(spread, 0):.3f} s of each other (give or take {error:.3f} s)"
-    if spread <= _APART:
+    late, early = (
+        min(measured, key=lambda node: measured[node]["ahead"]),
+        max(measured, key=lambda node: measured[node]["ahead"]),
+    )
+    spread = measured[early]["ahead"] - measured[late]["ahead"]
+    error = max(t["uncertain"] for t in measured.values())
+    says = f"{len(measured)} nodes within {max(spread, 0):.3f} s of each other (± {error:.3f} s)"
+    if spread <= _TOLERANCE:
         return [Finding(FINE, NAME, says)]
     level = RED if spread > SILENCE / 2 else YELLOW
-    return [Finding(level, NAME, f"{early} is {spread:,.1f} s ahead of {late} (give or take {error:.3f} s)", _REMEDY)]
+    return [Finding(level, NAME, f"{early} is {spread:,.1f} s ahead of {late} (± {error:.3f} s)", _REMEDY)]

@@ -1,7 +1,7 @@
-"""Reading the data set from here: is it the same everywhere, does it open and decode, how fast do its bytes come?
+"""The dataset: the same on all nodes, readable and decodable, and fast enough for a rate.
 
-Nothing is kept: of a data set behind a URL manifest and parts of shards are read as the trainer's cache would, and
-thrown away. So it takes seconds, and says nothing of what lies between the parts (`python -m shards verify` does).
+Nothing is stored: of a remote dataset, the manifest and parts of shards are read as by the trainer's cache, and
+discarded. So this takes seconds, but does not check everything else (`cgan verify` does).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,50 +26,53 @@ from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.remote.cache import LARGEST_MANIFEST
 from shards.remote.fetch import Connection, Patience
 from shards.remote.location import Location, locate
+from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, format_bytes, group_by, nodes, split_errors
 
+NAME = "data"
+_MOSTLY = 0.9
 _PATIENCE = Patience(tries=2, stall=10, deadline=15)
-_SECONDS = 2.0  # of reading
-_MOST = 1 << 29  # bytes read
+_READ_SECONDS = 2.0
+_MAX_READ = 1 << 29  # bytes
 _BLOCK = 1 << 22
-_DECODING = 0.5  # seconds
+_DECODE_SECONDS = 0.5
 _ROWS = 64  # entries of the index
-_LARGEST = 1 << 28  # bytes of a picture
-_RUN = 1 << 20  # bytes of neighbouring pictures to decode
+_MAX_IMAGE = 1 << 28  # bytes
+_SPAN = 1 << 20  # bytes of consecutive images to decode
 
 
-def look(where: str, node: int, nodes: int) -> dict[str, Any]:
-    """Open a data set, decode pictures of its first and last shard, and measure how fast its bytes come.
+def gather(where: str, node: int, nodes: int) -> dict[str, Any]:
+    """Open a dataset, decode images of its first and last shard, and measure the read speed.
 
     Args:
-        where: a folder, or a URL.
-        node, nodes: which of how many nodes this is: each begins at another shard, so that no server's memory helps.
+        where: a directory or a URL.
+        node, nodes: index and number of nodes; each starts at another shard, so that a server's cache does not help.
 
     Returns:
-        "where", "local", "manifest" (its hash), "pictures", "bytes", "size", "widths" (see `schema`),
-        "decoded": pictures/s of one process from memory, "read" bytes in "seconds", of which "stored" came from
-        storage by the system's count (None: it does not count).
+        "where", "local", "manifest" (its hash), "pictures", "bytes", "shards", "size", "widths" (see `schema`),
+        "decoded" (images/s decoded by one process from memory), "read" (bytes) in "seconds", and "stored", the bytes of
+        these that came from storage as counted by the system (None: unknown).
 
     Raises:
-        UserError: there is no data set, or a part of it is missing, damaged or out of reach.
+        UserError: the dataset does not exist, or a part of it is missing, damaged or unreachable.
     """
-    place = locate(where)
-    local = isinstance(place, Path)
-    if isinstance(place, Path):
-        Dataset.open(place)  # index, labels, and the sizes of all shards
-        place = Location.of_folder(place)
-    connection = Connection(place, _PATIENCE)
+    location = locate(where)
+    local = isinstance(location, Path)
+    if isinstance(location, Path):
+        Dataset.open(location)  # checks index, labels and the sizes of all shards
+        location = Location.of_folder(location)
+    connection = Connection(location, _PATIENCE)
     content = connection.read(MANIFEST, LARGEST_MANIFEST)
-    manifest = _checked(content, place)
-    schema = Schema.from_json(manifest.get("schema"), f"{place}/{MANIFEST}")
-    pictures = _Pictures(connection, manifest)
+    manifest = _parse_manifest(content, location)
+    schema = Schema.from_json(manifest.get("schema"), f"{location}/{MANIFEST}")
+    images = _ImageReader(connection, manifest)
     number = len(manifest["shards"])
     filled = [at for at, shard in enumerate(manifest["shards"]) if shard["samples"]]
-    pictures.decode(filled[0])
-    speed = pictures.decode(filled[-1])
-    begin = node * number // max(nodes, 1)
-    order = [*range(begin, number), *range(begin)]
+    images.decode(filled[0])
+    speed = images.decode(filled[-1])
+    first = node * number // max(nodes, 1)
+    order = [*range(first, number), *range(first)]
     return {
-        "where": str(place),
+        "where": str(location),
         "local": local,
         "manifest": hashlib.sha256(content).hexdigest(),
         "pictures": manifest["samples"],
@@ -82,15 +85,15 @@ def look(where: str, node: int, nodes: int) -> dict[str, Any]:
     }
 
 
-def _checked(content: bytes, place: Location) -> dict[str, Any]:
-    """The manifest, held against its rules as when it is opened."""
+def _parse_manifest(content: bytes, location: Location) -> dict[str, Any]:
+    """Parse and validate a manifest."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, MANIFEST).write_bytes(content)
-        return read_manifest(Path(folder), str(place))
+        return read_manifest(Path(folder), str(location))
 
 
-class _Pictures:
-    """Single pictures of a data set that may lie elsewhere, read by ranges of index and shards."""
+class _ImageReader:
+    """Reads single images of a dataset, which may be remote, by byte ranges of index and shards."""
 
     def __init__(self, connection: Connection, manifest: dict[str, Any]) -> None:
         self.connection, self.manifest = connection, manifest
@@ -101,57 +104,66 @@ class _Pictures:
         except (ValueError, AttributeError):
             shape, dtype = None, None
         if dtype != ENTRY or shape != (manifest["samples"],):
-            raise UserError(f"{connection.location}/index.npy: not the index of this data set; copy it there again")
+            raise UserError(
+                "damaged-index", f"{connection.location}/index.npy is not the index of this dataset; copy it again"
+            )
         self._begin = head.tell()
 
     def _read(self, name: str, start: int, length: int) -> bytes:
         return b"".join(self.connection.stream(name, start, start + length, exact=False))
 
     def decode(self, shard: int) -> float:
-        """Decode the first pictures of a shard, again and again for half a second; pictures/s.
+        """Decode the first images of a shard repeatedly for half a second, and return images/s.
 
         Raises:
-            UserError: one cannot be read or decoded.
+            UserError: an image cannot be read or decoded.
         """
         row = sum(before["samples"] for before in self.manifest["shards"][:shard])
         entries = self._entries(row)
         record = self.manifest["shards"][int(entries[0]["shard"])]
         start = int(entries["offset"].min())
-        stop = max(min(max(map(_end, entries)), start + _RUN), _end(entries[0]))
+        stop = max(min(max(map(_end, entries)), start + _SPAN), _end(entries[0]))
         data = self._read(record["file"], start, stop - start)
         whole = [entry for entry in entries if _end(entry) <= stop]
         out = np.empty((self.manifest["picture_size"],) * 2 + (3,), np.uint8)
-        done, begun = 0, time.perf_counter()
-        while done < len(whole) or time.perf_counter() - begun < _DECODING:
+        done, started = 0, time.perf_counter()
+        while done < len(whole) or time.perf_counter() - started < _DECODE_SECONDS:
             entry = whole[done % len(whole)]
             at = int(entry["offset"]) - start
             try:
                 self._decode(FORMATS[entry["format"]], data[at : at + int(entry["length"])], out)
             except ValueError as error:
                 raise UserError(
+                    "damaged-image",
                     f"{self.connection.location}/{record['file']}: sample {row + done}: {error}; "
-                    "`python -m shards verify` lists all that is wrong"
+                    "`cgan verify` lists all damage",
                 ) from None
             done += 1
-        return done / (time.perf_counter() - begun)
+        return done / (time.perf_counter() - started)
 
     def _entries(self, row: int) -> np.ndarray:
-        """The index from a row on, as far as it stays in one shard; a few entries, held against what can be.
+        """Read a few validated index entries from a row on, all of one shard.
 
         Raises:
-            UserError: it ends before, or points where no picture can be.
+            UserError: the index is too short, or an entry is outside of its shard.
         """
         rows = self._read("index.npy", self._begin + row * ENTRY.itemsize, _ROWS * ENTRY.itemsize)
         entries = np.frombuffer(rows[: len(rows) // ENTRY.itemsize * ENTRY.itemsize], ENTRY)
         entries = entries[entries["shard"] == entries["shard"][0]] if len(entries) else entries
         shards = self.manifest["shards"]
         if not len(entries) or not 0 <= entries[0]["shard"] < len(shards):
-            raise UserError(f"{self.connection.location}/index.npy: row {row} leads nowhere; copy it there again")
+            raise UserError(
+                "damaged-index", f"{self.connection.location}/index.npy: row {row} names no shard; copy it again"
+            )
         most = shards[entries[0]["shard"]]["bytes"]
         if any(
-            e["offset"] < 0 or _end(e) > most or e["length"] > _LARGEST or e["format"] >= len(FORMATS) for e in entries
+            e["offset"] < 0 or _end(e) > most or e["length"] > _MAX_IMAGE or e["format"] >= len(FORMATS)
+            for e in entries
         ):
-            raise UserError(f"{self.connection.location}/index.npy: an entry after row {row} points outside its shard")
+            raise UserError(
+                "damaged-index",
+                f"{self.connection.location}/index.npy: an entry after row {row} is outside of its shard",
+            )
         return entries
 
     def _decode(self, form: str, data: bytes, out: np.ndarray) -> None:
@@ -171,19 +183,19 @@ def _end(entry: Any) -> int:
 
 
 def _speed(blocks: Iterator[bytes]) -> dict[str, Any]:
-    """How many bytes come within the time, and how many of them from storage."""
-    before, begun, count = _stored(), time.perf_counter(), 0
+    """Return how many bytes are read within the time limit, and how many of them come from storage."""
+    before, started, count = _bytes_from_storage(), time.perf_counter(), 0
     for block in blocks:
         count += len(block)
-        if count >= _MOST or time.perf_counter() - begun > _SECONDS:
+        if count >= _MAX_READ or time.perf_counter() - started > _READ_SECONDS:
             break
-    seconds, after = time.perf_counter() - begun, _stored()
+    seconds, after = time.perf_counter() - started, _bytes_from_storage()
     stored = min(after - before, count) if before is not None and after is not None else None
     return {"read": count, "seconds": seconds, "stored": stored}
 
 
 def _local(folder: Path, manifest: dict[str, Any], order: list[int]) -> Iterator[bytes]:
-    """The shards' bytes, after the system was asked to forget what it has of them in memory."""
+    """Yield the bytes of the shards, after asking the system to drop them from the page cache."""
     for shard in order:
         with (folder / manifest["shards"][shard]["file"]).open("rb", buffering=0) as file:
             if hasattr(os, "posix_fadvise"):
@@ -198,10 +210,99 @@ def _remote(connection: Connection, manifest: dict[str, Any], order: list[int]) 
         yield from connection.stream(record["file"], 0, record["bytes"])
 
 
-def _stored() -> int | None:
-    """Bytes that this process has had read from storage so far; the page cache's are not among them."""
+def _bytes_from_storage() -> int | None:
+    """Return the bytes that this process has read from storage so far, without those from the page cache."""
     try:
         lines = Path("/proc/self/io").read_text().splitlines()
         return int(next(line.split(":")[1] for line in lines if line.startswith("read_bytes:")))
     except (OSError, StopIteration, ValueError):
         return None
+
+
+# ---------------------------------------------------------------- assessment
+
+
+def assess(reports: Sequence[Report], rate: float | None, world: int) -> list[Finding]:
+    """Assess whether all nodes see the same dataset, and whether storage and CPUs deliver the expected rate.
+
+    Args:
+        reports: facts of all ranks.
+        rate: expected images/s of the whole job; None: unknown.
+        world: ranks of the job.
+    """
+    how = "pack or copy the dataset to storage that all nodes see; `cgan verify` lists damage"
+    good, found = split_errors(reports, NAME, NAME, how, nodes)
+    if not good:
+        return found
+    same = group_by(good, lambda report: report[NAME]["manifest"])
+    if len(same) > 1:
+        counts = [
+            f"{them[0][NAME]['pictures']:,} images, manifest {h[:8]}… on {nodes(them)}" for h, them in same.items()
+        ]
+        how = "ranks would train on different data: copy one dataset to all nodes, or use one that all nodes see"
+        found.append(Finding(RED, NAME, f"the datasets differ: {'; '.join(counts)}", how))
+    else:
+        facts = good[0][NAME]
+        says = (
+            f"{facts['where']}: {facts['pictures']:,} images of {facts['size']}x{facts['size']} in "
+            f"{facts['shards']:,} shards, {format_bytes(facts['bytes'])}; first and last shard decode"
+        )
+        found.append(Finding(FINE, NAME, says + (f"; the same on {len(good)} nodes" if len(good) > 1 else "")))
+    slowest = min(good, key=lambda report: report[NAME]["read"] / report[NAME]["seconds"])
+    found.append(_storage(slowest, len(good), rate, world))
+    found.append(_decoding(min(good, key=lambda report: report[NAME]["decoded"]), rate, world))
+    return found
+
+
+def _storage(report: Report, count: int, rate: float | None, world: int) -> Finding:
+    """Assess the read speed of the slowest node against the expected rate."""
+    facts = report[NAME]
+    speed = facts["read"] / facts["seconds"]
+    each = facts["bytes"] / facts["pictures"]  # bytes of a shard per image
+    enough_for = speed / each * world / report["ranks_here"]
+    who = f"{report['node']}, the slowest of {count} nodes" if count > 1 else report["node"]
+    small = f" (only {format_bytes(facts['read'])} available to read)" if facts["read"] < 50e6 else ""
+    says = f"{speed / 1e6:,.0f} MB/s to {who}{small}; enough for {enough_for:,.0f} images/s of the job."
+    says += f" {_describe_source(facts)}"
+    if rate is None:
+        return Finding(FINE, "reading", says)
+    if enough_for < rate:
+        how = "use faster storage, smaller images, or --cache on a local disk, which serves all epochs after the first"
+        return Finding(RED, "reading", f"{says} --rate {rate:g} needs more", how)
+    return Finding(FINE, "reading", f"{says} --rate {rate:g} needs {rate * each / 1e6:,.1f} MB/s in total")
+
+
+def _describe_source(facts: dict[str, Any]) -> str:
+    """Say how much of the data came from the page cache."""
+    if not facts["local"]:
+        return "Read over the network; the part that the server had in memory is unknown."
+    if facts["stored"] is None:
+        return "The part that the system had in memory (page cache) is unknown."
+    fraction = facts["stored"] / max(facts["read"], 1)
+    if fraction >= _MOSTLY:
+        return "Read from storage, as counted by the system (the part that a file server had in memory is unknown)."
+    return (
+        f"{1 - fraction:.0%} of it came from this machine's page cache, as counted by the system: "
+        "the first epoch may be slower."
+    )
+
+
+def _decoding(report: Report, rate: float | None, world: int) -> Finding:
+    """Assess whether the cores of a rank can decode its part of the rate."""
+    speed = report[NAME]["decoded"]
+    cores = report["limits"].get("mine", 1) if "limits" in report else 1
+    says = f"{speed:,.0f} images/s decoded by one process on {report['node']}"
+    if rate is None:
+        return Finding(FINE, "decoding", says)
+    needed = rate / world / max(speed, 1e-9)
+    says += f"; --rate {rate:g} needs {needed:.2g} of each rank's {cores} cores"
+    if needed >= cores:
+        return Finding(
+            RED,
+            "decoding",
+            says,
+            "use more cores per rank and as many --workers, or pack smaller images, or pack with --format raw",
+        )
+    if needed > 1:
+        return Finding(YELLOW, "decoding", says, f"train with --workers {int(needed) + 1} or more")
+    return Finding(FINE, "decoding", says)

@@ -1,4 +1,4 @@
-"""What can be asked of a check. Knows no torch: `python -m launch check` reads it before any rank is started."""
+"""Options of `cgan check`. Imports no torch: they are validated before any rank is started."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from shards.core.cli import option, validate
 from shards.core.errors import UserError
 from trainer.presets import PRESETS
 
-COMMAND = "python -m launch check"
+COMMAND = "cgan check"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Look whether a place is fit for a job: versions, GPUs, network, data, disk, clocks, trackers.
+    """Check that a machine or cluster is ready for a job: versions, GPUs, network, data, disk, clocks, trackers.
 
-    On a login node, a laptop, or as a job's own step (`srun ... python -m launch check`): then all its tasks take part.
-    Exit status 0: nothing red. 1: something is red; each such line says what to do.
+    Run it on a login node, on a laptop, or as a step of a job (`srun ... cgan check`): then all its tasks take part.
+    Exit status 0: no red findings; 1: red findings, each with what to do.
     """
 
-    shards: str | None = option(None, "data set that will be trained on, a folder or a URL")
-    run: Path | None = option(
-        None, "directory of the run that will be written; with --preset, runs/PRESET if not given"
-    )
+    shards: str | None = option(None, "dataset to train on: a directory or a URL (default: not checked)")
+    run: Path | None = option(None, "run directory to write (default: runs/PRESET with --preset, else not checked)")
     preset: str | None = option(
-        None, "preset that will be trained, for the size of its checkpoints", choices=tuple(PRESETS)
+        None, "preset to train, which determines the size of the checkpoints", choices=tuple(PRESETS)
     )
     rate: float | None = option(
-        None, "images/s that the whole job is to train on: do storage and CPUs keep up?", above=0
+        None, "expected images/s of the whole job; checks that storage and CPUs can deliver them", above=0
     )
     processes: int | None = option(
-        None, "ranks to start on this machine; 1 if not given, and not for a job's step", minimum=1, maximum=512
+        None, "ranks to start on this machine (default: 1); not inside a step of a job", minimum=1, maximum=512
     )
-    device: str = option("auto", "what will be trained on", choices=("auto", "cpu", "cuda"))
-    log_with: tuple[str, ...] = option(("wandb",), "trackers that will be used; of these, wandb is looked at")
-    timeout: float = option(30, "seconds to wait for a rank, and for any one look, before going on without", minimum=1)
-    json: Path | None = option(None, "file to write everything to, findings and the facts behind them")
+    device: str = option("auto", "device to train on; auto: GPUs if available", choices=("auto", "cpu", "cuda"))
+    log_with: tuple[str, ...] = option(("wandb",), "trackers to use; only wandb is checked")
+    timeout: float = option(
+        30, "seconds to wait for a rank, and for each check, before continuing without it", minimum=1
+    )
+    json: Path | None = option(None, "write findings and facts to this JSON file")
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds.
+        """Validate the options.
 
         Raises:
-            UserError: a value makes no sense, or the JSON file cannot be written where it is asked for.
+            UserError: a value is out of bounds, or the directory of the JSON file does not exist.
         """
         validate(self)
         if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise UserError(f"--json {self.json}: there is no folder {self.json.parent}; make it first")
+            raise UserError("directory-missing", f"--json {self.json}: directory {self.json.parent} does not exist")
         if self.json is not None and self.json.is_dir():
-            raise UserError(f"--json {self.json} is a folder; name a file")
+            raise UserError("not-a-file", f"--json {self.json} is a directory; give a file")
 
     @property
     def run_directory(self) -> Path | None:
-        """Where the run will be; None: nobody said."""
+        """The run directory to check, or None."""
         return self.run or (Path("runs") / self.preset if self.preset else None)

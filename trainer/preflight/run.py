@@ -1,4 +1,4 @@
-"""A check from beginning to end, on every rank: meet, look, tell rank 0, which judges and speaks."""
+"""The whole check on every rank: connect, gather facts, and send them to rank 0, which assesses and prints them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from trainer.preflight import (
     clocks,
     data,
     devices,
-    feeding,
     findings,
     limits,
     run_directory,
@@ -30,179 +29,186 @@ from trainer.preflight import (
 )
 from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, count, ranks
 from trainer.preflight.options import Check
-from trainer.preflight.run_directory import RunPlace
-from trainer.preflight.store import Meeting
-from trainer.preflight.timeouts import Late, within
+from trainer.preflight.run_directory import RunDirectoryProbe
+from trainer.preflight.store import SharedStore
+from trainer.preflight.timeouts import TimedOut, run_with_timeout
 
 FORMAT_VERSION = 1
 
 
-def examine(asked: Check) -> None:
-    """Take part in a check; rank 0 prints what all of them found.
+def run_checks(asked: Check) -> None:
+    """Run this rank's part of a check; rank 0 prints the findings.
 
     Raises:
-        UserError: this rank does not know its place.
-        Failure: something is red; or there is no rank 0.
+        UserError: a launcher's variables are missing.
+        Failure: there are red findings, or rank 0 cannot be reached.
     """
-    rank = _Rank(asked, Meeting(asked.timeout))
-    report = rank.look()
-    rank.meeting.put("report", report)
-    if rank.meeting.rank:
+    rank = _Rank(asked, SharedStore(asked.timeout))
+    report = rank.gather()
+    rank.store.put("report", report)
+    if rank.store.rank:
         return
-    reports = [report, *rank.others()]
-    found = _judge(rank, reports)
-    _tell(asked, rank, found, reports)
+    reports = [report, *rank.other_reports()]
+    found = _assess(rank, reports)
+    _print(asked, rank, found, reports)
     if red := count(found, RED):
-        raise Failure(f"{red} thing{'s are' if red > 1 else ' is'} red here (listed above, with what to do)")
+        raise Failure("check-failed", f"{red} red finding{'s' if red > 1 else ''} (listed above, with what to do)")
 
 
 class _Rank:
-    """One rank's part."""
+    """One rank's part of the check."""
 
-    def __init__(self, asked: Check, meeting: Meeting) -> None:
-        self.asked, self.meeting = asked, meeting
-        self._say(f"waiting for {meeting.world} ranks" if meeting.world > 1 else "looking")
-        self.roll = meeting.assemble(lambda missing: self._say(f"waiting for {ranks(missing)}"))
-        nodes: dict[str, int] = {}
-        for rank, node in self.roll.items():
-            nodes.setdefault(node, rank)
-        self.leaders = list(nodes.values())  # the first rank of each node
-        self.absent = [rank for rank in range(meeting.world) if rank not in self.roll]
-        self._report: dict[str, Any] = {"rank": meeting.rank, "node": meeting.node}
-        self._report["ranks_here"] = sum(node == meeting.node for node in self.roll.values())
+    def __init__(self, asked: Check, store: SharedStore) -> None:
+        self.asked, self.store = asked, store
+        self._progress(f"waiting for {store.world} ranks" if store.world > 1 else "checking")
+        self.nodes = store.assemble(lambda missing: self._progress(f"waiting for {ranks(missing)}"))
+        first: dict[str, int] = {}
+        for rank, node in self.nodes.items():
+            first.setdefault(node, rank)
+        self.leaders = list(first.values())  # the first rank of each node
+        self.absent = [rank for rank in range(store.world) if rank not in self.nodes]
+        self._report: dict[str, Any] = {"rank": store.rank, "node": store.node}
+        self._report["ranks_here"] = sum(node == store.node for node in self.nodes.values())
 
-    def _say(self, doing: str) -> None:
-        """Progress, for who waits at the terminal."""
-        if self.meeting.rank == 0:
+    def _progress(self, doing: str) -> None:
+        """Print progress for a person at the terminal."""
+        if self.store.rank == 0:
             print(f"… {doing}", file=sys.stderr, flush=True)
 
-    def _note(self, name: str, look: Callable[[], dict[str, Any]], seconds: float | None = None) -> bool:
-        """Put what a look finds into the report, or in a sentence why it came to no end; whether it did."""
+    def _record(self, name: str, gather: Callable[[], dict[str, Any]], seconds: float | None = None) -> bool:
+        """Add the facts of a check, or its error, to the report; return whether it succeeded."""
         limit = self.asked.timeout if seconds is None else seconds
         try:
-            self._report[name] = within(limit, look)
+            self._report[name] = run_with_timeout(limit, gather)
         except UserError as error:
             self._report[name] = {"error": str(error)}
-        except (Late, OSError, RuntimeError, ValueError) as error:
+        except (TimedOut, OSError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())[:300] or type(error).__name__
-            self._report[name] = {"error": text if isinstance(error, Late) else f"{type(error).__name__}: {text}"}
+            self._report[name] = {"error": text if isinstance(error, TimedOut) else f"{type(error).__name__}: {text}"}
         return "error" not in self._report[name]
 
-    def look(self) -> dict[str, Any]:
-        """Everything, in an order that is the same on all ranks where they need each other."""
-        meeting, asked = self.meeting, self.asked
-        leads = meeting.rank in self.leaders
+    def gather(self) -> dict[str, Any]:
+        """Run all checks; those that need several ranks run in the same order on all of them."""
+        store, asked = self.store, self.asked
+        leads = store.rank in self.leaders
         if leads and len(self.leaders) > 1:
-            self._say("comparing clocks")
-            self._note(clocks.NAME, lambda: clocks.look(meeting, self.leaders), 2 * asked.timeout)
-        self._say("versions, devices, limits")
-        self._note(versions.NAME, versions.look)
-        self._note(limits.NAME, lambda: limits.look(meeting.local_world))
-        self._note(devices.NAME, lambda: devices.look(asked.device, meeting.local_rank, meeting.local_world))
-        self._reduce()
+            self._progress("comparing clocks")
+            self._record(clocks.NAME, lambda: clocks.gather(store, self.leaders), 2 * asked.timeout)
+        self._progress("versions, devices, limits")
+        self._record(versions.NAME, versions.gather)
+        self._record(limits.NAME, lambda: limits.gather(store.local_world))
+        self._record(devices.NAME, lambda: devices.gather(asked.device, store.local_rank, store.local_world))
+        self._test_allreduce()
         if leads and asked.run_directory is not None:
-            self._say(f"trying {asked.run_directory}")
-            self._try_run(asked.run_directory)
+            self._progress(f"testing {asked.run_directory}")
+            self._test_run_directory(asked.run_directory)
         if leads and asked.shards is not None:
-            self._say("reading the data set")
-            node = self.leaders.index(meeting.rank)
+            self._progress("reading the dataset")
+            node = self.leaders.index(store.rank)
             where, nodes = asked.shards, len(self.leaders)
-            self._note(feeding.NAME, lambda: data.look(where, node, nodes))
-        if meeting.rank == 0 and "wandb" in asked.log_with:
-            self._say("knocking at Weights & Biases")
-            self._note(wandb_reachability.NAME, wandb_reachability.look)
+            self._record(data.NAME, lambda: data.gather(where, node, nodes))
+        if store.rank == 0 and "wandb" in asked.log_with:
+            self._progress("connecting to Weights & Biases")
+            self._record(wandb_reachability.NAME, wandb_reachability.gather)
         return self._report
 
-    def _reduce(self) -> None:
-        """Add up over all ranks, if all are there; also those without a GPU take part, in what they can."""
-        meeting, limit = self.meeting, self.asked.timeout
-        if self.absent or meeting.world == 1:
+    def _test_allreduce(self) -> None:
+        """Test an all-reduce if all ranks have connected: gloo on all, and NCCL if all have a GPU."""
+        store, limit = self.store, self.asked.timeout
+        if self.absent or store.world == 1:
             return
-        self._say("adding up over all ranks")
+        self._progress("all-reduce over all ranks")
 
         def gloo() -> dict[str, Any]:
-            allreduce.open_group(meeting)
-            return allreduce.measure("gloo", meeting)
+            allreduce.open_group(store)
+            return allreduce.measure("gloo", store)
 
         facts = self._report[devices.NAME]
         gpu = facts.get("device") == "cuda" and facts.get("computes") is True
-        done = self._note("gloo", gloo, 2 * limit)
-        meeting.put("gpu", done and gpu)
-        # NCCL waits in vain for a rank without a GPU: let all have said that they have one.
-        said = meeting.collect("gpu", range(meeting.world), 2 * limit) if done else {}
-        if len(said) == meeting.world and all(said.values()):
-            done = self._note("nccl", lambda: allreduce.measure("nccl", meeting), 2 * limit)
+        done = self._record("gloo", gloo, 2 * limit)
+        store.put("gpu", done and gpu)
+        # NCCL would wait forever for a rank without a GPU: make sure that all have one.
+        answers = store.collect("gpu", range(store.world), 2 * limit) if done else {}
+        if len(answers) == store.world and all(answers.values()):
+            done = self._record("nccl", lambda: allreduce.measure("nccl", store), 2 * limit)
         if done:
             dist.destroy_process_group()
 
-    def _try_run(self, run: Path) -> None:
-        meeting, leaders = self.meeting, self.leaders
-        if meeting.rank == 0:
-            meeting.put("token", secrets.token_hex(6))
-        token = meeting.get("token", 0, self.asked.timeout)
-        place = RunPlace(run, token, meeting.rank)
+    def _test_run_directory(self, run: Path) -> None:
+        store, leaders = self.store, self.leaders
+        if store.rank == 0:
+            store.put("token", secrets.token_hex(6))
+        token = store.get("token", 0, self.asked.timeout)
+        probe = RunDirectoryProbe(run, token, store.rank)
         try:
-            written = self._note(run_directory.NAME, place.look)
-            meeting.put("written", written)
-            said = meeting.collect("written", leaders, 2 * self.asked.timeout)
+            written = self._record(run_directory.NAME, probe.gather)
+            store.put("written", written)
+            answers = store.collect("written", leaders, 2 * self.asked.timeout)
             if written:
-                self._note(run_directory.SEEN, lambda: place.others([rank for rank in leaders if said.get(rank)]))
-            meeting.put("seen", True)
-            meeting.collect("seen", leaders, 2 * self.asked.timeout)
+                ranks_written = [rank for rank in leaders if answers.get(rank)]
+                self._record(run_directory.SEEN, lambda: probe.unseen(ranks_written))
+            store.put("seen", True)
+            store.collect("seen", leaders, 2 * self.asked.timeout)
         finally:
-            with contextlib.suppress(Late, OSError):
-                within(self.asked.timeout, place.close)
+            with contextlib.suppress(TimedOut, OSError):
+                run_with_timeout(self.asked.timeout, probe.close)
 
-    def others(self) -> Iterator[Report]:
-        """The reports of the other ranks, as far as they come."""
-        missing = [rank for rank in self.roll if rank != self.meeting.rank]
+    def other_reports(self) -> Iterator[Report]:
+        """Yield the reports of the other ranks that arrive in time."""
+        missing = [rank for rank in self.nodes if rank != self.store.rank]
         limit = 2 * self.asked.timeout
-        told = self.meeting.collect("report", missing, limit, lambda silent: self._say(f"waiting for {ranks(silent)}"))
-        yield from (told[rank] for rank in sorted(told))
+        found = self.store.collect(
+            "report", missing, limit, lambda silent: self._progress(f"waiting for {ranks(silent)}")
+        )
+        yield from (found[rank] for rank in sorted(found))
 
 
-def _judge(rank: _Rank, reports: list[Report]) -> list[Finding]:
-    asked, world = rank.asked, rank.meeting.world
+def _assess(rank: _Rank, reports: list[Report]) -> list[Finding]:
+    asked, world = rank.asked, rank.store.world
     found = list(_attendance(rank, reports))
-    found += versions.judge(reports)
-    found += devices.judge(reports)
-    found += allreduce.judge(reports, world)
-    found += feeding.judge(reports, asked.rate, world)
-    found += run_directory.judge(reports, asked.preset)
-    found += clocks.judge(reports)
-    found += wandb_reachability.judge(reports)
-    found += limits.judge(reports)
+    found += versions.assess(reports)
+    found += devices.assess(reports)
+    found += allreduce.assess(reports, world)
+    found += data.assess(reports, asked.rate, world)
+    found += run_directory.assess(reports, asked.preset)
+    found += clocks.assess(reports)
+    found += wandb_reachability.assess(reports)
+    found += limits.assess(reports)
     return found
 
 
 def _attendance(rank: _Rank, reports: list[Report]) -> Iterator[Finding]:
-    """Who came, who stayed away, who fell silent."""
-    world, limit = rank.meeting.world, rank.asked.timeout
-    meets = f"{rank.meeting.address}:{rank.meeting.port}"
-    remedy = f"what they printed last says why; else their nodes cannot reach {meets}: a firewall, a wrong address"
+    """Assess which ranks have connected and reported."""
+    world, limit = rank.store.world, rank.asked.timeout
+    rendezvous = f"{rank.store.address}:{rank.store.port}"
+    remedy = (
+        f"see their last output; if there is none, their nodes cannot reach {rendezvous}: a firewall or a wrong address"
+    )
     if rank.absent:
-        came = findings.ranks(rank.absent)
+        absent = findings.ranks(rank.absent)
         yield Finding(
-            RED, "ranks", f"{came} of {world} did not come within {limit:g} s; no all-reduce was tried", remedy
+            RED, "ranks", f"{absent} of {world} did not connect within {limit:g} s; no all-reduce was tested", remedy
         )
-    silent = sorted(set(rank.roll) - {report["rank"] for report in reports})
+    silent = sorted(set(rank.nodes) - {report["rank"] for report in reports})
     if silent:
-        where = ", ".join(sorted({rank.roll[number] for number in silent}))
-        yield Finding(RED, "ranks", f"{findings.ranks(silent)} came and then fell silent, on {where}", remedy)
+        where = ", ".join(sorted({rank.nodes[number] for number in silent}))
+        yield Finding(RED, "ranks", f"{findings.ranks(silent)} connected, but sent no report, on {where}", remedy)
     outer = int(os.environ.get("SLURM_NTASKS", "1"))
     if "SLURM_JOB_ID" in os.environ and outer > world:
-        says = f"this job has {outer} tasks, and {world} took part"
-        yield Finding(YELLOW, "ranks", says, "`srun python -m launch check …` in the job lets all of them take part")
+        says = f"this job has {outer} tasks, but only {world} took part"
+        yield Finding(YELLOW, "ranks", says, "run `srun cgan check …` in the job, so that all tasks take part")
     if not rank.absent and not silent:
-        yield Finding(FINE, "ranks", f"{world} of {world} came: {findings.places(reports, all_ranks=True)}")
+        yield Finding(
+            FINE, "ranks", f"{world} of {world} connected: {findings.describe_ranks(reports, all_ranks=True)}"
+        )
 
 
-def _tell(asked: Check, rank: _Rank, found: list[Finding], reports: list[Report]) -> None:
-    """Print the findings, and write everything to the JSON file."""
-    print(findings.show_here(found, plain=bool(os.environ.get("NO_COLOR"))))
-    unseen = [flag for flag, value in (("--shards", asked.shards), ("--run", asked.run_directory)) if value is None]
-    if unseen:
-        print(f"not looked at, as it was not named: {' and '.join(unseen)}")
+def _print(asked: Check, rank: _Rank, found: list[Finding], reports: list[Report]) -> None:
+    """Print the findings, and write everything to the JSON file if there is one."""
+    print(findings.render_for_stdout(found, plain=bool(os.environ.get("NO_COLOR"))))
+    unchecked = [flag for flag, value in (("--shards", asked.shards), ("--run", asked.run_directory)) if value is None]
+    if unchecked:
+        print(f"not checked, since not given: {' and '.join(unchecked)}")
     print(", ".join(f"{count(found, level)} {level}" for level in findings.LEVELS), flush=True)
     if asked.json is not None:
         content = {

@@ -1,4 +1,4 @@
-"""The place where a run will be written: room for its checkpoints, what the run relies on there, seen by all nodes."""
+"""The run directory: disk space for checkpoints, the file operations that a run needs, visible on all nodes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,36 @@ from shards.core.errors import UserError
 from trainer import config
 from trainer.models import architecture_of
 from trainer.networks import build
-from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, amount, errors, groups, nodes, ranks
+from trainer.preflight.findings import (
+    FINE,
+    RED,
+    YELLOW,
+    Finding,
+    Report,
+    format_bytes,
+    group_by,
+    nodes,
+    ranks,
+    split_errors,
+)
 from trainer.run.lock import SILENCE
 
 NAME = "run"
-SEEN = "run of the others"
-_BESIDE = 200e6  # bytes for all that is no checkpoint: grids, metrics, the report, a tracker's files; a bound
-_PIECE = 1 << 20  # bytes
-_APART = 2.0  # seconds
-_INODES = 1_000
-_SMOKE = 16  # pixels of the pictures that preset smoke draws for itself
+SEEN = "run of the others"  # key of the report
+_OTHER_FILES = 200e6  # bytes; an upper bound for grids, metrics, the report and files of trackers
+_TEST_FILE = 1 << 20  # bytes
+_TOLERANCE = 2.0  # seconds
+_MIN_INODES = 1_000
+_SMOKE_SIZE = 16  # pixels of the images of preset smoke
 
 
-class RunPlace:
-    """Tries a run's directory, or the folder above it that is there; what was written for that goes when it is closed.
+class RunDirectoryProbe:
+    """Tests a run directory, or its nearest existing parent, with a temporary file that `close` removes.
 
     Args:
-        run: the run's directory, which need not be there.
-        token: of this check, so that two do not meet in one file.
-        rank: of the one who looks.
+        run: the run directory, which need not exist.
+        token: identifies this check, so that two checks do not share a file.
+        rank: this rank.
     """
 
     def __init__(self, run: Path, token: str, rank: int) -> None:
@@ -43,41 +54,41 @@ class RunPlace:
 
     @cached_property
     def folder(self) -> Path:
-        """The run's directory, or the nearest folder above it that is there."""
-        return next(place for place in (self.run.absolute(), *self.run.absolute().parents) if place.exists())
+        """The run directory or its nearest existing parent."""
+        return next(path for path in (self.run.absolute(), *self.run.absolute().parents) if path.exists())
 
-    def look(self) -> dict[str, Any]:
-        """Write as a run does: beside, synced, renamed, under a lock.
+    def gather(self) -> dict[str, Any]:
+        """Write a file as a run does: under a lock, to a temporary file, synced and renamed.
 
         Returns:
-            "folder", "free" and "total" bytes, "inodes" (None: the file system does not count them), "seconds" that a
-            megabyte took, "clock": how far the file server's clock is ahead of this machine's, in seconds.
+            "folder", "free" and "total" bytes, "inodes" (None: the file system does not count them), "seconds" to write
+            a megabyte, and "clock": how far the file server's clock is ahead of this machine's, in seconds.
 
         Raises:
-            UserError: something of that is refused.
+            UserError: one of the operations fails.
         """
         if not self.folder.is_dir():
-            raise UserError(f"{self.run} cannot be made: {self.folder} is no folder")
-        room = os.statvfs(self.folder)
+            raise UserError("not-a-directory", f"{self.run} cannot be created: {self.folder} is not a directory")
+        space = os.statvfs(self.folder)
         facts = {
             "folder": str(self.folder),
-            "free": room.f_bavail * room.f_frsize,
-            "total": room.f_blocks * room.f_frsize,
-            "inodes": room.f_favail if room.f_files else None,
+            "free": space.f_bavail * space.f_frsize,
+            "total": space.f_blocks * space.f_frsize,
+            "inodes": space.f_favail if space.f_files else None,
         }
-        mine, begun = self._file(self._rank), time.perf_counter()
-        with atomic_io.explain_disk_errors(mine), atomic_io.file_lock(mine, f"{mine} is locked, by nobody who should"):
-            mine.write_bytes(b"\0" * _PIECE)  # takes the room that the rename below must have twice
-        atomic_io.write_bytes(mine, b"\1" * _PIECE)
-        seconds, after = time.perf_counter() - begun, time.time()
-        return {**facts, "seconds": seconds, "clock": mine.stat().st_mtime - after}
+        path, start = self._file(self._rank), time.perf_counter()
+        with atomic_io.explain_disk_errors(path), atomic_io.file_lock(path, f"{path} is locked by another process"):
+            path.write_bytes(b"\0" * _TEST_FILE)  # the rename below needs this space twice
+        atomic_io.write_bytes(path, b"\1" * _TEST_FILE)
+        seconds, after = time.perf_counter() - start, time.time()
+        return {**facts, "seconds": seconds, "clock": path.stat().st_mtime - after}
 
-    def others(self, ranks: Sequence[int]) -> dict[str, Any]:
-        """ "unseen": which of the ranks have written files that cannot be read from here."""
+    def unseen(self, ranks: Sequence[int]) -> dict[str, Any]:
+        """Return as "unseen" the ranks whose files cannot be read on this node."""
         return {"unseen": [rank for rank in ranks if not self._sees(rank)]}
 
     def close(self) -> None:
-        """Remove what this rank has written."""
+        """Remove the file of this rank."""
         self._file(self._rank).unlink(missing_ok=True)
 
     def _file(self, rank: int) -> Path:
@@ -85,98 +96,104 @@ class RunPlace:
 
     def _sees(self, rank: int) -> bool:
         try:
-            return self._file(rank).read_bytes() == b"\1" * _PIECE
+            return self._file(rank).read_bytes() == b"\1" * _TEST_FILE
         except OSError:
             return False
 
 
 def checkpoint_bytes(preset: str, size: int, widths: Sequence[int]) -> int:
-    """Bytes of one checkpoint of a preset: both networks, G's average, and two moments of each (float32).
+    """Return the bytes of a checkpoint: both networks, the averaged generator, and Adam's moments (float32).
 
     Args:
-        size: side of the pictures.
-        widths: of the label's attributes.
+        preset: name of a preset.
+        size: side of the images in pixels.
+        widths: label entries of each attribute.
 
     Raises:
-        UserError: the preset's networks do not draw this size.
+        UserError: the preset's networks do not support this size.
     """
     architecture = architecture_of(config.load(["--preset", preset]).network, size, tuple(widths))
     try:
         with torch.device("meta"):  # shapes alone
-            g, d = (_floats(network) for network in build(architecture))
+            g, d = (_count_values(network) for network in build(architecture))
     except ValueError as error:
-        raise UserError(f"--preset {preset}: {error}") from None
+        raise UserError("unsupported-size", f"--preset {preset}: {error}") from None
     return 4 * (4 * g + 3 * d)
 
 
-def usual_size(preset: str) -> int:
-    """The side of the pictures that a preset is named for."""
-    return int(([str(_SMOKE)] + re.findall(r"\d+", preset))[-1])
+def default_size(preset: str) -> int:
+    """Return the image size in a preset's name."""
+    return int(([str(_SMOKE_SIZE)] + re.findall(r"\d+", preset))[-1])
 
 
-def _floats(network: torch.nn.Module) -> int:
+def _count_values(network: torch.nn.Module) -> int:
     return sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
 
 
-# ---------------------------------------------------------------- judged
+# ---------------------------------------------------------------- assessment
 
 
-def judge(reports: Sequence[Report], preset: str | None) -> list[Finding]:
-    """Whether a run can be kept there, and how long the room lasts."""
-    how = "choose another --run, or have the folder or its rights mended; a run needs renames, fsync and locks (flock)"
-    good, found = errors(reports, NAME, NAME, how, nodes)
+def assess(reports: Sequence[Report], preset: str | None) -> list[Finding]:
+    """Assess whether a run can be written, by all nodes, and whether there is enough disk space."""
+    how = "choose another --run, or fix the directory or its permissions; a run needs rename, fsync and locks (flock)"
+    good, found = split_errors(reports, NAME, NAME, how, nodes)
     if not good:
         return found
-    found += errors(reports, SEEN, NAME, how, nodes)[1]
-    alone = groups([r for r in good if r.get(SEEN, {}).get("unseen")], lambda report: tuple(report[SEEN]["unseen"]))
-    for unseen, there in alone.items():
-        says = f"what {ranks(unseen)} wrote in {there[0][NAME]['folder']} is not seen on {nodes(there)}"
+    found += split_errors(reports, SEEN, NAME, how, nodes)[1]
+    invisible = group_by(
+        [r for r in good if r.get(SEEN, {}).get("unseen")], lambda report: tuple(report[SEEN]["unseen"])
+    )
+    for unseen, same in invisible.items():
+        says = f"the files of {ranks(unseen)} in {same[0][NAME]['folder']} are not visible on {nodes(same)}"
         found.append(Finding(RED, NAME, says, "put the run on storage that all nodes share"))
     for report in good:
         off = report[NAME]["clock"]
-        if abs(off) > _APART:
-            says = f"the files of {report[NAME]['folder']} are dated {off:+.1f} s from the clock of {report['node']}"
-            how = f"have both clocks set: a run's lock is taken over by another node after {SILENCE:g} s of silence"
-            found.append(Finding(RED if abs(off) > SILENCE / 2 else YELLOW, NAME, f"{says}", how))
+        if abs(off) > _TOLERANCE:
+            says = f"files in {report[NAME]['folder']} are dated {off:+.1f} s from the clock of {report['node']}"
+            how = f"synchronize both clocks: another node takes a run's lock over after {SILENCE:g} s without an update"
+            found.append(Finding(RED if abs(off) > SILENCE / 2 else YELLOW, NAME, says, how))
     try:
-        need, why = _need(reports, preset)
+        need, why = _required_space(reports, preset)
     except UserError as error:
         need, why = 0, ""
-        how = "train with another --preset, or pack the pictures at a size that it draws"
+        how = "train with another --preset, or pack the images at a size that it supports"
         found.append(Finding(RED, "preset", str(error), how))
-    found += _room(min(good, key=lambda report: report[NAME]["free"])[NAME], need, why)
+    found += _assess_space(min(good, key=lambda report: report[NAME]["free"])[NAME], need, why)
     if not any(finding.level == RED for finding in found):
         slowest = max(report[NAME]["seconds"] for report in good)
         says = f"{good[0][NAME]['folder']}: written, synced, renamed and locked in {slowest * 1e3:,.0f} ms"
-        found.append(Finding(FINE, NAME, says + (f", seen by all {len(good)} nodes" if len(good) > 1 else "")))
+        found.append(Finding(FINE, NAME, says + (f", visible on all {len(good)} nodes" if len(good) > 1 else "")))
     return found
 
 
-def _need(reports: Sequence[Report], preset: str | None) -> tuple[float, str]:
-    """Bytes that the run may take, and what of; raises as `checkpoint_bytes`."""
+def _required_space(reports: Sequence[Report], preset: str | None) -> tuple[float, str]:
+    """Return the bytes that the run may need, and what for; raises as `checkpoint_bytes`."""
     if preset is None:
         return 0, ""
     data = next((r["data"] for r in reports if "widths" in r.get("data", {})), None)
-    size, widths = (data["size"], data["widths"]) if data else (usual_size(preset), (32,))
-    keep = config.load(["--preset", preset]).evaluation.keep + 2  # one that is being written, and the best
+    size, widths = (data["size"], data["widths"]) if data else (default_size(preset), (32,))
+    keep = config.load(["--preset", preset]).evaluation.keep + 2  # the one being written, and the best
     one = checkpoint_bytes(preset, size, widths)
-    guess = "" if data else f" (for {size}x{size} and 32 label entries; --shards says it exactly)"
-    return keep * one + _BESIDE, f"{keep} checkpoints of {amount(one)}{guess}, and {amount(_BESIDE)} beside"
+    guess = "" if data else f" (assuming {size}x{size} pixels and 32 label entries; --shards gives exact numbers)"
+    return (
+        keep * one + _OTHER_FILES,
+        f"{keep} checkpoints of {format_bytes(one)}{guess}, and {format_bytes(_OTHER_FILES)} for other files",
+    )
 
 
-def _room(facts: dict[str, Any], need: float, why: str) -> list[Finding]:
+def _assess_space(facts: dict[str, Any], need: float, why: str) -> list[Finding]:
     free = facts["free"]
-    has = f"{amount(free)} of {amount(facts['total'])} are free for {facts['folder']}"
-    says = f"{has}; the run takes up to {amount(need)}: {why}" if need else f"{has} (a quota is not seen here)"
-    how = "make room, lower --keep, or choose another --run"
+    has = f"{format_bytes(free)} of {format_bytes(facts['total'])} are free in {facts['folder']}"
+    says = f"{has}; the run needs up to {format_bytes(need)}: {why}" if need else f"{has} (quotas are not checked)"
+    how = "free disk space, lower --keep, or choose another --run"
     found = []
     if need and free < need:
         found.append(Finding(RED, "disk", says, how))
-    elif free < max(2 * need, _BESIDE):
+    elif free < max(2 * need, _OTHER_FILES):
         found.append(Finding(YELLOW, "disk", says, how))
     else:
         found.append(Finding(FINE, "disk", says))
-    if facts["inodes"] is not None and facts["inodes"] < _INODES:
-        says = f"{facts['inodes']:,} more files can be made in {facts['folder']}, and a run makes hundreds"
+    if facts["inodes"] is not None and facts["inodes"] < _MIN_INODES:
+        says = f"only {facts['inodes']:,} more files can be created in {facts['folder']}; a run creates hundreds"
         found.append(Finding(RED, "disk", says, "remove small files there, or choose another --run"))
     return found

@@ -1,7 +1,7 @@
-"""Where the ranks of a check meet: a key-value store on rank 0, over plain TCP.
+"""A key-value store on rank 0 that all ranks of a check share over TCP.
 
-Facts travel through it and not through collectives, so that a report comes about also where collectives hang, and can
-say which ranks are missing. Whatever is waited for has a limit.
+Facts are sent through it and not by collectives, so that there is a report even if collectives hang, and missing ranks
+can be named. All waiting is limited in time.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch.distributed as dist
 
 from shards.core.errors import Failure, UserError
 
-_GONE = "rank 0 is gone; what it printed last says why"
-_LATER = 5.0  # seconds of waiting after which it is worth a line
+_GONE = "rank 0 has exited; see its last output"
+_PROGRESS_SECONDS = 5.0  # between two progress lines
 
 
-class Meeting:
-    """This rank's place among the ranks, and the store that they share.
+class SharedStore:
+    """This rank's number and node, and the store that the ranks share.
 
     Args:
-        seconds: how long ranks are waited for.
+        seconds: time limit for waiting for ranks.
 
     Raises:
-        UserError: the variables that a launcher sets are not there.
-        Failure: rank 0 does not come, or cannot listen where the ranks were told to meet.
+        UserError: variables that a launcher sets are missing.
+        Failure: rank 0 does not answer, or cannot listen at MASTER_ADDR:MASTER_PORT.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -44,33 +44,36 @@ class Meeting:
                 raise KeyError("MASTER_ADDR")
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"RANK and WORLD_SIZE say that a launcher started this, and the rest of a rank's place is missing "
-                f"({error}); unset both, or let the launcher set all of it"
+                "launcher-variables",
+                f"RANK and WORLD_SIZE are set, but other variables of a launcher are missing ({error}); unset both, or "
+                "let the launcher set all of them",
             ) from None
-        # Nodes of a cluster that is only pretended share one host name.
+        # The nodes of a simulated cluster share one host name.
         self.node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         self._store = self.connect()
 
     def connect(self) -> Any:
-        """A connection to the store, torch's TCPStore; who waits holds one for himself, so a thread needs its own."""
+        """Return a connection to the store (a TCPStore). A waiting caller blocks it, so every thread needs its own."""
         first = self.rank == 0 and not hasattr(self, "_store")
         if not first:
-            self._reach()
+            self._wait_for_rank_0()
         limit = timedelta(seconds=self.seconds)
         make = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage] - torch documents it there
         try:
             return make(self.address, self.port, self.world, first, limit, wait_for_workers=False)
         except (dist.DistError, RuntimeError) as error:
-            said = str(error).strip().splitlines()[0]
-            reason = re.search(r"message: ([^),]+)", said)
-            what = "cannot listen" if first else "cannot be spoken to"
-            raise Failure(f"rank 0 {what} at {self.address}:{self.port} ({reason[1] if reason else said})") from None
+            text = str(error).strip().splitlines()[0]
+            reason = re.search(r"message: ([^),]+)", text)
+            what = "cannot listen" if first else "cannot be reached"
+            raise Failure(
+                "rank-0-unreachable", f"rank 0 {what} at {self.address}:{self.port} ({reason[1] if reason else text})"
+            ) from None
 
-    def _reach(self) -> None:
-        """Wait for rank 0 to listen: torch, which would wait too, does not say what the matter is.
+    def _wait_for_rank_0(self) -> None:
+        """Wait until rank 0 listens; torch would wait, too, but without a useful error.
 
         Raises:
-            Failure: it does not, within the limit.
+            Failure: it does not listen within the time limit.
         """
         end = time.monotonic() + self.seconds
         while True:
@@ -80,25 +83,25 @@ class Meeting:
             except OSError as error:
                 if time.monotonic() > end:
                     raise Failure(
-                        f"rank 0 did not answer at {self.address}:{self.port} within {self.seconds:g} s, as seen from "
-                        f"{self.node} ({error.strerror or error}): it has not come, or the network does not let this "
-                        "through"
+                        "rank-0-unreachable",
+                        f"rank 0 did not answer {self.node} at {self.address}:{self.port} within {self.seconds:g} s "
+                        f"({error.strerror or error}): it was not started, or the network blocks the connection",
                     ) from None
             time.sleep(0.2)
 
     def put(self, name: str, value: Any) -> None:
-        """Leave this rank's value (anything JSON) under a name.
+        """Store this rank's value (JSON) under a name.
 
         Raises:
-            Failure: rank 0 is gone.
+            Failure: rank 0 has exited.
         """
         try:
             self._store.set(f"{name}/{self.rank}", json.dumps(value))
         except (dist.DistError, RuntimeError):
-            raise Failure(_GONE) from None
+            raise Failure("rank-0-unreachable", _GONE) from None
 
     def get(self, name: str, rank: int, seconds: float) -> Any:
-        """What a rank has left, or leaves within some seconds; None if it does not."""
+        """Return a rank's value, waiting for up to ``seconds``; None if there is none."""
         return self.collect(name, [rank], seconds).get(rank)
 
     def collect(
@@ -108,40 +111,45 @@ class Meeting:
         seconds: float,
         waiting: Callable[[list[int]], None] = lambda missing: None,
     ) -> dict[int, Any]:
-        """What the ranks have left under a name; who is missing after some seconds, is not in it.
+        """Return the values of ranks under a name, without those that are missing after ``seconds``.
 
         Args:
-            waiting: hears now and then who is missing.
+            name: of the value.
+            ranks: whose values to wait for.
+            seconds: time limit.
+            waiting: called from time to time with the missing ranks.
         """
         found: dict[int, Any] = {}
-        missing, end, said = list(ranks), time.monotonic() + seconds, time.monotonic() + _LATER
+        missing, end, progress = list(ranks), time.monotonic() + seconds, time.monotonic() + _PROGRESS_SECONDS
         while missing:
             try:
-                there = [rank for rank in missing if self._store.check([f"{name}/{rank}"])]
-                found |= {rank: json.loads(self._store.get(f"{name}/{rank}")) for rank in there}
+                arrived = [rank for rank in missing if self._store.check([f"{name}/{rank}"])]
+                found |= {rank: json.loads(self._store.get(f"{name}/{rank}")) for rank in arrived}
             except (dist.DistError, RuntimeError):
-                raise Failure(_GONE) from None
+                raise Failure("rank-0-unreachable", _GONE) from None
             missing = [rank for rank in missing if rank not in found]
             now = time.monotonic()
             if now > end:
                 break
-            if now > said:
+            if now > progress:
                 waiting(missing)
-                said = now + _LATER
+                progress = now + _PROGRESS_SECONDS
             if missing:
-                time.sleep(0.001 if now < end - seconds + 1 else 0.02)  # a clock is compared in the first second
+                time.sleep(0.001 if now < end - seconds + 1 else 0.02)  # short, for the comparison of clocks
         return found
 
     def assemble(self, waiting: Callable[[list[int]], None]) -> dict[int, str]:
-        """The ranks that have come within the limit, with the nodes that they are on: the same on every rank.
+        """Return the nodes of all ranks that have connected within the time limit; equal on every rank.
 
         Raises:
-            Failure: rank 0 is gone, or has not counted this rank.
+            Failure: rank 0 has exited, or this rank connected too late.
         """
         self.put("here", self.node)
         if self.rank == 0:
-            self.put("roll", self.collect("here", range(self.world), self.seconds, waiting))
-        roll = self.get("roll", 0, self.seconds + 10)
-        if roll is None or str(self.rank) not in roll:
-            raise Failure(f"rank {self.rank} on {self.node} came too late, or rank 0 is gone")
-        return {int(rank): node for rank, node in roll.items()}
+            self.put("nodes", self.collect("here", range(self.world), self.seconds, waiting))
+        nodes = self.get("nodes", 0, self.seconds + 10)
+        if nodes is None or str(self.rank) not in nodes:
+            raise Failure(
+                "rank-0-unreachable", f"rank {self.rank} on {self.node} connected too late, or rank 0 has exited"
+            )
+        return {int(rank): node for rank, node in nodes.items()}

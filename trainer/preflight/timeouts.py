@@ -1,4 +1,4 @@
-"""Doing what may hang (a dead file server, a driver, a network) without hanging with it."""
+"""Run what may hang (a dead file server, a driver, a network) with a time limit."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Late(Exception):
-    """Something did not end within its time."""
+class TimedOut(Exception):
+    """An action did not finish within its time limit."""
 
 
-def within(seconds: float, action: Callable[[], T]) -> T:
-    """What ``action`` returns, done in a thread that is left to itself after ``seconds``.
+def run_with_timeout(seconds: float, action: Callable[[], T]) -> T:
+    """Run ``action`` in a thread, which is abandoned after ``seconds``, and return its result.
 
     Raises:
-        Late: it is not done. Else whatever ``action`` raises.
+        TimedOut: it has not finished. Any exception of ``action`` is raised, too.
     """
-    said: queue.Queue[tuple[bool, Any]] = queue.Queue(1)
+    outcome: queue.Queue[tuple[bool, Any]] = queue.Queue(1)
 
     def run() -> None:
         try:
-            said.put((True, action()))
+            outcome.put((True, action()))
         except BaseException as error:
-            said.put((False, error))
+            outcome.put((False, error))
 
-    threading.Thread(target=run, name="look", daemon=True).start()
+    threading.Thread(target=run, name="check", daemon=True).start()
     try:
-        done, content = said.get(timeout=seconds)
+        succeeded, content = outcome.get(timeout=seconds)
     except queue.Empty:
-        raise Late(f"no answer for {seconds:g} s") from None
-    if not done:
+        raise TimedOut(f"no answer for {seconds:g} s") from None
+    if not succeeded:
         raise content
     return content

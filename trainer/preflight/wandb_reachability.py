@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be reached from here, and has a key; the key itself is never shown."""
+"""Whether Weights & Biases can be reached and an API key is set; the key itself is never printed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from trainer.preflight.findings import FINE, YELLOW, Finding, Report, errors
+from trainer.preflight.findings import FINE, YELLOW, Finding, Report, split_errors
 from trainer.tracking.wandb_run import has_credentials
 
 NAME = "W&B"
 _SECONDS = 5.0
 _OFFLINE = (
-    "train all the same: the run is kept offline and `wandb sync` uploads it later from where there is a network; "
-    "--wandb-mode offline does not try first, --log-with none leaves W&B out"
+    "training works without it: the run is recorded offline, and `wandb sync` uploads it later; "
+    "--wandb-mode offline skips the attempt, --log-with none disables W&B"
 )
 
 
-def look() -> dict[str, Any]:
-    """ "host", "mode" of the environment, "key" (whether there is one), and "trouble" if the host does not answer."""
+def gather() -> dict[str, Any]:
+    """Return "host", "mode", "key" (whether one is set), and "trouble" if the host was asked (None: it answers)."""
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    known = wandb.setup(wandb.Settings(silent=True)).settings  # with W&B's environment variables and settings files
+    known = wandb.setup(wandb.Settings(silent=True)).settings  # from environment variables and settings files
     url, mode, key = str(known.base_url), str(known.mode), has_credentials(known)
     wandb.teardown()
     facts = {"host": urlsplit(url).hostname or "", "mode": mode, "key": key}
@@ -34,11 +34,11 @@ def look() -> dict[str, Any]:
 
 
 def knock(url: str) -> str | None:
-    """Why there is no answer from a server (by TCP, TLS and HTTP, also through a proxy); None: there is one."""
+    """Return why a server does not answer an HTTP(S) request, possibly through a proxy; None if it does."""
     try:
         request = urllib.request.Request(url, method="HEAD")
         urllib.request.urlopen(request, timeout=_SECONDS).close()
-    except urllib.error.HTTPError as answer:  # whatever it thinks of the question, it is there
+    except urllib.error.HTTPError as answer:  # any answer will do
         answer.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
@@ -46,20 +46,22 @@ def knock(url: str) -> str | None:
     return None
 
 
-def judge(reports: Sequence[Report]) -> list[Finding]:
-    """What rank 0, which speaks to W&B, has found."""
-    good, failed = errors(reports, NAME, NAME, _OFFLINE)
+def assess(reports: Sequence[Report]) -> list[Finding]:
+    """Assess the facts of rank 0, the only one that connects to W&B."""
+    good, failed = split_errors(reports, NAME, NAME, _OFFLINE)
     found = [Finding(YELLOW, finding.topic, finding.says, finding.remedy) for finding in failed]
     for report in good:
         facts, where = report[NAME], f"{report[NAME]['host']} from {report['node']}"
         if "trouble" not in facts:
-            found.append(Finding(FINE, NAME, f"{facts['mode']} by this environment; nothing was asked of the network"))
+            found.append(
+                Finding(FINE, NAME, f"mode {facts['mode']} (from the environment); the network was not checked")
+            )
             continue
         if facts["trouble"]:
-            found.append(Finding(YELLOW, NAME, f"no answer of {where}: {facts['trouble']}", _OFFLINE))
+            found.append(Finding(YELLOW, NAME, f"no answer from {where}: {facts['trouble']}", _OFFLINE))
         if not facts["key"]:
-            how = "`wandb login`, or WANDB_API_KEY in the job's environment; without, the run is kept offline"
-            found.append(Finding(YELLOW, NAME, "there is no key here", how))
+            how = "run `wandb login`, or set WANDB_API_KEY for the job; without a key, the run is recorded offline"
+            found.append(Finding(YELLOW, NAME, "no API key found", how))
         if facts["key"] and not facts["trouble"]:
-            found.append(Finding(FINE, NAME, f"{where} answers, and there is a key (not tried)"))
+            found.append(Finding(FINE, NAME, f"{where} answers, and an API key is set (not tested)"))
     return found

@@ -1,4 +1,4 @@
-"""`python -m launch check`: real ranks on this machine, and what they find of faults that are really there."""
+"""`cgan check`: real ranks on this machine, and their findings about real faults."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from shards.examples.shapes import write_folder
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
 from support import ROOT
+from support.errors import assert_printed
 from support.fake_wandb import FakeWandb
 from support.launching import free_port, make_dataset
 from support.servers import Unreliable
@@ -31,7 +32,7 @@ from trainer.config import load
 from trainer.distributed.process_group import Distributed
 from trainer.preflight import run_directory
 from trainer.preflight.options import Check
-from trainer.preflight.run import examine
+from trainer.preflight.run import run_checks
 from trainer.presets import PRESETS
 from trainer.setup import build_state
 
@@ -47,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(*words: object, expect: int = 0, **extra: str) -> str:
-    """Run the command; what it prints."""
+    """Run the command and return its output."""
     command, env = [*COMMAND, *map(str, words)], {**os.environ, **extra}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == expect, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -57,14 +58,20 @@ def check(*words: object, expect: int = 0, **extra: str) -> str:
 
 @pytest.fixture
 def check_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """As `check`, for one rank of ``world``, which is this process: it has torch already."""
+    """Like `check`, for one rank of ``world`` in this process, which has imported torch already."""
 
     def run(*words: object, expect: int = 0, rank: int = 0, world: int = 1) -> str:
-        place = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": free_port()}
-        for name, value in {**place, "MASTER_ADDR": "127.0.0.1"}.items():
+        variables = {
+            "RANK": rank,
+            "WORLD_SIZE": world,
+            "LOCAL_RANK": 0,
+            "LOCAL_WORLD_SIZE": 1,
+            "MASTER_PORT": free_port(),
+        }
+        for name, value in {**variables, "MASTER_ADDR": "127.0.0.1"}.items():
             monkeypatch.setenv(name, str(value))
         asked = cli.parse(Check, [*map(str, words), "--device", "cpu"], command="check")
-        status = exit_status(lambda: examine(asked))
+        status = exit_status(lambda: run_checks(asked))
         said = "".join(capsys.readouterr())
         assert status == expect, said
         return said
@@ -75,15 +82,15 @@ def check_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 def rank(
     number: int, world: int, port: int, *words: object, cwd: Path = ROOT, program: list[str] = RANK, **extra: str
 ) -> subprocess.Popen[str]:
-    """Start one rank of a check, as a launcher would."""
-    place = {"RANK": number, "WORLD_SIZE": world, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
-    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in place.items()}, **extra}
+    """Start one rank of a check as a launcher does."""
+    variables = {"RANK": number, "WORLD_SIZE": world, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
+    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in variables.items()}, **extra}
     pipe = subprocess.PIPE
     return subprocess.Popen([*program, *map(str, words)], cwd=cwd, env=env, text=True, stdout=pipe, stderr=pipe)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its status, and what it printed."""
+def wait(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for a rank, and return its status and output."""
     try:
         out, err = process.communicate(timeout=100)
     finally:
@@ -93,20 +100,20 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def lines(text: str, sign: str) -> list[str]:
-    """The findings with this sign, each on one line."""
+    """Return the findings with this sign, each as one line."""
     joined = text.replace("\n               ", " ")
     return [line for line in joined.splitlines() if line.startswith(sign)]
 
 
-# ---------------------------------------------------------------- whole
+# ---------------------------------------------------------------- the whole check
 
 
-def test_two_ranks_find_a_fit_place_and_leave_nothing_behind(data: Path, tmp_path: Path) -> None:
+def test_two_ranks_check_a_machine_and_leave_no_files(data: Path, tmp_path: Path) -> None:
     words = ["--shards", data, "--run", tmp_path / "runs" / "new", "--preset", "faces32", "--rate", 5]
     said = check("--processes", 2, *words, *QUIET, "--json", tmp_path / "all.json")
     assert not lines(said, "✗") and "0 red" in said and "error" not in said
-    assert "gloo over 2 ranks: right" in said and "bus bandwidth" in said
-    assert "64 pictures of 16x16 in 4 shards" in said
+    assert "gloo over 2 ranks: correct" in said and "bus bandwidth" in said
+    assert "64 images of 16x16 in 4 shards" in said
     assert [path.name for path in tmp_path.iterdir()] == ["all.json"]
     found = json.loads((tmp_path / "all.json").read_text())
     assert [report["rank"] for report in found["ranks"]] == [0, 1] and not found["absent"]
@@ -114,85 +121,86 @@ def test_two_ranks_find_a_fit_place_and_leave_nothing_behind(data: Path, tmp_pat
     assert found["ranks"][0]["data"]["read"] == sum(shard.stat().st_size for shard in data.glob("*.tar"))
 
 
-def test_one_rank_says_what_it_was_not_asked_to_look_at(check_here: Callable[..., str]) -> None:
+def test_unchecked_options_are_listed(check_here: Callable[..., str]) -> None:
     said = check_here(*NO_TRACKER)
-    assert "not looked at, as it was not named: --shards and --run" in said
+    assert "not checked, since not given: --shards and --run" in said
     assert "all-reduce" not in said and lines(said, "✓ ranks")
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "code", "named"),
     [
-        (["--sharsd", "x"], "did you mean --shards?"),
-        (["--rate", "0"], "--rate: 0.0 is too small"),
-        (["--json", "/no/such/folder/x"], "there is no folder /no/such/folder"),
-        (["--preset", "faces23"], "did you mean 'faces32'?"),
+        (["--sharsd", "x"], "unknown-option", "--shards"),
+        (["--rate", "0"], "invalid-value", "--rate: 0.0"),
+        (["--json", "/no/such/folder/x"], "directory-missing", "/no/such/folder"),
+        (["--preset", "faces23"], "invalid-value", "'faces32'"),
     ],
 )
-def test_a_mistake_in_what_is_asked_is_status_two(words: list[str], sentence: str) -> None:
+def test_invalid_options_exit_with_status_2(words: list[str], code: str, named: str) -> None:
     said = check(*words, expect=2)
-    assert said.startswith("error: ") and sentence in said and said.count("\n") == 1
+    assert_printed(said, code, named)
+    assert said.count("\n") == 1
 
 
-def test_ranks_that_are_there_already_are_not_started_again() -> None:
+def test_ranks_of_another_launcher_start_no_more_ranks() -> None:
     said = check("--processes", 2, expect=2, RANK="0", WORLD_SIZE="2")
-    assert "the ranks are there already" in said
+    assert_printed(said, "option-without-effect", "--processes")
 
 
 # ---------------------------------------------------------------- ranks
 
 
-def test_a_rank_that_does_not_come_is_named(check_here: Callable[..., str]) -> None:
+def test_a_missing_rank_is_named(check_here: Callable[..., str]) -> None:
     said = check_here("--timeout", 2, *NO_TRACKER, expect=1, world=2)
-    assert "rank 1 of 2 did not come within 2 s" in lines(said, "✗")[0]
-    assert lines(said, "✓ versions"), "who came looked all the same"
+    assert "rank 1 of 2 did not connect within 2 s" in lines(said, "✗")[0]
+    assert lines(said, "✓ versions"), "the other ranks run their checks"
 
 
 @pytest.mark.long
-def test_several_ranks_that_do_not_come_are_named() -> None:
+def test_several_missing_ranks_are_named() -> None:
     port = free_port()
     here = [rank(number, 4, port, "--timeout", 20, *QUIET) for number in (0, 2)]
-    (status, said), (other, _) = map(ended, here)
+    (status, said), (other, _) = map(wait, here)
     assert status == 1 and other == 0
-    assert "ranks 1, 3 of 4 did not come within 20 s" in lines(said, "✗")[0]
+    assert "ranks 1, 3 of 4 did not connect within 20 s" in lines(said, "✗")[0]
 
 
-def test_without_rank_0_the_others_say_so(check_here: Callable[..., str]) -> None:
+def test_a_missing_rank_0_is_reported_by_the_others(check_here: Callable[..., str]) -> None:
     said = check_here("--timeout", 1, *NO_TRACKER, expect=1, rank=1, world=2)
-    assert "error: rank 1: rank 0 did not answer at 127.0.0.1:" in said
+    assert_printed(said, "rank-0-unreachable", "rank 1: rank 0", "127.0.0.1:")
 
 
 @pytest.mark.long
-def test_a_rank_that_comes_and_falls_silent_is_named() -> None:
-    """It has met the others and then hangs: gloo, which waits for it, must not hang with it."""
-    sleeper = "import time, trainer.preflight.store as m; m.Meeting(20).assemble(print); time.sleep(100)"
+def test_a_rank_that_hangs_is_named() -> None:
+    """It connects and then hangs: gloo, which waits for it, must not hang, too."""
+    sleeper = "import time, trainer.preflight.store as m; m.SharedStore(20).assemble(print); time.sleep(100)"
     port = free_port()
     silent = rank(1, 2, port, program=[sys.executable, "-c", sleeper])
     try:
-        status, said = ended(rank(0, 2, port, "--timeout", 6, *QUIET))
+        status, said = wait(rank(0, 2, port, "--timeout", 6, *QUIET))
     finally:
         silent.kill()
         silent.communicate()
     red = "\n".join(lines(said, "✗"))
     assert status == 1
-    assert "rank 1 came and then fell silent" in red
-    assert "over gloo it did not come to its end" in red and "rank 1 said nothing" in red
+    assert "rank 1 connected, but sent no report" in red
+    assert "gloo failed or timed out" in red and "no report from rank 1" in red
 
 
 # ---------------------------------------------------------------- nodes
 
 
 def on_two_nodes(first: Path, second: Path, *asked: object) -> tuple[int, str]:
-    """A check of two ranks whose nodes have other folders at the same relative path; rank 0's status and words."""
+    """Check with two ranks on nodes with different directories at one relative path; return rank 0's result."""
     port = free_port()
     words = [*asked, *QUIET]
     one = rank(0, 2, port, *words, cwd=first, SLURMD_NODENAME="node1", PYTHONPATH=str(ROOT))
     two = rank(1, 2, port, *words, cwd=second, SLURMD_NODENAME="node2", PYTHONPATH=str(ROOT))
-    ended(two)
-    return ended(one)
+    wait(two)
+    return wait(one)
 
 
-def test_nodes_that_see_other_folders(data: Path, tmp_path: Path) -> None:
+def test_nodes_with_different_directories(data: Path, tmp_path: Path) -> None:
     for node in ("one", "two"):
         (tmp_path / node).mkdir()
         shutil.copytree(data, tmp_path / node / "data")
@@ -201,40 +209,38 @@ def test_nodes_that_see_other_folders(data: Path, tmp_path: Path) -> None:
     status, said = on_two_nodes(tmp_path / "one", tmp_path / "two", "--shards", "data", "--run", "run")
     red = "\n".join(lines(said, "✗"))
     assert status == 1
-    assert "the data sets differ: 64 pictures, manifest" in red and "on node1" in red and "on node2" in red
-    assert "is not seen on node1" in red and "is not seen on node2" in red and "storage that all nodes share" in red
+    assert "the datasets differ: 64 images, manifest" in red and "on node1" in red and "on node2" in red
+    assert "not visible on node1" in red and "not visible on node2" in red and "storage that all nodes share" in red
     assert "2 nodes within 0." in lines(said, "✓ clocks")[0]
 
 
 @pytest.mark.long
-def test_nodes_that_see_the_same(data: Path, tmp_path: Path) -> None:
+def test_nodes_with_shared_directories(data: Path, tmp_path: Path) -> None:
     status, said = on_two_nodes(tmp_path, tmp_path, "--shards", data, "--run", "run")
     assert status == 0
     assert "the same on 2 nodes" in lines(said, "✓ data")[0]
-    assert "seen by all 2 nodes" in lines(said, "✓ run")[0]
+    assert "visible on all 2 nodes" in lines(said, "✓ run")[0]
 
 
 # ---------------------------------------------------------------- data
 
 
-def test_a_url_is_read_by_parts(check_here: Callable[..., str], data: Path) -> None:
+def test_a_remote_dataset_is_read_in_parts(check_here: Callable[..., str], data: Path) -> None:
     with contextlib.closing(Unreliable(data)) as server:
         said = check_here("--shards", server.url, *NO_TRACKER)
-        assert "64 pictures of 16x16 in 4 shards" in said and "over the network" in said
+        assert "64 images of 16x16 in 4 shards" in said and "Read over the" in said
         server.fault = lambda method, path, before: 403
         said = check_here("--shards", server.url, *NO_TRACKER, expect=1)
     assert "access is refused (403)" in lines(said, "✗ data")[0]
 
 
-def test_storage_that_is_too_slow_for_the_rate_is_red(check_here: Callable[..., str], data: Path) -> None:
+def test_storage_too_slow_for_the_rate_is_red(check_here: Callable[..., str], data: Path) -> None:
     said = check_here("--shards", data, "--rate", "1e9", *NO_TRACKER, expect=1)
     assert "--rate 1e+09 needs more" in lines(said, "✗ reading")[0]
     assert lines(said, "✗ decoding")
 
 
-def test_a_damaged_picture_in_the_last_shard_is_found(
-    check_here: Callable[..., str], data: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_image_in_the_last_shard_is_found(check_here: Callable[..., str], data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
     last = sorted(folder.glob("*.tar"))[-1]
@@ -246,8 +252,8 @@ def test_a_damaged_picture_in_the_last_shard_is_found(
 
 
 @pytest.mark.long
-def test_a_data_set_that_hangs_does_not_hang_the_check(data: Path, tmp_path: Path) -> None:
-    """A pipe that nobody writes to, in the place of a file: opening it waits for ever, as on a dead file server."""
+def test_a_hanging_dataset_does_not_hang_the_check(data: Path, tmp_path: Path) -> None:
+    """A named pipe without a writer replaces a file: opening it waits forever, as on a dead file server."""
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
     (folder / "labels.npy").unlink()
@@ -256,7 +262,9 @@ def test_a_data_set_that_hangs_does_not_hang_the_check(data: Path, tmp_path: Pat
     assert "no answer for 3 s" in lines(said, "✗ data")[0]
 
 
-def test_an_index_behind_a_url_that_leads_outside(check_here: Callable[..., str], data: Path, tmp_path: Path) -> None:
+def test_a_remote_index_that_points_outside_of_its_shard(
+    check_here: Callable[..., str], data: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
     index = np.load(folder / "index.npy")
@@ -264,33 +272,33 @@ def test_an_index_behind_a_url_that_leads_outside(check_here: Callable[..., str]
     np.save(folder / "index.npy", index)
     with contextlib.closing(Unreliable(folder)) as server:
         said = check_here("--shards", server.url, *NO_TRACKER, expect=1)
-        assert "points outside its shard" in lines(said, "✗ data")[0]
+        assert "outside of its shard" in lines(said, "✗ data")[0]
         (folder / "index.npy").write_bytes(b"no array")
         said = check_here("--shards", server.url, *NO_TRACKER, expect=1)
-        assert "index.npy: not the index of this data set" in lines(said, "✗ data")[0]
+        assert "index.npy is not the index of this dataset" in lines(said, "✗ data")[0]
 
 
-def test_raw_pixels_and_others_tars_are_decoded(check_here: Callable[..., str], tmp_path: Path) -> None:
+def test_raw_pixels_and_foreign_tars_are_decoded(check_here: Callable[..., str], tmp_path: Path) -> None:
     write_folder(tmp_path / "source", 10, 16)
     pack(Pack(src=tmp_path / "source", out=tmp_path / "raw", size=16, workers=1, format="raw"))
     said = check_here("--shards", tmp_path / "raw", *NO_TRACKER)
-    assert "10 pictures of 16x16" in lines(said, "✓ data")[0]
-    theirs = tmp_path / "theirs"
-    theirs.mkdir()
-    with tarfile.open(theirs / "x.tar", "w") as tar:
-        for number, picture in enumerate(sorted((tmp_path / "source").rglob("*.png"))):
-            tar.add(picture, f"{number}.png")
+    assert "10 images of 16x16" in lines(said, "✓ data")[0]
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    with tarfile.open(foreign / "x.tar", "w") as tar:
+        for number, image in enumerate(sorted((tmp_path / "source").rglob("*.png"))):
+            tar.add(image, f"{number}.png")
             label = tarfile.TarInfo(f"{number}.cls")
             label.size = 1
             tar.addfile(label, io.BytesIO(b"%d" % (number % 2)))
-    index_in_place(IndexInPlace(src=theirs, size=24, workers=1))
-    said = check_here("--shards", theirs, *NO_TRACKER)
-    assert "10 pictures of 24x24" in lines(said, "✓ data")[0]
+    index_in_place(IndexInPlace(src=foreign, size=24, workers=1))
+    said = check_here("--shards", foreign, *NO_TRACKER)
+    assert "10 images of 24x24" in lines(said, "✓ data")[0]
 
 
 @pytest.mark.long
-def test_an_end_from_outside_ends_all_ranks_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    """While rank 0 waits for a data set that hangs."""
+def test_termination_ends_all_ranks_and_leaves_no_files(data: Path, tmp_path: Path) -> None:
+    """Terminate while rank 0 waits for a dataset that hangs."""
     folder = tmp_path / "data"
     shutil.copytree(data, folder)
     (folder / "labels.npy").unlink()
@@ -300,7 +308,7 @@ def test_an_end_from_outside_ends_all_ranks_and_leaves_nothing(data: Path, tmp_p
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if "reading the data set" in line:
+        if "reading the dataset" in line:
             break
     children = psutil.Process(process.pid).children()
     process.terminate()
@@ -309,7 +317,7 @@ def test_an_end_from_outside_ends_all_ranks_and_leaves_nothing(data: Path, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-# ---------------------------------------------------------------- the run's place
+# ---------------------------------------------------------------- run directory
 
 
 @pytest.fixture
@@ -319,56 +327,56 @@ def small(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
+        pytest.skip("cannot mount a file system")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_without_room_for_the_checkpoints(check_here: Callable[..., str], small: Path) -> None:
+def test_a_disk_too_small_for_the_checkpoints(check_here: Callable[..., str], small: Path) -> None:
     said = check_here("--run", small / "run", "--preset", "smoke", *NO_TRACKER, expect=1)
     assert "5 checkpoints of" in lines(said, "✗ disk")[0]
     assert not list(small.iterdir())
     (small / "full").write_bytes(bytes(1_900_000))
     said = check_here("--run", small / "run", *NO_TRACKER, expect=1)
     assert "the disk is full" in lines(said, "✗ run")[0]
-    assert [path.name for path in small.iterdir()] == ["full"], "what was tried is gone, what was there is not"
+    assert [path.name for path in small.iterdir()] == ["full"], "the test file is removed, other files are not"
 
 
-def test_a_disk_that_cannot_be_written(check_here: Callable[..., str], small: Path) -> None:
+def test_a_read_only_disk(check_here: Callable[..., str], small: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
     said = check_here("--run", small / "run", *NO_TRACKER, expect=1)
     assert "could not be written: Read-only file system" in lines(said, "✗ run")[0]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_checkpoints_take_what_is_reckoned(preset: str) -> None:
-    """Held against a real one for a small preset; for the others, that there is a number at their own size."""
-    size = run_directory.usual_size(preset)
-    reckoned = run_directory.checkpoint_bytes(preset, size, (3, 4))
+def test_the_size_of_a_checkpoint_is_estimated(preset: str) -> None:
+    """Compared with a real checkpoint for a small preset; the others have an estimate at their own size."""
+    size = run_directory.default_size(preset)
+    estimated = run_directory.checkpoint_bytes(preset, size, (3, 4))
     if preset == "smoke":
         config = load(["--preset", preset, "--mixed-precision", "no"])
         with Distributed("cpu") as env:
             state = build_state(config, env, size, (3, 4))
-            for player in (state.g, state.d):  # moments come with the first step
+            for player in (state.g, state.d):  # moments are created by the first step
                 for weight in player.module.parameters():
                     weight.grad = torch.zeros_like(weight)
                 player.optimizer.step()
             real = sum(t.numel() * t.element_size() for file in state.tensors().values() for t in file.values())
-        assert 0.9 * real < reckoned < 1.1 * real
-    assert reckoned > 100_000
+        assert 0.9 * real < estimated < 1.1 * real
+    assert estimated > 100_000
 
 
-def test_a_preset_that_does_not_draw_the_pictures_size_is_red(
+def test_a_preset_that_does_not_support_the_image_size_is_red(
     check_here: Callable[..., str], data: Path, tmp_path: Path
 ) -> None:
     said = check_here("--shards", data, "--run", tmp_path, "--preset", "article96", *NO_TRACKER, expect=1)
     assert "96x96, but the images are 16x16" in lines(said, "✗ preset")[0]
 
 
-def test_a_file_where_the_run_should_be(check_here: Callable[..., str], tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_run_directory(check_here: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = check_here("--run", tmp_path / "file" / "run", *NO_TRACKER, expect=1)
-    assert "file is no folder" in lines(said, "✗ run")[0]
+    assert "file is not a directory" in lines(said, "✗ run")[0]
 
 
 # ---------------------------------------------------------------- W&B
@@ -376,32 +384,30 @@ def test_a_file_where_the_run_should_be(check_here: Callable[..., str], tmp_path
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
-def test_wandb_that_does_not_answer_is_no_obstacle(
-    check_here: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_wandb_is_yellow(check_here: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     said = check_here()
-    assert "no answer of 127.0.0.1 from" in lines(said, "! W&B")[0] and "Connection refused" in said
+    assert "no answer from 127.0.0.1 from" in lines(said, "! W&B")[0] and "Connection refused" in said
     assert "offline" in said and KEY not in said
 
 
-def test_wandb_that_answers(check_here: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_reachable_wandb(check_here: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     server = FakeWandb()
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
     try:
         said = check_here()
-        assert "there is no key here" in lines(said, "! W&B")[0] and "no answer" not in said
+        assert "no API key found" in lines(said, "! W&B")[0] and "no answer" not in said
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         said = check_here("--json", tmp_path / "x.json")
-        assert "answers, and there is a key" in lines(said, "✓ W&B")[0]
+        assert "answers, and an API key is set" in lines(said, "✓ W&B")[0]
         assert KEY not in said + (tmp_path / "x.json").read_text()
     finally:
         server.stop()
 
 
-def test_wandb_is_not_asked_where_the_environment_says_offline(
+def test_wandb_is_not_contacted_in_offline_mode(
     check_here: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert "offline by this environment" in lines(check_here(), "✓ W&B")[0]
+    assert "mode offline (from the environment)" in lines(check_here(), "✓ W&B")[0]
