@@ -31,7 +31,7 @@ from trainer.label_scaling import LabelScaling, measure_scaling
 from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture, conditioning_of
-from trainer.networks.conditioning import LabelMask, set_loudness
+from trainer.networks.conditioning import LabelMask, set_label_scaling
 from trainer.networks.discriminator import Discriminator
 from trainer.run.checkpoint import Saved, find
 from trainer.run.directory import RunDirectory
@@ -313,7 +313,7 @@ def _compile(
 
 def _set_scaling(network: nn.Module, scaling: LabelScaling | None) -> None:
     if scaling is not None:
-        set_loudness(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
+        set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
 
 
 def _size(module: nn.Module) -> str:

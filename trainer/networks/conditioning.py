@@ -45,7 +45,7 @@ class LabelMask(nn.Module):
         return (label - self.centre) * self.scale * known[:, self.attribute_of]
 
 
-def set_loudness(network: nn.Module, centre: Tensor, scale: Tensor) -> None:
+def set_label_scaling(network: nn.Module, centre: Tensor, scale: Tensor) -> None:
     """Make every label enter a network as (y - centre) · scale; both are (L,)."""
     for layer in network.modules():
         if isinstance(layer, LabelMask):

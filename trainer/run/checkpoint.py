@@ -250,10 +250,10 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module; names and shapes must be the same."""
-    module.load_state_dict(_usual_loudness(module) | dict(tensors), strict=True)
+    module.load_state_dict(_default_label_scaling(module) | dict(tensors), strict=True)
 
 
-def _usual_loudness(module: nn.Module) -> dict[str, Tensor]:
+def _default_label_scaling(module: nn.Module) -> dict[str, Tensor]:
     """What checkpoints lack that are older than `trainer.label_scaling`: labels entered their networks as they are."""
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
     centres = {f"{name}.centre": torch.zeros_like(layer.centre) for name, layer in layers}
@@ -292,7 +292,7 @@ def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
         Names of the module's own tensors that stay fresh (another vocabulary, another size).
     """
     own = module.state_dict()
-    tensors = _usual_loudness(module) | dict(tensors)
+    tensors = _default_label_scaling(module) | dict(tensors)
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     module.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]

@@ -15,7 +15,7 @@ from shards.packing.pack import Pack, pack
 from support.launching import TINY, tensors, train
 from trainer.generation import sample
 from trainer.label_scaling import measure_scaling
-from trainer.networks.conditioning import LabelEmbedding, set_loudness
+from trainer.networks.conditioning import LabelEmbedding, set_label_scaling
 from trainer.run import checkpoint
 
 
@@ -72,7 +72,7 @@ def test_embeddings_have_the_magnitude_of_noise(dataset: Dataset) -> None:
     )
     assert embedding(labels, known).std() > 50, "noise would be negligible"
     centre, scale = map(torch.from_numpy, measure_scaling(dataset))
-    set_loudness(embedding, centre, scale)
+    set_label_scaling(embedding, centre, scale)
     scaled = embedding(labels, known)
     assert 0.5 < scaled.std() < 1.5
     unknown = torch.zeros_like(known)
@@ -98,6 +98,6 @@ def test_older_checkpoints_have_no_scaling() -> None:
     embedding = LabelEmbedding((1, 2), 4)
     saved = {name: value.clone() for name, value in embedding.state_dict().items() if "mask" not in name}
     for load in (checkpoint.load_module, checkpoint.transfer):
-        set_loudness(embedding, torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6]))
+        set_label_scaling(embedding, torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6]))
         load(embedding, saved)
         assert not embedding.mask.centre.any() and (embedding.mask.scale == 1).all()
