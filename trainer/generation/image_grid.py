@@ -1,4 +1,4 @@
-"""Labelled picture grids: what the generator draws, with the words it was asked for beside it."""
+"""Arrange images in a grid with titles, and save it as a PNG with a caption."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from shards.core.atomic_io import explain_disk_errors, write_bytes
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_CELL = 96  # pixels; smaller pictures are enlarged to about this, so that they can be seen
+_CELL = 96  # pixels; smaller images are enlarged to about this size
 _GAP = 2
 _MARGIN = 8
 _FONT_SIZE = 14
 _TITLE_WIDTH = 200  # pixels; the widest column of row titles
-_PAPER, _INK = (255, 255, 255), (34, 34, 34)
+_BACKGROUND, _INK = (255, 255, 255), (34, 34, 34)
 _DESCRIPTION = "Description"  # the PNG standard's keyword for a caption
 
 
 def grid(
-    pictures: Any,
+    images: Any,
     columns: int,
     row_titles: Sequence[str] = (),
     column_titles: Sequence[str] = (),
     scale: int | None = None,
 ) -> Image.Image:
-    """Pictures in rows, titles beside the rows and above the columns.
+    """Arrange images in a grid, with titles to the left of rows and above columns.
 
-    Titles that are too long are wrapped to the room they have and then cut with "…". The font is Pillow's
-    own, so that a grid looks alike on every machine.
+    Long titles are wrapped and then truncated with "…". The font is Pillow's own, so that a grid looks the same on
+    every machine.
 
     Args:
-        pictures: (N, 3, S, S) uint8, a numpy array or a tensor in main memory, row by row.
-        columns: pictures a row.
-        row_titles: at most one a row, or none.
-        column_titles: at most one a column, or none.
-        scale: enlargement by whole pixels; by default 32-pixel pictures are shown threefold, 96-pixel ones as they are.
+        images: uint8 (N, 3, S, S), a numpy array or a CPU tensor, in row-major order.
+        columns: number of columns.
+        row_titles: at most one per row.
+        column_titles: at most one per column.
+        scale: integer enlargement (default: 3 for 32-pixel images, 1 for 96-pixel images).
 
     Returns:
-        An RGB picture that carries its titles as a caption, which ``save`` writes.
+        An RGB image whose titles are stored as a caption, which `save` writes.
 
     Raises:
-        ValueError: the array does not have this form, or there are more titles than rows or columns.
+        ValueError: the array has another shape or dtype, or there are more titles than rows or columns.
     """
-    array = _checked(pictures, columns)
+    array = _checked(images, columns)
     count, side = len(array), array.shape[-1]
     rows = math.ceil(count / columns)
     if len(row_titles) > rows or len(column_titles) > columns:
@@ -64,13 +64,13 @@ def grid(
     above = [wrap(drawable(title), font, cell, 3) for title in column_titles]
     left_width = _widest(left, font) + _MARGIN if left else 0
     above_height = max(map(len, above)) * line + _MARGIN // 2 if above else 0
-    # A cell lower than a line of text: the rows move apart instead of the words running into each other.
+    # If cells are lower than a line of text, the rows move apart instead of the titles overlapping.
     row_height = max(cell, line if left else 0) + _GAP
 
     width = 2 * _MARGIN + left_width + columns * (cell + _GAP) - _GAP
     height = 2 * _MARGIN + above_height + rows * row_height - _GAP
-    image = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(image)
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
     x0, y0 = _MARGIN + left_width, _MARGIN + above_height
 
     for column, lines in enumerate(above):
@@ -79,29 +79,29 @@ def grid(
     for row, lines in enumerate(left):
         y = y0 + row * row_height + (row_height - _GAP - len(lines) * line) // 2
         _draw_lines(draw, lines, font, _MARGIN, y)
-    for number, picture in enumerate(array):
+    for number, image in enumerate(array):
         row, column = divmod(number, columns)
-        tile = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+        tile = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
         tile = tile.resize((cell, cell), Image.Resampling.NEAREST)
-        image.paste(tile, (x0 + column * (cell + _GAP), y0 + row * row_height))
+        sheet.paste(tile, (x0 + column * (cell + _GAP), y0 + row * row_height))
 
-    image.info[_DESCRIPTION] = describe(row_titles, column_titles)
-    return image
+    sheet.info[_DESCRIPTION] = describe(row_titles, column_titles)
+    return sheet
 
 
 def describe(row_titles: Sequence[str], column_titles: Sequence[str] = ()) -> str:
-    """The titles as one caption: "rows: blue hair; red hair. columns: noise 1; noise 2"."""
+    """Return the titles as one caption: "rows: blue hair; red hair. columns: noise 1; noise 2"."""
     parts = [("rows", row_titles), ("columns", column_titles)]
     return ". ".join(f"{name}: {'; '.join(titles)}" for name, titles in parts if any(titles))
 
 
 def save(image: Image.Image, path: Path, captions: Sequence[str] = ()) -> None:
-    """Write a PNG under its final name only when it is whole; its caption goes into the file's "Description".
+    """Write a PNG atomically, with its caption in the "Description" text.
 
     Args:
-        image: the picture, from ``grid`` or elsewhere.
-        path: ``….png``; its folder is made if need be.
-        captions: what the rows show; by default the titles that ``grid`` drew.
+        image: an image, from `grid` or elsewhere.
+        path: ``….png``; its folder is created if it does not exist.
+        captions: titles of the rows (default: the titles that `grid` drew).
 
     Raises:
         Failure: the file cannot be written.
@@ -117,16 +117,16 @@ def save(image: Image.Image, path: Path, captions: Sequence[str] = ()) -> None:
 
 
 def drawable(title: str) -> str:
-    """``title`` in the characters that Pillow's own font has: "é" becomes "e", what has no such form "?".
+    """Return ``title`` in the characters of Pillow's own font: "é" becomes "e", other characters "?".
 
-    Only the drawn title is changed; captions keep their words.
+    This affects drawn titles only; captions keep all characters.
     """
     plain = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
     return "".join(c if c.isascii() and c.isprintable() else " " if c.isspace() else "?" for c in plain)
 
 
 def wrap(title: str, font: Font, width: int, most: int) -> list[str]:
-    """``title`` as at most ``most`` lines of at most ``width`` pixels; what does not fit ends in "…"."""
+    """Return ``title`` in at most ``most`` lines of at most ``width`` pixels, truncated with "…"."""
     words = title.split()
     lines: list[str] = []
     while words and len(lines) < most:
@@ -143,7 +143,7 @@ def wrap(title: str, font: Font, width: int, most: int) -> list[str]:
 def _cut(line: str, font: Font, width: int) -> str:
     if font.getlength(line) <= width:
         return line
-    # The length grows with the number of characters: the longest beginning that fits is found by halving.
+    # The width grows with the number of characters, so a binary search finds the longest prefix that fits.
     fits, too_long = 0, len(line)
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
@@ -154,12 +154,12 @@ def _cut(line: str, font: Font, width: int) -> str:
     return line[:fits].rstrip() + "…"
 
 
-def _checked(pictures: Any, columns: int) -> np.ndarray:
-    array = np.asarray(pictures)
+def _checked(images: Any, columns: int) -> np.ndarray:
+    array = np.asarray(images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != 3 or array.shape[2] != array.shape[3]:
         raise ValueError(f"a grid takes (N, 3, S, S) uint8, not {array.shape} {array.dtype}")
     if not array.size or columns < 1:
-        raise ValueError(f"a grid of {len(array)} pictures in {columns} columns has nothing to show")
+        raise ValueError(f"a grid of {len(array)} images in {columns} columns is empty")
     return array
 
 

@@ -1,4 +1,4 @@
-"""What a run can be asked for: words, sentences or numbers become labels; what they leave open is as in the data."""
+"""Turn phrases, captions and numbers into labels; what they do not name is sampled from the dataset's labels."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from shards.dataset.label_rows import Labels, sample_labels
 from shards.dataset.schema import Schema, normalise
 from trainer.generation import phrase
 
-_NEAR = 64  # labels of the data with captions like the words, from which the rest of a label is drawn
+_NEAREST = 64  # labels with the captions most similar to a phrase, from which unnamed attributes are sampled
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The schema of a run, and what was known when its data were packed.
+    """The label schema of a run with what phrases need: labels of the dataset, text encoder and synonyms.
 
     Attributes:
-        schema: what labels are made of.
-        labels: labels as the data has them.
-        text_encoder: identity of the encoder that made vectors of the captions (`TextEncoder.identity`).
-        synonyms: further words -> words of the schema.
+        schema: the label schema.
+        labels: labels of the dataset.
+        text_encoder: identity of the encoder of the captions (`TextEncoder.identity`).
+        synonyms: additional words -> words of the schema.
     """
 
     schema: Schema
@@ -40,42 +40,40 @@ class Vocabulary:
 
     @property
     def text(self) -> int | None:
-        """The index of the attribute that is a text, if there is one."""
+        """The index of the caption attribute, if there is one."""
         return self._attribute("text")
 
     def encoded_by(self, spec: str) -> Vocabulary:
-        """The same with the text encoder in another place."""
+        """Return a copy that loads the text encoder from another folder."""
         return replace(self, text_encoder={**(self.text_encoder or {}), "spec": spec})
 
-    def labels_for(self, words: str, count: int, seed: int = 0) -> Labels:
-        """``count`` labels that say ``words``; attributes that are not named are drawn from the data, together.
+    def labels_for(self, phrase: str, count: int, seed: int = 0) -> Labels:
+        """Return ``count`` labels of a phrase; the other attributes are sampled jointly from the dataset's labels.
 
-        Tags are read by the grammar of `trainer.generation.phrase`. Where the labels hold captions, the whole phrase
-        is one too; it need not be readable as tags then, and the rest of the label is drawn from pictures with the
-        nearest captions. Where they hold a vector, a phrase of numbers ("0.1, -2, 0") is that vector.
+        Tags are parsed by `trainer.generation.phrase`. If labels contain captions, the whole phrase is encoded as a
+        caption as well; then it need not parse as tags, and the other attributes are sampled from the labels with
+        the most similar captions. If labels contain a vector, a phrase of numbers ("0.1, -2, 0") is that vector.
         "anything" names nothing.
 
         Raises:
-            UserError: a phrase that cannot be read, or a text encoder that is not there or not the same.
+            UserError: the phrase cannot be read, or the text encoder is missing or a different one.
         """
-        label, named = self._read(words)
-        drawn = sample_labels(*self._like(label, named), count, seed, "labels to sample")
+        label, named = self._read(phrase)
+        sampled = sample_labels(*self._like(label, named), count, seed, "labels to sample")
         entries = np.repeat(named, self.schema.widths)
-        return Labels(np.where(entries, label, drawn.label).astype(np.float32), drawn.known | named)
+        return Labels(np.where(entries, label, sampled.label).astype(np.float32), sampled.known | named)
 
     def _read(self, words: str) -> tuple[np.ndarray, np.ndarray]:
-        """(label float32 (L,), named bool (A,)) of a phrase."""
+        """Return (label float32 (L,), named bool (A,)) of a phrase."""
         if not normalise(words):
-            raise UserError(
-                f"the phrase is empty; name something, or {phrase.ANYTHING!r} for labels as the data has them"
-            )
+            raise UserError("empty-phrase", f"the phrase is empty; name a value, or use {phrase.ANYTHING!r}")
         if (numbers := self._numbers(words)) is not None:
             return self._filled(self._attribute("vector"), numbers)
         if normalise(words) == phrase.ANYTHING and phrase.ANYTHING not in self.schema.places:
             return self._filled(None, np.zeros(0))
         if self.text is None:
             if not self.schema.values:
-                raise UserError(self._wordless(words))
+                raise self._wordless(words)
             return phrase.vector(phrase.parse(words, self.schema, self.synonyms), self.schema)
         label, named = self._filled(self.text, self._encoder().encode([words])[0])
         try:
@@ -85,7 +83,7 @@ class Vocabulary:
         return label + tags, named | said
 
     def _filled(self, attribute: int | None, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The label of one attribute's numbers alone."""
+        """Return a label with the entries of one attribute only."""
         label, named = np.zeros(self.schema.width, np.float32), np.zeros(len(self.schema.attributes), bool)
         if attribute is not None:
             start = int(self.schema.starts[attribute])
@@ -93,7 +91,7 @@ class Vocabulary:
         return label, named
 
     def _like(self, label: np.ndarray, named: np.ndarray) -> Labels:
-        """The labels of the data that the rest of a label is drawn from."""
+        """Return the labels of the dataset from which the unnamed attributes of a label are sampled."""
         text = self.text
         if text is None or not named[text]:
             return self.labels
@@ -103,25 +101,32 @@ class Vocabulary:
         start = int(self.schema.starts[text])
         entries = slice(start, start + self.schema.attributes[text].size)
         cosine = self.labels.label[captioned, entries] @ label[entries]
-        near = captioned[np.argsort(-cosine, kind="stable")[:_NEAR]]
+        near = captioned[np.argsort(-cosine, kind="stable")[:_NEAREST]]
         return Labels(self.labels.label[near], self.labels.known[near])
 
     def _encoder(self) -> text_encoders.TextEncoder:
         recorded = self.text_encoder or {}
         if not isinstance(spec := recorded.get("spec"), str):
-            raise UserError("the run does not say which text encoder made its captions' vectors; give --text-encoder")
+            raise UserError(
+                "text-encoder-unknown", "the run does not name the text encoder of its captions; give --text-encoder"
+            )
         encoder = text_encoders.load(spec)
         if recorded.get("sha256") and not text_encoders.same_vectors(encoder.identity, recorded):
             raise UserError(
-                f"--text-encoder {spec}: its files are not those that encoded the captions of the data "
-                f"({encoder.identity['sha256'][:12]}…, recorded: {str(recorded['sha256'])[:12]}…); give the same model"
+                "text-encoder-differs",
+                f"--text-encoder {spec}: not the model that encoded the captions of the dataset "
+                f"(sha256 {encoder.identity['sha256'][:12]}…, recorded: {str(recorded['sha256'])[:12]}…); "
+                "give the same model",
             )
         if self.text is None or encoder.size != self.schema.attributes[self.text].size:
-            raise UserError(f"--text-encoder {spec}: its vectors have {encoder.size} numbers, other than the run's")
+            raise UserError(
+                "text-encoder-differs",
+                f"--text-encoder {spec}: its vectors have {encoder.size} numbers, unlike the run's",
+            )
         return encoder
 
     def _numbers(self, words: str) -> np.ndarray | None:
-        """The vector that a phrase of numbers is; None for any other phrase, and where labels hold no vector."""
+        """Return the vector of a phrase of numbers; None for other phrases and for labels without a vector."""
         attribute = self._attribute("vector")
         if attribute is None or normalise(words) in self.schema.places:
             return None
@@ -131,14 +136,17 @@ class Vocabulary:
             return None
         size = self.schema.attributes[attribute].size
         if len(numbers) != size or not all(abs(n) <= _LARGEST for n in numbers):
-            raise UserError(f"{words[:80]!r}: {len(numbers)} numbers; the labels' vectors are {size} finite ones")
+            raise UserError(
+                "invalid-vector", f"{words[:80]!r}: {len(numbers)} numbers; a label's vector has {size}, all finite"
+            )
         return np.array(numbers, np.float32)
 
-    def _wordless(self, words: str) -> str:
+    def _wordless(self, words: str) -> UserError:
         size = sum(self.schema.widths)
-        return (
-            f"{words[:80]!r}: this run's labels are vectors of {size} numbers, which words cannot name; give the "
-            f"numbers with commas between, or {phrase.ANYTHING!r} for labels as the data has them"
+        return UserError(
+            "labels-without-words",
+            f"{words[:80]!r}: this run's labels are vectors of {size} numbers and have no words; give the numbers, "
+            f"separated by commas, or {phrase.ANYTHING!r}",
         )
 
     def _attribute(self, kind: str) -> int | None:

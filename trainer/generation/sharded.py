@@ -1,4 +1,4 @@
-"""Drawing many pictures and looking at each with the same eyes, shared out among processes."""
+"""Generate and measure many images, divided among the ranks."""
 
 from __future__ import annotations
 
@@ -10,56 +10,59 @@ from torch import nn
 
 from shards.dataset.label_rows import Labels
 from trainer.distributed.process_group import Distributed
-from trainer.generation import generate
+from trainer.generation.generate import generate_images
 from trainer.noise import normal
 
-PIECE = 128  # pictures drawn and looked at together, whoever does it: what is computed does not depend on the processes
+CHUNK = 128  # images generated and measured at once by any rank, so that results do not depend on the number of ranks
 
-# uint8 (n, 3, S, S) -> arrays of n rows.
-Look = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+# Measures images, uint8 (n, 3, S, S): arrays with n rows each.
+Measure = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
-def examine(
+def generate_and_measure(
     env: Distributed,
     generator: nn.Module,
-    noise: int,
+    noise_size: int,
     labels: Labels,
     seed: int,
     purpose: str,
-    look: Look,
-    progress: Callable[[int], object] = lambda pictures: None,
+    measure: Measure,
+    progress: Callable[[int], object] = lambda images: None,
 ) -> tuple[np.ndarray, ...]:
-    """Draw one picture a label and keep what ``look`` finds in it; the same call on every process.
+    """Generate one image per label and return what ``measure`` returns for each; a collective call.
 
     Args:
-        generator: in eval mode, on the process's device.
-        noise: length of z; picture n has the noise of position n under ``seed`` and ``purpose``.
-        labels: n rows, the same on every process.
-        progress: is told of pictures that all processes have done, as far as this one can know.
+        generator: in eval mode, on the rank's device.
+        noise_size: length of z; image i has the noise at position i of ``seed`` and ``purpose``.
+        labels: n labels, equal on all ranks.
+        progress: called with the estimated number of images that all ranks have just finished.
 
     Returns:
-        What ``look`` found, of all labels in their order; the same on every process.
+        The arrays of ``measure`` for all images, in the order of the labels; equal on all ranks.
     """
-    count = len(labels.label)
-    starts = range(0, count, PIECE)
-    mine: dict[int, tuple[np.ndarray, ...]] = {}
+    starts = range(0, len(labels.label), CHUNK)
+    local: dict[int, tuple[np.ndarray, ...]] = {}
     for start in starts[env.rank :: env.world_size]:
-        part = Labels(labels.label[start : start + PIECE], labels.known[start : start + PIECE])
-        mine[start] = look(redraw(generator, noise, part, seed, purpose, np.arange(start, start + len(part.label))))
+        part = Labels(labels.label[start : start + CHUNK], labels.known[start : start + CHUNK])
+        indices = np.arange(start, start + len(part.label))
+        local[start] = measure(generate_at(generator, noise_size, part, seed, purpose, indices))
         progress(len(part.label) * min(env.world_size, len(starts)))
-    found = {start: seen for share in env.all_gather(mine) for start, seen in share.items()}
-    return tuple(np.concatenate(arrays) for arrays in zip(*(found[start] for start in starts), strict=True))
+    measured = {start: arrays for of_rank in env.all_gather(local) for start, arrays in of_rank.items()}
+    return tuple(np.concatenate(arrays) for arrays in zip(*(measured[start] for start in starts), strict=True))
 
 
-def redraw(
-    generator: nn.Module, noise: int, labels: Labels, seed: int, purpose: str, numbers: np.ndarray
+def generate_at(
+    generator: nn.Module, noise_size: int, labels: Labels, seed: int, purpose: str, indices: np.ndarray
 ) -> np.ndarray:
-    """The pictures of some numbers, as `examine` drew them, for showing: uint8 (n, 3, S, S).
+    """Generate some of the images of `generate_and_measure` again: uint8 (n, 3, S, S).
 
     Args:
-        labels: of these pictures alone.
-        numbers: int64 (n,), their places among all.
+        labels: the labels of these images only.
+        indices: int64 (n,), their positions among all images.
     """
     device = next(generator.parameters()).device
-    z = normal(seed, purpose, torch.from_numpy(np.asarray(numbers, np.int64)).to(device), noise)
-    return generate.generate_images(generator, z, labels)
+    z = normal(seed, purpose, torch.from_numpy(np.asarray(indices, np.int64)).to(device), noise_size)
+    return generate_images(generator, z, labels)
+
+
+examine, redraw, Look = generate_and_measure, generate_at, Measure  # until no caller has the old names

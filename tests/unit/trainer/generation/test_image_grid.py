@@ -1,4 +1,4 @@
-"""Labelled grids: the pictures are exactly where their titles say, and titles stay inside the picture."""
+"""Image grids: every image is next to its title, and titles stay inside the image."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FONT = ImageFont.load_default(14)
 
 
 def flat(count: int, side: int) -> np.ndarray:
-    """Pictures of one colour each, none of them white: (count, 3, side, side) uint8."""
+    """Return images of one colour each, none of them white: (count, 3, side, side) uint8."""
     colours = np.stack([np.arange(count) * 7 % 200, np.arange(count) * 31 % 200, np.arange(count) * 13 % 200], axis=1)
     return np.broadcast_to(colours[:, :, None, None], (count, 3, side, side)).astype(np.uint8)
 
 
 def cells(image: Image.Image, colour: np.ndarray) -> np.ndarray:
-    """Where pixels have exactly this colour: (H, W) bool."""
+    """Return where pixels have exactly this colour: (H, W) bool."""
     return (np.asarray(image) == colour).all(axis=2)
 
 
@@ -33,45 +33,45 @@ def extent(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize(("side", "shown"), [(32, 96), (16, 96), (48, 96), (96, 96), (128, 128)])
-def test_small_pictures_are_enlarged_by_whole_pixels(side: int, shown: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 200, (1, 3, side, side), dtype=np.uint8)
-    image = np.asarray(image_grid.grid(picture, 1))
-    rows, columns = np.nonzero((image != 255).any(2))
-    part = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+def test_small_images_are_enlarged_by_an_integer_factor(side: int, shown: int) -> None:
+    image = np.random.default_rng(0).integers(0, 200, (1, 3, side, side), dtype=np.uint8)
+    sheet = np.asarray(image_grid.grid(image, 1))
+    rows, columns = np.nonzero((sheet != 255).any(2))
+    part = sheet[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     assert part.shape == (shown, shown, 3)
     times = shown // side
-    assert np.array_equal(part, np.kron(picture[0].transpose(1, 2, 0), np.ones((times, times, 1), np.uint8)))
+    assert np.array_equal(part, np.kron(image[0].transpose(1, 2, 0), np.ones((times, times, 1), np.uint8)))
 
 
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 14), columns=st.integers(1, 6), side=st.sampled_from([4, 32]), titled=st.booleans())
-def test_every_picture_lies_in_its_row_and_column_whole(count: int, columns: int, side: int, titled: bool) -> None:
-    pictures = flat(count, side)
+def test_every_image_is_complete_in_its_row_and_column(count: int, columns: int, side: int, titled: bool) -> None:
+    images = flat(count, side)
     rows = -(-count // columns)
     titles = [f"row {n}" for n in range(rows)] if titled else []
-    image = image_grid.grid(pictures, columns, titles, [f"c{n}" for n in range(columns)] if titled else (), scale=3)
-    places = [extent(cells(image, picture[:, 0, 0])) for picture in pictures]
+    sheet = image_grid.grid(images, columns, titles, [f"c{n}" for n in range(columns)] if titled else (), scale=3)
+    places = [extent(cells(sheet, image[:, 0, 0])) for image in images]
     for number, (top, bottom, left, right) in enumerate(places):
         assert (bottom - top, right - left) == (3 * side, 3 * side)
         row, column = divmod(number, columns)
         assert (top, left) == (places[row * columns][0], places[column][2])
 
 
-def test_row_titles_are_drawn_beside_their_row_and_column_titles_above() -> None:
-    pictures = flat(4, 32)
-    image = image_grid.grid(pictures, 2, ["", "red hair"], ["", "noise 2"])
+def test_row_titles_are_left_of_their_row_and_column_titles_above() -> None:
+    images = flat(4, 32)
+    image = image_grid.grid(images, 2, ["", "red hair"], ["", "noise 2"])
     ink = np.asarray(image.convert("L")) < 128
-    top, _, left, _ = extent(cells(image, pictures[0, :, 0, 0]))
-    second = extent(cells(image, pictures[2, :, 0, 0]))
+    top, _, left, _ = extent(cells(image, images[0, :, 0, 0]))
+    second = extent(cells(image, images[2, :, 0, 0]))
     assert not ink[top : top + 96, :left].any()
     assert ink[second[0] : second[1], :left].any()
-    column = extent(cells(image, pictures[1, :, 0, 0]))
+    column = extent(cells(image, images[1, :, 0, 0]))
     assert ink[:top, column[2] : column[3]].any()
     assert not ink[:top, left : column[2]].any()
 
 
 @given(title=st.text(max_size=300), width=st.integers(40, 250), most=st.integers(1, 5))
-def test_titles_keep_to_their_room(title: str, width: int, most: int) -> None:
+def test_titles_keep_to_their_width(title: str, width: int, most: int) -> None:
     lines = image_grid.wrap(image_grid.drawable(title), FONT, width, most)
     assert len(lines) <= most
     assert all(FONT.getlength(line) <= width for line in lines)
@@ -84,10 +84,10 @@ def test_short_titles_are_kept_and_long_ones_end_in_an_ellipsis() -> None:
     assert image_grid.drawable("Ärger, déjà\nvu, 髪") == "Arger, deja vu, ?"
 
 
-def test_a_tensor_is_as_good_as_an_array() -> None:
+def test_tensor_gives_the_same_grid_as_an_array() -> None:
     torch = pytest.importorskip("torch")
-    pictures = flat(6, 32)
-    assert image_grid.grid(torch.from_numpy(pictures), 3, ["a", "b"]) == image_grid.grid(pictures, 3, ["a", "b"])
+    images = flat(6, 32)
+    assert image_grid.grid(torch.from_numpy(images), 3, ["a", "b"]) == image_grid.grid(images, 3, ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -99,17 +99,17 @@ def test_a_tensor_is_as_good_as_an_array() -> None:
         flat(0, 8),
     ],
 )
-def test_what_is_no_batch_of_pictures_is_refused(wrong: np.ndarray) -> None:
+def test_other_shapes_and_dtypes_are_errors(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="grid"):
         image_grid.grid(wrong, 2)
 
 
-def test_more_titles_than_rows_are_refused() -> None:
+def test_more_titles_than_rows_are_an_error() -> None:
     with pytest.raises(ValueError, match="titles"):
         image_grid.grid(flat(4, 8), 2, ["a", "b", "c"])
 
 
-def test_a_saved_grid_carries_its_words_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_saved_grid_has_its_caption_and_leaves_no_other_file(tmp_path: Path) -> None:
     image = image_grid.grid(flat(4, 32), 2, ["blue hair", "red “hair”"], ["one", "two"])
     path = tmp_path / "samples" / "000001.png"
     image_grid.save(image, path)
@@ -123,7 +123,7 @@ def test_a_saved_grid_carries_its_words_and_leaves_nothing_beside(tmp_path: Path
         assert back.info["Description"] == "rows: other"
 
 
-def test_a_grid_that_cannot_be_saved_says_so(tmp_path: Path) -> None:
+def test_grid_that_cannot_be_saved_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "samples").write_text("a file, not a folder")
     with pytest.raises(Failure, match="samples"):
         image_grid.save(image_grid.grid(flat(1, 8), 1), tmp_path / "samples" / "1.png")

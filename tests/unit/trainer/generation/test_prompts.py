@@ -1,4 +1,4 @@
-"""From what a person asks of a run to labels: tags, sentences, numbers; the rest as the data has it."""
+"""Phrases to labels: tags, captions and numbers; the other attributes follow the dataset."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
+from support.errors import raises
 from support.text_models import WIDTH, write_bert, write_onnx
 from trainer.config import Config
 from trainer.generation.prompts import Vocabulary, read_vocabulary
@@ -29,7 +30,7 @@ TEXT = Attribute("caption", "text", (), WIDTH)
 
 
 def labels(schema: Schema, rows: list[dict[str, Any]]) -> Labels:
-    """Rows of attribute name -> numbers."""
+    """Return labels from one dict per row: attribute name -> numbers."""
     label = np.zeros((len(rows), schema.width), np.float32)
     known = np.zeros((len(rows), len(schema.attributes)), bool)
     for number, row in enumerate(rows):
@@ -49,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def captioned(model: str) -> Vocabulary:
-    """Half the pictures show a red circle, half a blue square; tags and captions agree."""
+    """Half of the images show a red circle, half a blue square; tags and captions agree."""
     schema = Schema((HAIR, SMILE, TEXT))
     encoder = text_encoders.load(model)
     circle, square = encoder.encode(["the red circle", "a blue square"])
@@ -60,48 +61,48 @@ def captioned(model: str) -> Vocabulary:
     return Vocabulary(schema, labels(schema, rows), encoder.identity)
 
 
-def test_tags_synonyms_and_the_rest_from_the_data() -> None:
+def test_other_attributes_follow_the_dataset() -> None:
     schema = Schema((HAIR, SMILE))
     rows = [{"hair": (i % 2, 1 - i % 2), "smile": i % 3 == 0} for i in range(60)]
     vocabulary = Vocabulary(schema, labels(schema, rows), None, {"azure hair": "blue hair"})
     asked = vocabulary.labels_for("azure hair", 60)
     assert (asked.label[:, 0] == 1).all() and asked.known.all()
-    assert asked.label[:, 2].sum() == 20, "each row of the data once"
+    assert asked.label[:, 2].sum() == 20, "each label of the dataset once"
     anything = vocabulary.labels_for("anything", 60)
     assert sorted(map(tuple, anything.label)) == sorted(map(tuple, vocabulary.labels.label))
-    for wrong, sentence in (("grey hair", "unknown word 'grey'"), (" ", "the phrase is empty"), ("1, 2", "unknown")):
-        with pytest.raises(UserError, match=sentence):
+    for wrong, code in (("grey hair", "unknown-word"), (" ", "empty-phrase"), ("1, 2", "unknown-word")):
+        with raises(code):
             vocabulary.labels_for(wrong, 1)
 
 
-def test_a_sentence_is_a_caption_and_the_rest_is_like_its_neighbours(captioned: Vocabulary, model: str) -> None:
+def test_sentence_is_a_caption_and_other_attributes_follow_similar_captions(captioned: Vocabulary, model: str) -> None:
     asked = captioned.labels_for("with the red circle", 40, seed=3)
     assert np.array_equal(asked.label[:, 3:], text_encoders.load(model).encode(["with the red circle"]).repeat(40, 0))
     assert asked.known[:, 2].all()
-    assert (asked.label[:, 1] == 1).all(), "hair is red in the pictures whose captions are nearest"
+    assert (asked.label[:, 1] == 1).all(), "hair is red in the images with the most similar captions"
     again = captioned.labels_for("with the red circle", 10, seed=3)
     assert np.array_equal(again.label, asked.label[:10])
 
 
-def test_what_can_be_read_as_tags_is_both(captioned: Vocabulary) -> None:
+def test_tags_in_a_caption_are_read_as_well(captioned: Vocabulary) -> None:
     asked = captioned.labels_for("blue hair, no smile", 10)
     assert (asked.label[:, :3] == [1, 0, 0]).all() and asked.known.all() and asked.label[:, 3:].any()
     anything = captioned.labels_for("anything", 50)
     assert {tuple(row) for row in anything.label[:, :2]} == {(0, 1), (1, 0)}
 
 
-def test_other_weights_are_noticed_and_a_moved_folder_is_not(captioned: Vocabulary, model: str, tmp_path: Path) -> None:
+def test_different_text_encoder_is_an_error(captioned: Vocabulary, model: str, tmp_path: Path) -> None:
     import shutil
 
     moved = shutil.copytree(model, tmp_path / "moved")
     there = captioned.encoded_by(str(moved)).labels_for("the red circle", 4)
     assert np.array_equal(there.label, captioned.labels_for("the red circle", 4).label)
     other = write_onnx(tmp_path / "other", seed=1)
-    with pytest.raises(UserError, match=r"not those that encoded the captions of the data .*give the same model"):
+    with raises("text-encoder-differs", f"--text-encoder {other}"):
         captioned.encoded_by(str(other)).labels_for("the red circle", 4)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="gone"):
         captioned.encoded_by(str(tmp_path / "gone")).labels_for("the red circle", 4)
-    with pytest.raises(UserError, match="does not say which text encoder"):
+    with raises("text-encoder-unknown", "--text-encoder"):
         replace(captioned, text_encoder=None).labels_for("the red circle", 4)
 
 
@@ -113,22 +114,22 @@ def test_numbers_are_a_vector() -> None:
     assert np.allclose(asked.label, [1, 0, -0.5, 0.1, 2]) and asked.known.all()
     assert set(vocabulary.labels_for("red hair", 8).label[:, 2]) == set(range(8))
     for wrong in ("1,2", "1,2,nan", "1,2,1e39", "1,2,3,4"):
-        with pytest.raises(UserError, match="the labels' vectors are 3 finite ones"):
+        with raises("invalid-vector", f"{wrong!r}", 3):
             vocabulary.labels_for(wrong, 1)
     only = Vocabulary(Schema((VECTOR,)), labels(Schema((VECTOR,)), [{"pose": (1, 2, 3)}]))
     assert np.array_equal(only.labels_for("anything", 2).label, [[1, 2, 3]] * 2)
-    with pytest.raises(UserError, match="vectors of 3 numbers, which words cannot name"):
+    with raises("labels-without-words", "vectors of 3 numbers"):
         only.labels_for("red hair", 1)
 
 
-def test_a_class_called_by_a_number_stays_a_word() -> None:
+def test_class_named_by_a_number_is_a_word() -> None:
     schema = Schema((Attribute("digit", "exclusive", ("1", "2")), Attribute("v", "vector", (), 1)))
     vocabulary = Vocabulary(schema, labels(schema, [{"digit": (0, 1), "v": (5,)}]))
     assert vocabulary.labels_for("1", 1).label.tolist() == [[1, 0, 5]]
     assert vocabulary.labels_for("1.0", 1).label.tolist() == [[0, 1, 1]]
 
 
-def test_a_run_keeps_its_encoder_and_synonyms(tmp_path: Path) -> None:
+def test_run_keeps_its_encoder_and_synonyms(tmp_path: Path) -> None:
     schema = Schema((HAIR, TEXT))
     kept = labels(schema, [{"hair": (1, 0)}, {"caption": np.ones(WIDTH)}])
     manifest = {"text_encoder": {"spec": "minilm", "sha256": "0" * 64}, "aliases": {"azure hair": "blue hair"}}
