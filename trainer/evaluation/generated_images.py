@@ -20,7 +20,7 @@ from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.metrics.combinations import Combinations
 from trainer.evaluation.metrics.measurements import ImageSet
 from trainer.generation.sampler import Sampler
-from trainer.generation.sharded import examine, redraw
+from trainer.generation.sharded import generate_and_measure, generate_at
 
 _DRAWS_PER_COMBINATION = 20  # recombined labels drawn for each new combination wanted
 
@@ -51,7 +51,7 @@ class GeneratedImages:
         hidden = not (progress and env.is_rank0 and sys.stderr.isatty())
         inputs = self.sampler.generator, self.sampler.noise_size, self.labels, self.seed, self.purpose
         with tqdm(total=len(self.labels.label), desc=title, unit="img", dynamic_ncols=True, disable=hidden) as bar:
-            measured = examine(env, *inputs, networks.measure, bar.update)
+            measured = generate_and_measure(env, *inputs, networks.measure, bar.update)
         return ImageSet.of(*self.labels, *networks.split(measured))
 
     def images(self, numbers: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ class GeneratedImages:
             numbers: int64 (n,).
         """
         labels = Labels(self.labels.label[numbers], self.labels.known[numbers])
-        return redraw(self.sampler.generator, self.sampler.noise_size, labels, self.seed, self.purpose, numbers)
+        return generate_at(self.sampler.generator, self.sampler.noise_size, labels, self.seed, self.purpose, numbers)
 
 
 def new_combinations(dataset: Dataset, count: int, seed: int, doubted: Collection[str] = ()) -> Labels | None:

@@ -21,7 +21,7 @@ from trainer.evaluation.metrics.label_accuracy import label_accuracy, reason_to_
 from trainer.evaluation.metrics.measurements import Results
 from trainer.evaluation.metrics.registry import add_label_accuracy, describe
 from trainer.evaluation.real_features import real_features
-from trainer.generation.sharded import examine
+from trainer.generation.sharded import generate_and_measure
 from trainer.run import checkpoint
 from trainer.run.checkpoint import Best
 from trainer.run.directory import RunDirectory
@@ -78,7 +78,9 @@ class PeriodicEvaluator:
         self.env.average_buffers(generator)
         judge = self.judge
         inputs = (generator, self.noise_size, self.labels, self.seed, "noise of a checkup")
-        features, logits = examine(self.env, *inputs, lambda images: (judge.features(images), judge.logits(images)))
+        features, logits = generate_and_measure(
+            self.env, *inputs, lambda images: (judge.features(images), judge.logits(images))
+        )
 
         def compute() -> dict[str, float]:
             results = Results()

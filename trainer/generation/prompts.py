@@ -121,7 +121,7 @@ class Vocabulary:
         if self.text is None or encoder.size != self.schema.attributes[self.text].size:
             raise UserError(
                 "text-encoder-differs",
-                f"--text-encoder {spec}: its vectors have {encoder.size} numbers, unlike the run's",
+                f"--text-encoder {spec}: its vectors have {encoder.size} numbers, not the run's",
             )
         return encoder
 

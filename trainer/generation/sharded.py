@@ -63,6 +63,3 @@ def generate_at(
     device = next(generator.parameters()).device
     z = normal(seed, purpose, torch.from_numpy(np.asarray(indices, np.int64)).to(device), noise_size)
     return generate_images(generator, z, labels)
-
-
-examine, redraw, Look = generate_and_measure, generate_at, Measure  # until no caller has the old names

@@ -141,13 +141,13 @@ def test_generated_images_do_not_depend_on_the_number_of_processes() -> None:
 
     labels = Labels(np.eye(2, dtype=np.float32)[np.arange(300) % 2], np.ones((300, 1), bool))
     args = Drawing(), 3, labels, 5, "noise"
-    (whole,) = sharded.examine(Alone(), *args, lambda images: (images,))
+    (whole,) = sharded.generate_and_measure(Alone(), *args, lambda images: (images,))
     numbers = np.array([299, 3, 131])
     part = Labels(labels.label[numbers], labels.known[numbers])
-    assert np.array_equal(sharded.redraw(args[0], 3, part, 5, "noise", numbers), whole[numbers])
+    assert np.array_equal(sharded.generate_at(args[0], 3, part, 5, "noise", numbers), whole[numbers])
     assert len(np.unique(whole[:, 0, 0, 0])) > 50
     with pytest.raises(KeyError):  # each process generates its own part only, and all parts are needed
-        sharded.examine(Half(1), *args, lambda images: (images,))
+        sharded.generate_and_measure(Half(1), *args, lambda images: (images,))
 
 
 def test_new_combinations_of_values_are_generated(tmp_path: Path, small_dataset: Path) -> None:
