@@ -85,6 +85,11 @@ class Due(NamedTuple):
     checkpoint: bool
     grid: bool
 
+    @property
+    def exact_counts(self) -> bool:
+        """Whether counts must include this step, since they are logged or saved; otherwise they are one step late."""
+        return self.log or self.evaluate or self.checkpoint
+
 
 class Trainer:
     """The training loop of one rank.
@@ -178,13 +183,13 @@ class Trainer:
     def _exchange_status(self, batch: Batch, due: Due) -> None:
         """Exchange stop requests and counts of damaged images between ranks.
 
-        The sums arrive one step late, so that no rank waits; what is logged or saved is counted to the last image.
+        Unless exact counts are due, the sums arrive one step late, so that no rank waits.
         """
         self._first_damage = self._first_damage or batch.first_damage
         # If rank 0 cannot record or save, all ranks stop as they do after a signal: together, with a checkpoint.
         failed = self.saver.failed or (self.monitor is not None and self.monitor.trouble is not None)
         stop, damaged = self.env.sum_async(failed or signals.request() is not None, batch.damaged)
-        if any(due[:3]) or stop:
+        if due.exact_counts or stop:
             late_stop, late_damaged = self.env.flush(2)
             stop, damaged = stop + late_stop, damaged + late_damaged
         self.state.damaged += damaged
@@ -197,7 +202,7 @@ class Trainer:
     def _check_gradients(self, due: Due) -> None:
         """Warn of skipped steps when it is time to log; end the run if too many were skipped in a row."""
         guard = self.state.guard
-        if any(due[:3]):
+        if due.exact_counts:
             guard.flush()
         if guard.consecutive > self.config.optim.skip_limit:
             raise self._divergence(", ".join(guard.terms))
@@ -205,7 +210,7 @@ class Trainer:
             self._reported_skips = guard.skipped
             self.env.print(
                 f"warning: {', '.join(guard.terms)} not finite at about {self.state.images_seen:,} images; "
-                f"such steps change nothing ({guard.skipped:,} so far)"
+                f"such steps change nothing ({guard.skipped:,} so far) [non-finite-step]"
             )
 
     def _measure(self, result: StepResult, batch: Batch) -> dict[str, float]:
