@@ -47,34 +47,34 @@ def train(config: Config) -> None:
 
 
 def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
-    job = setup.build(config, env, exits)
-    config, state, total = job.config, job.state, job.config.schedule.total_images
+    built = setup.build(config, env, exits)
+    config, state, total = built.config, built.state, built.config.schedule.total_images
     if config.dry_run:
-        return env.print(setup.describe(job))
+        return env.print(setup.describe(built))
     evaluator = None
     if config.evaluation.evaluate_every is not None:
         evaluator = PeriodicEvaluator(
-            config.evaluation, job.dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
+            config.evaluation, built.dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
         )
-    resumed = setup.enter_run(job, exits)
+    resumed = setup.enter_run(built, exits)
     if state.images_seen >= total:
         return env.print(
-            f"{job.run.path} is complete: {total:,} images seen; "
+            f"{built.run.path} is complete: {total:,} images seen; "
             f"continue it with --total-images {2 * total}, or start another with --run NAME"
         )
     env.print(
         f"{'resuming at' if resumed else 'training from'} {state.images_seen:,} of {total:,} images "
-        f"on {env.describe()}; {setup.describe_order(job.stream)}"
+        f"on {env.describe()}; {setup.describe_order(built.stream)}"
     )
-    monitor = env.on_rank0(lambda: exits.enter_context(Seen(job.run, config.tracking, job.dataset, state)))
-    saver = exits.enter_context(Saver(job.run, config.evaluation.keep, env.print))
+    monitor = env.on_rank0(lambda: exits.enter_context(Seen(built.run, config.tracking, built.dataset, state)))
+    saver = exits.enter_context(Saver(built.run, config.evaluation.keep, env.print))
     incoming = batches(
-        job.stream,
+        built.stream,
         state.images_seen // config.data.batch,
         setup.data_workers(config, env),
         pin_memory=env.device.type == "cuda",
     )
-    Trainer(config, env, state, incoming, saver, monitor, evaluator, len(job.dataset)).fit()
+    Trainer(config, env, state, incoming, saver, monitor, evaluator, len(built.dataset)).fit()
 
 
 class Due(NamedTuple):

@@ -1,7 +1,7 @@
 """Build everything that a training run consists of: dataset, stream, training state, run directory.
 
-`build` makes what needs no run directory, which is all that --dry-run looks at; `enter_run` then takes the run
-directory and restores a checkpoint. All ranks call the same functions; a mistake on one of them ends all.
+`build` makes everything that does not need the run directory, which is enough for --dry-run; `enter_run` then locks the
+run directory and restores a checkpoint. All ranks call the same functions, and a `UserError` on one of them ends all.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from trainer.tracking import trackers
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is trained, and on what.
+class TrainingSetup:
+    """Everything that a run consists of, before it enters its run directory.
 
     Attributes:
         config: the options, with every "auto" resolved.
@@ -61,7 +61,7 @@ class Job:
     run: RunDirectory
 
 
-def build(config: Config, env: Distributed, exits: ExitStack) -> Job:
+def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     """Open the dataset and build the stream and the training state.
 
     Args:
@@ -78,10 +78,10 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> Job:
     state = env.on_all_ranks(
         lambda: build_state(config, env, dataset.size, dataset.schema.widths, kinds, measure_scaling(dataset))
     )
-    return Job(config, env, dataset, stream, state, run)
+    return TrainingSetup(config, env, dataset, stream, state, run)
 
 
-def enter_run(job: Job, exits: ExitStack) -> bool:
+def enter_run(built: TrainingSetup, exits: ExitStack) -> bool:
     """Lock the run directory and restore its newest checkpoint, or the weights that --init-from names.
 
     Returns:
@@ -90,8 +90,8 @@ def enter_run(job: Job, exits: ExitStack) -> bool:
     Raises:
         UserError: another process trains this run, or it was started with other options or data.
     """
-    env, state = job.env, job.state
-    found = env.on_rank0(lambda: _enter_directory(job, exits))
+    env, state = built.env, built.state
+    found = env.on_rank0(lambda: _enter_directory(built, exits))
     checkpoint, initial_weights = env.broadcast(found or (None, None))
     if checkpoint is not None:
         env.on_all_ranks(lambda: state.load(checkpoint))
@@ -102,19 +102,19 @@ def enter_run(job: Job, exits: ExitStack) -> bool:
     return checkpoint is not None
 
 
-def describe(job: Job) -> str:
+def describe(built: TrainingSetup) -> str:
     """Return the resolved options and what would be trained, for --dry-run."""
-    dataset, state = job.dataset, job.state
-    options = [f"  {name.replace('_', '-')}: {value}" for name, value in job.config.to_dict().items()]
+    dataset, state = built.dataset, built.state
+    options = [f"  {name.replace('_', '-')}: {value}" for name, value in built.config.to_dict().items()]
     return "\n".join(
         [
             "options:",
             *options,
             f"data: {len(dataset):,} images of {dataset.size}x{dataset.size}, "
             f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes",
-            describe_order(job.stream),
+            describe_order(built.stream),
             f"networks: G {_size(state.g.module)}, D {_size(state.d.module)}",
-            f"machine: {job.env.describe()}",
+            f"machine: {built.env.describe()}",
             f"version: {version_line()}; nothing was written",
         ]
     )
@@ -170,20 +170,20 @@ def _resolve_order(config: Config, dataset: Dataset, run: RunDirectory, env: Dis
     return env.broadcast(env.on_rank0(run.order)) or ("windowed" if dataset.remote else "full")
 
 
-def _enter_directory(job: Job, exits: ExitStack) -> tuple[Saved | None, Saved | None]:
+def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Saved | None, Saved | None]:
     """Lock the run directory, once the trackers and --init-from are known to be there.
 
     Returns:
         The checkpoint to resume from, and that of another run to take initial weights from.
     """
-    config, run = job.config, job.run
+    config, run = built.config, built.run
     trackers.check(config.tracking.log_with)
     # A run that resumes does not need --init-from any more.
     initial = find(config.init_from) if config.init_from is not None and not run.begun() else None
     exits.enter_context(run.lock())
     run.sweep()
-    checkpoint = run.resume(config, job.dataset)
-    run.write_identity(config, job.dataset)
+    checkpoint = run.resume(config, built.dataset)
+    run.write_identity(config, built.dataset)
     return checkpoint, initial
 
 

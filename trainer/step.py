@@ -125,7 +125,7 @@ def discriminator_step(
         # One concatenated pass: DDP reduces the gradients of a single forward and backward. The penalty is on the slope
         # with respect to D's inputs: T comes before `requires_grad_`, as a warp has no second derivative.
         images = torch.cat(inputs).requires_grad_(penalise)
-        labels, known, rows = [y, y], [k, k], None
+        labels, known, rows = [y, y], [k, k], None  # rows: the image that each label is scored with; None: its own
         if mismatched:  # (image of ŷ, y), as in the article's code
             labels, known = [y, y, y], [k, k, k]
         elif method.mismatch == "real":  # (x, ŷ), as in its text: the features of x are scored twice
