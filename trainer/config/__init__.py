@@ -107,13 +107,6 @@ class Config:
                 "depend on the label, so wrong labels have no effect; use --mismatch none",
             )
 
-    def __getattr__(self, name: str) -> Any:
-        # Transitional: options were attributes of Config before there were sections.
-        for part, inner in cli.interface(Config).sections.items() if not name.startswith("_") else ():
-            if name in inner.fields:
-                return getattr(object.__getattribute__(self, part), name)
-        raise AttributeError(name)
-
     @classmethod
     def from_options(cls, **options: Any) -> Config:
         """Return the configuration with these options, by their flat names, and the defaults of all others."""

@@ -58,7 +58,7 @@ def test_table_shows_options_that_differ_and_results(tmp_path: Path, capsys: pyt
 
 def test_missing_option_has_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = run(tmp_path / "a"), run(tmp_path / "b")
-    (other / "config.yaml").write_text(f"batch: 64\ngamma: {Config().gamma}\n")
+    (other / "config.yaml").write_text(f"batch: 64\ngamma: {Config().method.gamma}\n")
     assert not [line for line in printed(capsys, one, other) if line and line[0] in ("gamma", "lr-g")]
 
 
