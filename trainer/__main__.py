@@ -1,4 +1,4 @@
-"""`python -m trainer COMMAND`."""
+"""`python -m trainer COMMAND`, an alias of `cgan COMMAND`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from trainer.process.exit import end
 
 COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
-    "sample": ("draw pictures by words from a trained run", "trainer.generation.sample:main"),
+    "sample": ("generate images with given labels from a trained run", "trainer.generation.sample:main"),
     "judge": (
-        "say how well a classifier of a data set's labels sees each attribute",
+        "train a label classifier on a dataset, and report its accuracy for each attribute",
         "trainer.evaluation.judge.command:main",
     ),
     "evaluate": (
-        "measure how good pictures are, and whether they show their labels",
+        "measure image quality and label accuracy of a run",
         "trainer.evaluation.evaluate:main",
     ),
-    "exhibits": ("draw what labels and noise do", "trainer.evaluation.exhibits:main"),
-    "compare": ("set runs side by side: options, metrics, evaluations, curves", "trainer.reporting.comparison:main"),
-    "report": ("write a run's report.html anew", "trainer.reporting.run_report:main"),
-    "demo": ("faces, pack, train, sample: the whole way on a small example", "trainer.demo:main"),
+    "exhibits": ("draw grids that show the effect of labels and noise", "trainer.evaluation.exhibits:main"),
+    "compare": ("compare runs: options, metrics, evaluations, curves", "trainer.reporting.comparison:main"),
+    "report": ("regenerate the report.html of a run", "trainer.reporting.run_report:main"),
+    "demo": ("run a small example end to end: faces, pack, train, sample", "trainer.demo:main"),
 }
 
 
 def main() -> None:
-    """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
+    """Run a subcommand; exits with status 0, 1 (failure) or 2 (invalid input)."""
     openmp.bound()
     end(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
 

@@ -1,4 +1,4 @@
-"""The entry: `accelerate launch trainer/main.py --shards DATA --preset NAME --run RUN`; plain `python` works too."""
+"""The training program, `accelerate launch trainer/main.py --shards DATA --preset NAME --run RUN` or plain `python`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# Run as a script, Python searches modules in the directory of the script, not in the repository.
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
@@ -19,14 +19,14 @@ COMMAND = "accelerate launch trainer/main.py"
 
 
 def train(argv: Sequence[str]) -> None:
-    """Train as the command line says.
+    """Train with the options of a command line.
 
     Raises:
-        UserError: it does not fit; nothing has run then.
+        UserError: an option is invalid. Nothing has run.
     """
-    signals.install()  # before any large import: a signal would kill the process meanwhile
+    signals.install()  # before any slow import, during which a signal would kill the process
     openmp.bound()
-    # Config knows no torch: a wrong option is answered at once, not after seconds of imports.
+    # The configuration does not import torch, so an invalid option is reported at once, not after seconds of imports.
     from trainer import config
 
     if "--version" in argv:
@@ -42,7 +42,7 @@ def train(argv: Sequence[str]) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from trainer.process import stall_watchdog
 
-        stall_watchdog.watch(options.machine.timeout)  # before torch has threads
+        stall_watchdog.watch(options.machine.timeout)  # before torch starts threads
 
     from trainer import loop
 
@@ -53,7 +53,7 @@ def train(argv: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """The process's entry: exits with status 0, 1 (a failure) or 2 (a mistake in what was asked)."""
+    """Run the program; exits with status 0, 1 (failure) or 2 (invalid input)."""
     if sys.platform == "win32":
         sys.exit("error: native Windows is not supported; run this inside WSL2")
     end(lambda: train(sys.argv[1:]))

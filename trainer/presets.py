@@ -1,4 +1,4 @@
-"""Named sets of options, as data. Each says what it is for; figures beside a preset were measured as stated there."""
+"""Named sets of options, as data. The comment of each preset states its purpose, and how its numbers were measured."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _R3GAN: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Seconds on any machine; without --shards it draws its own pictures.
+    # Takes seconds on any machine; without --shards it generates its own images.
     #   accelerate launch --config_file accelerate_config.yaml trainer/main.py --preset smoke
     "smoke": {
-        "doc": "seconds: tiny networks on small drawn shapes, to see that everything works",
+        "doc": "seconds: tiny networks on generated shapes, to check that everything works",
         "family": "residual",
         "gamma": 0.2,
         "total_images": 1_024,
         "batch": 16,
         "channels": (16, 8, 8),
-        "threads": 1,  # two would wait for each other more than compute
+        "threads": 1,  # two would spend more time on synchronization than on computation
         "noise_size": 16,
         "label_size": 16,
         "lr_g": 2e-3,
@@ -45,9 +45,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 512,
         "ema_half_life": 500,
     },
-    # Labelled 32x32 faces in 4.7 minutes of two idle CPU cores (EPYC, bf16; 228 images/s). Of three seeds `trainer
-    # evaluate` finds 100 % of hair colours, 89 to 95 % of lengths and 85 to 91 % of eyes right in 2,000 pictures; the
-    # residual networks had 100, 80 and 76 % after 100,000 images, and pictures much further from real ones.
+    # Labelled 32x32 faces in 4.7 minutes on two idle CPU cores (EPYC, bf16; 228 images/s). Label accuracy of three
+    # seeds by `cgan evaluate` on 2,000 images: hair colour 100 %, hair length 89 to 95 %, eyes 85 to 91 %. The residual
+    # networks reached 100, 80 and 76 % after 100,000 images, with images much further from real ones.
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {
         "doc": "32x32 faces within minutes on two CPU cores",
@@ -63,9 +63,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 10_000,
         "ema_half_life": 10_000,
     },
-    # 64x64 by the same networks, a level taller, in about 40 minutes of one CPU thread (EPYC, bf16; 33 images/s, and
-    # 68 on two): `trainer evaluate` finds 100 % of hair colours, 90 % of lengths and 83 % of eyes right in 2,000
-    # pictures of one run. At 96x96 not measured.
+    # 64x64 with the same networks and one more level, in about 40 minutes on one CPU thread (EPYC, bf16; 33 images/s,
+    # 68 on two). Label accuracy of one run by `cgan evaluate` on 2,000 images: hair colour 100 %, hair length 90 %,
+    # eyes 83 %. Not measured at 96x96.
     #   accelerate launch trainer/main.py --preset faces64 --shards data/faces64
     "faces64": {
         "doc": "64x64 faces within an hour on two CPU cores",
@@ -81,10 +81,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 10_000,
         "ema_half_life": 10_000,
     },
-    # The article's networks and loss, to the layer, at 96x96: the reproduction baseline.
+    # The networks and the loss of the article, layer by layer, at 96x96: the reproduction baseline.
     #   accelerate launch trainer/main.py --preset article96 --shards data/faces96
     "article96": {
-        "doc": "the article's networks and three-part loss at 96x96: the baseline",
+        "doc": "networks and three-part loss of the article at 96x96: the baseline",
         "family": "article",
         "loss": "matching-aware",
         "mismatch": "real",
@@ -97,12 +97,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 20_000,
         **_ARTICLE_ADAM,
     },
-    # The article's networks, trained as faces32 is: relativistic loss, wrong labels, lazy penalties, no first momentum.
+    # The article's networks, trained like faces32: relativistic loss, wrong labels, lazy penalties, no first momentum.
     #   accelerate launch trainer/main.py --preset article96-modern --shards data/faces96
-    # In eleven minutes of two CPU cores it has 7 in 10 hair colours right where article96 has 2
-    # (docs/benchmarks.md, time to quality). The settings are from a few short runs; longer ones are not measured.
+    # After eleven minutes on two CPU cores, 7 of 10 hair colours are right, and 2 of 10 with article96
+    # (docs/benchmarks.md, time to quality). The settings are from a few short runs; longer runs were not measured.
     "article96-modern": {
-        "doc": "the article's networks with relativistic loss and penalties: labels come far sooner",
+        "doc": "the article's networks with relativistic loss and penalties: learns labels much sooner",
         "family": "article",
         "loss": "relativistic",
         "mismatch": "real",
@@ -119,12 +119,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "betas": (0.0, 0.95),
         "ema_half_life": 10_000,
     },
-    # Spectral normalisation and a projection head as published (Miyato et al. 2018; Miyato & Koyama 2018), but for the
-    # widths, and for one step of D to each of G where they take five (--d-steps 5). For one small GPU; its quality is
-    # not measured here. Published: FID 17.5 of CIFAR-10 at 32x32, 27.6 of ImageNet at 128x128; none at 64x64.
+    # Spectral normalization and a projection head as published (Miyato et al. 2018; Miyato & Koyama 2018), except for
+    # the widths and for one D step per G step (published: five, --d-steps 5). For one small GPU; not measured here.
+    # Published: FID 17.5 on CIFAR-10 at 32x32, 27.6 on ImageNet at 128x128; none at 64x64.
     #   accelerate launch trainer/main.py --preset sngan64 --shards data/faces64
     "sngan64": {
-        "doc": "64x64 with a spectrally normalised discriminator and hinge loss, for a small GPU",
+        "doc": "64x64 with a spectrally normalized discriminator and hinge loss, for a small GPU",
         "family": "residual",
         "spectral_norm": True,
         "loss": "hinge",
@@ -138,11 +138,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "betas": (0.0, 0.9),
     },
     # The published widths for FFHQ-64, without the published schedules. For eight GPUs of 24 GB or more; not measured
-    # here. Published, with those schedules: FID 1.95 of FFHQ at 64x64 (unconditional), 2.09 of ImageNet at 64x64.
+    # here. Published, with these schedules: FID 1.95 on FFHQ at 64x64 (unconditional), 2.09 on ImageNet at 64x64.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan64 --shards data/faces64
     "r3gan64": {"doc": "64x64 with R3GAN's published widths, for several GPUs", **_R3GAN},
-    # The same widths from a base of 6x6. For eight GPUs of 40 GB or more; not measured here, and nothing is published
-    # at this size.
+    # The same widths from a base of 6x6. For eight GPUs of 40 GB or more; neither measured here nor published at this
+    # size.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan96 --shards data/faces96
     "r3gan96": {"doc": "96x96 with R3GAN's published widths, for several GPUs", **_R3GAN},
 }
