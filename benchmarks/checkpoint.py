@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import step
 
 from trainer.distributed.process_group import Distributed
-from trainer.run.async_checkpoint import Saver
+from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.directory import RunDirectory
 from trainer.setup import build_state
 
@@ -46,13 +46,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
         run = RunDirectory(Path(folder) / "run")
         exits.enter_context(run.lock())
-        saver = exits.enter_context(Saver(run, 1, print))
+        saver = exits.enter_context(AsyncCheckpointer(run, 1, print))
 
         def turn(side: str) -> float:
             """Seconds until the last step is done; a write that is not done by then is left out, and said."""
             start = time.perf_counter()
             if side != "no save":
-                saver.begin(state.values(), state.tensors())
+                saver.save(state.values(), state.tensors())
             if side == "waited for":
                 saver.wait()
             for _ in range(asked.steps):

@@ -27,7 +27,7 @@ from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.distributed.process_group import Distributed
 from trainer.loop import Trainer
-from trainer.run.async_checkpoint import Saver
+from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.directory import RunDirectory
 from trainer.setup import build_state
 from trainer.tracking.monitor import Seen
@@ -60,7 +60,7 @@ def main() -> None:
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
         seen = exits.enter_context(Seen(run, config.tracking, dataset, state))
-        saver = exits.enter_context(Saver(run, config.evaluation.keep, env.print))
+        saver = exits.enter_context(AsyncCheckpointer(run, config.evaluation.keep, env.print))
         incoming = batches(Stream(dataset, config.data.batch, config.seed), 0, workers=1)
         ready = next(incoming)
 

@@ -32,11 +32,12 @@ from shards.core.cli import option
 from shards.core.errors import Failure, UserError, exit_status
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
+from shards.dataset.label_rows import sample_labels
 from trainer import config
 from trainer.models import architecture_of
-from trainer.run import checkpoint
-from trainer.run.directory import RunDirectory
-from trainer.run.metrics_file import MetricsLog
+from trainer.run import checkpoint, state_dicts
+from trainer.run.directory import LABELS_KEPT, RunDirectory
+from trainer.run.metrics_file import MetricsFile
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ def main(argv: Sequence[str]) -> None:
             _load(loop, saved)
         values = _values(asked, dataset, directory)
         x, y = _pictures(dataset), torch.from_numpy(np.array(dataset.labels, np.float32))
-        with MetricsLog(directory.metrics, keep_until=seen) as log:
+        with MetricsFile(directory.metrics, keep_until=seen) as log:
             seen = _train(loop, asked, x, y, seen, log)
         checkpoint.save(asked.run, {**values, "images_seen": seen}, _files(loop), keep=1)
 
 
-def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, seen: int, log: MetricsLog) -> int:
+def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, seen: int, log: MetricsFile) -> int:
     """Step until the images are seen; returns how many are.
 
     Raises:
@@ -132,7 +133,9 @@ def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) 
     """What a checkpoint says of itself; the run's description is written beside."""
     words = ["--preset", "article96", "--shards", str(asked.shards), "--run", str(asked.run)]
     described = config.load([*words, "--batch", str(asked.batch), "--seed", str(asked.seed), "--mixed-precision", "no"])
-    directory.write_identity(described, dataset)
+    count = min(LABELS_KEPT, len(dataset))
+    labels = sample_labels(dataset.labels, dataset.known, count, described.seed, "labels kept by a run")
+    directory.write_identity(described, dataset, labels)
     widths = tuple(attribute.width for attribute in dataset.schema.attributes)
     architecture = dataclasses.asdict(architecture_of(described.network, dataset.size, widths))
     return {"architecture": architecture, "config": described.to_dict(), "data": dataset.fingerprint}
@@ -144,18 +147,18 @@ def _parts(loop: PublishedLoop) -> Iterator[tuple[str, nn.Module, Optimizer]]:
 
 
 def _files(loop: PublishedLoop) -> dict[str, dict[str, Tensor]]:
-    files = {"ema": checkpoint.module_tensors(loop.g)}
+    files = {"ema": state_dicts.module_tensors(loop.g)}
     for name, module, optimizer in _parts(loop):
-        files[name] = checkpoint.module_tensors(module)
-        files[f"optimizer_{name[0]}"] = checkpoint.optimizer_tensors(module, optimizer)
+        files[name] = state_dicts.module_tensors(module)
+        files[f"optimizer_{name[0]}"] = state_dicts.optimizer_tensors(module, optimizer)
     return files
 
 
-def _load(loop: PublishedLoop, saved: checkpoint.Saved) -> None:
-    with checkpoint.explained(saved.path):
+def _load(loop: PublishedLoop, saved: checkpoint.Checkpoint) -> None:
+    with state_dicts.explain_load_errors(saved.path):
         for name, module, optimizer in _parts(loop):
-            checkpoint.load_module(module, saved.tensors(name))
-            checkpoint.load_optimizer(module, optimizer, saved.tensors(f"optimizer_{name[0]}"))
+            state_dicts.load_module(module, saved.tensors(name))
+            state_dicts.load_optimizer(module, optimizer, saved.tensors(f"optimizer_{name[0]}"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.periodic import PeriodicEvaluator
 from trainer.process import signals
-from trainer.run.async_checkpoint import Saver
+from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.checkpoint import Best
 from trainer.state import TrainingState
 from trainer.step import StepResult
@@ -67,7 +67,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         f"on {env.describe()}; {setup.describe_order(built.stream)}"
     )
     monitor = env.on_rank0(lambda: exits.enter_context(Seen(built.run, config.tracking, built.dataset, state)))
-    saver = exits.enter_context(Saver(built.run, config.evaluation.keep, env.print))
+    saver = exits.enter_context(AsyncCheckpointer(built.run, config.evaluation.keep, env.print))
     incoming = batches(
         built.stream,
         state.images_seen // config.data.batch,
@@ -111,7 +111,7 @@ class Trainer:
         env: Distributed,
         state: TrainingState,
         incoming: Iterator[Batch],
-        saver: Saver,
+        saver: AsyncCheckpointer,
         monitor: Seen | None = None,
         evaluator: PeriodicEvaluator | None = None,
         dataset_size: int = 0,
@@ -240,7 +240,7 @@ class Trainer:
         if not self.state.is_finite():
             raise self._divergence("weights")
         self.state.gather_on_rank0()
-        self.env.on_rank0(lambda: self.saver.begin(self.state.values(), self.state.tensors(), best))
+        self.env.on_rank0(lambda: self.saver.save(self.state.values(), self.state.tensors(), best))
         if self._last_checkpoint:  # it is on the disk now; the new one is still being written
             self.env.resume_hint = setup.resume_hint(self._last_checkpoint)
         self._last_checkpoint = self.state.images_seen

@@ -15,7 +15,7 @@ from shards.core.errors import UserError
 from trainer.config.network import NetworkConfig
 from trainer.networks import Architecture, build
 from trainer.networks.discriminator import Discriminator
-from trainer.run import checkpoint
+from trainer.run import checkpoint, state_dicts
 
 
 def architecture_of(network: NetworkConfig, size: int, widths: tuple[int, ...]) -> Architecture:
@@ -48,7 +48,7 @@ def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Di
         raise UserError("unsupported-architecture", str(error)) from None
 
 
-def load_generator(saved: checkpoint.Saved, device: torch.device) -> tuple[nn.Module, Architecture]:
+def load_generator(saved: checkpoint.Checkpoint, device: torch.device) -> tuple[nn.Module, Architecture]:
     """Load the averaged (EMA) generator of a checkpoint in eval mode and float32.
 
     Raises:
@@ -58,7 +58,7 @@ def load_generator(saved: checkpoint.Saved, device: torch.device) -> tuple[nn.Mo
     fields = fields | {name: tuple(fields[name]) for name in ("widths", "channels")}  # JSON has no tuples
     architecture = Architecture(**fields)
     generator, _ = fresh_networks(architecture, 0)
-    with checkpoint.explained(saved.path):
-        checkpoint.load_module(generator, saved.tensors("ema"))
+    with state_dicts.explain_load_errors(saved.path):
+        state_dicts.load_module(generator, saved.tensors("ema"))
     generator = generator.to(device, torch.float32).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.requires_grad_(False).eval(), architecture

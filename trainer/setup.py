@@ -18,6 +18,7 @@ from torch import nn
 from shards.core.errors import UserError
 from shards.core.version import version_line
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import sample_labels
 from shards.stream import sampling
 from shards.stream.stream import Stream
 from trainer.augment import unchanged
@@ -33,8 +34,8 @@ from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture, conditioning_of
 from trainer.networks.conditioning import LabelMask, set_label_scaling
 from trainer.networks.discriminator import Discriminator
-from trainer.run.checkpoint import Saved, find
-from trainer.run.directory import RunDirectory
+from trainer.run.checkpoint import Checkpoint, find
+from trainer.run.directory import LABELS_KEPT, RunDirectory
 from trainer.schedules import Schedule
 from trainer.state import TrainingState
 from trainer.step import Method, Player
@@ -167,10 +168,10 @@ def _resolve_order(config: Config, dataset: Dataset, run: RunDirectory, env: Dis
     """Resolve --order auto: that of the run if it is resumed, else windowed if shards are copied to a cache."""
     if config.data.order != "auto":
         return config.data.order
-    return env.broadcast(env.on_rank0(run.order)) or ("windowed" if dataset.remote else "full")
+    return env.broadcast(env.on_rank0(run.saved_order)) or ("windowed" if dataset.remote else "full")
 
 
-def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Saved | None, Saved | None]:
+def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint | None, Checkpoint | None]:
     """Lock the run directory, once the trackers and --init-from are known to be there.
 
     Returns:
@@ -179,11 +180,14 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Saved | No
     config, run = built.config, built.run
     trackers.check(config.tracking.log_with)
     # A run that resumes does not need --init-from any more.
-    initial = find(config.init_from) if config.init_from is not None and not run.begun() else None
+    initial = find(config.init_from) if config.init_from is not None and not run.has_checkpoints() else None
     exits.enter_context(run.lock())
-    run.sweep()
+    run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
-    run.write_identity(config, built.dataset)
+    dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
+    run.write_identity(
+        config, dataset, sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
+    )
     return checkpoint, initial
 
 

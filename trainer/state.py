@@ -21,7 +21,7 @@ from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard
-from trainer.run import checkpoint
+from trainer.run import checkpoint, state_dicts
 from trainer.schedules import Schedule
 from trainer.step import (
     Method,
@@ -142,11 +142,11 @@ class TrainingState:
         """Return all tensors of a checkpoint, by file and name."""
         ada = {"ada": self.adaptive.tensors()} if self.adaptive is not None else {}
         return ada | {
-            "ema": checkpoint.module_tensors(self.ema.module),
-            "generator": checkpoint.module_tensors(self.g.module),
-            "discriminator": checkpoint.module_tensors(self.d.module),
-            "optimizer_g": checkpoint.optimizer_tensors(self.g.module, self.g.optimizer),
-            "optimizer_d": checkpoint.optimizer_tensors(self.d.module, self.d.optimizer),
+            "ema": state_dicts.module_tensors(self.ema.module),
+            "generator": state_dicts.module_tensors(self.g.module),
+            "discriminator": state_dicts.module_tensors(self.d.module),
+            "optimizer_g": state_dicts.optimizer_tensors(self.g.module, self.g.optimizer),
+            "optimizer_d": state_dicts.optimizer_tensors(self.d.module, self.d.optimizer),
         }
 
     def values(self) -> dict[str, Any]:
@@ -164,20 +164,20 @@ class TrainingState:
             "scaler": self.env.scaler.state_dict(),
         }
 
-    def load(self, saved: checkpoint.Saved) -> None:
+    def load(self, saved: checkpoint.Checkpoint) -> None:
         """Restore a checkpoint.
 
         Raises:
             UserError: the tensors do not fit these networks, or this process cannot read them.
         """
-        with checkpoint.explained(saved.path):
-            checkpoint.load_module(self.ema.module, saved.tensors("ema"))
+        with state_dicts.explain_load_errors(saved.path):
+            state_dicts.load_module(self.ema.module, saved.tensors("ema"))
             for player, network, moments in (
                 (self.g, "generator", "optimizer_g"),
                 (self.d, "discriminator", "optimizer_d"),
             ):
-                checkpoint.load_module(player.module, saved.tensors(network))
-                checkpoint.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
+                state_dicts.load_module(player.module, saved.tensors(network))
+                state_dicts.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
             if self.adaptive is not None:
                 self.adaptive.load(saved.tensors("ada"), self.env.is_rank0)
         if saved.state["scaler"]:
@@ -187,7 +187,7 @@ class TrainingState:
         self.guard.skipped = saved.state.get("skipped", 0)
         self.head_start = saved.state.get("head_start", 0)
 
-    def init_from(self, saved: checkpoint.Saved) -> list[str]:
+    def init_from(self, saved: checkpoint.Checkpoint) -> list[str]:
         """Take the weights of another run where they fit.
 
         The averaged generator keeps its long half-life: `head_start` counts the images that the other run has seen.
@@ -199,7 +199,7 @@ class TrainingState:
             UserError: this process cannot read the checkpoint.
         """
         self.head_start = saved.state.get("head_start", 0) + saved.images_seen
-        with checkpoint.explained(saved.path):
-            fresh = checkpoint.transfer(self.g.module, saved.tensors("generator"))
-            checkpoint.transfer(self.ema.module, saved.tensors("ema"))
-            return fresh + checkpoint.transfer(self.d.module, saved.tensors("discriminator"))
+        with state_dicts.explain_load_errors(saved.path):
+            fresh = state_dicts.transfer(self.g.module, saved.tensors("generator"))
+            state_dicts.transfer(self.ema.module, saved.tensors("ema"))
+            return fresh + state_dicts.transfer(self.d.module, saved.tensors("discriminator"))

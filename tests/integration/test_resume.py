@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from shards.stream.stream import Stream
+from support.errors import assert_printed, codes
 from support.launching import (
     MAIN,
     ROOT,
@@ -292,7 +293,7 @@ def test_a_second_copy_is_refused(data: Path, tmp_path: Path) -> None:
     try:
         wait_for(run, 1)
         second = train(*run_words(data, run, images=200_000), expect=2)
-        assert f"is being written by process {first.pid}" in second.stderr
+        assert_printed(second.stderr, "in-use", f"process {first.pid}")
     finally:
         first.kill()
         first.communicate()
@@ -325,7 +326,7 @@ def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(
     assert "weights from" in done.stdout
     shutil.rmtree(old)
     train(*run_words(data, run, images=32), "--init-from", old)
-    assert train(*run_words(data, tmp_path / "other"), "--init-from", old, expect=2).stderr.count("is no run") == 1
+    assert train(*run_words(data, tmp_path / "other"), "--init-from", old, expect=2).stderr.count("[run-missing]") == 1
     assert not (tmp_path / "other").exists()
 
 
@@ -337,7 +338,7 @@ def test_a_checkpoint_that_one_process_cannot_read_is_one_sentence(data: Path, u
     line = command(run_words(data, run, images=1024), 2, program=tmp_path / "blind.py")
     done = subprocess.run(line, env=environment(2, {}), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
-    assert done.stderr.count("cannot be read on ") == 1 and "every machine of a job must see it" in done.stderr
+    assert codes(done.stderr) == ["file-unreadable"], done.stderr
     assert "in load_file" not in done.stderr, done.stderr
 
 

@@ -17,7 +17,7 @@ import trainer.generation.sampler
 import trainer.main
 import trainer.process.signals
 from shards.core.errors import UserError
-from support.errors import assert_printed
+from support.errors import assert_printed, raises
 from support.launching import ROOT, TINY, checkpoints, make_dataset, train
 
 
@@ -140,7 +140,7 @@ def test_sampling_is_keyed(smoke: Path) -> None:
         (["red ink", "--device", "mps"], "no Apple GPU"),
         (["red ink", "--count", "5000"], "too large to look at"),
         (["red ink", "--checkpoint", "²"], "has no checkpoint ²"),
-        (["red ink", "--checkpoint", "7"], "has no checkpoint 7; there are 512, 1024"),
+        (["red ink", "--checkpoint", "7"], "has no checkpoint 7; available: 512, 1024"),
         ([], "PHRASES is missing"),
     ],
 )
@@ -152,7 +152,7 @@ def test_mistakes_at_sampling_are_one_sentence(smoke: Path, words: list[str], ex
 
 
 def test_sampling_from_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run"):
+    with raises("run-missing", "nothing"):
         trainer.generation.sampler.load(tmp_path / "nothing")
 
 

@@ -24,7 +24,7 @@ from shards.packing.pack import Pack, pack
 from support import ROOT
 from trainer import config
 from trainer.generation.sampler import load
-from trainer.run.metrics_file import MetricsLog, read
+from trainer.run.metrics_file import MetricsFile, read
 
 ASKED = QualityOptions(legs=(PUBLISHED, "residual96", "residual32"), minutes=10)
 
@@ -92,7 +92,7 @@ def test_the_pace_is_measured_by_turns_and_without_the_first_line_of_a_piece(tmp
     def train(name: str, run: Path, words: Sequence[object]) -> None:
         _, images, _, every = words
         trained.append((name, images))
-        with MetricsLog(run / "metrics.jsonl") as log:
+        with MetricsFile(run / "metrics.jsonl") as log:
             for row in range(4):
                 log.write(row * int(str(every)), {"speed/images_per_second": 1.0 if row == 0 else 10.0 + row})
 

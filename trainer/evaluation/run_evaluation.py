@@ -99,7 +99,7 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
     newest = env.on_rank0(lambda: checkpoint.find(options.run, options.checkpoint).images_seen)
     chosen = str(env.broadcast(newest))  # one for all processes: a training run in progress may write newer ones
     run = env.on_all_ranks(lambda: open_run_and_dataset(options.run, chosen, options.shards, str(env.device)))
-    env.on_rank0(lambda: evaluation_file.ready(options.run))
+    env.on_rank0(lambda: evaluation_file.check_writable(options.run))
     results = Results()
     networks = open_evaluation_networks(
         env, run.dataset, options.metrics, options.extractor, options.inception, results.notes, progress=progress

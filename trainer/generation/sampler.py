@@ -19,7 +19,7 @@ from trainer.generation.generate import generate_images
 from trainer.generation.prompts import Vocabulary, read_vocabulary
 from trainer.models import load_generator
 from trainer.noise import normal
-from trainer.run.checkpoint import Saved, find
+from trainer.run.checkpoint import Checkpoint, find
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sampler:
     vocabulary: Vocabulary
     noise_size: int
     device: torch.device
-    saved: Saved
+    saved: Checkpoint
 
     @property
     def schema(self) -> Schema:

@@ -8,15 +8,15 @@ from typing import Any
 
 from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, nodes, split_errors
 from trainer.preflight.store import SharedStore
-from trainer.run.lock import SILENCE
+from trainer.run.lock import STALE_AFTER
 
 NAME = "clocks"
 _ROUNDS = 5
 _TOLERANCE = 2.0  # seconds
 _REMEDY = (
     "synchronize the clocks (see `chronyc tracking` or `timedatectl` on the node); a run's lock compares the age of a "
-    f"file with the clock and is taken over after {SILENCE:g} s without an update, so with wrong clocks it waits too "
-    "long, or takes over a run that is alive; times in logs and at W&B are wrong, too"
+    f"file with the clock and is taken over after {STALE_AFTER:g} s without an update, so with wrong clocks it waits "
+    "too long, or takes over a run that is alive; times in logs and at W&B are wrong, too"
 )
 
 
@@ -63,5 +63,5 @@ def assess(reports: Sequence[Report]) -> list[Finding]:
     says = f"{len(measured)} nodes within {max(spread, 0):.3f} s of each other (± {error:.3f} s)"
     if spread <= _TOLERANCE:
         return [Finding(FINE, NAME, says)]
-    level = RED if spread > SILENCE / 2 else YELLOW
+    level = RED if spread > STALE_AFTER / 2 else YELLOW
     return [Finding(level, NAME, f"{early} is {spread:,.1f} s ahead of {late} (± {error:.3f} s)", _REMEDY)]

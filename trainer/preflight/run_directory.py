@@ -29,7 +29,7 @@ from trainer.preflight.findings import (
     ranks,
     split_errors,
 )
-from trainer.run.lock import SILENCE
+from trainer.run.lock import STALE_AFTER
 
 NAME = "run"
 SEEN = "run of the others"  # key of the report
@@ -150,8 +150,8 @@ def assess(reports: Sequence[Report], preset: str | None) -> list[Finding]:
         off = report[NAME]["clock"]
         if abs(off) > _TOLERANCE:
             says = f"files in {report[NAME]['folder']} are dated {off:+.1f} s from the clock of {report['node']}"
-            how = f"synchronize both clocks: another node takes a run's lock over after {SILENCE:g} s without an update"
-            found.append(Finding(RED if abs(off) > SILENCE / 2 else YELLOW, NAME, says, how))
+            how = f"synchronize both clocks: another node takes a lock over after {STALE_AFTER:g} s without update"
+            found.append(Finding(RED if abs(off) > STALE_AFTER / 2 else YELLOW, NAME, says, how))
     try:
         need, why = _required_space(reports, preset)
     except UserError as error:

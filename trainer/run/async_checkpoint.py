@@ -1,8 +1,8 @@
-"""Checkpoints written while the training goes on.
+"""Asynchronous checkpointing: a background thread writes while the training continues.
 
-A save copies all tensors to host memory (the training waits for that), and a thread writes, syncs and names the copy.
-The copies are kept from one save to the next, so a run holds everything that a checkpoint holds twice; and there is
-one write at a time: a save that comes before the last one is written waits for it.
+A save copies all tensors to host memory, which blocks the training, and a thread writes the copy. The copies are reused
+by the next save, so a run holds the content of a checkpoint twice. There is one write at a time: a save that comes
+before the previous one is written waits for it.
 """
 
 from __future__ import annotations
@@ -22,54 +22,55 @@ from trainer.run.directory import RunDirectory
 Tensors = Mapping[str, Mapping[str, Tensor]]  # by file and name
 
 
-class Saver:
-    """A context that saves one run's checkpoints; no write is under way when it is left (but by Ctrl-C).
+class AsyncCheckpointer:
+    """A context that saves checkpoints of one run; leaving it waits for the last write (except on Ctrl-C).
 
     Args:
-        run: where to write; its lock is held.
-        keep: checkpoints to keep beside the best.
-        say: receives a sentence when the training had to wait for an earlier write.
+        run: the run directory, whose lock this process holds.
+        keep: number of checkpoints to keep, the best not counted.
+        log: receives a sentence when the training had to wait for an earlier write.
     """
 
-    def __init__(self, run: RunDirectory, keep: int, say: Callable[[str], None]) -> None:
+    def __init__(self, run: RunDirectory, keep: int, log: Callable[[str], None]) -> None:
         self.run, self.keep = run, keep
-        self._say = say
+        self._log = log
         self._snapshot = Snapshot()
         self._writing: threading.Thread | None = None
         self._error: Exception | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether the last write has ended badly; `wait` says how. This waits for nothing."""
+        """True if the last write has failed; `wait` raises its error. Never blocks."""
         return self._error is not None
 
-    def begin(self, values: Mapping[str, Any], tensors: Tensors, best: Best | None = None) -> None:
-        """Copy what is to be saved, and start writing it.
+    def save(self, values: Mapping[str, Any], tensors: Tensors, best: Best | None = None) -> None:
+        """Copy the tensors, and start writing the copy.
 
         Args:
-            values: plain values with ``images_seen``, as `trainer.run.checkpoint.save` takes them.
-            best: mark the checkpoint so, as soon as it is there.
+            values: plain values with ``images_seen`` (see `trainer.run.checkpoint.save`).
+            tensors: by file and name.
+            best: mark the checkpoint as the best once it is written.
 
         Raises:
-            Failure: the write before this one came to nothing.
+            Failure: the previous write failed.
         """
         started = time.monotonic()
         waited = self._writing is not None and self._writing.is_alive()
         self.wait()
         if waited:
-            self._say(
-                f"the checkpoint before that of {values['images_seen']:,} images was still being written: waited "
-                f"{time.monotonic() - started:.1f} s; a larger --checkpoint-every leaves it more time"
+            self._log(
+                f"waited {time.monotonic() - started:.1f} s at {values['images_seen']:,} images for the previous "
+                "checkpoint to be written; a larger --checkpoint-every leaves more time"
             )
         self._snapshot.take(tensors)
         self._writing = threading.Thread(target=self._write, args=(dict(values), best), name="checkpoint", daemon=True)
         self._writing.start()
 
     def wait(self) -> None:
-        """Return when no write is under way.
+        """Block until no write is in progress.
 
         Raises:
-            Failure: the last one came to nothing: the disk refuses, or another process has taken the run over.
+            Failure: the last write failed: the disk is full, or another process has taken the run over.
         """
         if self._writing is not None:
             self._writing.join()
@@ -80,11 +81,11 @@ class Saver:
 
     def _write(self, values: Mapping[str, Any], best: Best | None) -> None:
         try:
-            self.run.save(values, self._snapshot.taken(), self.keep, best)
-        except Exception as error:  # for the training's own thread
+            self.run.save(values, self._snapshot.get(), self.keep, best)
+        except Exception as error:  # raised in the training's thread
             self._error = error
 
-    def __enter__(self) -> Saver:
+    def __enter__(self) -> AsyncCheckpointer:
         return self
 
     def __exit__(
@@ -92,22 +93,22 @@ class Saver:
     ) -> None:
         if kind is None:
             return self.wait()
-        if issubclass(kind, Exception):  # something else went wrong: what is half written can still become whole
+        if issubclass(kind, Exception):  # unrelated to the write, which can still be completed
             try:
                 self.wait()
             except Exception as failure:
-                self._say(f"warning: {failure}")
+                self._log(f"warning: {failure}")
 
 
 class Snapshot:
-    """Copies of tensors in host memory, which the next copies of the same shapes take the place of."""
+    """Copies of tensors in host memory, whose buffers the next copies of the same shapes reuse."""
 
     def __init__(self) -> None:
         self._copies: dict[str, dict[str, Tensor]] = {}
         self._copied: torch.cuda.Event | None = None
 
     def take(self, tensors: Tensors) -> None:
-        """Copy; from a GPU without waiting for it, in the order of what was asked of it before."""
+        """Copy all tensors; from a GPU asynchronously, in stream order."""
         self._copies = {
             file: {name: self._copy(file, name, tensor.detach()) for name, tensor in held.items()}
             for file, held in tensors.items()
@@ -116,8 +117,8 @@ class Snapshot:
             self._copied = torch.cuda.Event()
             self._copied.record()
 
-    def taken(self) -> Tensors:
-        """The copies, once they are there."""
+    def get(self) -> Tensors:
+        """Return the copies, after waiting for a GPU's asynchronous ones."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._copies

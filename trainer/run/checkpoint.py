@@ -1,8 +1,8 @@
-"""Everything a run needs to go on, saved atomically and without pickle.
+"""Checkpoints: everything that a run needs to resume, saved atomically and without pickle.
 
-``RUN/checkpoints/000000012800/`` holds safetensors of the weights, their average and the optimizers' moments,
-and ``state.json`` with the clock, the options, the label schema and a hash of every file. A directory is written
-under another name, synced and renamed, so that one with a final name is whole; hashes find what went bad later.
+``RUN/checkpoints/000000012800/`` holds safetensors of the weights, their average and the optimizers' moments, and
+``state.json`` with the images seen, the options, the label schema and a hash of every file. A directory is written
+under another name, fsynced and renamed, so a directory with a final name is complete; hashes detect later damage.
 """
 
 from __future__ import annotations
@@ -12,45 +12,40 @@ import json
 import os
 import re
 import shutil
-import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from shards.core import atomic_io
 from shards.core.atomic_io import move_directory, sha256, write_json
-from shards.core.errors import Failure, UserError
-from trainer.networks.conditioning import LabelMask
+from shards.core.errors import Failure, UserError, warn
 
 FORMAT_VERSION = 1
 
 
-class TooNew(UserError):
-    """A checkpoint that a later version of this project wrote: not damaged, and not to be passed over."""
+class NewerFormatError(UserError):
+    """A checkpoint that a later version of this project wrote: not damaged, and not to be skipped."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint whose hashes have been held against its files."""
+class Checkpoint:
+    """A checkpoint whose files match their hashes."""
 
     path: Path
     state: dict[str, Any]
 
     @property
     def images_seen(self) -> int:
-        """The clock when it was saved."""
+        """Images seen when it was saved."""
         return self.state["images_seen"]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one file, on the CPU."""
+        """Load the tensors of one file, on the CPU."""
         return load_file(self.path / f"{name}.safetensors")
 
 
@@ -64,15 +59,18 @@ def save(
     """Write a checkpoint, mark it if it is the best, then remove all but the newest ``keep``.
 
     Args:
+        run: the run directory.
         state: plain values with ``images_seen``.
         files: file name -> tensors by name.
-        best: its mark; kept in it too, so that one who is killed before the mark is written does not lose it.
+        keep: number of checkpoints to keep, the best not counted.
+        best: the mark of the best checkpoint; stored in the checkpoint too, so that a process that is killed before it
+            writes the mark does not lose it.
 
     Raises:
-        Failure: the disk is full or not writable; older checkpoints are untouched.
+        Failure: the disk is full or not writable; older checkpoints are intact.
     """
     final = directory(run, int(state["images_seen"]))
-    if not _is_whole(final):  # else the same clock: it holds the same
+    if not _is_intact(final):  # otherwise it has the same content already
         _write(final, {**state, "best": asdict(best)} if best else state, files)
     if best is not None:
         mark_best(run, best)
@@ -92,22 +90,25 @@ def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[st
             _sync(path)
             hashes[path.name] = sha256(path)
         write_json(building / "state.json", {"format_version": FORMAT_VERSION, **state, "sha256": hashes})
-        if final.exists():  # a damaged one
+        if final.exists():  # damaged
             shutil.rmtree(final, ignore_errors=True)
         move_directory(building, final)
     except (OSError, SafetensorError, Failure) as error:
         shutil.rmtree(building, ignore_errors=True)
-        raise Failure(f"no checkpoint could be saved in {final.parent} ({error}); earlier ones are untouched") from None
+        raise Failure(
+            "checkpoint-not-saved",
+            f"no checkpoint could be saved in {final.parent} ({error}); earlier checkpoints are intact",
+        ) from None
 
 
-def _is_whole(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     with contextlib.suppress(UserError):
         return bool(read(path))
     return False
 
 
 def prune(run: Path, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints and the best, and what an interrupted save left behind."""
+    """Remove all but the best and the newest ``keep`` checkpoints, and the remains of interrupted saves."""
     marked = read_best(run)
     for old in _directories(run)[:-keep]:
         if marked is None or old != directory(run, marked.images_seen):
@@ -118,7 +119,7 @@ def prune(run: Path, keep: int) -> None:
 
 @dataclass(frozen=True)
 class Best:
-    """Which checkpoint is the best so far, and by what."""
+    """The best checkpoint so far, and the metric that chose it."""
 
     images_seen: int
     metric: str
@@ -126,10 +127,10 @@ class Best:
 
 
 def mark_best(run: Path, best: Best) -> None:
-    """Keep a checkpoint as the best: it is never pruned, and the one that was it before is no longer spared.
+    """Mark a checkpoint as the best: it is never pruned, and the previous best one can be pruned again.
 
     Raises:
-        Failure: the disk refuses.
+        Failure: the mark cannot be written.
     """
     with atomic_io.explain_disk_errors(run / "checkpoints"):
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ def mark_best(run: Path, best: Best) -> None:
 
 
 def read_best(run: Path) -> Best | None:
-    """The checkpoint that is marked as the best; None if none is, or it is gone."""
+    """Return the mark of the best checkpoint; None if there is none, or the checkpoint is gone."""
     try:
         content = json.loads((run / "checkpoints" / "best.json").read_text())
         best = Best(int(content["images_seen"]), str(content["metric"]), float(content["value"]))
@@ -146,88 +147,97 @@ def read_best(run: Path) -> Best | None:
     return best if directory(run, best.images_seen).is_dir() else None
 
 
-def restore_best(run: Path, newest: Saved) -> None:
-    """Mark the newest checkpoint if it was saved as the best, and the process ended before it had marked it.
+def restore_best(run: Path, newest: Checkpoint) -> None:
+    """Mark the newest checkpoint if it was saved as the best but the process ended before it wrote the mark.
 
     Raises:
-        Failure: the disk refuses.
+        Failure: the mark cannot be written.
     """
     best = newest.state.get("best")
     if best is not None and read_best(run) != Best(**best):
         mark_best(run, Best(**best))
 
 
-def newest(run: Path) -> tuple[Saved | None, list[str]]:
-    """The newest whole checkpoint, and a sentence about each newer one that is damaged.
+def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest intact checkpoint, and a sentence about each newer one that is damaged.
 
     Raises:
-        UserError: a newer one is of a later format; older weights in its place would be a surprise.
+        UserError: a newer checkpoint has a later format; older weights must not silently replace it.
     """
     complaints: list[str] = []
     for path in reversed(_directories(run)):
         try:
             return read(path), complaints
-        except TooNew:
+        except NewerFormatError:
             raise
         except UserError as error:
             complaints.append(str(error))
     return None, complaints
 
 
-def read(path: Path) -> Saved:
-    """Open a checkpoint and hold its files against their hashes.
+def read(path: Path) -> Checkpoint:
+    """Open a checkpoint and verify the hashes of its files.
 
     Raises:
-        UserError: it is no checkpoint, damaged, or of a later format.
+        UserError: it is not a checkpoint, is damaged, or has a later format.
     """
     try:
         state = json.loads((path / "state.json").read_text())
         version = state["format_version"]
         if version > FORMAT_VERSION:
-            raise TooNew(f"{path} has checkpoint format {version}, this version reads up to {FORMAT_VERSION}; upgrade")
+            raise NewerFormatError(
+                "newer-format",
+                f"{path} has checkpoint format {version}, and this version reads up to {FORMAT_VERSION}; upgrade",
+            )
         for name, expected in state["sha256"].items():
             if sha256(path / name) != expected:
-                raise UserError(f"checkpoint {path} is damaged: {name} does not match its hash")
+                raise UserError("checkpoint-damaged", f"checkpoint {path} is damaged: {name} does not match its hash")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"checkpoint {path} is damaged: {error}") from None
-    return Saved(path, state)
+        raise UserError("checkpoint-damaged", f"checkpoint {path} is damaged: {error}") from None
+    return Checkpoint(path, state)
 
 
-def find(run: Path, which: str | None = None) -> Saved:
-    """A run's newest whole checkpoint, or the one of ``which`` images seen, or the "best".
+def find(run: Path, which: str | None = None) -> Checkpoint:
+    """Return a run's newest intact checkpoint, or the one of ``which`` images seen, or the "best".
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such checkpoint.
     """
     if not (run / "checkpoints").is_dir():
-        raise UserError(f"{run} is no run: it has no checkpoints folder; train one with --run {run}")
+        raise UserError("run-missing", f"{run} is not a run directory (no checkpoints/); start a run with --run {run}")
     if which == "best":
         if (best := read_best(run)) is None:
-            raise UserError(f"{run} has no best checkpoint: it takes --evaluate-every in training to find one")
+            raise UserError(
+                "checkpoint-missing", f"{run} has no best checkpoint; train with --evaluate-every to find one"
+            )
         return read(directory(run, best.images_seen))
     if which is not None:
         if not re.fullmatch("[0-9]+", which) or not directory(run, int(which)).is_dir():
             names = [p.name.lstrip("0") or "0" for p in _directories(run)]
-            raise UserError(f"{run} has no checkpoint {which}; there are {', '.join(names) or 'none'}")
+            raise UserError(
+                "checkpoint-missing", f"{run} has no checkpoint {which}; available: {', '.join(names) or 'none'}"
+            )
         return read(directory(run, int(which)))
     saved, complaints = newest(run)
     if saved is None:
-        raise UserError(complaints[0] if complaints else f"{run} has no checkpoint yet; train it for longer")
+        if complaints:
+            raise UserError("checkpoint-damaged", complaints[0])
+        raise UserError("checkpoint-missing", f"{run} has no checkpoint yet; train it for longer")
     for complaint in complaints:
-        print(f"warning: {complaint}; {saved.path.name} is used instead", file=sys.stderr, flush=True)
+        warn("checkpoint-damaged", f"{complaint}; using {saved.path.name} instead")
     return saved
 
 
-def set_damaged_aside(run: Path, before: Saved) -> None:
-    """Rename checkpoints newer than ``before``, which were found damaged, so that none counts among those to keep."""
+def rename_damaged(run: Path, newest: Checkpoint) -> None:
+    """Rename the damaged checkpoints newer than ``newest``, so that they do not count among those to keep."""
     for path in _directories(run):
-        if int(path.name) > before.images_seen:
+        if int(path.name) > newest.images_seen:
             shutil.rmtree(path.with_suffix(".damaged"), ignore_errors=True)
             path.rename(path.with_suffix(".damaged"))
 
 
 def directory(run: Path, images_seen: int) -> Path:
-    """Where the checkpoint of that moment lies."""
+    """Return the directory of the checkpoint at ``images_seen``."""
     return run / "checkpoints" / f"{images_seen:012d}"
 
 
@@ -238,81 +248,3 @@ def _directories(run: Path) -> list[Path]:
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-# ---------------------------------------------------------------- modules and optimizers as named tensors
-
-
-def module_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name."""
-    return dict(module.state_dict())
-
-
-def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into a module; names and shapes must be the same."""
-    module.load_state_dict(_default_label_scaling(module) | dict(tensors), strict=True)
-
-
-def _default_label_scaling(module: nn.Module) -> dict[str, Tensor]:
-    """What checkpoints lack that are older than `trainer.label_scaling`: labels entered their networks as they are."""
-    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
-    centres = {f"{name}.centre": torch.zeros_like(layer.centre) for name, layer in layers}
-    return centres | {f"{name}.scale": torch.ones_like(layer.scale) for name, layer in layers}
-
-
-def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as ``parameter name/entry``."""
-    return {
-        f"{name}/{entry}": torch.as_tensor(value)
-        for name, parameter in module.named_parameters()
-        for entry, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def load_optimizer(module: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put the saved state back, each moment in its parameter's own memory format.
-
-    A contiguous moment beside a channels_last weight would make a fused optimizer silently wrong.
-    """
-    parameters = dict(module.named_parameters())
-    for key, value in tensors.items():
-        name, _, entry = key.rpartition("/")
-        parameter = parameters[name]
-        if value.shape == parameter.shape:
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        else:  # Adam's step counter
-            value = value.to(parameter.device)
-        optimizer.state[parameter][entry] = value
-
-
-def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Copy those tensors that fit by name and shape, for a new run from old weights.
-
-    Returns:
-        Names of the module's own tensors that stay fresh (another vocabulary, another size).
-    """
-    own = module.state_dict()
-    tensors = _default_label_scaling(module) | dict(tensors)
-    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    module.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
-
-
-@contextlib.contextmanager
-def explained(run: Path):
-    """Turn a mismatch between saved tensors and networks, or what cannot be read here, into a sentence.
-
-    Raises:
-        UserError: that sentence.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{run} cannot be read on {socket.gethostname()} ({getattr(error, 'strerror', None) or error}); "
-            "every machine of a job must see it"
-        ) from None
-    except (RuntimeError, KeyError) as error:
-        raise UserError(
-            f"the weights in {run} do not fit these networks: {str(error).splitlines()[-1].strip()}"
-        ) from None

@@ -1,13 +1,12 @@
-"""A run's directory: its options, vocabulary and labels, its lock, and whether what is asked for is still that run."""
+"""The run directory: options, schema, sampled labels and lock of a run, and the check that a request matches it."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,22 +14,24 @@ import yaml
 from safetensors.numpy import save
 
 from shards.core.atomic_io import write_bytes
-from shards.core.errors import Failure, UserError
+from shards.core.errors import Failure, UserError, warn
 from shards.core.version import __version__, revision
-from shards.dataset.dataset import Dataset
-from shards.dataset.label_rows import sample_labels
 from trainer.config import Config, compare
 from trainer.config.data import ORDERS
 from trainer.run import checkpoint
 from trainer.run.lock import RunLock
 
-_LABELS = 4096  # rows of the data's labels that a run keeps, to draw from when nobody names an attribute
+if TYPE_CHECKING:
+    from shards.dataset.dataset import Dataset
+    from shards.dataset.label_rows import Labels
 
-_OWN = ("lock.json", "config.yaml", "schema.json", "labels.safetensors", "metrics.jsonl")
+LABELS_KEPT = 4096  # labels of the dataset that a run keeps; attributes that a prompt does not name are drawn from them
+
+_TRAINER_FILES = ("lock.json", "config.yaml", "schema.json", "labels.safetensors", "metrics.jsonl")
 
 
 class RunDirectory:
-    """``runs/NAME/``: config.yaml, metrics.jsonl, samples/, checkpoints/, report.html, and the trackers' files."""
+    """``runs/NAME/``: config.yaml, metrics.jsonl, samples/, checkpoints/, report.html, and files of trackers."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,71 +48,80 @@ class RunDirectory:
         keep: int,
         best: checkpoint.Best | None = None,
     ) -> None:
-        """Write a checkpoint with the run's identity, as `checkpoint.save` does.
+        """Write a checkpoint with the run's identity (see `checkpoint.save`).
 
         Raises:
-            Failure: the disk refuses, or another process has taken the run over.
+            Failure: the disk is full or not writable, or another process has taken the run over.
         """
         if not self._lock.held():
-            raise Failure(f"{self.path} was taken over by another process while this one was silent; nothing was saved")
+            raise Failure(
+                "in-use",
+                f"{self.path} was taken over by another process while this one was suspended; nothing was saved",
+            )
         checkpoint.save(self.path, {**values, **self.identity}, files, keep, best)
 
     def lock(self) -> RunLock:
-        """Be the run's only writer.
+        """Return a context that makes this process the run's only writer.
 
         Raises:
-            UserError: on entering, if another process is.
+            UserError: the directory cannot be written; on entering, if another process writes the run.
         """
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
-            raise UserError(f"--run {self.path} cannot be written: {error.strerror}") from None
+            raise UserError("not-writable", f"--run {self.path} cannot be written: {error.strerror}") from None
         return self._lock
 
-    def sweep(self) -> None:
-        """Remove what a killed trainer had half written, while its successor holds the lock.
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of a killed trainer, while its successor holds the lock.
 
-        Of files that are the trainer's alone: an evaluation may be writing others here at this moment.
+        Only files that no other process writes: an evaluation may be writing others at the same time.
         """
-        own = [self.path.glob(f".{name}.*.tmp") for name in _OWN]
+        own = [self.path.glob(f".{name}.*.tmp") for name in _TRAINER_FILES]
         for leftover in itertools.chain(*own, self.samples.glob(".*.tmp"), self.checkpoints.glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
 
-    def resume(self, config: Config, dataset: Dataset) -> checkpoint.Saved | None:
-        """The checkpoint to go on from, if there is one and this is the same run.
+    def resume(self, config: Config, dataset: Dataset) -> checkpoint.Checkpoint | None:
+        """Return the checkpoint to resume from, or None if the run is new.
 
         Raises:
-            UserError: options or data differ from the run's own, or all of its checkpoints are damaged.
+            UserError: the options or the dataset differ from the run's, or all of its checkpoints are damaged.
         """
         saved, complaints = checkpoint.newest(self.path)
         if saved is None:
             if complaints:
-                raise UserError(f"{complaints[0]}, and no whole one is left; start anew under another --run")
+                raise UserError(
+                    "checkpoint-damaged",
+                    f"{complaints[0]}, and no intact checkpoint is left; start a new run with another --run",
+                )
             return None
         for complaint in complaints:
-            print(f"warning: {complaint}; going on from {saved.path.name}", file=sys.stderr, flush=True)
+            warn("checkpoint-damaged", f"{complaint}; resuming from {saved.path.name}")
         if differences := compare(saved.state["config"], config):
             lines = "\n".join(differences)
             raise UserError(
+                "run-options-differ",
                 f"{self.path} was started with other options:\n{lines}\n"
-                f"give the same ones to go on, or another --run (--init-from {self.path} starts it from these weights)"
+                f"use the same options to resume, or another --run "
+                f"(--init-from {self.path} starts it from these weights)",
             )
         if saved.state["data"] != dataset.fingerprint:
             raise UserError(
-                f"{dataset.where} is not the data set that {self.path} was trained on; give that one, or another --run"
+                "wrong-dataset",
+                f"{dataset.where} is not the dataset that {self.path} was trained on; use that one, or another --run",
             )
-        checkpoint.set_damaged_aside(self.path, saved)
+        checkpoint.rename_damaged(self.path, saved)
         checkpoint.restore_best(self.path, saved)
         return saved
 
-    def begun(self) -> bool:
-        """Whether there are checkpoints, so that the run goes on from one or not at all."""
+    def has_checkpoints(self) -> bool:
+        """Return True if the run has checkpoints, so that it can only be resumed."""
         return self.checkpoints.is_dir() and any(path.name.isdigit() for path in self.checkpoints.iterdir())
 
-    def order(self) -> str | None:
-        """The order that a run which can go on has its pictures in, so that "auto" stays what it was; else None."""
-        if not self.begun():
+    def saved_order(self) -> str | None:
+        """Return the resolved --order of a run with checkpoints, so that "auto" keeps its meaning; otherwise None."""
+        if not self.has_checkpoints():
             return None
         try:
             content = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
@@ -120,8 +130,14 @@ class RunDirectory:
         order = content.get("order") if isinstance(content, dict) else None
         return order if order in ORDERS else None
 
-    def write_identity(self, config: Config, dataset: Dataset) -> None:
-        """Note what this run is: options, vocabulary, a sample of the data's labels."""
+    def write_identity(self, config: Config, dataset: Dataset, labels: Labels) -> None:
+        """Write the files that identify the run: options, schema and a sample of the dataset's labels.
+
+        Args:
+            config: the resolved options.
+            dataset: what the run trains on.
+            labels: up to `LABELS_KEPT` labels drawn from the dataset.
+        """
         self.identity = {
             "data": dataset.fingerprint,
             "schema": dataset.schema.to_json(),
@@ -134,7 +150,5 @@ class RunDirectory:
         write_bytes(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         words = {**self.identity["schema"], **{key: self.identity[key] for key in ("text_encoder", "aliases")}}
         write_bytes(self.path / "schema.json", json.dumps(words, indent=1).encode())
-        count = min(_LABELS, len(dataset))
-        drawn = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
-        tensors = {"label": drawn.label, "known": drawn.known.astype(np.uint8)}
+        tensors = {"label": labels.label, "known": labels.known.astype(np.uint8)}
         write_bytes(self.path / "labels.safetensors", save(tensors))

@@ -1,8 +1,9 @@
-"""One writer a run directory.
+"""The run lock: one writer per run directory.
 
-A lock file with machine, process id, job id and a heartbeat. It is taken over from a process of this machine that is no
-more, from an earlier try of the same job (requeued), and from one of another machine that has been silent for two
-minutes. A holder that was thought dead and is not (a suspended machine) finds the lock in other hands and stops.
+A lock file with machine, process id, job id and a heartbeat. It is taken over from a dead process of this machine, from
+an earlier attempt of the same job (requeued), and from a process of another machine after two minutes without a
+heartbeat.
+A holder that was only suspended finds that it no longer holds the lock, and stops.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import psutil
 from shards.core.atomic_io import file_lock, write_bytes
 from shards.core.errors import UserError
 
-SILENCE = 120.0  # seconds without a heartbeat after which a holder counts as dead
-_BEAT = 10.0
+STALE_AFTER = 120.0  # seconds without a heartbeat after which a holder counts as dead
+_HEARTBEAT = 10.0  # seconds
 
 
 class RunLock:
-    """Holds ``RUN/lock.json`` while the context is open.
+    """A context that holds ``RUN/lock.json``.
 
     Raises:
         UserError: on entering, if another live process holds it.
@@ -47,76 +48,77 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         run = self.path.parent
-        with file_lock(run / ".lock", f"{run} is being started by another process at this moment"):
+        with file_lock(run / ".lock", f"{run} is being started by another process at this moment; try again"):
             holder = self._holder()
             if holder is not None:
                 raise UserError(
+                    "in-use",
                     f"{run} is being written by process {holder['pid']} on {holder['host']}; "
-                    "wait for it, stop it, or give another --run"
+                    "wait for it, stop it, or use another --run",
                 )
-            self._beat()
-        threading.Thread(target=self._keep_beating, daemon=True).start()
+            self._write_heartbeat()
+        threading.Thread(target=self._refresh_heartbeat, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        # Ctrl-C does not wait for a checkpoint that is being written: the lock is free when the process is no more.
+        # Ctrl-C does not wait for a checkpoint that is being written: the end of the process frees the lock.
         if self.held() and (kind is None or issubclass(kind, Exception)):
-            with contextlib.suppress(OSError):  # the disk turned read-only: what ended the run is to be said, not this
+            with contextlib.suppress(OSError):  # of a read-only disk: what ended the run is reported instead
                 self.path.unlink(missing_ok=True)
 
     def held(self) -> bool:
-        """Whether the lock is still this process's own; a disk that does not answer has not said otherwise."""
+        """Return True if this process still holds the lock, or the disk does not answer."""
         try:
             return self._read() == self._me
         except OSError:
             return True
 
     def _holder(self) -> dict[str, Any] | None:
-        """Who else holds the lock and is alive."""
+        """Return the living process that holds the lock, or None."""
         holder = self._read()
         if holder is None:
             return None
         if all(holder.get(key) == self._me[key] for key in ("host", "machine")):
             return holder if holder.get("started") == _started(int(holder["pid"])) is not None else None
         if holder.get("job") and holder["job"] == self._me["job"] and holder.get("try", 0) < self._me["try"]:
-            return None  # SLURM has ended that try before it started this one
+            return None  # SLURM ended that attempt before it started this one
         try:
-            return None if time.time() - self.path.stat().st_mtime > SILENCE else holder
+            return None if time.time() - self.path.stat().st_mtime > STALE_AFTER else holder
         except FileNotFoundError:
             return None
 
     def _read(self) -> dict[str, Any] | None:
-        """What the lock file says; None if there is none, or a torn one."""
+        """Return the content of the lock file; None if it is missing or truncated."""
         try:
             holder = json.loads(self.path.read_text())
         except (FileNotFoundError, ValueError):
             return None
         return holder if isinstance(holder, dict) and {"host", "pid"} <= holder.keys() else None
 
-    def _beat(self) -> None:
+    def _write_heartbeat(self) -> None:
         write_bytes(self.path, json.dumps(self._me).encode())
 
-    def _keep_beating(self) -> None:
-        while not self._stop.wait(_BEAT) and self.held():
+    def _refresh_heartbeat(self) -> None:
+        while not self._stop.wait(_HEARTBEAT) and self.held():
             with contextlib.suppress(OSError):
                 os.utime(self.path)
 
 
 def _machine() -> str:
-    """In whose table of processes a process id is to be looked up: containers may share a machine's name."""
+    """Return the id of the process table that process ids refer to: containers may share a host name."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return ""
 
 
 def _started(pid: int) -> str | None:
-    """When the process of this number began; None if there is none, or a dead one unburied.
+    """Return the start time of a process; None if there is none, or it is a zombie.
 
-    On Linux by a clock that nobody sets: a time of day moves when the clock is corrected.
+    On Linux the time is in ticks since boot: the time of day moves when the clock is corrected.
     """
     try:
         process = psutil.Process(pid)
@@ -125,6 +127,6 @@ def _started(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat")
         if not stat.exists():
             return str(process.create_time())
-        return stat.read_text().rpartition(")")[2].split()[19]  # in ticks since the machine started (proc(5), field 22)
+        return stat.read_text().rpartition(")")[2].split()[19]  # ticks since boot (proc(5), field 22)
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None

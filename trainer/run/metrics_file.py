@@ -1,9 +1,9 @@
-"""``metrics.jsonl``: one JSON object a line, the record that is always kept, whatever the trackers do.
+"""``metrics.jsonl``: one JSON object per line, the record that is kept whatever the trackers do.
 
     {"images_seen": 6400, "loss/d": 1.31, "loss/g": 0.72, "speed/images_per_second": 448.0}
 
-Strict JSON: a number that is not finite is written as ``null`` and read back as NaN. A process that was
-killed in the middle of a line leaves a torn last line; the reader skips it and the next writer removes it.
+Strict JSON: a non-finite number is written as ``null`` and read back as NaN. A process that was killed in the middle of
+a line leaves a truncated last line; the reader skips it, and the next writer removes it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from shards.core.atomic_io import atomic_writer, explain_disk_errors
 from trainer.metric_names import CLOCK
 
 
-class MetricsLog:
-    """Appends rows to a log file; each row is in the operating system's hands when ``write`` returns.
+class MetricsFile:
+    """Append rows to a metrics file; a row has been passed to the operating system when ``write`` returns.
 
     Args:
-        path: the file; made if it is not there, continued if it is.
-        keep_until: cut an existing file back to the rows with ``images_seen`` at most this, as a resume from a
-            checkpoint needs it; None keeps every whole row.
+        path: the file; created if it does not exist.
+        keep_until: first remove the rows with more ``images_seen`` than this, to resume from a checkpoint; None keeps
+            every complete row.
 
     Raises:
         Failure: the file cannot be written.
@@ -36,7 +36,7 @@ class MetricsLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _cut_back(path, math.inf if keep_until is None else keep_until)
-            # Unbuffered: a row is one write call, so that even kill -9 between two rows loses nothing.
+            # Unbuffered: a row is one write call, so even kill -9 between two rows loses nothing.
             self._file = path.open("ab", buffering=0)
 
     def write(self, images_seen: int, values: Mapping[str, float]) -> None:
@@ -52,12 +52,12 @@ class MetricsLog:
                 line = line[self._file.write(line) :]
 
     def close(self) -> None:
-        """Put the rows on the disk and close the file; closing twice is harmless."""
+        """Flush the rows to the disk and close the file; closing twice is harmless."""
         if not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
 
-    def __enter__(self) -> MetricsLog:
+    def __enter__(self) -> MetricsFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,12 +65,12 @@ class MetricsLog:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """All whole rows, in the file's order; a missing file has none. ``null`` comes back as NaN."""
+    """Return all complete rows in file order, ``null`` as NaN; a missing file has none."""
     return list(rows(path))
 
 
 def rows(path: Path) -> Iterator[dict[str, float]]:
-    """The whole rows one by one, for files that are too long to hold."""
+    """Yield the complete rows one by one, for files that do not fit in memory."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def _strict(value: float) -> float | int | None:
 
 
 def _parse(line: bytes) -> dict[str, float] | None:
-    """The row that a line holds; None for a torn or foreign line."""
+    """Return the row of a line; None if the line is truncated or foreign."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -104,7 +104,7 @@ def _is_number(value: object) -> bool:
 
 
 def _cut_back(path: Path, keep_until: float) -> None:
-    """Keep the whole rows up to ``keep_until``, written beside and renamed; an already clean file is left alone."""
+    """Keep the complete rows up to ``keep_until``, atomically; a file with nothing to remove stays untouched."""
     with path.open("rb") as old:
         if all(_is_kept(line, keep_until) for line in old):
             return

@@ -21,7 +21,7 @@ from trainer.generation.showcase import showcase
 from trainer.noise import normal
 from trainer.reporting.run_report import write_report
 from trainer.run.directory import RunDirectory
-from trainer.run.metrics_file import MetricsLog
+from trainer.run.metrics_file import MetricsFile
 from trainer.state import TrainingState
 from trainer.tracking.diagnostics import Adviser
 from trainer.tracking.trackers import open_trackers
@@ -48,7 +48,7 @@ class Seen:
         self.labels, self.titles = showcase(dataset.schema, drawn, _ROWS, _COLUMNS, rows)
         positions = torch.arange(len(self.labels.label), device=state.env.device)
         self.z = normal(seed, "noise of the grid", positions, state.architecture.noise)
-        self.log_file = MetricsLog(run.metrics, keep_until=state.images_seen)
+        self.log_file = MetricsFile(run.metrics, keep_until=state.images_seen)
         self.trackers = open_trackers(
             run.path,
             config=state.config.to_dict(),

@@ -16,7 +16,7 @@ from support.launching import TINY, tensors, train
 from trainer.generation import sample
 from trainer.label_scaling import measure_scaling
 from trainer.networks.conditioning import LabelEmbedding, set_label_scaling
-from trainer.run import checkpoint
+from trainer.run import state_dicts
 
 
 def measured(folder: Path, count: int = 40) -> Dataset:
@@ -97,7 +97,7 @@ def test_the_scaling_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path,
 def test_older_checkpoints_have_no_scaling() -> None:
     embedding = LabelEmbedding((1, 2), 4)
     saved = {name: value.clone() for name, value in embedding.state_dict().items() if "mask" not in name}
-    for load in (checkpoint.load_module, checkpoint.transfer):
+    for load in (state_dicts.load_module, state_dicts.transfer):
         set_label_scaling(embedding, torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6]))
         load(embedding, saved)
         assert not embedding.mask.centre.any() and (embedding.mask.scale == 1).all()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import trainer.generation.sampler
-from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
+from support.errors import raises
 from support.launching import TINY, checkpoints, metrics, tensors, train
 from trainer.config import EvaluationConfig
 from trainer.distributed.process_group import Distributed
@@ -50,7 +50,7 @@ def test_evaluation_changes_no_weight_and_the_best_checkpoint_is_kept(small_data
     assert best == Best(least, "kid", found[least]["evaluate/kid"])
     assert set(checkpoints(tmp_path / "watched")) == {f"{seen:012d}" for seen in (least, 320)}
     assert trainer.generation.sampler.load(tmp_path / "watched", "best").saved.images_seen == least
-    with pytest.raises(UserError, match="has no best checkpoint: it takes --evaluate-every"):
+    with raises("checkpoint-missing", "--evaluate-every"):
         trainer.generation.sampler.load(tmp_path / "plain", "best")
 
 

@@ -143,7 +143,7 @@ def test_run_keeps_its_encoder_and_synonyms(tmp_path: Path) -> None:
         dataset = cast(
             Dataset, Fake(fingerprint="f", schema=schema, manifest=held, labels=kept.label, known=kept.known)
         )
-        run.write_identity(Config(), dataset)
+        run.write_identity(Config(), dataset, kept)
         vocabulary = read_vocabulary(tmp_path)
         assert vocabulary.schema == schema and len(vocabulary.labels.label) == 2
         assert vocabulary.text_encoder == held.get("text_encoder")

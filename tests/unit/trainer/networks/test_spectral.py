@@ -15,7 +15,7 @@ from support.training import BATCH, NOISE, SIZE, WIDTHS, make_batch, make_env, m
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.spectral import ChannelNorm
-from trainer.run import checkpoint
+from trainer.run import checkpoint, state_dicts
 from trainer.step import Player, discriminator_step, generator_step
 
 
@@ -174,11 +174,11 @@ def test_weights_are_taken_over_with_their_vectors(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
     state.step(stream[0])
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1")
-    assert checkpoint.transfer(other.d.module, checkpoint.module_tensors(state.d.module)) == []
+    assert state_dicts.transfer(other.d.module, state_dicts.module_tensors(state.d.module)) == []
     for name, tensor in state.d.module.state_dict().items():
         assert torch.equal(tensor, other.d.module.state_dict()[name]), name
     plain, _ = make_state(tmp_path / "plain")
-    fresh = checkpoint.transfer(plain.d.module, checkpoint.module_tensors(state.d.module))
+    fresh = state_dicts.transfer(plain.d.module, state_dicts.module_tensors(state.d.module))
     assert "head.psi.weight" in fresh and "head.psi.bias" not in fresh, "other weights have other names"
 
 
@@ -186,7 +186,7 @@ def test_a_partly_fitting_normalised_network_starts_finite(tmp_path: Path) -> No
     """Trap: v of the old weights beside fresh ones could make σ negative; the first step iterates before it divides."""
     state, stream = make_state(tmp_path, *SPECTRAL)
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1", "--channels", "16,8,16")
-    assert checkpoint.transfer(other.d.module, checkpoint.module_tensors(state.d.module))
+    assert state_dicts.transfer(other.d.module, state_dicts.module_tensors(state.d.module))
     assert all(value.isfinite() for value in other.step(stream[0]).metrics.values())
 
 

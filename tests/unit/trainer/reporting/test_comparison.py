@@ -20,13 +20,13 @@ from trainer.config import Config
 from trainer.reporting import comparison, plot
 from trainer.reporting.plot import Line, Plot
 from trainer.run import evaluation_file
-from trainer.run.metrics_file import MetricsLog
+from trainer.run.metrics_file import MetricsFile
 
 
 def run(folder: Path, rows: int = 4, speed: float = 32.0, key: str = "loss/d", **different: object) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(Config().to_dict() | {"run": str(folder)} | different))
-    with MetricsLog(folder / "metrics.jsonl") as log:
+    with MetricsFile(folder / "metrics.jsonl") as log:
         for n in range(1, rows + 1):
             log.write(n * 64, {key: float(n), "speed/images_per_second": speed})
     return folder
@@ -119,7 +119,7 @@ def test_invalid_runs_and_outputs_are_errors(tmp_path: Path) -> None:
     with raises("no-metrics", "x.png"):
         comparison.main([str(one), "--out", str(tmp_path / "x.png")])
     evaluation_file.path_of(one).write_text('{"format_version": 1, "evaluations": {"3": [{}]}}')
-    with pytest.raises(UserError, match="is damaged"):
+    with raises("file-damaged"):
         comparison.main([str(one)])
 
 
@@ -135,7 +135,7 @@ def test_evaluations_are_kept_by_checkpoint_and_replaced_by_equal_ones(tmp_path:
     assert evaluation_file.newest(tmp_path) == (640, found[640][-1])
     content = json.loads(evaluation_file.path_of(tmp_path).read_text())
     evaluation_file.path_of(tmp_path).write_text(json.dumps(content | {"format_version": 2}))
-    with pytest.raises(UserError, match="format 2"):
+    with raises("newer-format", "format 2"):
         evaluation_file.read(tmp_path)
 
 

@@ -23,7 +23,7 @@ from trainer.reporting import run_report
 from trainer.reporting.curves import Curve, curves
 from trainer.reporting.number_format import format_count, format_duration
 from trainer.reporting.plot import ticks
-from trainer.run.metrics_file import MetricsLog
+from trainer.run.metrics_file import MetricsFile
 
 VOID = {"meta", "img", "br"}
 NASTY = "</title><script>alert(1)</script> \"quoted\" 'single' & <b>bold"
@@ -94,7 +94,7 @@ def full_run(run: Path, rows: int = 30, name: str = "loss/d") -> Path:
     (run / "config.yaml").write_text(
         yaml.safe_dump({"preset": "faces32", "total_images": 6400, "batch": 1, "ema": True, "betas": [0.0, 0.99]})
     )
-    with MetricsLog(run / "metrics.jsonl") as log:
+    with MetricsFile(run / "metrics.jsonl") as log:
         for n in range(1, rows + 1):
             log.write(n * 64, {name: 1 / n, "grad/d": 2.0, "speed/images_per_second": 64.0})
     for n in range(3):
@@ -157,7 +157,7 @@ def test_all_text_is_escaped(tmp_path: Path) -> None:
 @given(name=st.text(min_size=1, max_size=40), value=st.text(max_size=40))
 def test_no_text_breaks_the_page(tmp_path_factory: pytest.TempPathFactory, name: str, value: str) -> None:
     run = tmp_path_factory.mktemp("run")
-    with MetricsLog(run / "metrics.jsonl") as log:
+    with MetricsFile(run / "metrics.jsonl") as log:
         log.write(1, {name: 1.0})
     (run / "config.yaml").write_text(yaml.safe_dump({"key": value}))
     page = written(run)
@@ -179,7 +179,7 @@ def test_damaged_options_are_reported(tmp_path: Path, content: str) -> None:
 
 
 def test_nan_torn_lines_and_damaged_images_are_tolerated(tmp_path: Path) -> None:
-    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+    with MetricsFile(tmp_path / "metrics.jsonl") as log:
         log.write(64, {"loss/d": 1.5, "loss/g": math.nan})
         log.write(128, {"loss/d": math.inf, "loss/g": math.nan})
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -197,7 +197,7 @@ def test_nan_torn_lines_and_damaged_images_are_tolerated(tmp_path: Path) -> None
 
 
 def test_page_size_is_bounded_for_long_runs(tmp_path: Path) -> None:
-    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+    with MetricsFile(tmp_path / "metrics.jsonl") as log:
         for n in range(20_000):
             log.write(n, {"loss/d": math.sin(n / 1000)})
     save_grid(tmp_path / "samples" / "0.png", ["a"])

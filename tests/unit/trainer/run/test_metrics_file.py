@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from shards.core.errors import Failure
 from support import ROOT
-from trainer.run.metrics_file import MetricsLog, read
+from trainer.run.metrics_file import MetricsFile, read
 
 
 def refuse(name: str) -> float:
@@ -31,7 +31,7 @@ def test_rows_come_back_as_written_and_every_line_is_strict_json(
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "metrics.jsonl"
     rows = [{key: value for key, value in row.items() if key != "images_seen"} for row in rows]
-    with MetricsLog(path) as log:
+    with MetricsFile(path) as log:
         for number, row in enumerate(rows):
             log.write(number * 64, row)
     for line in path.read_text().splitlines():
@@ -44,7 +44,7 @@ def test_rows_come_back_as_written_and_every_line_is_strict_json(
 
 def test_takes_the_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    with MetricsLog(tmp_path / "m.jsonl") as log:
+    with MetricsFile(tmp_path / "m.jsonl") as log:
         values: dict[str, Any] = {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": np.float64("inf"), "d": 7}
         log.write(3, values)
     assert (tmp_path / "m.jsonl").read_text() == '{"images_seen": 3, "a": 0.5, "b": 2.0, "c": null, "d": 7}\n'
@@ -54,39 +54,39 @@ def test_a_torn_last_line_is_skipped_by_the_reader_and_removed_by_the_next_write
     path = tmp_path / "m.jsonl"
     path.write_text('{"images_seen": 1, "a": 1.0}\n{"images_seen": 2, "a": 2.')
     assert read(path) == [{"images_seen": 1, "a": 1.0}]
-    with MetricsLog(path) as log:
+    with MetricsFile(path) as log:
         log.write(2, {"a": 3.0})
     assert path.read_text() == '{"images_seen": 1, "a": 1.0}\n{"images_seen": 2, "a": 3.0}\n'
 
 
 def test_a_resume_cuts_back_to_its_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    with MetricsLog(path) as log:
+    with MetricsFile(path) as log:
         for seen in (64, 128, 192, 256):
             log.write(seen, {"a": seen / 3})
     lines = path.read_bytes().splitlines(keepends=True)
-    with MetricsLog(path, keep_until=191) as log:
+    with MetricsFile(path, keep_until=191) as log:
         log.write(192, {"a": 1.0})
     assert path.read_bytes() == b"".join(lines[:2]) + b'{"images_seen": 192, "a": 1.0}\n'
-    MetricsLog(path, keep_until=0).close()
+    MetricsFile(path, keep_until=0).close()
     assert read(path) == []
     assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]  # nothing is left beside
 
 
 def test_a_file_with_nothing_to_cut_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    with MetricsLog(path) as log:
+    with MetricsFile(path) as log:
         log.write(64, {"a": 1.0})
     before = path.stat().st_ino
-    MetricsLog(path, keep_until=64).close()
+    MetricsFile(path, keep_until=64).close()
     assert path.stat().st_ino == before
 
 
 def test_rows_survive_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     script = (
-        "import sys, os, signal; from pathlib import Path; from trainer.run.metrics_file import MetricsLog\n"
-        "log = MetricsLog(Path(sys.argv[1]))\n"
+        "import sys, os, signal; from pathlib import Path; from trainer.run.metrics_file import MetricsFile\n"
+        "log = MetricsFile(Path(sys.argv[1]))\n"
         "for n in range(50): log.write(n, {'a': n / 7})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -107,12 +107,12 @@ def test_a_missing_file_has_no_rows_and_foreign_lines_are_no_rows(tmp_path: Path
 def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").mkdir()
     with pytest.raises(Failure, match=r"m\.jsonl"):
-        MetricsLog(tmp_path / "m.jsonl")
+        MetricsFile(tmp_path / "m.jsonl")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_told_and_not_hidden(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "m.jsonl")
+    log = MetricsFile(tmp_path / "m.jsonl")
     log._file.close()
     with Path("/dev/full").open("ab", buffering=0) as full:  # refuses every write: no space left
         log._file = full
@@ -121,6 +121,6 @@ def test_a_full_disk_is_told_and_not_hidden(tmp_path: Path) -> None:
 
 
 def test_closing_twice_is_harmless(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "runs" / "new" / "m.jsonl")
+    log = MetricsFile(tmp_path / "runs" / "new" / "m.jsonl")
     log.close()
     log.close()

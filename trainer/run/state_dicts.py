@@ -1,0 +1,91 @@
+"""Modules and optimizers as tensors by name, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from shards.core.errors import UserError
+from trainer.networks.conditioning import LabelMask
+
+
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and persistent buffers of a module by name."""
+    return dict(module.state_dict())
+
+
+def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a module; names and shapes must match."""
+    module.load_state_dict(_identity_scaling(module) | dict(tensors), strict=True)
+
+
+def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Copy the tensors that match by name and shape, to start a new run from old weights.
+
+    Returns:
+        Names of the module's tensors that keep their initial values (another schema, another size).
+    """
+    own = module.state_dict()
+    tensors = _identity_scaling(module) | dict(tensors)
+    matching = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    module.load_state_dict(matching, strict=False)
+    return [name for name in own if name not in matching]
+
+
+def _identity_scaling(module: nn.Module) -> dict[str, Tensor]:
+    """Return the label scaling that checkpoints older than `trainer.label_scaling` lack: labels entered unscaled."""
+    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
+    centres = {f"{name}.centre": torch.zeros_like(layer.centre) for name, layer in layers}
+    return centres | {f"{name}.scale": torch.ones_like(layer.scale) for name, layer in layers}
+
+
+def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state by ``parameter name/entry``."""
+    return {
+        f"{name}/{entry}": torch.as_tensor(value)
+        for name, parameter in module.named_parameters()
+        for entry, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(module: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore the optimizer's state, each moment in the memory format of its parameter.
+
+    A contiguous moment of a channels_last weight would make a fused optimizer silently wrong.
+    """
+    parameters = dict(module.named_parameters())
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition("/")
+        parameter = parameters[name]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        else:  # Adam's step counter
+            value = value.to(parameter.device)
+        optimizer.state[parameter][entry] = value
+
+
+@contextlib.contextmanager
+def explain_load_errors(checkpoint: Path) -> Iterator[None]:
+    """Turn errors of reading and loading tensors into sentences.
+
+    Raises:
+        UserError: this machine cannot read the checkpoint, or its tensors do not match the networks.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            "file-unreadable",
+            f"{checkpoint} cannot be read on {socket.gethostname()} ({getattr(error, 'strerror', None) or error}); "
+            "every machine of a job needs access to the run directory",
+        ) from None
+    except (RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError("wrong-weights", f"the weights in {checkpoint} do not match these networks: {reason}") from None
