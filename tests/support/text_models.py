@@ -1,4 +1,4 @@
-"""Tiny sentence-transformers folders, made on the spot."""
+"""Tiny sentence-transformers models with random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 16
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A WordPiece tokenizer of a few words, which pads and cuts as carelessly as published ones do."""
+    """Write a WordPiece tokenizer of a few words, which pads and truncates as those of many published models do."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
@@ -30,7 +30,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_settings(folder: Path, pooling: dict[str, Any], *, steps: tuple[str, ...] = ("Normalize",)) -> None:
-    """modules.json and what it lists, but for the transformer."""
+    """Write modules.json and the modules after the transformer."""
     kinds = ("Transformer", "Pooling", *steps)
     modules = [
         {
@@ -52,7 +52,7 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def write_bert(folder: Path, seed: int = 0, pooling: dict[str, Any] | None = None) -> Path:
-    """A BERT of two narrow layers with random weights, as safetensors."""
+    """Write a BERT of two narrow layers as safetensors."""
     import torch
     import transformers
 
@@ -74,7 +74,7 @@ def write_bert(folder: Path, seed: int = 0, pooling: dict[str, Any] | None = Non
 
 
 def write_onnx(folder: Path, seed: int = 0) -> Path:
-    """A model whose hidden states are a table of random numbers, one row a token, as ONNX."""
+    """Write an ONNX model whose hidden states are a table of random numbers, one row per token."""
     write_tokenizer(folder)
     write_settings(folder, {"pooling_mode": "mean"})
     write_json(folder / "config.json", {"model_type": "bert", "max_position_embeddings": 32})
@@ -85,7 +85,7 @@ def write_onnx(folder: Path, seed: int = 0) -> Path:
 
 
 def _gather(table: np.ndarray) -> bytes:
-    """The ONNX file of ``last_hidden_state = table[input_ids]``, in protocol buffers by hand."""
+    """Return the ONNX file of ``last_hidden_state = table[input_ids]``, encoded as protocol buffers by hand."""
 
     def varint(value: int) -> bytes:
         low = value & 0x7F
