@@ -1,4 +1,4 @@
-"""Kills, full disks and damage at random and at aimed moments: the same command goes on to the same bits.
+"""Kills, full disks and damage at random and at aimed moments: re-running the command leads to identical results.
 
 `make chaos` deals the many blows, in about ten minutes of two idle cores; `ARGS="--chaos-seed N"` repeats what a seed
 drew.
@@ -30,7 +30,7 @@ NAMING = r"rename .*\.partial to"
 
 
 class Packing:
-    """`shards pack` of sixty pictures into twelve shards, by two workers."""
+    """`cgan pack` of sixty images into twelve shards with two workers."""
 
     name, processes, lasts = "pack", 0, (1.0, 0.6)
     moments: ClassVar[dict[str, str]] = {
@@ -62,7 +62,7 @@ class Packing:
 
     @property
     def out(self) -> Path:
-        """What is made in this round."""
+        """Return the output directory of this round."""
         return self.folder / str(self.number) / "data"
 
     def line(self, strokes: str, log: str) -> list[str]:
@@ -79,7 +79,7 @@ class Packing:
         return self.out.exists() and not (self.out.parent / ".data.packing").exists()
 
     def examine(self) -> None:
-        """What has its final name is whole."""
+        """Check that every file with a final name is complete."""
         if self.out.exists():
             assert len(Dataset.open(self.out)) == 54
 
@@ -95,7 +95,7 @@ class Packing:
 
 
 class Training:
-    """Forty steps of a small run, a checkpoint at every fourth, of which two are kept."""
+    """Forty steps of a small run with a checkpoint every four steps, of which two are kept."""
 
     moments: ClassVar[dict[str, str]] = {
         "entering the run": r"rename .*/(lock|schema|labels|config)\.",
@@ -130,7 +130,7 @@ class Training:
 
     @property
     def run(self) -> Path:
-        """This round's."""
+        """Return the run directory of this round."""
         return self.folder / str(self.number)
 
     def line(self, strokes: str, log: str) -> list[str]:
@@ -152,7 +152,7 @@ class Training:
         return (checkpoint.directory(self.run, IMAGES)).is_dir() and not (self.run / "lock.json").exists()
 
     def examine(self) -> None:
-        """What has a checkpoint's name is whole, and what was saved before is there or followed by a newer one."""
+        """Check that all checkpoints are complete, and that each earlier one still exists or has a successor."""
         if not (self.run / "checkpoints").is_dir():
             return
         clocks = [checkpoint.read(self.run / "checkpoints" / name).images_seen for name in checkpoints(self.run)]
@@ -166,7 +166,7 @@ class Training:
         assert all(name in ("", ".report.html") or name.startswith(".report.html.") for name in left), left
 
     def damage(self, kind: str, rng: random.Random) -> bool:
-        """Of the newest, if there is one before it; and a row of a past that did not happen, and half a one."""
+        """Damage the newest checkpoint if there is an older one; append a stale metrics row and half of a row."""
         if not (self.run / "checkpoints").is_dir() or len(names := checkpoints(self.run)) < 2:
             return False
         damage_file(rng.choice(sorted((self.run / "checkpoints" / names[-1]).iterdir())), kind, rng)
@@ -193,7 +193,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def deal(job: Job, folder: Path, seed: int, count: int) -> Campaign:
-    """So many blows to a job."""
+    """Interrupt a job ``count`` times."""
     rng = random.Random(f"{seed} {job.name}")
     campaign = Campaign(job, folder, rng)
     campaign.run(draw_blows(rng, job, count))
@@ -201,7 +201,7 @@ def deal(job: Job, folder: Path, seed: int, count: int) -> Campaign:
 
 
 @pytest.mark.long
-def test_a_few_blows(data: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_few_interruptions(data: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     seed: int = request.config.getoption("--chaos-seed") or 0
     for name in ("pack", "train"):
         (tmp_path / name).mkdir()
@@ -213,7 +213,7 @@ def test_a_few_blows(data: Path, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 @pytest.mark.chaos
-def test_many_blows(
+def test_many_interruptions(
     data: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = request.config.getoption("--chaos-seed")
@@ -236,7 +236,7 @@ def test_many_blows(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own of 8 MB."""
+    """A separate file system of 8 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     options = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
@@ -257,7 +257,7 @@ def remounted(place: Path, how: str) -> None:
 
 
 def filled(place: Path) -> Path:
-    """A file that takes all the room that is left."""
+    """Fill the remaining space with a file."""
     ballast = place / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
@@ -266,7 +266,7 @@ def filled(place: Path) -> Path:
 
 
 @pytest.mark.long
-def test_a_training_on_a_full_and_on_a_read_only_disk_goes_on(small_disk: Path, data: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_after_a_full_and_a_read_only_disk(small_disk: Path, data: Path, tmp_path: Path) -> None:
     training = Training(tmp_path, data, 0)
     run = small_disk / "run"
     words = training._words(run)
@@ -304,7 +304,7 @@ def test_a_disk_that_fills_up_while_a_training_runs(small_disk: Path, data: Path
 
 
 @pytest.mark.long
-def test_packing_on_a_full_and_on_a_read_only_disk_goes_on(small_disk: Path, tmp_path: Path) -> None:
+def test_packing_resumes_after_a_full_and_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
     packing = Packing(tmp_path)
     out = small_disk / "place" / "data"
     out.parent.mkdir()

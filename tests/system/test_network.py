@@ -1,4 +1,4 @@
-"""Two machines and the cable between them: training over it, and what everyone says when it is cut."""
+"""Two machines and the network cable between them: training over it, and the errors when it is cut."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes of one machine that nobody disturbed."""
+    """A run of two processes on one machine that was never interrupted."""
     run = tmp_path_factory.mktemp("unbroken") / "run"
     train(*words(data, run), processes=2)
     return run
@@ -68,7 +68,7 @@ class Training:
         self.launchers = {node: network.start(node, [*start, *own, MAIN, *line], **extra) for node, own in launches}
 
     def after(self, saved: int) -> Training:
-        """Wait until the run has so many checkpoints more than it had."""
+        """Wait until the run has ``saved`` more checkpoints."""
         before = set(self._checkpoints())
         end = time.monotonic() + 120
         while len(set(self._checkpoints()) - before) < saved:
@@ -83,23 +83,23 @@ class Training:
         return checkpoints(self.run) if (self.run / "checkpoints").is_dir() else []
 
     def ranks(self, node: int) -> list[psutil.Process]:
-        """The trainers of a machine, which its launcher started."""
+        """Return the trainer processes of a machine."""
         return psutil.Process(self.launchers[node].pid).children()
 
     def ends(self, seconds: float = 120) -> tuple[list[int], str]:
-        """Each launcher's exit status, and what all processes printed: their stacks too, where one does not end."""
+        """Return the launchers' exit statuses and the output of all processes, with stacks if one does not end."""
         try:
             ended = [launcher.communicate(timeout=seconds) for launcher in self.launchers.values()]
         except subprocess.TimeoutExpired:
             for process in [left for node in self.network.nodes for left in self._left(node)]:
                 with contextlib.suppress(psutil.Error):
-                    process.send_signal(signal.SIGABRT)  # which Python's fault handler answers by its stacks
+                    process.send_signal(signal.SIGABRT)  # on which Python's fault handler prints the stacks
             ended = [launcher.communicate(timeout=30) for launcher in self.launchers.values()]
         statuses = [launcher.returncode for launcher in self.launchers.values()]
         return statuses, "".join(part for pair in ended for part in pair)
 
     def all_gone(self, seconds: float) -> bool:
-        """Whether nothing is left of any rank, its data workers and its watcher within so many seconds."""
+        """Return whether all ranks, data workers and watchdogs end within ``seconds``."""
         end = time.monotonic() + seconds
         while any(self._left(node) for node in self.network.nodes):
             if time.monotonic() > end:
@@ -118,14 +118,14 @@ class Training:
         return left
 
 
-def over_the_cable(network: Network, line: list[object], run: Path) -> Training:
-    """A training of one process on each machine."""
-    place = ["--main_process_ip", network.address(1), "--machine_rank"]
+def train_on_both(network: Network, line: list[object], run: Path) -> Training:
+    """Start a training with one process on each machine."""
+    address = ["--main_process_ip", network.address(1), "--machine_rank"]
     file = FILES / "machines_cpu.yaml"
-    return Training(network, line, run, [(node, [file, *place, node - 1]) for node in network.nodes])
+    return Training(network, line, run, [(node, [file, *address, node - 1]) for node in network.nodes])
 
 
-def sentences(output: str) -> list[str]:
+def error_lines(output: str) -> list[str]:
     return re.findall(r"(?m)^error: (.*)$", output)
 
 
@@ -138,22 +138,22 @@ def healed(network: Network) -> Iterator[None]:
             process.kill()
 
 
-def test_two_machines_train_what_two_processes_of_one_do(
+def test_two_machines_train_like_two_processes_on_one(
     network: Network, data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    training = over_the_cable(network, words(data, tmp_path / "run"), tmp_path / "run")
+    training = train_on_both(network, words(data, tmp_path / "run"), tmp_path / "run")
     statuses, output = training.ends()
     assert statuses == [0, 0], output
     assert output.count("on cpu, 2 processes") == 1
     assert_same_run(tmp_path / "run", unbroken)
 
 
-def test_trap_a_name_that_leads_astray_is_not_followed(network: Network, data: Path, tmp_path: Path) -> None:
-    """Debian's habit: a machine's own name is 127.0.1.1, at which gloo would tell the others to look for it."""
+def test_trap_a_host_name_that_resolves_to_loopback_is_not_used(network: Network, data: Path, tmp_path: Path) -> None:
+    """On Debian a machine's own name resolves to 127.0.1.1, which gloo would send to the others as its address."""
     for node in network.nodes:
         network.name(node, "127.0.1.1")
     try:
-        training = over_the_cable(network, words(data, tmp_path / "run", images=32), tmp_path / "run")
+        training = train_on_both(network, words(data, tmp_path / "run", images=32), tmp_path / "run")
         statuses, output = training.ends()
     finally:
         for node in network.nodes:
@@ -173,15 +173,15 @@ def killed(network: Network, training: Training) -> None:
     training.ranks(2)[0].kill()
 
 
-def goes_on_from(sentence: str) -> int:
-    """The checkpoint that a sentence promises; a later one may have been under way."""
-    found = re.search(r"resume from the newest checkpoint, of ([0-9,]+) images or later", sentence)
-    assert found is not None, sentence
+def checkpoint_to_resume(error: str) -> int:
+    """Return the checkpoint that an error message names; a later one may have been in progress."""
+    found = re.search(r"resume from the newest checkpoint, of ([0-9,]+) images or later", error)
+    assert found is not None, error
     return int(found[1].replace(",", ""))
 
 
 @pytest.mark.parametrize(
-    ("break_it", "within", "said"),
+    ("break_it", "within", "named"),
     [
         (cable, TIMEOUT + 10, ["process 1 on node2 cannot be reached", "process 0 on node1 cannot be reached"]),
         (frozen, TIMEOUT + 10, ["process 1 on node2 is there but does not move"]),
@@ -189,53 +189,58 @@ def goes_on_from(sentence: str) -> int:
     ],
     ids=["cable cut", "rank frozen", "rank killed"],
 )
-def test_all_end_soon_and_say_what_was_lost(
+def test_all_processes_end_soon_and_name_the_lost_one(
     network: Network,
     data: Path,
     unbroken: Path,
     tmp_path: Path,
     break_it: Callable[[Network, Training], None],
     within: float,
-    said: list[str],
+    named: list[str],
 ) -> None:
     run = tmp_path / "run"
-    training = over_the_cable(network, words(data, run), run).after(saved=2)
+    training = train_on_both(network, words(data, run), run).after(saved=2)
     break_it(network, training)
     assert training.all_gone(within), network.processes(1) + network.processes(2)
     statuses, output = training.ends(30)
     assert statuses == [1, 1], output
-    found = sentences(output)
-    assert len(found) == len(said), output
-    for sentence in said:
-        assert sum(sentence in line for line in found) == 1, output
+    found = error_lines(output)
+    assert len(found) == len(named), output
+    for name in named:
+        assert sum(name in line for line in found) == 1, output
     newest = int(checkpoints(run)[-1])
-    assert all(goes_on_from(line) <= newest for line in found), found
+    assert all(checkpoint_to_resume(line) <= newest for line in found), found
 
     network.heal(2)
-    statuses, output = over_the_cable(network, words(data, run), run).ends()
+    statuses, output = train_on_both(network, words(data, run), run).ends()
     assert statuses == [0, 0] and f"resuming at {newest:,} of" in output, output
     assert_same_run(run, unbroken)
 
 
-# ---------------------------------------------------------------- shards at the other end of the cable
+# ---------------------------------------------------------------- remote shards
 
-# Patience of seconds, where minutes are the rule.
-HASTE = {"CGAN_REMOTE_STALL": "2", "CGAN_REMOTE_TRIES": "50", "CGAN_REMOTE_DEADLINE": "8", "CGAN_REMOTE_DELAY": "0.2"}
-LIMIT = 8 + 2  # seconds after which a fetch has failed: deadline and stall
+# Timeouts of seconds instead of minutes.
+SHORT_TIMEOUTS = {
+    "CGAN_REMOTE_STALL": "2",
+    "CGAN_REMOTE_TRIES": "50",
+    "CGAN_REMOTE_DEADLINE": "8",
+    "CGAN_REMOTE_DELAY": "0.2",
+}
+LIMIT = 8 + 2  # seconds until a fetch fails: deadline and stall
 
 
 @pytest.fixture(scope="module")
-def far(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of many shards: a cache that holds a few of them is never done with fetching."""
-    return make_dataset(tmp_path_factory.mktemp("far"), count=256, per_shard=4).path
+def remote_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of many shards, of which the cache holds only a few, so that fetching never ends."""
+    return make_dataset(tmp_path_factory.mktemp("remote"), count=256, per_shard=4).path
 
 
 @pytest.fixture(scope="module")
-def far_unbroken(far: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Runs of one and of two processes, from the folder itself."""
-    folder = tmp_path_factory.mktemp("far-unbroken")
+def remote_unbroken(remote_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Runs of one and of two processes on the local directory."""
+    folder = tmp_path_factory.mktemp("remote-unbroken")
     for processes in (1, 2):
-        train(*from_cache(far, folder / str(processes), folder / "cache"), processes=processes)
+        train(*from_cache(remote_data, folder / str(processes), folder / "cache"), processes=processes)
     return {processes: folder / str(processes) for processes in (1, 2)}
 
 
@@ -245,52 +250,52 @@ def from_cache(data: object, run: Path, cache: Path) -> list[object]:
 
 
 @pytest.fixture
-def url(network: Network, far: Path) -> Iterator[str]:
-    """Where the second machine serves them."""
-    with network.start(2, [sys.executable, "-c", SERVE.format(folder=str(far))]) as server:
+def url(network: Network, remote_data: Path) -> Iterator[str]:
+    """The URL at which the second machine serves the dataset."""
+    with network.start(2, [sys.executable, "-c", SERVE.format(folder=str(remote_data))]) as server:
         yield f"http://{network.address(2)}:8000"
         server.kill()
 
 
-def fed_by_the_cable(network: Network, line: list[object], run: Path, processes: int) -> Training:
-    """A training on the first machine alone."""
+def train_remotely(network: Network, line: list[object], run: Path, processes: int) -> Training:
+    """Start a training on the first machine only."""
     file = ROOT / "accelerate_config.yaml" if processes == 1 else FILES / "cpu_processes.yaml"
-    return Training(network, line, run, [(1, [file])], **HASTE)
+    return Training(network, line, run, [(1, [file])], **SHORT_TIMEOUTS)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_cable_that_heals_in_time_leaves_no_trace(
-    network: Network, url: str, far_unbroken: dict[int, Path], tmp_path: Path, processes: int
+def test_a_short_interruption_does_not_change_the_run(
+    network: Network, url: str, remote_unbroken: dict[int, Path], tmp_path: Path, processes: int
 ) -> None:
     run = tmp_path / "run"
-    training = fed_by_the_cable(network, from_cache(url, run, tmp_path / "cache"), run, processes).after(saved=2)
+    training = train_remotely(network, from_cache(url, run, tmp_path / "cache"), run, processes).after(saved=2)
     network.cut(2)
     time.sleep(5)
-    stood = checkpoints(run)
+    before = checkpoints(run)
     network.heal(2)
     statuses, output = training.ends()
-    assert statuses == [0] and not sentences(output), output
-    assert len(stood) < len(checkpoints(run)), "nothing was left to be fetched"
-    assert_same_run(run, far_unbroken[processes])
+    assert statuses == [0] and not error_lines(output), output
+    assert len(before) < len(checkpoints(run)), "there was nothing left to fetch"
+    assert_same_run(run, remote_unbroken[processes])
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_cable_that_does_not_heal_ends_the_run_with_one_sentence(
-    network: Network, url: str, far_unbroken: dict[int, Path], tmp_path: Path, processes: int
+def test_a_long_interruption_ends_the_run_with_one_error(
+    network: Network, url: str, remote_unbroken: dict[int, Path], tmp_path: Path, processes: int
 ) -> None:
     run = tmp_path / "run"
     line = from_cache(url, run, tmp_path / "cache")
-    training = fed_by_the_cable(network, line, run, processes).after(saved=2)
+    training = train_remotely(network, line, run, processes).after(saved=2)
     network.cut(2)
     assert training.all_gone(LIMIT + 10), network.processes(1)
     statuses, output = training.ends(30)
     assert statuses == [1], output
-    (sentence,) = sentences(output)
+    (error,) = error_lines(output)
     newest = int(checkpoints(run)[-1])
-    assert f"{url}/" in sentence and ".tar: cannot be fetched, after" in sentence, sentence
-    assert goes_on_from(sentence) <= newest
+    assert f"{url}/" in error and ".tar" in error, error
+    assert checkpoint_to_resume(error) <= newest
 
     network.heal(2)
-    statuses, output = fed_by_the_cable(network, line, run, processes).ends()
+    statuses, output = train_remotely(network, line, run, processes).ends()
     assert statuses == [0] and f"resuming at {newest:,} of" in output, output
-    assert_same_run(run, far_unbroken[processes])
+    assert_same_run(run, remote_unbroken[processes])
