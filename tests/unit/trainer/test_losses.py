@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trainer.config import load
+from trainer.config.registries import registry_keys
 from trainer.losses import LOSSES, class_loss, gradient_penalty
 
 REAL, FAKE, WRONG = (torch.tensor(v, dtype=torch.float64) for v in ([2.0, -0.5], [-1.0, 0.25], [0.5, -3.0]))
@@ -174,3 +175,5 @@ def test_class_loss_is_finite_far_out_and_refuses_other_attributes() -> None:
 
 def test_every_loss_is_a_choice_of_the_option() -> None:
     assert all(load(["--loss", name, "--preset", "smoke"]).method.loss == name for name in LOSSES)
+    with pytest.raises(LookupError, match="NONE"):
+        registry_keys("losses.py", "NONE")
