@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.errors import codes
 from support.launching import CONFIG, MAIN, environment, free_port
 from trainer.distributed import rendezvous
 from trainer.distributed.process_group import Distributed
-from trainer.distributed.rendezvous import cores_of_a_process
+from trainer.distributed.rendezvous import cores_per_process
 
 AGREE = """
 import sys
@@ -145,8 +146,8 @@ def test_cores_are_divided_among_local_ranks_once(
 ) -> None:
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rendezvous.process_pool, "count", lambda: visible)
-    assert cores_of_a_process(local) == cores
+    monkeypatch.setattr(rendezvous.process_pool, "available_cores", lambda: visible)
+    assert cores_per_process(local) == cores
 
 
 def test_a_port_in_use_is_one_error() -> None:
@@ -156,5 +157,5 @@ def test_a_port_in_use_is_one_error() -> None:
         line = [sys.executable, str(MAIN), "--preset", "smoke", "--timeout", "10"]
         done = subprocess.run(line, env=environment(2, job), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert f"error: process 0 cannot listen at 127.0.0.1:{port}: something else does" in done.stderr
+    assert "port-in-use" in codes(done.stderr) and f"127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""What "auto" precision means on a device: what the hardware computes fast."""
+"""Resolve the precision: "auto" is what the hardware computes fast."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_BF16 = {"avx512_bf16", "amx_bf16"}
 
 
-def resolve(asked: str, device: torch.device) -> str:
-    """The precision to compute in, "no", "bf16" or "fp16"; of "auto", what the launcher was told, else what is fast.
+def resolve(requested: str, device: torch.device) -> str:
+    """Return the precision, "no", "bf16" or "fp16"; for "auto", the launcher's if it has one, else a fast one.
 
     Raises:
-        UserError: the device cannot compute in the precision that was asked for.
+        UserError: the device does not support the requested precision.
     """
-    if asked == "fp16" and device.type != "cuda":
-        raise UserError("--mixed-precision: fp16 needs a CUDA GPU; use bf16, no or auto")
-    if asked != "auto":
-        return asked
+    if requested == "fp16" and device.type != "cuda":
+        raise UserError("precision-unsupported", "--mixed-precision: fp16 needs a CUDA GPU; use bf16, no or auto")
+    if requested != "auto":
+        return requested
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # the launcher always exports one; "no" means unset
     if launched in AUTOCAST and not (launched == "fp16" and device.type != "cuda"):
         return launched

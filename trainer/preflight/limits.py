@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.core import process_pool
-from trainer.distributed.rendezvous import cores_of_a_process
+from trainer.distributed.rendezvous import cores_per_process
 from trainer.preflight.findings import FINE, YELLOW, Finding, Report, describe_ranks, group_by, split_errors
 
 NAME = "limits"
@@ -22,7 +22,7 @@ def gather(local_world: int) -> dict[str, Any]:
         "files": None if files == resource.RLIM_INFINITY else files,
         "cores": process_pool.available_cores(),
         "quota": cpu_quota(),
-        "mine": cores_of_a_process(local_world),
+        "mine": cores_per_process(local_world),
         "local_world": local_world,
     }
 

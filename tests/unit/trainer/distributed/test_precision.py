@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shards.core.errors import UserError
+from support.errors import raises
 from trainer.distributed.precision import resolve
 
 
@@ -21,5 +21,5 @@ def test_trap_precision_is_chosen_by_what_the_hardware_does_fast(monkeypatch: py
     monkeypatch.setattr("trainer.distributed.precision._cpu_flags", set)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert resolve("auto", cpu) == "bf16", "what the launcher was told counts where the option is auto"
-    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+    with raises("precision-unsupported", "fp16"):
         resolve("fp16", cpu)
