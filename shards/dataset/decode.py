@@ -1,4 +1,4 @@
-"""Encoded picture -> pixels, as fast as it goes: what the stream does for every sample."""
+"""Decode images to pixels, as fast as possible: the stream does this for every sample."""
 
 from __future__ import annotations
 
@@ -15,59 +15,61 @@ _PACKED = ("JPEG", "PNG", "WEBP")  # Pillow's names
 
 
 def decode_into(data: bytes, out: np.ndarray) -> None:
-    """Decode one packed picture where it is to lie.
+    """Decode one packed image into an array.
 
-    simplejpeg takes half of Pillow's time at 96 px for the same bits; Pillow does what is no JPEG, or an odd one.
+    simplejpeg takes half of Pillow's time at 96 px for the same pixels; Pillow decodes other formats and unusual JPEGs.
 
     Args:
         data: a JPEG, PNG or WebP file.
-        out: uint8 (S, S, 3), contiguous, S the side that the data set promises; undefined after an error.
+        out: uint8 (S, S, 3), contiguous, S the size of the dataset; undefined after an error.
 
     Raises:
-        ValueError: it cannot be decoded, or has another size.
+        ValueError: the image cannot be decoded, or has another size.
     """
     if data.startswith(_JPEG):
         try:
             if simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=out).shape == out.shape:
                 return
         except ValueError:
-            pass  # a CMYK or otherwise unusual JPEG, or one that is larger than it should be
+            pass  # a CMYK or otherwise unusual JPEG, or one of another size
     try:
         with Image.open(io.BytesIO(data), formats=_PACKED) as image:
             if image.size == (out.shape[1], out.shape[0]):
                 out[:] = np.asarray(image.convert("RGB"))
                 return
             width, height = image.size
-    except UnidentifiedImageError:  # whose own words name an address in memory
-        raise ValueError("the picture cannot be decoded: nothing that looks like one") from None
-    except Exception as error:  # Pillow's many readers fail on damaged files in as many ways
-        raise ValueError(f"the picture cannot be decoded: {error}") from None
-    raise ValueError(f"the picture is {width}x{height}, not {out.shape[1]}x{out.shape[0]}")
+    except UnidentifiedImageError:  # its message names a memory address
+        raise ValueError("the image cannot be decoded: unknown format") from None
+    except Exception as error:  # Pillow fails on damaged files in many ways
+        raise ValueError(f"the image cannot be decoded: {error}") from None
+    raise ValueError(f"the image is {width}x{height}, not {out.shape[1]}x{out.shape[0]}")
 
 
 def fit_into(data: bytes, out: np.ndarray, fit: str, background: str) -> None:
-    """As `decode_into`, for a picture as others left it: of any kind and size, turned upright, made square, resized.
+    """Decode an image of any format and size into an array: turned upright, made square and resized.
 
     Args:
-        fit, background: how, see `pictures.pixels`.
+        data: an encoded image.
+        out: as in `decode_into`.
+        fit, background: see `images.prepare`.
 
     Raises:
-        ValueError: it cannot be decoded.
+        ValueError: the image cannot be decoded.
     """
     from shards.dataset.images import PictureError, pixels
 
     try:
         out[:] = pixels(data, out.shape[0], fit, background)
     except PictureError as error:
-        raise ValueError(f"the picture is {error}") from None
+        raise ValueError(f"the image is {error}") from None
 
 
 def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
-    """Put the pixels of one sample into ``out``, uint8 (S, S, 3), however the data set holds them.
+    """Read the pixels of one sample into ``out``, uint8 (S, S, 3), for any format of the dataset.
 
     Raises:
-        ValueError: it cannot be decoded.
-        Failure: it cannot be read, or fetched.
+        ValueError: the image cannot be decoded.
+        Failure: it cannot be read or fetched.
     """
     form = dataset.format(sample)
     if form == "raw":

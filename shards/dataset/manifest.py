@@ -1,4 +1,4 @@
-"""What manifest.json of a data set must say for the data set to be read."""
+"""Read and check the manifest.json of a dataset."""
 
 from __future__ import annotations
 
@@ -13,83 +13,89 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 _SHARD_NAME = re.compile(r"[^/\\\0]{1,251}\.tar")
-_MOST = 1 << 53  # bytes or samples that a manifest can speak of
+_MAX_COUNT = 1 << 53  # of bytes or samples in a manifest
 
 
 def require_manifest(manifest: Path, where: str) -> None:
-    """Make sure that a manifest is there.
+    """Check that a manifest exists.
 
     Raises:
-        UserError: it is not; the sentence tells how to make a data set.
+        UserError: it does not; the message says how to make a dataset.
     """
     if not manifest.is_file():
-        what = "no such folder" if not manifest.parent.exists() else f"there is no {MANIFEST} in it"
+        what = "no such directory" if not manifest.parent.exists() else f"no {MANIFEST}"
         raise UserError(
-            f"{where} is not a packed data set ({what}); make one with: python -m shards pack PICTURES {where}"
+            "dataset-missing", f"{where} is not a packed dataset ({what}); make one with: cgan pack IMAGES {where}"
         )
 
 
-def read_manifest(folder: Path, place: str) -> dict[str, Any]:
-    """The manifest of the data set in a folder, with every field that reading relies on checked.
+def read_manifest(folder: Path, name: str) -> dict[str, Any]:
+    """Return the manifest of the dataset in a directory, with every field that reading relies on checked.
 
     Args:
-        place: how messages name the folder.
+        name: the name of the directory in messages.
 
     Raises:
-        UserError: there is none, a newer version wrote it, or a field does not fit.
+        UserError: there is no manifest, a newer version wrote it, or a field is not valid.
     """
-    require_manifest(folder / MANIFEST, place)
-    where = f"{place}/{MANIFEST}"
+    require_manifest(folder / MANIFEST, name)
+    where = f"{name}/{MANIFEST}"
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: cannot be read ({error}); pack the data set again") from None
+        raise UserError("manifest-invalid", f"{where}: cannot be read ({error}); pack the dataset again") from None
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version is None or not whole(version, 1):
-        raise UserError(f"{where}: not a data set's manifest (it has no format_version)")
+    if version is None or not is_count(version, 1):
+        raise UserError("manifest-invalid", f"{where}: not the manifest of a dataset (no format_version)")
     if version > FORMAT_VERSION:
-        raise UserError(f"{where}: format version {version}, and this program knows up to {FORMAT_VERSION}; update it")
+        raise UserError(
+            "newer-format",
+            f"{where}: format version {version}, newer than {FORMAT_VERSION}; update cgan-trainer",
+        )
     for key in ("picture_size", "samples"):
-        if not whole(manifest.get(key), 1):
-            raise UserError(f"{where}: {key} must be a whole number above 0, not {shown(manifest.get(key))}")
+        if not is_count(manifest.get(key), 1):
+            value = short_repr(manifest.get(key))
+            raise UserError("manifest-invalid", f"{where}: {key} must be a whole number above 0, not {value}")
     shards = manifest.get("shards")
     if not isinstance(shards, list) or not shards:
-        raise UserError(f"{where}: it lists no shards")
+        raise UserError("manifest-invalid", f"{where}: it lists no shards")
     names: set[str] = set()
     for shard in shards:
-        if wrong := wrong_shard(shard, names):
-            raise UserError(f"{where}: {wrong}")
+        if error := shard_record_error(shard, names):
+            raise UserError("manifest-invalid", f"{where}: {error}")
         names.add(shard["file"])
     if (total := sum(shard["samples"] for shard in shards)) != manifest["samples"]:
-        raise UserError(f"{where}: the shards hold {total} samples and the manifest says {manifest['samples']}")
+        raise UserError(
+            "manifest-invalid", f"{where}: the shards contain {total} samples, and it says {manifest['samples']}"
+        )
     return manifest
 
 
-def wrong_shard(record: Any, names: set[str]) -> str | None:
-    """What is wrong with the record of a shard, in a clause; None if nothing is.
+def shard_record_error(record: Any, names: set[str]) -> str | None:
+    """Return what is wrong with the record of a shard, as a clause; None if it is valid.
 
     Args:
-        names: shards that the manifest has listed before.
+        names: the shards listed before it.
     """
     name = record.get("file") if isinstance(record, dict) else None
     if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name) or not name.isprintable():
-        return f"{shown(name)} is not a shard's name; it must be a .tar in the data set's own folder"
+        return f"{short_repr(name)} is not a shard's name; it must be a .tar in the directory of the dataset"
     if name in names:
         return f"it lists {name} twice"
-    hashed = isinstance(record.get("sha256"), str)
-    if not (hashed and whole(record.get("samples"), 0) and whole(record.get("bytes"), 0)):
+    counts = (record.get("samples"), record.get("bytes"))
+    if not (isinstance(record.get("sha256"), str) and all(is_count(count, 0) for count in counts)):
         return f"shard {name} needs samples, bytes and sha256"
     return None
 
 
-def whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number, from ``least`` to what a manifest can speak of."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
+def is_count(value: Any, minimum: int) -> bool:
+    """Return whether a value is a whole number from ``minimum`` to 2⁵³."""
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= _MAX_COUNT
 
 
-def shown(value: Any) -> str:
-    """A value for a sentence, however long it is."""
+def short_repr(value: Any) -> str:
+    """Return a value for a message, shortened to 60 letters."""
     try:
         return repr(value)[:60]
     except (ValueError, RecursionError):
-        return "what it holds"
+        return "a value that cannot be shown"

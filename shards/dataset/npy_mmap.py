@@ -1,7 +1,7 @@
-"""Arrays that stay in their files: mapped only when their header says what it should.
+"""Memory-map .npy files whose header was verified.
 
-``numpy.memmap`` believes a header: one that speaks of items of no bytes ends the process by a division by zero, which
-no handler sees. So the header is read and held against what is expected before anything is mapped.
+``numpy.memmap`` trusts a header: an item size of zero bytes kills the process with a division by zero that no handler
+catches. So the header is compared with the expected one before the file is mapped.
 """
 
 from __future__ import annotations
@@ -16,31 +16,34 @@ from shards.core.errors import UserError
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """A .npy file as a read-only array that stays on the disk.
+def open_memmap(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Map a .npy file as a read-only array.
 
     Args:
         path: the file.
-        dtype, shape: what it must hold, in C order.
+        dtype, shape: its expected content, in C order.
 
     Raises:
-        UserError: it is missing, no such file, or holds something else.
+        UserError: the file is missing, damaged, or has other content.
     """
     try:
         with path.open("rb") as file:
             found, fortran, kind = _READERS[np.lib.format.read_magic(file)](file)
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; copy it back or pack the data set again") from None
-    except Exception as error:  # numpy's reading of a damaged header fails in many ways
+        raise UserError("sidecar-missing", f"{path}: missing; copy it back or pack the dataset again") from None
+    except Exception as error:  # numpy fails on damaged headers in many ways
         why = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "its header is damaged"
-        raise UserError(f"{path}: not a readable array ({why}); pack the data set again") from None
+        raise UserError("sidecar-damaged", f"{path}: not a readable array ({why}); pack the dataset again") from None
     if (kind, found, fortran) != (dtype, shape, False):
-        holds = " ".join(f"{kind} {found}".split())[:120]
-        raise UserError(f"{path}: holds {holds} where the manifest needs {dtype} {shape}; pack it again")
+        found_type = " ".join(f"{kind} {found}".split())[:120]
+        raise UserError(
+            "sidecar-damaged", f"{path}: contains {found_type} where the manifest requires {dtype} {shape}; pack again"
+        )
     content = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size != offset + content:
         raise UserError(
-            f"{path}: {size:,} bytes where its header needs {offset + content:,}; copy it again or pack again"
+            "sidecar-damaged",
+            f"{path}: {size:,} bytes where its header requires {offset + content:,}; copy it again or pack again",
         )
     return np.memmap(path, dtype, "r", offset, shape)

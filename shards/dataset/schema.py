@@ -1,9 +1,8 @@
-"""What the pictures of a data set are labelled with: attributes, their words, and the label vector they make.
+"""The label schema of a dataset: its attributes, their values, and the label vector.
 
-An *exclusive* attribute takes one of several values (a hair colour: "blue hair", "red hair", …); a *tag*
-is there or not ("glasses"); a *vector* is numbers that the source brings; a *text* is a caption as a text
-encoder sees it, a vector of unit length. A label is a float32 vector with one entry per word or number, and
-a mask says which attributes are known at all.
+An *exclusive* attribute takes one of several values (hair colour: "blue hair", "red hair", …); a *tag* is present or
+absent ("glasses"); a *vector* is numbers from the source; a *text* is a caption, encoded as a vector of unit length. A
+label is a float32 vector with one entry per value or number; a mask says which attributes are known.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ from shards.core.errors import UserError
 
 Kind = Literal["exclusive", "tag", "vector", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-WORDLESS = ("vector", "text")  # kinds without words: a phrase cannot name them, and they have a size instead
+WORDLESS = ("vector", "text")  # kinds with a size instead of values: phrases cannot name them
 MAX_SIZE = 1 << 16  # numbers of a vector or text
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def normalise(tag: str) -> str:
-    """A tag as it is compared and stored: lower case, underscores, commas and runs of blanks as one space."""
+    """Return a tag as it is compared and stored: lower case; underscores, commas and runs of blanks as one space."""
     return " ".join(unicodedata.normalize("NFC", tag).lower().replace("_", " ").replace(",", " ").split())
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing that can be known of a picture.
+    """One property of an image that a label describes.
 
     Attributes:
         name: unique in its schema.
-        kind: "exclusive" (one of ``values``), "tag" (the one value is there or not), "vector" or "text" (numbers).
-        values: words, as `normalise` leaves them; exactly one for a tag, none for a vector or text.
-        size: how many numbers a vector or text has.
+        kind: "exclusive" (one of ``values``), "tag" (its value is present or absent), "vector" or "text" (numbers).
+        values: normalised words (see `normalise`); exactly one for a tag, none for a vector or text.
+        size: number of entries of a vector or text.
     """
 
     name: str
@@ -51,12 +50,12 @@ class Attribute:
 
     @property
     def width(self) -> int:
-        """Entries of the label vector that belong to it."""
+        """Number of its entries in the label vector."""
         return self.size if self.kind in WORDLESS else len(self.values)
 
 
 class Encoded(NamedTuple):
-    """A row's label: float32 (L,) of zeros and ones, bool (A,) mask, names of attributes with two values."""
+    """The label of one row: float32 (L,) of zeros and ones, bool (A,) mask, names of attributes with two values."""
 
     label: np.ndarray
     known: np.ndarray
@@ -65,40 +64,42 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """The attributes of a data set, in the order of the label vector (L words, A attributes).
+    """The A attributes of a dataset, in the order of the label vector, which has L entries.
 
     Raises:
-        UserError: no attributes, a name or word that stands twice, a tag without exactly one word.
+        UserError: there are no attributes, a name or value is repeated, or a tag does not have exactly one value.
     """
 
     attributes: tuple[Attribute, ...]
 
     def __post_init__(self) -> None:
         if not self.attributes:
-            raise UserError("the schema has no attributes; it needs at least one")
+            raise UserError("schema-invalid", "the schema has no attributes; it needs at least one")
         for attribute in self.attributes:
             if attribute.kind == "tag" and attribute.width != 1:
                 raise UserError(
-                    f"schema: {attribute.name!r} is a tag and must have exactly one value, not {attribute.width}"
+                    "schema-invalid",
+                    f"schema: {attribute.name!r} is a tag and must have exactly one value, not {attribute.width}",
                 )
             if attribute.kind not in WORDLESS and not attribute.values:
-                raise UserError(f"schema: {attribute.name!r} has no values")
+                raise UserError("schema-invalid", f"schema: {attribute.name!r} has no values")
             if attribute.kind in WORDLESS and (attribute.values or not 0 < attribute.size <= MAX_SIZE):
                 raise UserError(
-                    f"schema: {attribute.name!r} is a {attribute.kind}: no values, and a size of 1 to {MAX_SIZE:,}"
+                    "schema-invalid",
+                    f"schema: {attribute.name!r} is a {attribute.kind}: no values, and a size of 1 to {MAX_SIZE:,}",
                 )
         for kind, words in (("attribute name", [a.name for a in self.attributes]), ("value", list(self.values))):
             if double := [word for word, count in Counter(words).items() if count > 1]:
-                raise UserError(f"schema: the {kind} {double[0]!r} stands twice; each must be unique")
+                raise UserError("schema-invalid", f"schema: the {kind} {double[0]!r} is repeated; each must be unique")
 
     @functools.cached_property
     def values(self) -> tuple[str, ...]:
-        """All words, in vector order."""
+        """All values, in the order of the label vector."""
         return tuple(value for attribute in self.attributes for value in attribute.values)
 
     @functools.cached_property
     def widths(self) -> tuple[int, ...]:
-        """Entries of each attribute."""
+        """Number of entries of each attribute."""
         return tuple(attribute.width for attribute in self.attributes)
 
     @functools.cached_property
@@ -113,7 +114,7 @@ class Schema:
 
     @functools.cached_property
     def places(self) -> dict[str, tuple[int, int]]:
-        """Word → (attribute index, index of the value in it)."""
+        """Value → (index of its attribute, index of the value in it)."""
         return {
             value: (a, v) for a, attribute in enumerate(self.attributes) for v, value in enumerate(attribute.values)
         }
@@ -126,19 +127,19 @@ class Schema:
         denied: Sequence[str] = (),
         explicit: frozenset[str] = frozenset(),
     ) -> Encoded:
-        """The label that one row's words make; vectors and texts stay unknown here.
+        """Return the label for the tags of one row; vectors and texts stay unknown here.
 
         Args:
-            tags: the row's tags in any spelling that `normalise` evens out; words the schema lacks are
-                ignored; None or empty: nothing is known.
+            tags: the row's tags, not necessarily normalised; tags that the schema lacks are ignored; None or empty:
+                nothing is known.
             absent: what a missing independent tag means in a row that has tags, "false" or "unknown".
-            denied: tags of which the row says that they are not there.
-            explicit: normalised words that rows bring from columns of their own: a missing one is unknown, and
-                one that is there says nothing of the row's other tags.
+            denied: tags that the row states to be absent.
+            explicit: normalised tags that have a column each: a missing one is unknown, and a present one implies
+                nothing about the row's other tags.
 
         Returns:
-            label, known mask and the exclusive attributes that had two values (these are left unknown);
-            entries of unknown attributes are zero.
+            The label, the known mask and the exclusive attributes with two values, which are unknown; entries of
+            unknown attributes are zero.
         """
         label, known = np.zeros(self.width, np.float32), np.zeros(len(self.attributes), bool)
         for tag in denied:
@@ -162,7 +163,7 @@ class Schema:
         return np.array([a.kind == "tag" and a.values[0] not in explicit for a in self.attributes], bool)
 
     def words(self, label: np.ndarray, known: np.ndarray) -> list[str]:
-        """The words that a label (L,) with its mask (A,) stands for, in vector order: ``["blue hair", "smile"]``."""
+        """Return the values that a label (L,) with its mask (A,) names, in vector order: ``["blue hair", "smile"]``."""
         return [
             value
             for attribute, start, said in zip(self.attributes, self.starts.tolist(), known, strict=True)
@@ -172,23 +173,26 @@ class Schema:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The schema as plain lists and words."""
+        """Return the schema as plain JSON values."""
         return {"attributes": [_plain(attribute) for attribute in self.attributes]}
 
     @staticmethod
     def from_json(content: Any, where: str = "schema") -> Schema:
-        """The schema that `to_json` (or a person) wrote.
+        """Return the schema that `to_json` (or a person) wrote.
 
         Raises:
-            UserError: it is not one; the sentence names ``where`` and the attribute.
+            UserError: it is not valid; the message names ``where`` and the attribute.
         """
         entries = content.get("attributes") if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise UserError(f"{where}: a schema is a list under the key 'attributes', each with name, kind and values")
+            raise UserError(
+                "schema-invalid",
+                f"{where}: a schema is a list under the key 'attributes', each with name, kind and values",
+            )
         return Schema(tuple(_attribute(entry, f"{where}, attribute {i}") for i, entry in enumerate(entries, 1)))
 
     def save(self, path: Path) -> None:
-        """Write the schema as YAML, in one step."""
+        """Write the schema as YAML, atomically."""
         import yaml
 
         from shards.core import atomic_io
@@ -202,16 +206,17 @@ class Schema:
         """Read a schema from YAML (or JSON, which is YAML).
 
         Raises:
-            UserError: the file is missing, no YAML, or no schema.
+            UserError: the file is missing, not YAML, or not a schema.
         """
         import yaml
 
         try:
             content = yaml.safe_load(path.read_text("utf-8"))
         except OSError as error:
-            raise UserError(f"{path}: the schema cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, an endless number
-            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
+            raise UserError("file-unreadable", f"{path}: the schema cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, a huge number
+            reason = " ".join(str(error).split())[:300]
+            raise UserError("invalid-yaml", f"{path}: not valid YAML ({reason})") from None
         return Schema.from_json(content, str(path))
 
     @functools.cached_property
@@ -227,25 +232,28 @@ def _plain(attribute: Attribute) -> dict[str, Any]:
 
 def _attribute(entry: Any, where: str) -> Attribute:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"].strip():
-        raise UserError(f"{where}: needs a name, a kind ({' or '.join(KINDS)}) and a list of values")
+        raise UserError("schema-invalid", f"{where}: needs a name, a kind ({' or '.join(KINDS)}) and a list of values")
     name, kind = entry["name"].strip(), entry.get("kind")
     where = f"{where} ({name!r})"
     if kind not in KINDS:
-        raise UserError(f"{where}: kind is {kind!r}, and must be {' or '.join(KINDS)}")
+        raise UserError("schema-invalid", f"{where}: kind is {kind!r}, and must be {' or '.join(KINDS)}")
     keys = ("name", "kind", "size" if kind in WORDLESS else "values")
     if unknown := set(entry) - set(keys):
-        raise UserError(f"{where}: unknown key {sorted(map(str, unknown))[0]!r}; there are {', '.join(keys)}")
+        first = sorted(map(str, unknown))[0]
+        raise UserError("schema-invalid", f"{where}: unknown key {first!r}; the keys are {', '.join(keys)}")
     if kind in WORDLESS:
         size = entry.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_SIZE:
-            raise UserError(f"{where}: size is {size!r}, and must be a whole number from 1 to {MAX_SIZE:,}")
+            raise UserError(
+                "schema-invalid", f"{where}: size is {size!r}, and must be a whole number from 1 to {MAX_SIZE:,}"
+            )
         return Attribute(name, cast(Kind, kind), (), size)
     values = entry.get("values", [name] if kind == "tag" else None)
     if not isinstance(values, list) or not values:
-        raise UserError(f"{where}: values must be a list of words")
+        raise UserError("schema-invalid", f"{where}: values must be a list of words")
     for value in values:
         if not isinstance(value, str) or not normalise(value):
-            raise UserError(f"{where}: the value {value!r} is not a word; put it in quotes")
+            raise UserError("schema-invalid", f"{where}: the value {value!r} is not a word; put it in quotes")
     return Attribute(name, cast(Kind, kind), tuple(normalise(value) for value in values))
 
 

@@ -1,4 +1,4 @@
-"""Reading from shards whose files stay open."""
+"""Read byte ranges of shards, whose files stay open."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from collections.abc import Callable
 from shards.core.errors import Failure
 from shards.remote.cache import mark_used
 
-# Shards held open by a thread, as far as the system lets us; a pread needs no shared position, so forked workers may
-# inherit them.
+# Files that a thread keeps open, within the limits of the system. Forked workers may inherit them, for pread shares no
+# file position.
 _ALLOWED = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 _OPEN_FILES = 512 if _ALLOWED == resource.RLIM_INFINITY else max(16, min(512, _ALLOWED // 4))
-_SWEEP = 1.0  # seconds between two looks for shards that are open and were evicted
-_TOUCH = 10.0  # seconds after which a cached shard that is being read is marked as used again
+_SWEEP = 1.0  # seconds between two checks for open files that were evicted
+_TOUCH = 10.0  # seconds after which a cached shard that is in use is marked as used again
 
 
 class ShardReader(threading.local):
-    """Shards held open for reading, a few at a time, each thread its own."""
+    """Reads from shards and keeps a limited number of them open; each thread has its own.
+
+    Args:
+        open_shard: returns a new descriptor of a shard.
+        name: returns the name of a shard for messages.
+        cached: True if shards are in a cache, from which they may be evicted.
+    """
 
     def __init__(self, open_shard: Callable[[int], int], name: Callable[[int], str], *, cached: bool) -> None:
         self.open_shard, self.name, self.cached = open_shard, name, cached
@@ -29,7 +35,7 @@ class ShardReader(threading.local):
 
     def read(self, shard: int, offset: int, length: int) -> bytes:
         try:
-            data = os.pread(self._number(shard), length, offset)
+            data = os.pread(self._descriptor(shard), length, offset)
         except OSError as error:
             raise self._unreadable(shard, offset, error) from None
         self._check(shard, offset, length, len(data))
@@ -37,29 +43,30 @@ class ShardReader(threading.local):
 
     def read_into(self, shard: int, offset: int, buffer: memoryview) -> None:
         try:
-            count = _pread_into(self._number(shard), buffer, offset)
+            count = _pread_into(self._descriptor(shard), buffer, offset)
         except OSError as error:
             raise self._unreadable(shard, offset, error) from None
         self._check(shard, offset, buffer.nbytes, count)
 
-    def _number(self, shard: int) -> int:
-        """The descriptor of a shard."""
+    def _descriptor(self, shard: int) -> int:
         handle = self.handles.get(shard) or self._open(shard)
         if self.cached:
             handle.touch()
-        return handle.number
+        return handle.descriptor
 
     def _unreadable(self, shard: int, offset: int, error: OSError) -> Failure:
-        return Failure(f"{self.name(shard)}: cannot be read at byte {offset:,} ({error.strerror})")
+        return Failure("shard-unreadable", f"{self.name(shard)}: cannot be read at byte {offset:,} ({error.strerror})")
 
     def _check(self, shard: int, offset: int, wanted: int, found: int) -> None:
         if found != wanted:
             end = offset + wanted
-            raise Failure(f"{self.name(shard)}: ends before byte {end:,}; the file was changed after packing")
+            raise Failure(
+                "shard-changed", f"{self.name(shard)}: ends before byte {end:,}; it was changed after packing"
+            )
 
     def _open(self, shard: int) -> _Handle:
         if self.cached and time.monotonic() > self.swept + _SWEEP:
-            # A file that was evicted gives its space back only when nobody holds it open.
+            # The space of an evicted file is free only once no process has it open.
             self.swept = time.monotonic()
             self.handles = {number: handle for number, handle in self.handles.items() if not handle.removed()}
         while len(self.handles) >= _OPEN_FILES:
@@ -71,26 +78,26 @@ class ShardReader(threading.local):
 class _Handle:
     """An open file descriptor that closes with its last reference."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
         self.touched = time.monotonic()
 
     def __del__(self) -> None:
-        os.close(self.number)
+        os.close(self.descriptor)
 
     def removed(self) -> bool:
-        return os.fstat(self.number).st_nlink == 0
+        return os.fstat(self.descriptor).st_nlink == 0
 
     def touch(self) -> None:
-        """Bring the last use up to date now and then, by which the cache decides what to evict."""
+        """Update the time of last use from time to time; the cache evicts by it."""
         if (now := time.monotonic()) > self.touched + _TOUCH:
             self.touched = now
-            mark_used(self.number)
+            mark_used(self.descriptor)
 
 
-def _pread_into(number: int, buffer: memoryview, offset: int) -> int:
+def _pread_into(descriptor: int, buffer: memoryview, offset: int) -> int:
     if hasattr(os, "preadv"):
-        return os.preadv(number, [buffer], offset)
-    data = os.pread(number, buffer.nbytes, offset)  # older macOS
+        return os.preadv(descriptor, [buffer], offset)
+    data = os.pread(descriptor, buffer.nbytes, offset)  # older macOS
     buffer[: len(data)] = data
     return len(data)

@@ -1,4 +1,4 @@
-"""The arrays beside the shards: index, labels and masks."""
+"""The sidecar files of a dataset: index, labels and masks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from shards.core.atomic_io import explain_disk_errors
 from shards.core.errors import UserError
 from shards.dataset.manifest import MANIFEST, read_manifest
 from shards.dataset.schema import Schema
-from shards.remote.cache import File, Room
+from shards.remote.cache import CachedDataset, FileRecord
 
-# A picture's entry in the index holds the position in this list: append only. "raw" is the pixels themselves, uint8
-# (S, S, 3); "other" is what Pillow makes of it (only in tars that others wrote and that were indexed in place).
+# Index entries store the position in this list: append only. "raw" is uint8 (S, S, 3) without a header; "other" is read
+# by Pillow (only in foreign tars that were indexed in place).
 FORMATS = ("jpg", "png", "webp", "raw", "other")
 ENTRY = np.dtype([("shard", "<i4"), ("format", "u1"), ("offset", "<i8"), ("length", "<u4")])
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array as .npy and bring it to the disk; for folders that do not bear their final name yet."""
+    """Write an array as .npy and fsync it; not atomic, for directories that do not have their final name yet."""
     with explain_disk_errors(path), path.open("wb") as file:
         np.lib.format.write_array(file, array, allow_pickle=False)
         file.flush()
@@ -32,7 +32,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def save_rows(path: Path, dtype: Any, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
-    """As `save_array`, for an array that need not be in memory as a whole: its rows come in parts, in order."""
+    """Write an array like `save_array`, from consecutive parts of its rows, so that it need not fit in memory."""
     with explain_disk_errors(path), path.open("wb") as file:
         _write_header(file, np.dtype(dtype), shape)
         for part in parts:
@@ -42,7 +42,7 @@ def save_rows(path: Path, dtype: Any, shape: tuple[int, ...], parts: Iterable[np
 
 
 def sidecar_shapes(manifest: dict[str, Any], schema: Schema) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """What the sidecars hold by the manifest's account: entries, labels, known."""
+    """Return the dtypes and shapes of the sidecars (entries, labels, known) according to the manifest."""
     count = manifest["samples"]
     return {
         "index.npy": (ENTRY, (count,)),
@@ -51,41 +51,43 @@ def sidecar_shapes(manifest: dict[str, Any], schema: Schema) -> dict[str, tuple[
     }
 
 
-def fetch_sidecars(room: Room) -> None:
-    """Bring the sidecars into the cache, of which the manifest must be there.
+def fetch_sidecars(cached: CachedDataset) -> None:
+    """Fetch the sidecars into the cache, in which the manifest must be already.
 
     Raises:
-        UserError: a size is not what the manifest's counts imply, or the cache is too small for one shard.
+        UserError: a size does not match the counts in the manifest, or the cache is too small for one shard.
     """
-    where = f"{room.location}/{MANIFEST}"
-    manifest = read_manifest(room.folder, str(room.location))
+    where = f"{cached.location}/{MANIFEST}"
+    manifest = read_manifest(cached.folder, str(cached.location))
     hashes = manifest.get("sidecars")
     files = []
     for name, (dtype, shape) in sidecar_shapes(manifest, Schema.from_json(manifest.get("schema"), where)).items():
         sha256 = hashes.get(name) if isinstance(hashes, dict) else None
         if not isinstance(sha256, str):
-            raise UserError(f"{where}: it has no sha256 of {name}, without which nothing is fetched; pack again")
+            raise UserError("manifest-invalid", f"{where}: no sha256 of {name}, needed to fetch it; pack again")
         content = math.prod(shape) * dtype.itemsize
-        size = room.size(name)
-        if size is None:  # a server that does not tell: the size that we write
+        size = cached.remote_size(name)
+        if size is None:  # not reported by the server: assume what `save_array` writes
             size = _header_bytes(dtype, shape) + content
         if not content < size <= content + 4096:
             raise UserError(
-                f"{room.location}/{name}: {size:,} bytes, which do not fit the manifest's counts; copy it there again"
+                "sidecar-damaged",
+                f"{cached.location}/{name}: {size:,} bytes do not match the counts in the manifest; upload it again",
             )
-        files.append(File(name, size, sha256))
+        files.append(FileRecord(name, size, sha256))
     need = sum(file.bytes for file in files) + max(shard["bytes"] for shard in manifest["shards"])
-    if need > room.limit:
+    if need > cached.limit:
         raise UserError(
-            f"{room.location}: labels, index and one shard take {need:,} bytes, and the cache may hold "
-            f"{room.limit:,}; give it a larger --cache-limit"
+            "cache-too-small",
+            f"{cached.location}: labels, index and one shard take {need:,} bytes, more than the cache limit of "
+            f"{cached.limit:,}; raise --cache-limit",
         )
     for file in files:
-        os.close(room.open(file))
+        os.close(cached.open(file))
 
 
 def _header_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
-    """Bytes before the content of an array in a .npy file."""
+    """Return the size of the header of a .npy file in bytes."""
     header = io.BytesIO()
     _write_header(header, dtype, shape)
     return len(header.getvalue())

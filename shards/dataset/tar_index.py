@@ -1,4 +1,4 @@
-"""Where the members of a tar lie, whoever wrote it: only headers are read, and nothing is ever unpacked."""
+"""Offsets of the members of any tar: only headers are read, and nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from typing import NamedTuple
 from shards.core.errors import UserError
 
 _BLOCK = 512  # bytes; two blocks of zeros end a tar
-_LOOKED_AT = 1 << 16  # bytes behind the end: writers fill their last record up, with some thousand zeros
+_END_BYTES = 1 << 16  # checked after the end: writers fill their last record with some thousand zeros
 
 
 class Member(NamedTuple):
     """One regular file in a tar."""
 
-    key: str  # the sample that it belongs to: WebDataset's rule, the first dot of the file's name ends it
+    key: str  # of its sample: WebDataset's rule, the path up to the first dot of the file name
     extension: str  # what follows that dot, in lower case: "jpg", "cls", "seg.png"
-    offset: int  # of its content, in bytes from the tar's beginning
+    offset: int  # of its content, in bytes from the beginning of the tar
     length: int  # of its content, in bytes
 
 
 def members(tar: Path) -> Iterator[Member]:
-    """The regular files in an uncompressed tar, in its order; links, devices and sparse files are passed over.
+    """Yield the regular files in an uncompressed tar, in its order; links, devices and sparse files are skipped.
 
     Raises:
-        UserError: no tar, or a damaged one.
+        UserError: the file is not a tar, or damaged.
     """
     try:
         with tarfile.open(tar, "r:") as archive:
             end = -1
             for member in archive:
-                if member.offset <= end or member.size < 0:  # a size below zero leads back: tarfile would go round
+                if member.offset <= end or member.size < 0:  # with a negative size, tarfile would loop
                     raise tarfile.ReadError("a member of impossible size")
                 end = member.offset
                 folder, slash, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 if member.isreg() and not member.issparse():
                     yield Member(folder + slash + stem, extension.lower(), member.offset_data, member.size)
-                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - or it keeps every header
-        _see_that_it_ends(tar, archive.offset)
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - it would keep every header
+        _check_end(tar, archive.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
-        raise UserError(f"{tar}: not a readable tar ({error})") from None
+        raise UserError("tar-damaged", f"{tar}: not a readable tar ({error})") from None
 
 
-def _see_that_it_ends(tar: Path, at: int) -> None:
-    """Tell an end from a damaged header: tarfile stops at either, in silence, and passes over all that follows.
+def _check_end(tar: Path, at: int) -> None:
+    """Check that a tar ends at ``at``: tarfile stops silently at a damaged header too, and skips all that follows.
 
     Raises:
-        ValueError: there is something at ``at``, where a header should begin, or behind the zeros there.
+        ValueError: there is data at ``at`` or after the zeros there.
     """
     with tar.open("rb") as file:
         file.seek(at)
-        rest = file.read(_LOOKED_AT)
+        rest = file.read(_END_BYTES)
     if rest.strip(b"\0"):
         raise ValueError(f"damaged or cut off at byte {at:,}, or another tar follows there")
 
 
 def has_end_mark(tar: Path) -> bool:
-    """Whether a tar ends in zeros: one that was cut off between two members does not, nor those of some odd writers.
+    """Return whether a tar ends with zeros, as it does unless it was cut off (or written by an unusual program).
 
     Raises:
         OSError: it cannot be read.

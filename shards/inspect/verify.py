@@ -21,8 +21,8 @@ from shards.core.atomic_io import join_names
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
-from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, shown, whole, wrong_shard
-from shards.dataset.npy_mmap import mapped
+from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, is_count, shard_record_error, short_repr
+from shards.dataset.npy_mmap import open_memmap
 from shards.dataset.schema import Schema
 from shards.dataset.sidecars import ENTRY
 from shards.inspect.shard_check import Findings, Shard, Sidecar, check
@@ -120,7 +120,7 @@ def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         found.add(f"{MANIFEST}: cannot be read ({error}); nothing else can be checked; copy it back or pack again")
         return None
-    if not isinstance(manifest, dict) or not whole(manifest.get("format_version"), 1):
+    if not isinstance(manifest, dict) or not is_count(manifest.get("format_version"), 1):
         found.add(f"{MANIFEST}: not a data set's manifest (it has no format_version); copy it back or pack again")
         return None
     if manifest["format_version"] > FORMAT_VERSION:
@@ -132,8 +132,8 @@ def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
     elif unbroken is None:
         found.notes.append(f"{folder / MANIFEST} has no seal, so a change of its notes would not be seen")
     for key in ("picture_size", "samples"):
-        if not whole(manifest.get(key), 1):
-            found.add(f"{MANIFEST}: {key} must be a whole number above 0, not {shown(manifest.get(key))}")
+        if not is_count(manifest.get(key), 1):
+            found.add(f"{MANIFEST}: {key} must be a whole number above 0, not {short_repr(manifest.get(key))}")
     return manifest
 
 
@@ -153,14 +153,14 @@ def _records(manifest: dict[str, Any], found: Findings) -> Iterator[tuple[int, i
     names: set[str] = set()
     row = 0
     for number, record in enumerate(shards):
-        if (wrong := wrong_shard(record, names)) is not None:
+        if (wrong := shard_record_error(record, names)) is not None:
             found.add(f"{MANIFEST}: {wrong}; copy it back, or pack again")
             return  # without its samples nobody knows which rows the next one has
         names.add(record["file"])
         yield number, row, record
         row += record["samples"]
     if row != manifest.get("samples"):
-        found.add(f"{MANIFEST}: the shards hold {row:,} samples, and it says {shown(manifest.get('samples'))}")
+        found.add(f"{MANIFEST}: the shards hold {row:,} samples, and it says {short_repr(manifest.get('samples'))}")
 
 
 # ---------------------------------------------------------------- sidecars, shards
@@ -173,9 +173,9 @@ def _tasks(folder: Path, manifest: dict[str, Any], quick: bool, found: Findings)
     records = list(_records(manifest, found))
     readable = _readable(folder, manifest, schema, found)
     size = manifest.get("picture_size")
-    if whole(size, _LARGEST_SIZE + 1):
+    if is_count(size, _LARGEST_SIZE + 1):
         found.add(f"{MANIFEST}: pictures of {size} pixels a side are not believed, and not decoded")
-    believed = whole(size, 1) and not whole(size, _LARGEST_SIZE + 1)
+    believed = is_count(size, 1) and not is_count(size, _LARGEST_SIZE + 1)
     decode = size if believed and not quick else None
     for number, row, record in records:
         yield Shard(
@@ -200,7 +200,7 @@ def _sidecars(folder: Path, manifest: dict[str, Any], found: Findings) -> Iterat
     for name in dict.fromkeys((*_SIDECARS, *hashes)):
         sha256 = hashes.get(name)
         if not _NAME.fullmatch(name) or name in (".", ".."):
-            found.add(f"{MANIFEST}: {shown(name)} is not the name of a file beside it; copy it back, or pack again")
+            found.add(f"{MANIFEST}: {short_repr(name)} is not the name of a sidecar; copy it back, or pack again")
         elif not isinstance(sha256, str) or not _HASH.fullmatch(sha256):
             found.add(f"{MANIFEST}: it has no sha256 of {name}; copy it back, or pack again")
         else:
@@ -217,7 +217,7 @@ def _readable(folder: Path, manifest: dict[str, Any], schema: Schema | None, fou
     good = set()
     for name, (dtype, shape) in shapes.items():
         try:
-            mapped(folder / name, dtype, shape)
+            open_memmap(folder / name, dtype, shape)
             good.add(name)
         except UserError as error:
             if (folder / name).exists():  # else its hash says so

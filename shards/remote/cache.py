@@ -1,12 +1,13 @@
-"""Shards that lie elsewhere, kept whole on a local disk: fetched once, checked, and the longest unused make room.
+"""A local cache of remote datasets: whole files, fetched once and verified; the least recently used are evicted.
 
-A data set has a folder of its own in the cache, named by its URL and its manifest's hash, so that nothing of another
-data set, or of an older state of this one, can be taken for it. There is no table to keep in step: what the cache holds
-is what lies there. Processes meet in file locks, which end with whoever holds them. Of each file
+A dataset has a directory in the cache, named by its URL and the hash of its manifest, so that files of another dataset,
+or of another version of this one, are never mistaken for it. There is no database to keep consistent: the files are the
+only state. Processes coordinate through file locks, which end with their holders. For each file
 
-- mtime is set to a seal made from its sha256: what was changed later no longer bears it and is hashed again;
-- atime is the last use;
-- the one being fetched is `.NAME.BYTES.part`: locked by who fetches, counted with all its bytes, resumed by the next.
+- mtime is a mark made from its sha256: a file that was changed later has another mtime, and is hashed again;
+- atime is the time of its last use;
+- `.NAME.BYTES.part` is the file while it is fetched: locked by the fetching process, counted with its final size, and
+  resumed by the next process.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from urllib.parse import urlsplit
 from shards.core import atomic_io
 from shards.core.cache_home import cache_home
 from shards.core.errors import Failure, UserError
-from shards.remote.fetch import Connection, Patience
+from shards.remote.fetch import Connection, RetryPolicy
 from shards.remote.location import Location
 
 LIMIT = 50 * 10**9  # bytes
 LARGEST_MANIFEST = 256 << 20  # bytes
 
-_IN_USE = ".in-use"  # locked (shared) by every data set that is open; also marks a folder as the cache's own
-_ROOM = re.compile(r".+-[0-9a-f]{24}", re.DOTALL)
+_IN_USE = ".in-use"  # locked (shared) while the dataset is open anywhere; also identifies directories of the cache
+_DATASET_DIRECTORY = re.compile(r".+-[0-9a-f]{24}", re.DOTALL)
 _PARTIAL = re.compile(r"\.(.+)\.(\d+)\.part", re.DOTALL)
 _BLOCK = 1 << 20  # bytes
 
 
-class File(NamedTuple):
-    """A file of a data set, as its manifest has it."""
+class FileRecord(NamedTuple):
+    """A file of a dataset, as recorded in its manifest."""
 
     name: str
     bytes: int
@@ -47,18 +48,18 @@ class File(NamedTuple):
 
 
 def default_cache() -> Path:
-    """Where shards are kept if nothing else was said."""
+    """Return the default directory for cached shards."""
     return cache_home() / "shards"
 
 
 @dataclass(frozen=True)
-class Room:
-    """The place of one data set in the cache. Picklable; safe for any number of processes and threads.
+class CachedDataset:
+    """The directory of one remote dataset in the cache. Picklable; safe for any number of processes and threads.
 
     Attributes:
-        location: where the data set lies.
-        folder: where its files are kept.
-        limit: bytes that the whole cache (the folder above) may hold.
+        location: the location of the dataset.
+        folder: the directory of its cached files.
+        limit: maximum size in bytes of the whole cache (the parent directory).
     """
 
     location: Location
@@ -66,116 +67,121 @@ class Room:
     limit: int
 
     @classmethod
-    def enter(cls, location: Location, cache: Path, limit: int, manifest: str) -> tuple[Room, Hold]:
-        """Fetch the file named ``manifest``, and make or find the room for the data set that it describes.
+    def create(cls, location: Location, cache: Path, limit: int, manifest: str) -> tuple[CachedDataset, CacheLease]:
+        """Fetch the file named ``manifest``, and create or find the directory of the dataset that it describes.
 
         Raises:
-            UserError: there is no data set, or it may not be read.
-            Failure: the server does not answer, or the disk refuses.
+            UserError: there is no dataset, or access is denied.
+            Failure: the server does not answer, or the disk reports an error.
         """
         content = _connection(location).read(manifest, LARGEST_MANIFEST)
         digest = hashlib.sha256(location.identity.encode() + b"\n" + content).hexdigest()[:24]
         name = re.sub(r"[^A-Za-z0-9]+", "-", "".join(urlsplit(location.identity)[1:3])).strip("-")[-60:]
-        room = cls(location, Path(os.path.abspath(cache)) / f"{name or 'data'}-{digest}", limit)  # noqa: PTH100
-        with atomic_io.explain_disk_errors(room.folder):
-            room.folder.mkdir(parents=True, exist_ok=True)
-        hold = Hold(room.folder)
-        path = room.folder / manifest
+        cached = cls(location, Path(os.path.abspath(cache)) / f"{name or 'data'}-{digest}", limit)  # noqa: PTH100
+        with atomic_io.explain_disk_errors(cached.folder):
+            cached.folder.mkdir(parents=True, exist_ok=True)
+        lease = CacheLease(cached.folder)
+        path = cached.folder / manifest
         if not path.is_file() or path.read_bytes() != content:
             atomic_io.write_bytes(path, content)
-        return room, hold
+        return cached, lease
 
-    def size(self, name: str) -> int | None:
-        """Bytes of a file where it lies, if the server tells; raises as `open` does."""
+    def remote_size(self, name: str) -> int | None:
+        """Return the size of a remote file in bytes, None if the server does not report it; raises like `open`."""
         return _connection(self.location).size(name)
 
-    def open(self, file: File) -> int:
-        """A descriptor of a file, which is whole and as the manifest says; fetched if it is not here.
+    def open(self, file: FileRecord) -> int:
+        """Return a descriptor of a complete, verified file, which is fetched if it is not cached.
 
         It stays readable when the file is evicted.
 
         Raises:
-            UserError: it is not where the manifest says, or it is larger than the whole cache.
-            Failure: it cannot be fetched, differs from the manifest, or finds no room.
+            UserError: the remote file is missing, or larger than the whole cache.
+            Failure: it cannot be fetched, differs from the manifest, or there is no space in the cache.
         """
         if file.bytes > self.limit:
             raise UserError(
-                f"{self.location}/{file.name}: {file.bytes:,} bytes, and the cache may hold {self.limit:,}; "
-                "give it a larger --cache-limit"
+                "cache-too-small",
+                f"{self.location}/{file.name}: {file.bytes:,} bytes exceed the cache limit of {self.limit:,}; "
+                "raise --cache-limit",
             )
         handle = self._present(file)
         while handle is None:
             handle = self._fetch(file, wait=True)
         return handle
 
-    def fetch_ahead(self, file: File) -> None:
-        """Have a file here; one that another process is just fetching is left to it. Raises as `open` does."""
+    def fetch_ahead(self, file: FileRecord) -> None:
+        """Fetch a file unless it is cached or another process is fetching it; raises like `open`."""
         handle = self._present(file)
         if handle is None and file.bytes <= self.limit:
             handle = self._fetch(file, wait=False)
         if handle is not None:
             os.close(handle)
 
-    def _present(self, file: File) -> int | None:
-        """A descriptor of a file that is here and right; one that is not right is removed."""
+    def _present(self, file: FileRecord) -> int | None:
+        """Return a descriptor of a file that is cached and intact; a file that is not intact is removed."""
         path = self.folder / file.name
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         found = os.fstat(handle)
-        right = found.st_size == file.bytes
-        if right and found.st_mtime_ns != seal(file.sha256):
-            right = _digest(handle).hexdigest() == file.sha256
-        if right:
-            mark_used(handle, seal(file.sha256))
+        intact = found.st_size == file.bytes
+        if intact and found.st_mtime_ns != verified_mtime(file.sha256):
+            intact = _digest(handle).hexdigest() == file.sha256
+        if intact:
+            mark_used(handle, verified_mtime(file.sha256))
             return handle
         os.close(handle)
         path.unlink(missing_ok=True)
         return None
 
-    def _fetch(self, file: File, wait: bool) -> int | None:
-        """Fetch a file, or wait for who is fetching it; None where ``wait`` is false and another is."""
+    def _fetch(self, file: FileRecord, wait: bool) -> int | None:
+        """Fetch a file, or wait for the process that is fetching it; None if there is one and ``wait`` is False."""
         path, partial = self.folder / file.name, self.folder / f".{file.name}.{file.bytes}.part"
-        patience = Patience.from_environment()
-        last, size, in_vain = time.monotonic(), 0, False
+        policy = RetryPolicy.from_environment()
+        last, size, others_failed = time.monotonic(), 0, False
         while True:
             handle = _lock(partial)
             if handle is not None:
                 with _held(handle):
-                    if (here := self._present(file)) is not None:  # fetched while we waited
+                    if (cached := self._present(file)) is not None:  # fetched while we waited
                         partial.unlink(missing_ok=True)
-                        return here
-                    if self._make_room(file.bytes, partial):
-                        self._download(handle, file, partial, last if in_vain else None)
-                        here = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+                        return cached
+                    if self._make_space(file.bytes, partial):
+                        self._download(handle, file, partial, last if others_failed else None)
+                        cached = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
                         with atomic_io.explain_disk_errors(path):
                             partial.replace(path)
                             atomic_io.fsync_directory(self.folder)
-                        return here
+                        return cached
                     if not os.fstat(handle).st_size:
-                        partial.unlink(missing_ok=True)  # a place is not kept while nothing can be put there
-            elif (here := self._present(file)) is not None:
-                return here
+                        partial.unlink(missing_ok=True)  # reserve no space for a file that cannot be fetched yet
+            elif (cached := self._present(file)) is not None:
+                return cached
             if not wait:
                 return None
-            in_vain = handle is None  # if the one who holds it gives up, we do not begin with fresh patience
+            others_failed = handle is None  # if its holder gives up, its time without progress counts for us too
             before, size = size, _size(partial)
             if size > before:
                 last = time.monotonic()
-            if time.monotonic() - last > patience.deadline + patience.stall:
-                why = "is locked by a process that does not go on" if handle is None else "finds no room in the cache"
-                raise Failure(f"{path}: {why}; end other runs, or give a larger --cache-limit or another --cache")
+            if time.monotonic() - last > policy.deadline + policy.stall:
+                if handle is None:
+                    raise Failure("cache-locked", f"{path}: locked by a process that is stuck; end it")
+                raise Failure(
+                    "cache-full",
+                    f"{path}: no space in the cache; end other runs or raise --cache-limit",
+                )
             time.sleep(0.05)
 
-    def _download(self, handle: int, file: File, partial: Path, since: float | None) -> None:
-        """Complete the partial file, from where an earlier process left it; on a wrong hash once more from the start.
+    def _download(self, handle: int, file: FileRecord, partial: Path, since: float | None) -> None:
+        """Complete the partial file, from where an earlier process left it; retry once if the hash is wrong.
 
         Args:
-            since: when its size last grew under another's hands, if another has just tried.
+            since: when another process, which has just tried, last made progress.
 
         Raises:
-            Failure: the second is wrong too. Else as `shards.remote.fetch.Connection.stream`.
+            Failure: the second hash is wrong too. Otherwise like `shards.remote.fetch.Connection.stream`.
         """
         for _ in range(2):
             if os.fstat(handle).st_size > file.bytes:
@@ -187,13 +193,14 @@ class Room:
                 digest.update(data)
             if digest.hexdigest() == file.sha256:
                 with atomic_io.explain_disk_errors(partial):
-                    mark_used(handle, seal(file.sha256))
+                    mark_used(handle, verified_mtime(file.sha256))
                     os.fsync(handle)
                 return
             os.ftruncate(handle, 0)
         partial.unlink(missing_ok=True)
         raise Failure(
-            f"{self.location}/{file.name}: arrived twice with another sha256 than the manifest has; copy it there again"
+            "hash-mismatch",
+            f"{self.location}/{file.name}: wrong sha256 after two downloads; upload the file again",
         )
 
     def _write(self, handle: int, data: bytes, partial: Path) -> None:
@@ -203,13 +210,13 @@ class Room:
                 while view:
                     view = view[os.write(handle, view) :]
         except Failure:
-            partial.unlink(missing_ok=True)  # half a shard is no reason to leave the disk full
+            partial.unlink(missing_ok=True)  # do not leave the disk full for half a shard
             raise
 
-    # ---------------------------------------------------------------- room
+    # ---------------------------------------------------------------- eviction
 
-    def _make_room(self, need: int, own: Path) -> bool:
-        """Evict what was unused longest until ``need`` bytes fit; false when what is left is in use."""
+    def _make_space(self, need: int, own: Path) -> bool:
+        """Evict least recently used files until ``need`` bytes fit; False if the remaining files are in use."""
         cache = self.folder.parent
         with atomic_io.explain_disk_errors(cache), _held(_wait_for(cache / ".lock")):
             kept = [file for file in _contents(cache) if file.path != own]
@@ -222,8 +229,8 @@ class Room:
         return excess <= 0
 
 
-class Hold:
-    """Keeps a data set's sidecars in the cache for as long as it lives, and in processes forked from this one."""
+class CacheLease:
+    """Protects the sidecars of a dataset from eviction while it exists, also in processes forked from this one."""
 
     def __init__(self, folder: Path) -> None:
         self._number = -1
@@ -234,8 +241,8 @@ class Hold:
             os.close(self._number)
 
 
-def seal(sha256: str) -> int:
-    """The mtime, in nanoseconds, of a cached file with this hash: a whole second in the years 1970 to 1978."""
+def verified_mtime(sha256: str) -> int:
+    """Return the mtime, in nanoseconds, that marks a file with this hash as verified: a second in 1970 to 1978."""
     try:
         return int(sha256[:7], 16) * 10**9
     except ValueError:
@@ -243,7 +250,7 @@ def seal(sha256: str) -> int:
 
 
 def mark_used(handle: int, mtime: int | None = None) -> None:
-    """Note that a cached file, open at a descriptor, is in use now; ``mtime`` in nanoseconds, or as it is."""
+    """Set a cached file's atime to now, and its mtime to ``mtime`` (nanoseconds; default: unchanged)."""
     if mtime is None:
         mtime = os.fstat(handle).st_mtime_ns
     with contextlib.suppress(PermissionError):  # another user's file in a shared cache
@@ -260,9 +267,9 @@ class _Found(NamedTuple):
 
 
 def _contents(cache: Path) -> Iterator[_Found]:
-    """What the cache holds. A folder that is not the cache's own is not looked into, whatever --cache names."""
+    """Yield the files of the cache; directories that the cache did not create are ignored, whatever --cache is."""
     for folder in cache.iterdir():
-        if not _ROOM.fullmatch(folder.name) or not (folder / _IN_USE).is_file():
+        if not _DATASET_DIRECTORY.fullmatch(folder.name) or not (folder / _IN_USE).is_file():
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -275,9 +282,9 @@ def _contents(cache: Path) -> Iterator[_Found]:
 
 
 def _evict(path: Path) -> bool:
-    """Remove a file that nobody needs whole; who has a shard open reads on."""
+    """Remove a file unless it is needed under its name; an open shard stays readable."""
     lock = None
-    if path.suffix != ".tar":  # someone may be writing a partial file, or have mapped a sidecar
+    if path.suffix != ".tar":  # a partial file may be written, or a sidecar mapped, by another process
         lock = _lock(path if _PARTIAL.fullmatch(path.name) else path.parent / _IN_USE)
         if lock is None:
             return False
@@ -290,7 +297,7 @@ def _evict(path: Path) -> bool:
 
 
 def _lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
-    """A descriptor of a file that is now locked; None if another holds it. The lock ends when it is closed."""
+    """Lock a file and return its descriptor, whose closing releases it; None if another process holds the lock."""
     with atomic_io.explain_disk_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -298,24 +305,24 @@ def _lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
             if path.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
         except (BlockingIOError, FileNotFoundError):
-            pass  # held, or renamed in between
+            pass  # locked by another process, or renamed in between
         os.close(handle)
     return None
 
 
 def _wait_for(path: Path, kind: int = fcntl.LOCK_EX, limit: float = 120.0) -> int:
-    """`_lock` for a lock that is only ever held for a moment."""
+    """Wait for a lock that is held for moments only, and return its descriptor."""
     end = time.monotonic() + limit
     while (handle := _lock(path, kind)) is None:
         if time.monotonic() > end:
-            raise Failure(f"{path}: locked for {limit:g} s by a process that does not go on; end it")
+            raise Failure("cache-locked", f"{path}: locked for {limit:g} s by a process that is stuck; end it")
         time.sleep(0.01)
     return handle
 
 
 @contextlib.contextmanager
 def _held(lock: int) -> Iterator[None]:
-    """Let a lock go at the end, also where a process that was forked meanwhile has inherited its descriptor."""
+    """Release a lock at the end, even if a process forked meanwhile has inherited its descriptor."""
     try:
         yield
     finally:
@@ -324,7 +331,7 @@ def _held(lock: int) -> Iterator[None]:
 
 
 def _digest(handle: int) -> hashlib._Hash:
-    """SHA-256 of all that a descriptor's file holds."""
+    """Return the SHA-256 of a file's content."""
     digest, at = hashlib.sha256(), 0
     while data := os.pread(handle, _BLOCK, at):
         digest.update(data)
@@ -333,20 +340,20 @@ def _digest(handle: int) -> hashlib._Hash:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
         return 0
 
 
-_connections: dict[tuple[int, str, Patience], Connection] = {}
+_connections: dict[tuple[int, str, RetryPolicy], Connection] = {}
 
 
 def _connection(location: Location) -> Connection:
-    """This process's connection to a place: clients do not survive a fork."""
-    patience = Patience.from_environment()
-    key = (os.getpid(), location.url, patience)
+    """Return this process's connection to a location: clients do not survive a fork."""
+    policy = RetryPolicy.from_environment()
+    key = (os.getpid(), location.url, policy)
     if key not in _connections:
-        _connections[key] = Connection(location, patience)
+        _connections[key] = Connection(location, policy)
     return _connections[key]

@@ -1,4 +1,4 @@
-"""Shards that will soon be read, fetched by a thread meanwhile."""
+"""A thread that fetches shards before they are read."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import os
 import threading
 from collections.abc import Sequence
 
-from shards.remote.cache import File, Room
+from shards.remote.cache import CachedDataset, FileRecord
 
 
 class Prefetcher:
-    """Fetches what will soon be read, in a thread; for one process. Errors are left to whoever reads."""
+    """Fetches files in a background thread; for one process. Errors surface when the file is read."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, cached: CachedDataset) -> None:
         self.process = os.getpid()
-        self._room = room
-        self._wanted: list[File] = []
+        self._cached = cached
+        self._wanted: list[FileRecord] = []
         self._closed = False
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
-    def ask(self, wanted: Sequence[File]) -> None:
-        """What to have next, in this order; replaces what was asked before."""
-        with self._news:
+    def request(self, wanted: Sequence[FileRecord]) -> None:
+        """Fetch these files next, in this order; replaces the previous request."""
+        with self._changed:
             self._wanted = list(wanted)
-            self._news.notify()
+            self._changed.notify()
 
     def close(self) -> None:
-        """Nothing more is wanted; the thread ends."""
+        """End the thread."""
         if os.getpid() != self.process:
-            return  # a fork has no such thread, and the lock as it happened to be
-        with self._news:
+            return  # a fork has no such thread, and the lock in any state
+        with self._changed:
             self._closed = True
-            self._news.notify()
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:
-            with self._news:
-                self._news.wait_for(lambda: self._wanted or self._closed)
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted or self._closed)
                 if self._closed:
                     return
                 file = self._wanted.pop(0)
             try:
-                self._room.fetch_ahead(file)
+                self._cached.fetch_ahead(file)
             except Exception:
-                with self._news:
+                with self._changed:
                     self._wanted = []

@@ -24,13 +24,13 @@ from shards.dataset.manifest import MANIFEST, read_manifest
 from shards.dataset.schema import Schema
 from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.remote.cache import LARGEST_MANIFEST
-from shards.remote.fetch import Connection, Patience
-from shards.remote.location import Location, locate
+from shards.remote.fetch import Connection, RetryPolicy
+from shards.remote.location import Location, parse_location
 from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, format_bytes, group_by, nodes, split_errors
 
 NAME = "data"
 _MOSTLY = 0.9
-_PATIENCE = Patience(tries=2, stall=10, deadline=15)
+_RETRIES = RetryPolicy(tries=2, stall=10, deadline=15)
 _READ_SECONDS = 2.0
 _MAX_READ = 1 << 29  # bytes
 _BLOCK = 1 << 22
@@ -55,12 +55,12 @@ def gather(where: str, node: int, nodes: int) -> dict[str, Any]:
     Raises:
         UserError: the dataset does not exist, or a part of it is missing, damaged or unreachable.
     """
-    location = locate(where)
+    location = parse_location(where)
     local = isinstance(location, Path)
     if isinstance(location, Path):
         Dataset.open(location)  # checks index, labels and the sizes of all shards
         location = Location.of_folder(location)
-    connection = Connection(location, _PATIENCE)
+    connection = Connection(location, _RETRIES)
     content = connection.read(MANIFEST, LARGEST_MANIFEST)
     manifest = _parse_manifest(content, location)
     schema = Schema.from_json(manifest.get("schema"), f"{location}/{MANIFEST}")

@@ -1,4 +1,4 @@
-"""The cache: what is fetched once is kept whole, checked, shared by processes, and makes room when it must."""
+"""The cache: files are fetched once, verified, shared by processes, and evicted when space is needed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from shards.core.errors import Failure, UserError
+from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from shards.remote import cache
-from shards.remote.cache import File, Room
+from shards.remote.cache import CachedDataset, FileRecord
 from shards.remote.location import Location
 from support import servers
 from support.errors import raises
@@ -47,12 +47,12 @@ def server(local: Dataset) -> Iterator[Unreliable]:
     server.close()
 
 
-def pictures(dataset: Dataset) -> list[bytes]:
+def images(dataset: Dataset) -> list[bytes]:
     return [dataset.read(i) for i in range(len(dataset))]
 
 
-def held(folder: Path) -> list[str]:
-    """The shards that a cache holds."""
+def cached_shards(folder: Path) -> list[str]:
+    """Return the names of the shards in a cache."""
     return sorted(path.name for path in folder.rglob("*.tar"))
 
 
@@ -60,8 +60,8 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def room_for(dataset: Dataset, shards: float) -> int:
-    """A limit that takes sidecars and that many shards."""
+def limit_for(dataset: Dataset, shards: float) -> int:
+    """Return a cache limit for the sidecars and that many shards."""
     names = ("manifest.json", "index.npy", "labels.npy", "known.npy")
     return sum((dataset.path / name).stat().st_size for name in names) + int(shards * dataset.shard_bytes.max())
 
@@ -69,89 +69,89 @@ def room_for(dataset: Dataset, shards: float) -> int:
 def test_a_folder_behind_a_cache(local: Dataset, tmp_path: Path) -> None:
     dataset = Dataset.open(local.path, cache=tmp_path)
     assert dataset.remote and not local.remote and dataset.where == str(local.path)
-    assert held(tmp_path) == []
+    assert cached_shards(tmp_path) == []
     dataset.read(0)
-    assert held(tmp_path) == [local.shards[0].name], "whole shards, when they are needed"
-    assert pictures(dataset) == pictures(local) and dataset.fingerprint == local.fingerprint
-    with pytest.raises(UserError, match="not a packed data set"):
+    assert cached_shards(tmp_path) == [local.shards[0].name], "whole shards, when they are read"
+    assert images(dataset) == images(local) and dataset.fingerprint == local.fingerprint
+    with raises("dataset-missing", tmp_path / "none"):
         Dataset.open(tmp_path / "none", cache=tmp_path)
 
 
-def test_a_cache_smaller_than_the_data_set(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
-    limit = room_for(local, 2.5)
+def test_a_cache_smaller_than_the_dataset(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
+    limit = limit_for(local, 2.5)
     dataset = Dataset.open(server.url, cache=tmp_path, cache_limit=limit)
     for i in range(len(dataset)):
         assert dataset.read(i) == local.read(i)
         assert size(tmp_path) <= limit
-    assert [len(server.gets(path.name)) for path in local.shards] == [1] * 6, "in their order each is fetched once"
-    assert held(tmp_path) == [path.name for path in local.shards[-2:]], "the ones used last are left"
+    assert [len(server.gets(path.name)) for path in local.shards] == [1] * 6, "read in order, each is fetched once"
+    assert cached_shards(tmp_path) == [path.name for path in local.shards[-2:]], "the ones used last are left"
 
 
-def test_the_longest_unused_makes_room(local: Dataset, tmp_path: Path) -> None:
-    dataset = Dataset.open(local.path, cache=tmp_path, cache_limit=room_for(local, 2.5))
+def test_the_least_recently_used_is_evicted(local: Dataset, tmp_path: Path) -> None:
+    dataset = Dataset.open(local.path, cache=tmp_path, cache_limit=limit_for(local, 2.5))
     names = [path.name for path in local.shards]
     for i in (0, 8):
         dataset.read(i)
     again = pickle.loads(pickle.dumps(dataset))
-    again.read(0)  # opens the file anew: used later than shard 1
+    again.read(0)  # opens the file again: used later than shard 1
     again.read(16)
-    assert held(tmp_path) == [names[0], names[2]]
-    assert dataset.read(9) == local.read(9), "who has an evicted file open reads on"
+    assert cached_shards(tmp_path) == [names[0], names[2]]
+    assert dataset.read(9) == local.read(9), "an open file stays readable after its eviction"
 
 
-def test_a_limit_that_is_too_small_is_told(local: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"one shard take .* larger --cache-limit"):
-        Dataset.open(local.path, cache=tmp_path, cache_limit=room_for(local, 0.5))
-    room, _ = Room.enter(Location.of_folder(local.path), tmp_path, 1000, "manifest.json")
-    with pytest.raises(UserError, match="may hold 1,000"):
-        room.open(File("x.tar", 1001, "0" * 64))
+def test_a_limit_that_is_too_small_is_an_error(local: Dataset, tmp_path: Path) -> None:
+    with raises("cache-too-small", local.path, "--cache-limit"):
+        Dataset.open(local.path, cache=tmp_path, cache_limit=limit_for(local, 0.5))
+    cached, _ = CachedDataset.create(Location.of_folder(local.path), tmp_path, 1000, "manifest.json")
+    with raises("cache-too-small", "x.tar", "1,001", "1,000"):
+        cached.open(FileRecord("x.tar", 1001, "0" * 64))
 
 
 def test_other_files_near_the_cache_are_left_alone(local: Dataset, tmp_path: Path) -> None:
-    """Somebody names a folder with their own things in it as --cache."""
+    """A directory with other content may be given as --cache."""
     for name in ("mine.tar", "folder/mine.tar", f"like-{'0' * 24}/mine.tar"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(10**6))
-    pictures(Dataset.open(local.path, cache=tmp_path, cache_limit=room_for(local, 1)))
+    images(Dataset.open(local.path, cache=tmp_path, cache_limit=limit_for(local, 1)))
     assert len(list(tmp_path.rglob("mine.tar"))) == 3
 
 
-def test_trap_two_data_sets_with_the_same_names(local: Dataset, tmp_path: Path) -> None:
+def test_trap_two_datasets_with_the_same_names(local: Dataset, tmp_path: Path) -> None:
     other = make_dataset(tmp_path / "other", count=48, size=16, per_shard=6)
     assert {path.name for path in local.shards} & {path.name for path in other.shards}
     for dataset in (local, other):
-        assert pictures(Dataset.open(dataset.path, cache=tmp_path / "cache")) == pictures(dataset)
+        assert images(Dataset.open(dataset.path, cache=tmp_path / "cache")) == images(dataset)
 
 
-def test_a_data_set_that_changed_is_not_mixed_up(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
-    pictures(Dataset.open(server.url, cache=tmp_path / "cache"))
+def test_a_dataset_that_changed_is_not_mixed_up(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
+    images(Dataset.open(server.url, cache=tmp_path / "cache"))
     other = make_dataset(tmp_path / "other", count=30, size=16, per_shard=8)
     server.source = other.path
-    assert pictures(Dataset.open(server.url, cache=tmp_path / "cache")) == pictures(other)
+    assert images(Dataset.open(server.url, cache=tmp_path / "cache")) == images(other)
 
 
 @pytest.mark.parametrize("damage", ["flip", "shorten", "empty"])
 def test_an_altered_cached_file_is_found(local: Dataset, server: Unreliable, damage: str, tmp_path: Path) -> None:
-    pictures(Dataset.open(server.url, cache=tmp_path))
+    images(Dataset.open(server.url, cache=tmp_path))
     shard = next(tmp_path.rglob(local.shards[2].name))
     data = bytearray(shard.read_bytes())
     data[700] ^= 255
     shard.write_bytes({"flip": data, "shorten": data[:-1], "empty": b""}[damage])
-    assert pictures(Dataset.open(server.url, cache=tmp_path)) == pictures(local)
+    assert images(Dataset.open(server.url, cache=tmp_path)) == images(local)
     assert [len(server.gets(path.name)) for path in local.shards] == [1, 1, 2, 1, 1, 1]
 
 
 def test_a_file_that_is_only_touched_is_not_fetched_again(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
-    pictures(Dataset.open(server.url, cache=tmp_path))
+    images(Dataset.open(server.url, cache=tmp_path))
     for path in tmp_path.rglob("*.tar"):
         path.touch()
     count = sum(len(server.gets(path.name)) for path in local.shards)
-    assert pictures(Dataset.open(server.url, cache=tmp_path)) == pictures(local)
+    assert images(Dataset.open(server.url, cache=tmp_path)) == images(local)
     assert sum(len(server.gets(path.name)) for path in local.shards) == count
-    assert all(path.stat().st_mtime < 10**9 for path in tmp_path.rglob("*.tar")), "sealed again"
+    assert all(path.stat().st_mtime < 10**9 for path in tmp_path.rglob("*.tar")), "verified again"
 
 
-def test_a_wrong_hash_is_tried_once_more(local: Dataset, tmp_path: Path) -> None:
+def test_a_wrong_hash_is_retried_once(local: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     for path in local.path.iterdir():
@@ -161,7 +161,7 @@ def test_a_wrong_hash_is_tried_once_more(local: Dataset, tmp_path: Path) -> None
     (folder / local.shards[0].name).write_bytes(wrong)
     server = Unreliable(folder)
     dataset = Dataset.open(server.url, cache=tmp_path / "cache")
-    with pytest.raises(Failure, match="arrived twice with another sha256"):
+    with raises("hash-mismatch", local.shards[0].name, kind=Failure):
         dataset.read(0)
     assert len(server.gets(local.shards[0].name)) == 2
     assert not list((tmp_path / "cache").rglob("*.part")), "nothing of it is kept"
@@ -174,12 +174,12 @@ def test_sidecars_that_do_not_fit_are_not_fetched(local: Dataset, tmp_path: Path
     for path in local.path.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "labels.npy").write_bytes(bytes(10**6))
-    with pytest.raises(UserError, match="do not fit the manifest's counts"):
+    with raises("sidecar-damaged", "labels.npy"):
         Dataset.open(folder, cache=tmp_path / "cache")
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["sidecars"]["labels.npy"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"no sha256 of labels\.npy"):
+    with raises("manifest-invalid", "sha256 of labels.npy"):
         Dataset.open(folder, cache=tmp_path / "cache")
 
 
@@ -187,18 +187,18 @@ def test_many_processes_fetch_each_file_once(local: Dataset, server: Unreliable,
     server.fault = lambda method, path, before: "slow" if path.endswith(".tar") else None
     with multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn").Pool(3) as pool:
         found = pool.starmap(_read_all, [(server.url, tmp_path)] * 3)
-    assert found == [pictures(local)] * 3
+    assert found == [images(local)] * 3
     for name in ["index.npy", "labels.npy", "known.npy", *(path.name for path in local.shards)]:
         assert len(server.gets(name)) == 1, name
 
 
 def _read_all(url: str, folder: Path) -> list[bytes]:
-    return pictures(Dataset.open(url, cache=folder))
+    return images(Dataset.open(url, cache=folder))
 
 
 @pytest.mark.long
 def test_many_processes_in_a_cache_for_two_shards(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
-    limit = room_for(local, 2.2)
+    limit = limit_for(local, 2.2)
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         found = pool.starmap(_read_turned, [(server.url, tmp_path, limit, turn) for turn in range(3)])
     assert found == [True] * 3
@@ -206,13 +206,13 @@ def test_many_processes_in_a_cache_for_two_shards(local: Dataset, server: Unreli
 
 
 def _read_turned(url: str, folder: Path, limit: int, turn: int) -> bool:
-    """Read everything, beginning elsewhere, so that the processes need different shards at a time."""
+    """Read everything from another start, so that the processes need different shards at a time."""
     dataset = Dataset.open(url, cache=folder, cache_limit=limit)
     order = [(i + 16 * turn) % len(dataset) for i in range(len(dataset))]
     return all(len(dataset.read(i)) == int(dataset.entries[i]["length"]) for i in order)
 
 
-def test_killed_while_fetching_goes_on_by_range(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
+def test_killed_while_fetching_resumes_by_range(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
     server.fault = lambda method, path, before: "stall" if path.endswith(local.shards[0].name) and before == 0 else None
     opened = f"Dataset.open({server.url!r}, cache={str(tmp_path)!r})"
     script = f"from shards.dataset.dataset import Dataset; {opened}.read(0)"
@@ -225,45 +225,43 @@ def test_killed_while_fetching_goes_on_by_range(local: Dataset, server: Unreliab
         time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert pictures(Dataset.open(server.url, cache=tmp_path)) == pictures(local)
+    assert images(Dataset.open(server.url, cache=tmp_path)) == images(local)
     ranges = server.gets(local.shards[0].name)
     assert len(ranges) == 2 and ranges[1].startswith(f"bytes={half}-"), "only what was missing"
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_holder_that_does_not_go_on_is_not_waited_for_without_end(
-    local: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_a_stuck_lock_holder_ends(local: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CGAN_REMOTE_DEADLINE", "0.5")
     monkeypatch.setenv("CGAN_REMOTE_STALL", "0.5")
     dataset = Dataset.open(local.path, cache=tmp_path)
     partial = dataset.path / f".{local.shards[0].name}.{local.shard_bytes[0]}.part"
     with partial.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Failure, match="locked by a process that does not go on"):
+        with raises("cache-locked", local.shards[0].name, kind=Failure):
             dataset.read(0)
-    assert dataset.read(0) == local.read(0), "the lock ended with its holder"
+    assert dataset.read(0) == local.read(0), "the lock is released with its holder"
 
 
-def test_what_is_asked_for_is_fetched_ahead(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
-    local.prefetch([0, 1])  # nothing to do
+def test_requested_shards_are_prefetched(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
+    local.prefetch([0, 1])  # a local dataset: nothing to do
     dataset = Dataset.open(server.url, cache=tmp_path)
     dataset.prefetch([3, 1])
     for _ in range(200):
-        if len(held(tmp_path)) == 2:
+        if len(cached_shards(tmp_path)) == 2:
             break
         time.sleep(0.05)
-    assert held(tmp_path) == [local.shards[1].name, local.shards[3].name]
+    assert cached_shards(tmp_path) == [local.shards[1].name, local.shards[3].name]
     server.fault = lambda method, path, before: 500
     dataset.prefetch([0])
-    with pytest.raises(Failure, match="after 3 tries"):
+    with raises("fetch-failed", "after 3 tries", kind=Failure):
         dataset.read(0)
     server.fault = lambda method, path, before: None
     dataset.prefetch([5])
-    assert pictures(dataset) == pictures(local), "an error ahead of need is forgotten"
+    assert images(dataset) == images(local), "errors of prefetching are forgotten"
 
 
-def test_a_data_set_that_is_dropped_leaves_no_thread(local: Dataset, tmp_path: Path) -> None:
+def test_a_dropped_dataset_leaves_no_thread(local: Dataset, tmp_path: Path) -> None:
     def fetching() -> int:
         return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
@@ -281,10 +279,10 @@ def test_a_data_set_that_is_dropped_leaves_no_thread(local: Dataset, tmp_path: P
 
 def test_sidecars_in_use_stay(local: Dataset, tmp_path: Path) -> None:
     other = make_dataset(tmp_path / "other", count=48, size=16, per_shard=6)
-    limit = room_for(local, 1.2) + room_for(other, 0)
+    limit = limit_for(local, 1.2) + limit_for(other, 0)
     dataset = Dataset.open(local.path, cache=tmp_path / "c", cache_limit=limit)
-    pictures(Dataset.open(other.path, cache=tmp_path / "c", cache_limit=limit))
-    assert pictures(pickle.loads(pickle.dumps(dataset))) == pictures(local)
+    images(Dataset.open(other.path, cache=tmp_path / "c", cache_limit=limit))
+    assert images(pickle.loads(pickle.dumps(dataset))) == images(local)
 
 
 def test_a_fork_while_fetching_does_not_keep_the_lock(
@@ -311,11 +309,11 @@ def test_a_fork_while_fetching_does_not_keep_the_lock(
 
 def test_pickled_and_opened_without_the_network(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
     dataset = Dataset.open(server.url, cache=tmp_path)
-    expected = pictures(dataset)
+    expected = images(dataset)
     data = pickle.dumps(dataset)
     server.close()
     twin = pickle.loads(data)
-    assert pictures(twin) == expected and twin.remote and twin.fingerprint == dataset.fingerprint
+    assert images(twin) == expected and twin.remote and twin.fingerprint == dataset.fingerprint
 
 
 def test_a_full_disk_is_one_sentence(local: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ def test_a_remote_dataset_is_read_in_parts(check_here: Callable[..., str], data:
         assert "64 images of 16x16 in 4 shards" in said and "Read over the network" in " ".join(said.split())
         server.fault = lambda method, path, before: 403
         said = check_here("--shards", server.url, *NO_TRACKER, expect=1)
-    assert "access is refused (403)" in lines(said, "✗ data")[0]
+    assert "access denied (403)" in lines(said, "✗ data")[0]
 
 
 def test_storage_too_slow_for_the_rate_is_red(check_here: Callable[..., str], data: Path) -> None:
