@@ -90,7 +90,10 @@ def findings(folder: Path, *, quick: bool = False, processes: int = 1) -> Findin
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         what = "no such folder" if not folder.is_dir() else f"there is no {MANIFEST} in it"
-        raise UserError(f"{folder} is not a data set ({what}); give the folder that shards pack or shards index made")
+        raise UserError(
+            "dataset-missing",
+            f"{folder} is not a dataset ({what}); give the directory that cgan pack or cgan index made",
+        )
     found = Findings()
     manifest = _manifest(folder, found)
     if manifest is None:

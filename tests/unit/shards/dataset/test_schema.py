@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shards.core import rng
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema, infer, normalise
+from support.errors import raises
 
 COLOURS = ("aqua", "black", "blonde", "blue", "brown", "gray", "green", "orange", "pink", "purple", "red", "white")
 LENGTHS = ("long", "short", "tied")
@@ -196,7 +197,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "named"),
     [
         ([], "list under the key 'attributes'"),
         ({"attributes": []}, "no attributes"),
@@ -207,25 +208,25 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         ({"attributes": [{"name": "x", "kind": "tag", "value": ["a"]}]}, "unknown key 'value'"),
         (
             {"attributes": [{"name": "x", "kind": "tag"}, {"name": "x", "kind": "tag", "values": ["b"]}]},
-            "name 'x' stands",
+            "name 'x' is repeated",
         ),
         (
             {"attributes": [{"name": "x", "kind": "tag"}, {"name": "y", "kind": "tag", "values": ["x"]}]},
-            "value 'x' stands",
+            "value 'x' is repeated",
         ),
         ({"attributes": ["x"]}, "attribute 1"),
     ],
 )
-def test_what_is_no_schema_is_said(content: Any, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_an_invalid_schema_is_named(content: Any, named: str) -> None:
+    with raises("schema-invalid", named):
         Schema.from_json(content)
 
 
 def test_broken_yaml_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("attributes: [\n")
-    with pytest.raises(UserError, match="not valid YAML") as caught:
+    with raises("invalid-yaml", path) as caught:
         Schema.load(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="cannot be read"):
+    with raises("file-unreadable", tmp_path / "none.yaml"):
         Schema.load(tmp_path / "none.yaml")

@@ -165,7 +165,8 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
     (whole / "index.npy").unlink()
     text = said(whole)
     assert (
-        "labels.npy: holds float32 (23, " in text and "known.npy: not a readable array (its header is damaged)" in text
+        "labels.npy: contains float32 (23, " in text
+        and "known.npy: not a readable array (its header is damaged)" in text
     )
     assert "index.npy: missing" in text
 
@@ -183,7 +184,7 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
         ({"shards": [{"file": "/etc/x.tar", "samples": 24, "bytes": 1, "sha256": ""}]}, "is not a shard's name"),
         ({"shards": [{"file": "x.tar", "samples": -1, "bytes": 1, "sha256": ""}]}, "needs samples, bytes and sha256"),
         ({"shards": [{"file": "x.tar", "samples": 24, "bytes": 10**40, "sha256": ""}]}, "needs samples, bytes"),
-        ({"sidecars": {"../../etc/passwd": "0" * 64}}, "is not the name of a file beside it"),
+        ({"sidecars": {"../../etc/passwd": "0" * 64}}, "is not the name of a sidecar"),
         ({"sidecars": None}, "it has no sha256 of labels.npy"),
         ({"schema": {"attributes": [{"name": 3}]}}, "needs a name"),
         ({"schema": None}, "a schema is a list"),
