@@ -92,7 +92,7 @@ def findings(folder: Path, *, quick: bool = False, processes: int = 1) -> Findin
         what = "no such folder" if not folder.is_dir() else f"there is no {MANIFEST} in it"
         raise UserError(
             "dataset-missing",
-            f"{folder} is not a dataset ({what}); give the directory that cgan pack or cgan index made",
+            f"{folder} is not a dataset ({what}); give one that cgan pack or index made",
         )
     found = Findings()
     manifest = _manifest(folder, found)
