@@ -29,7 +29,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run a subcommand; exits with status 0, 1 (failure) or 2 (invalid input)."""
-    openmp.bound()
+    openmp.limit_spinning()
     end(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
 
 

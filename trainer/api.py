@@ -33,7 +33,7 @@ def train(config: str | Path | None = None, **options: Any) -> Path:
             "launched-in-parallel",
             "trainer.train runs in one process; for several use: accelerate launch trainer/main.py --OPTION VALUE …",
         )
-    openmp.bound()
+    openmp.limit_spinning()
     with signals.handled():
         from trainer.config import resolve
 

@@ -131,7 +131,7 @@ class Trainer:
         Raises:
             Failure: the losses diverged, too many images are damaged, or the run cannot be recorded.
         """
-        for batch in signals.awaited(self._batches()):
+        for batch in signals.until_overdue(self._batches()):
             due = self._due()
             result = self.state.step(batch)
             self._exchange_status(batch, due)

@@ -25,7 +25,7 @@ def train(argv: Sequence[str]) -> None:
         UserError: an option is invalid. Nothing has run.
     """
     signals.install()  # before any slow import, during which a signal would kill the process
-    openmp.bound()
+    openmp.limit_spinning()
     # The configuration does not import torch, so an invalid option is reported at once, not after seconds of imports.
     from trainer import config
 

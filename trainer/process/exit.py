@@ -1,9 +1,9 @@
-"""How a process of a job ends: at once, when all it had to do and to close is done.
+"""Exit of a process of a job: without the interpreter's teardown, once everything is done and closed.
 
-An interpreter that tears itself down does not go well with the threads of a process group, which outlive the group as
-long as torch holds it somewhere (DDP always does). A thread that is late to let go of the last tensor that it sent asks
-for the interpreter's lock, and that aborts the process: "terminate called without an active exception"
-(pytorch#190489). A lost process's connections can keep the interpreter from its end altogether.
+The threads of a process group outlive the group while torch holds a reference to it (DDP always does), and do not
+survive the interpreter's teardown: a thread that is late to release the last tensor that it sent requests the GIL,
+which aborts the process with "terminate called without an active exception" (pytorch#190489). Connections to a lost
+process can block the teardown forever.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import NoReturn
 
 from shards.core.errors import exit_status
 
-_LAST_SECONDS = 30.0  # for what may wait for a disk or a server that is no more
+_LAST_SECONDS = 30.0  # for exit handlers that wait for a lost disk or server
 
 
 def end(command: Callable[[], object]) -> NoReturn:
-    """Run a command and end the process with its status (`shards.core.errors.exit_status`); 1 and a traceback for a
-    bug."""
+    """Run a command and exit with its status (see `shards.core.errors.exit_status`); a bug prints a traceback: 1."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         sys.exit(exit_status(command))
     try:
@@ -37,12 +36,12 @@ def end(command: Callable[[], object]) -> NoReturn:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process now, after what libraries have left to be done at its end, if it comes to an end."""
+    """Run the exit handlers of libraries, for 30 seconds at most, and end the process."""
     watchdog = threading.Timer(_LAST_SECONDS, os._exit, (status,))
     watchdog.daemon = True
     watchdog.start()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # its reader went away
+        with contextlib.suppress(OSError, ValueError):  # its reader is gone
             stream.flush()
     os._exit(status)

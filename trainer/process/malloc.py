@@ -1,8 +1,7 @@
-"""Large tensors on a CPU without a system call each.
+"""Keep freed memory, so that large CPU tensors need no system calls.
 
-glibc gives every block over 32 MB back to the system when it is freed and asks for it again a moment later; a step of
-the article's networks then spends almost half of its time on page faults. A training loop frees what it will need
-again at once, so the process keeps its memory instead.
+glibc returns every freed block over 32 MB to the system and requests it again a moment later: a step of the article's
+networks then spends almost half of its time on page faults. A training loop soon needs again what it frees.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed() -> None:
-    """Let this process keep freed memory for its next allocation, if the C library is glibc; elsewhere do nothing."""
+    """Keep freed memory for the next allocation; does nothing if the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)

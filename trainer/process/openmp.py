@@ -1,17 +1,17 @@
-"""How long a thread that waits for the others of its process spins before it sleeps.
+"""Limit how long an OpenMP thread spins before it sleeps while it waits for other threads.
 
-GNU's OpenMP, which PyTorch's Linux builds share, lets it spin for milliseconds. That is right on idle cores; where
-another process has work for them, each thread spins away the time that the one it waits for would need.
+GNU OpenMP, which PyTorch's Linux builds use, spins for milliseconds. That is right on idle cores; on shared cores each
+spinning thread takes time from the thread that it waits for.
 """
 
 from __future__ import annotations
 
 import os
 
-_TURNS = "1000"  # of its loop: microseconds, what GNU itself takes where it knows of more threads than cores
+_TURNS = "1000"  # iterations, i.e. microseconds: GNU OpenMP's own value when there are more threads than cores
 
 
-def bound() -> None:
-    """Bound it, before torch is imported; what somebody has set stays."""
+def limit_spinning() -> None:
+    """Limit the spinning, unless the environment sets it already; call this before torch is imported."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = _TURNS

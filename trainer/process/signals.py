@@ -1,4 +1,4 @@
-"""Asking a run to stop: signals and a lost launcher set a flag, the loop saves and leaves.
+"""Requests to stop: signals and the loss of the launcher set a flag; the training loop saves and exits.
 
 Imported before torch, whose import takes seconds in which a signal would otherwise kill the process.
 """
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TypeVar
 
-# One Ctrl-C can arrive twice: from the terminal, and passed on by the launcher that heard it too.
-_PATIENCE = 3.0  # seconds after which another Ctrl-C is a person who does not want to wait for the checkpoint
+# One Ctrl-C can arrive twice: from the terminal, and forwarded by the launcher.
+_PATIENCE = 3.0  # seconds after which a second Ctrl-C exits without a checkpoint
 
-_GRACE = 10.0  # seconds that the next batch may still take when a stop was asked for
+_GRACE = 10.0  # seconds to wait for the next batch after a request to stop
 
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -31,22 +31,22 @@ _waiting = False
 
 
 class Overdue(BaseException):
-    """A stop was asked for, and what the run waits for does not come."""
+    """The next batch did not arrive in time after a request to stop."""
 
 
 def install() -> None:
-    """Turn SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) into a request to stop; a second Ctrl-C leaves now."""
+    """Turn SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) into requests to stop; a second Ctrl-C exits at once."""
     global _launched
     for name in _STOPPING:
         signal.signal(name, _handle)
     signal.signal(signal.SIGALRM, _end_waiting)
-    # `accelerate launch` and torchrun mark their children so. When only the launcher is signalled it dies alone and
-    # would leave the trainer writing on unseen; a shell that exits (nohup) is no such case.
+    # `accelerate launch` and torchrun set these. A launcher that is signalled alone dies and would leave the trainer
+    # running; a shell that exits (nohup) is not a launcher.
     _launched = bool({"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & set(os.environ))
 
 
 def finish() -> None:
-    """The run is over: no alarm from now on. Python gives up its handlers before it ends; one would kill it then."""
+    """Disable the alarm at the end of a run: Python removes its handlers before exit, and an alarm would kill it."""
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
 
@@ -77,23 +77,23 @@ def handled() -> Iterator[None]:
 
 
 def request() -> str | None:
-    """Why this process should stop ("SIGTERM", "the launcher is gone"), or None."""
+    """Return why this process should stop ("SIGTERM", "the launcher is gone"), or None."""
     if _received is None and _launched and os.getppid() != _parent:
         return "the launcher is gone"
     return _received
 
 
-def awaited(coming: Iterator[T]) -> Iterator[T]:
-    """What comes, one by one; ends when a stop was asked for and the next one does not come for some seconds.
+def until_overdue(items: Iterator[T]) -> Iterator[T]:
+    """Yield items; end if a stop was requested and the next item does not arrive within some seconds.
 
-    A server that does not answer would otherwise keep a run from being saved until it is killed.
+    Otherwise a server that does not answer would block the final checkpoint until the run is killed.
     """
     global _waiting
     while True:
         try:
             _waiting = True
             try:
-                item = next(coming)
+                item = next(items)
             finally:
                 _waiting = False
         except (StopIteration, Overdue):
@@ -104,7 +104,7 @@ def awaited(coming: Iterator[T]) -> Iterator[T]:
 def _end_waiting(number: int, frame: FrameType | None) -> None:
     if _waiting:
         raise Overdue
-    signal.setitimer(signal.ITIMER_REAL, 1.0)  # the run is in a step; look again
+    signal.setitimer(signal.ITIMER_REAL, 1.0)  # the run is in a step; check again
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

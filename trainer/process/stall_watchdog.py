@@ -1,7 +1,7 @@
-"""A process of a job that is stopped (SIGSTOP, Ctrl-Z) and stays so is ended by a watcher of its own.
+"""A watchdog that kills a process of a job that stays stopped (SIGSTOP, Ctrl-Z).
 
-The others give up waiting for it after ``--timeout``, but nobody ends *it*: the launcher of its machine waits as long
-as it exists, and its machine is taken by something that does not move.
+The other ranks give up after ``--timeout``, but nothing ends the stopped process: its launcher waits as long as it
+exists, and its machine stays occupied.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import time
 
 import psutil
 
-_LOOK = 0.5  # seconds
-_AFTER = 5.0  # seconds after the others gave up: they shall still find it as it is
+_INTERVAL = 0.5  # seconds
+_DELAY = 5.0  # seconds after the others gave up, so that they can still report it as stopped
 
 
 def watch(timeout: float) -> None:
-    """Fork a process that ends this one when it has been stopped for ``timeout`` seconds, and ends with it.
+    """Fork a watchdog that kills this process once it has been stopped for ``timeout`` seconds, and exits with it.
 
-    To be called before there are threads: a fork takes none of them along.
+    Call this before any thread starts: a fork does not copy threads.
     """
     watched = os.getpid()
     if os.fork():
         return
     try:
         _detach()
-        _follow(watched, timeout + _AFTER)
+        _follow(watched, timeout + _DELAY)
     finally:
         os._exit(0)
 
 
 def _detach() -> None:
-    """Hold no pipe of the launcher's open, and leave signals to the process itself."""
+    """Close the launcher's pipes, and ignore signals that are for the watched process."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -41,14 +41,14 @@ def _detach() -> None:
 
 
 def _follow(watched: int, patience: float) -> None:
-    """Looks are counted and not seconds: who suspends the whole job suspends this process too."""
+    """Poll the watched process; polls count, not seconds, as a suspended job suspends this process too."""
     still = 0
     while os.getppid() == watched:
-        time.sleep(_LOOK)
+        time.sleep(_INTERVAL)
         try:
             stopped = psutil.Process(watched).status() == psutil.STATUS_STOPPED
         except psutil.Error:
             return
         still = still + 1 if stopped else 0
-        if still * _LOOK > patience:
+        if still * _INTERVAL > patience:
             os.kill(watched, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Who speaks for a job that ends, how its machines reach each other, and what becomes of a frozen process."""
+"""Who should_report for a job that ends, how its machines reach each other, and what becomes of a frozen process."""
 
 from __future__ import annotations
 
@@ -18,23 +18,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.distributed import failure_notices, network_interfaces
-from trainer.distributed.failure_notices import ENDED, FAILED, HERE, LOST, SILENT, UNREACHABLE, Peers, Place, speaks
+from trainer.distributed.failure_notices import (
+    ENDED,
+    FAILED,
+    HERE,
+    LOST,
+    SILENT,
+    UNREACHABLE,
+    Endpoint,
+    Peers,
+    should_report,
+)
 
 
 def job(world: int) -> list[Peers]:
     """As many processes' ends of the line, in this one."""
-    places: list[Place] = []
+    endpoints: list[Endpoint] = []
     everyone = threading.Barrier(world)
     order = {rank: threading.Event() for rank in range(world + 1)}
     order[0].set()
 
     def join(rank: int) -> Peers:
-        def gather(mine: Place) -> list[Place]:
+        def gather(mine: Endpoint) -> list[Endpoint]:
             order[rank].wait()
-            places.append(mine)
+            endpoints.append(mine)
             order[rank + 1].set()
             everyone.wait()
-            return places
+            return endpoints
 
         return Peers(rank, gather)
 
@@ -47,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failure_notices, "_ANSWER", 0.5)
 
 
-def test_the_first_to_notice_speaks_for_a_lost_process() -> None:
+def test_first_rank_to_notice_a_lost_rank_reports_it() -> None:
     zero, one, two, three = job(4)
     one.close()
     assert three.leave(LOST) == (True, {1: ENDED}), "0 and 2 are there, and may not come to notice for long"
@@ -62,7 +72,7 @@ def test_the_first_to_notice_speaks_for_a_lost_process() -> None:
     assert f"kill -9 {os.getpid()}" in zero.describe({2: SILENT})
 
 
-def test_who_failed_by_itself_speaks_and_nobody_else() -> None:
+def test_only_the_failed_rank_reports() -> None:
     zero, one, two = job(3)
     assert two.leave(FAILED) == (True, {})
     two.close()
@@ -79,7 +89,7 @@ def test_a_process_that_does_not_answer_is_there() -> None:
 def test_strangers_are_not_heard() -> None:
     zero, one = job(2)
     for words in (b"x 1 failed\n", b"\xff\n", b"\n", b"a b c d\n", b"\xff 1 lost\n", b"x" * 1000):
-        line = socket.create_connection(("127.0.0.1", zero.places[0].port), timeout=5)
+        line = socket.create_connection(("127.0.0.1", zero.endpoints[0].port), timeout=5)
         with line, contextlib.suppress(OSError):  # hung up on before all of it was read
             line.sendall(words)
             line.shutdown(socket.SHUT_WR)
@@ -92,30 +102,30 @@ def test_whoever_keeps_a_line_open_does_not_keep_others_from_being_heard() -> No
     zero, one = job(2)
     with contextlib.ExitStack() as lines:
         for _ in range(5):
-            lines.enter_context(socket.create_connection(("127.0.0.1", zero.places[0].port), timeout=5))
+            lines.enter_context(socket.create_connection(("127.0.0.1", zero.endpoints[0].port), timeout=5))
         assert one.leave(LOST) == (True, {}), "0 answers that it is there"
 
 
 @given(st.integers(2, 6), st.data())
-def test_of_processes_that_leave_in_one_moment_one_speaks(world: int, data: st.DataObject) -> None:
+def test_one_of_the_ranks_that_exit_together_reports(world: int, data: st.DataObject) -> None:
     """All of them hear of each other; some have failed by themselves."""
     states = [data.draw(st.sampled_from([LOST, FAILED])) for _ in range(world)]
     said = []
     for rank, state in enumerate(states):
         others = {r: s for r, s in enumerate(states) if r != rank}
-        if speaks(rank, state, {}, others, others):
+        if should_report(rank, state, {}, others, others):
             said.append(rank)
     assert said == [states.index(FAILED) if FAILED in states else 0]
 
 
 @given(st.permutations(range(4)), st.lists(st.sampled_from([LOST, FAILED]), min_size=4, max_size=4))
-def test_of_processes_that_leave_one_after_the_other_one_speaks(order: list[int], states: list[str]) -> None:
+def test_one_of_the_ranks_that_exit_in_sequence_reports(order: list[int], states: list[str]) -> None:
     """But for those that were lost before another failed: they could not know."""
     said = []
     for place, rank in enumerate(order):
         before = {r: states[r] for r in order[:place]}
         answers = dict.fromkeys(order[place + 1 :], HERE)
-        if speaks(rank, states[rank], before, before, answers):
+        if should_report(rank, states[rank], before, before, answers):
             said.append(rank)
     failed = [rank for rank in order if states[rank] == FAILED]
     assert [rank for rank in said if states[rank] == FAILED] == failed[:1]
@@ -182,8 +192,8 @@ def test_this_machines_addresses_are_its_own() -> None:
 WATCHED = """
 import time
 from trainer.process import stall_watchdog
-stall_watchdog._AFTER = 0
-stall_watchdog._LOOK = 0.1
+stall_watchdog._DELAY = 0
+stall_watchdog._INTERVAL = 0.1
 stall_watchdog.watch(1.0)
 print("watched", flush=True)
 time.sleep(60)

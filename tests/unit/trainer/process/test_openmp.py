@@ -1,4 +1,4 @@
-"""Threads that wait do not spin the time away, unless somebody wants it so."""
+"""The limit on spinning OpenMP threads, unless the environment sets one."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from trainer.process import openmp
         ({"OMP_WAIT_POLICY": "PASSIVE"}, None),
     ],
 )
-def test_what_somebody_has_set_stays(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str | None) -> None:
+def test_environment_variables_have_precedence(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str | None
+) -> None:
     monkeypatch.setattr(os, "environ", dict(given))
-    openmp.bound()
+    openmp.limit_spinning()
     assert os.environ.get("GOMP_SPINCOUNT") == found
 
 
 @pytest.mark.parametrize("entry", ["trainer.main", "trainer.__main__"])
-def test_it_is_bound_before_torch_is_imported(entry: str) -> None:
-    """OpenMP reads it once, when torch brings it."""
+def test_limit_is_set_before_torch_is_imported(entry: str) -> None:
+    """OpenMP reads the variable once, when torch is imported."""
     look = (
         f"import sys; sys.argv = ['x', '--version']; import {entry} as entry; from trainer.process import openmp\n"
-        "was = openmp.bound\n"
-        "openmp.bound = lambda: print('torch' in sys.modules) or was()\n"
+        "was = openmp.limit_spinning\n"
+        "openmp.limit_spinning = lambda: print('torch' in sys.modules) or was()\n"
         "try: entry.main()\nexcept SystemExit: pass"
     )
     done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
