@@ -49,7 +49,7 @@ class Recorder:
         self.failed, self.trouble = False, None
         self.run = SimpleNamespace(path=Path("run"), checkpoints=Path("run/checkpoints"))
 
-    def begin(self, values: dict[str, Any], tensors: object, best: object) -> None:
+    def save(self, values: dict[str, Any], tensors: object, best: object) -> None:
         self.events.append(f"checkpoint {values['images_seen']}" + (" best" if best else ""))
 
     def advance(self, images_seen: int, images: int, metrics: dict[str, float]) -> None:
