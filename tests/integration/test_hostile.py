@@ -31,6 +31,7 @@ from shards.inspect import describe
 from shards.inspect.verify import findings
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
+from support.errors import raises
 from support.source_files import png_bytes, write_tar
 
 PARTS = ("manifest.json", "schema.yaml", "index.npy", "labels.npy", "known.npy", "hashes.npy", "tar")
@@ -262,13 +263,13 @@ def test_no_file_outside_the_folder_is_read(packed: dict[str, bytes], folder: Pa
         changed = copy.deepcopy(manifest)
         changed["shards"][0]["file"] = name
         write(folder, packed, **{"manifest.json": json.dumps(self_hash.with_hash(changed)).encode()})
-        with pytest.raises(UserError, match="not a shard's name"):
+        with raises("manifest-invalid", "is not a shard's name"):
             Dataset.open(folder)
         assert any("is not a shard's name" in line for line in findings(folder).problems)
         changed = copy.deepcopy(manifest)
         changed["sidecars"][name] = atomic_io.sha256(outside)
         write(folder, packed, **{"manifest.json": json.dumps(self_hash.with_hash(changed)).encode()})
-        assert any("not the name of a file" in line for line in findings(folder).problems) or "\\" in name
+        assert any("not the name of a sidecar" in line for line in findings(folder).problems) or "\\" in name
 
 
 def test_shard_may_be_a_symlink(packed: dict[str, bytes], folder: Path, tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ def check_robust(scan: Callable[[], Source], images: int | None = None) -> None:
     try:
         source = scan()
     except UserError as error:
-        refused = str(error)
+        refused = error
     if source is None:
-        assert refused and "\n" not in refused and len(refused) < 1500
+        assert refused and refused.code and "\n" not in str(refused) and len(str(refused)) < 1500
         return
     assert len({item.id for item in source.items}) == len(source.items)
     if images is not None:
