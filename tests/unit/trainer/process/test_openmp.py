@@ -20,9 +20,7 @@ from trainer.process import openmp
         ({"OMP_WAIT_POLICY": "PASSIVE"}, None),
     ],
 )
-def test_environment_variables_have_precedence(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str | None
-) -> None:
+def test_environment_has_precedence(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], found: str | None) -> None:
     monkeypatch.setattr(os, "environ", dict(given))
     openmp.limit_spinning()
     assert os.environ.get("GOMP_SPINCOUNT") == found
