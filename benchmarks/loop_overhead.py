@@ -30,7 +30,7 @@ from trainer.loop import Trainer
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.directory import RunDirectory
 from trainer.setup import build_state
-from trainer.tracking.monitor import Seen
+from trainer.tracking.monitor import Monitor
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
         state = build_state(config, env, dataset.size, dataset.schema.widths)
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
-        seen = exits.enter_context(Seen(run, config.tracking, dataset, state))
+        monitor = exits.enter_context(Monitor(run, config, dataset, images_seen=0, device=env.device))
         saver = exits.enter_context(AsyncCheckpointer(run, config.evaluation.keep, env.print))
         incoming = batches(Stream(dataset, config.data.batch, config.seed), 0, workers=1)
         ready = next(incoming)
@@ -69,7 +69,7 @@ def main() -> None:
                 state.step(ready)
 
         def loop() -> None:
-            Trainer(config, env, state, islice(incoming, asked.steps), saver, seen).fit()
+            Trainer(config, env, state, islice(incoming, asked.steps), saver, monitor).fit()
 
         times: dict[str, list[float]] = {"bare": [], "loop": []}
         bare()  # warm up

@@ -27,7 +27,7 @@ from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.checkpoint import Best
 from trainer.state import TrainingState
 from trainer.step import StepResult
-from trainer.tracking.monitor import Seen
+from trainer.tracking.monitor import Monitor
 
 
 def train(config: Config) -> None:
@@ -66,7 +66,11 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         f"{'resuming at' if resumed else 'training from'} {state.images_seen:,} of {total:,} images "
         f"on {env.describe()}; {setup.describe_order(built.stream)}"
     )
-    monitor = env.on_rank0(lambda: exits.enter_context(Seen(built.run, config.tracking, built.dataset, state)))
+    monitor = env.on_rank0(
+        lambda: exits.enter_context(
+            Monitor(built.run, config, built.dataset, images_seen=state.images_seen, device=env.device)
+        )
+    )
     saver = exits.enter_context(AsyncCheckpointer(built.run, config.evaluation.keep, env.print))
     incoming = batches(
         built.stream,
@@ -112,7 +116,7 @@ class Trainer:
         state: TrainingState,
         incoming: Iterator[Batch],
         saver: AsyncCheckpointer,
-        monitor: Seen | None = None,
+        monitor: Monitor | None = None,
         evaluator: PeriodicEvaluator | None = None,
         dataset_size: int = 0,
     ) -> None:
@@ -148,7 +152,7 @@ class Trainer:
             if due.checkpoint or best or self.stopping:
                 self._checkpoint(best)
             if due.grid and self.monitor is not None:
-                self.monitor.grid(self.state)
+                self.monitor.save_grid(self.state.images_seen, self.state.ema.module)
             if self.stopping or self.state.images_seen >= self.total_images:
                 return self._finish()
         self._stop_waiting()
@@ -187,7 +191,7 @@ class Trainer:
         """
         self._first_damage = self._first_damage or batch.first_damage
         # If rank 0 cannot record or save, all ranks stop as they do after a signal: together, with a checkpoint.
-        failed = self.saver.failed or (self.monitor is not None and self.monitor.trouble is not None)
+        failed = self.saver.failed or (self.monitor is not None and self.monitor.failure is not None)
         stop, damaged = self.env.sum_async(failed or signals.request() is not None, batch.damaged)
         if due.exact_counts or stop:
             late_stop, late_damaged = self.env.flush(2)
@@ -232,7 +236,7 @@ class Trainer:
         self.env.on_rank0(self.saver.wait)  # it may be marking the best so far
         best = self.evaluator.best_of(scores, self.state.images_seen, self.saver.run)
         if self.monitor is not None:
-            self.monitor.spent_beside(time.monotonic() - started)
+            self.monitor.exclude_time(time.monotonic() - started)
         return scores, best
 
     def _checkpoint(self, best: Best | None = None) -> None:
@@ -252,7 +256,7 @@ class Trainer:
         self.env.on_rank0(self.saver.wait)
         if self._is_too_damaged():
             raise self._too_damaged()
-        self.env.on_rank0(lambda: self.monitor.complain() if self.monitor is not None else None)
+        self.env.on_rank0(lambda: self.monitor.raise_failure() if self.monitor is not None else None)
         seen, run = self.state.images_seen, self.saver.run
         if seen >= self.total_images:
             return self.env.print(f"done: {seen:,} images seen, weights in {run.checkpoints}")

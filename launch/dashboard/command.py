@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
         return
     from launch.dashboard import workspace
 
-    project, entity = account.place(asked.project, asked.entity)
+    project, entity = account.project_and_entity(asked.project, asked.entity)
     made = workspace.build(project, entity or "", asked.name)
     if asked.json is not None:
         if not asked.json.parent.is_dir():

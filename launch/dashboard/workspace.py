@@ -70,7 +70,7 @@ def save(workspace: ws.Workspace) -> tuple[str, bool]:
             "no Weights & Biases API key found; set one with `wandb login`, or write the workspace with --json FILE",
         )
     with _translate_errors():
-        account.knock(known.base_url)
+        account.check_connection(known.base_url)
         workspace.entity = workspace.entity or wandb.Api().default_entity or ""
         found = _existing(workspace)
         if found is not None:

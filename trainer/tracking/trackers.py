@@ -1,7 +1,7 @@
-"""Where a run is seen while it trains: Weights & Biases, TensorBoard, Trackio, and what else Accelerate knows.
+"""Experiment trackers: Weights & Biases, TensorBoard, Trackio, and the others that Accelerate supports.
 
-``metrics.jsonl`` and ``samples/`` are the record; everything here is a sink beside it. A sink never blocks the
-training for long and never fails it: one that breaks is left out with one sentence, and the rest goes on.
+``metrics.jsonl`` and ``samples/`` are the record of a run; trackers receive copies. A tracker never blocks the training
+for long and never ends it: one that fails is disabled with one warning, and the others continue.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any, Protocol
 
 from shards.core.errors import UserError
 from trainer import metric_names
-from trainer.tracking.wandb_run import DEFAULT_PROJECT, open_run, reason, shown
+from trainer.tracking.wandb_run import DEFAULT_PROJECT, display_path, open_run, reason
 
 MODES = ("auto", "online", "offline", "disabled")
 
 _FINISH_SECONDS = 20.0
 
-# Accelerate's names, and the package that pip knows each by.
+# Accelerate's names, and the names of the packages.
 _PACKAGES = {
     "wandb": "wandb",
     "tensorboard": "tensorboard",
@@ -42,7 +42,7 @@ _PACKAGES = {
 
 
 class Sink(Protocol):
-    """One tracker. Any exception that a method raises turns the sink off."""
+    """One tracker. An exception in any method disables it."""
 
     name: str
     where: str
@@ -53,35 +53,35 @@ class Sink(Protocol):
 
 
 class Trackers:
-    """The open sinks of a run, as one.
+    """The open trackers of a run.
 
     Attributes:
-        where: sentences that say where curves and pictures are seen.
+        where: one sentence per tracker that says where its curves and images are.
     """
 
-    def __init__(self, sinks: Sequence[Sink], where: Sequence[str], say: Callable[[str], None]) -> None:
+    def __init__(self, sinks: Sequence[Sink], where: Sequence[str], warn: Callable[[str], None]) -> None:
         self._sinks = list(sinks)
-        self._say = say
+        self._warn = warn
         self.where = list(where)
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Hand numbers to every sink, at ``images_seen``. Never raises."""
+        """Log numbers at ``images_seen`` to every tracker. Never raises."""
         numbers = {key: float(value) for key, value in values.items()}
         self._each(lambda sink: sink.log(images_seen, numbers))
 
     def log_grid(self, images_seen: int, png: Path, captions: Sequence[str]) -> None:
-        """Hand a picture grid to every sink, under ``samples/grid`` with its label words. Never raises."""
+        """Log a sample grid as ``samples/grid``, with the labels of its rows, to every tracker. Never raises."""
         caption = "; ".join(captions)
         self._each(lambda sink: sink.log_grid(images_seen, png, caption))
 
     def close(self, exit_code: int = 0) -> None:
-        """Write out and leave every sink, each within a bounded time; closing twice is harmless. Never raises."""
+        """Flush and close every tracker, each in bounded time; closing twice is harmless. Never raises."""
         while self._sinks:
             sink = self._sinks.pop()
             try:
                 sink.close(exit_code)
             except Exception as error:
-                self._say(f"{sink.name} did not close as it should: {reason(error)}")
+                self._warn(f"warning: {sink.name} did not close properly: {reason(error)} [tracker-failed]")
 
     def _each(self, action: Callable[[Sink], None]) -> None:
         for sink in list(self._sinks):
@@ -89,14 +89,14 @@ class Trackers:
                 action(sink)
             except Exception as error:
                 self._sinks.remove(sink)
-                self._say(f"{sink.name} is left out from here on ({reason(error)}); the run's own files go on")
+                self._warn(f"warning: {sink.name} failed and is disabled ({reason(error)}) [tracker-failed]")
 
 
 def check(log_with: Sequence[str]) -> None:
-    """Make sure that the named trackers exist and are installed, before anything starts.
+    """Check that trackers exist and are installed.
 
     Raises:
-        UserError: one is not.
+        UserError: one does not exist or is not installed.
     """
     for name in log_with:
         if name != "none":
@@ -113,27 +113,27 @@ def open_trackers(
     group: str | None = None,
     mode: str | None = None,
     resumed_at: int = 0,
-    say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Trackers:
-    """Open the trackers that ``log_with`` names; call it on the first process only.
+    """Open the trackers named by ``log_with``; call it on rank 0 only.
 
     Args:
-        run: the run directory; the trackers' files lie in it.
-        config: the run's options, shown beside the curves.
-        log_with: names such as "wandb", "tensorboard", "trackio"; () or "none" for none.
-        project, entity, group, mode: for W&B. What is None is taken from W&B's own environment and settings, then
-            from the defaults: project "cgan-trainer", mode "auto" (online if there is a key, else offline).
-        resumed_at: images seen at the checkpoint that this run goes on from; 0 for a new run.
-        say: receives the sentences about sinks that fail; by default they are printed above the progress bar.
+        run: the run directory, where trackers write their files.
+        config: the run's options, logged with the curves.
+        log_with: names such as "wandb", "tensorboard" and "trackio"; () or "none" for no tracker.
+        project, entity, group, mode: for W&B. None: from W&B's environment variables and settings, otherwise project
+            "cgan-trainer" and mode "auto" (online if there is an API key, otherwise offline).
+        resumed_at: images seen by the checkpoint that this run resumes from; 0 for a new run.
+        warn: receives warnings about trackers that fail (default: print above the progress bar).
 
     Raises:
-        UserError: a name that no tracker has, a package that is not installed, an unknown mode.
+        UserError: a tracker is unknown or not installed, or the mode is unknown.
     """
-    say = say or _print_above_bar
+    warn = warn or _print_above_bar
     names = [name for name in dict.fromkeys(log_with) if name != "none"]
     check(names)
     if mode is not None and mode not in MODES:
-        raise UserError(f"--wandb-mode {mode}: it is one of {', '.join(MODES)}")
+        raise UserError("invalid-value", f"--wandb-mode {mode} is not one of {', '.join(MODES)}")
 
     plain = {key: _plain(value) for key, value in config.items()}
     sinks: list[Sink] = []
@@ -141,7 +141,7 @@ def open_trackers(
     for name in names:
         try:
             if name == "wandb":
-                sink = open_run(run, plain, project, entity, group, mode, say)
+                sink = open_run(run, plain, project, entity, group, mode, warn)
             elif name == "tensorboard":
                 sink = _TensorBoard(run, plain, resumed_at)
             elif name == "trackio":
@@ -149,23 +149,23 @@ def open_trackers(
             else:
                 sink = _Other(name, run, plain, project)
         except Exception as error:
-            say(f"{name} could not be opened ({reason(error)}); the training goes on without it")
+            warn(f"warning: {name} could not be opened and is disabled ({reason(error)}) [tracker-failed]")
             continue
         where.append(sink.where if sink else "Weights & Biases: off")
         sinks += [sink] if sink else []
-    return Trackers(sinks, where, say)
+    return Trackers(sinks, where, warn)
 
 
 def _check_available(name: str) -> None:
     if name not in _PACKAGES:
-        raise UserError(f"--log-with {name}: there is no such tracker; known are {', '.join(_PACKAGES)}")
+        raise UserError("unknown-tracker", f"--log-with {name}: unknown tracker; known are {', '.join(_PACKAGES)}")
     if find_spec(name) is None:
         raise UserError(
-            f"--log-with {name}: the package is not installed; install it with: pip install {_PACKAGES[name]}"
+            "package-missing", f"--log-with {name}: the package is not installed; run: pip install {_PACKAGES[name]}"
         )
 
 
-# ---------------------------------------------------------------- trackers by way of Accelerate
+# ---------------------------------------------------------------- trackers through Accelerate
 
 
 class _TensorBoard:
@@ -175,13 +175,13 @@ class _TensorBoard:
         from accelerate.tracking import TensorBoardTracker
 
         directory = run / "tensorboard"
-        # Events after the checkpoint belong to a past that did not happen: TensorBoard then hides them.
+        # TensorBoard hides events after the checkpoint: the resumed run repeats them.
         purge = {"purge_step": resumed_at + 1} if resumed_at else {}
         self._tracker = TensorBoardTracker(run.resolve().name, directory, **purge)
         self._tracker.start()
         lines = "\n".join(f"    {key}: {value}" for key, value in config.items())
         self._tracker.writer.add_text("options", lines, global_step=resumed_at)
-        self.where = f"TensorBoard: tensorboard --logdir {shlex.quote(shown(directory))}"
+        self.where = f"TensorBoard: tensorboard --logdir {shlex.quote(display_path(directory))}"
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
         self._tracker.log(dict(values), step=images_seen)
@@ -204,11 +204,13 @@ class _Trackio:
     name = "Trackio"
 
     def __init__(self, run: Path, config: Mapping[str, object], project: str | None, group: str | None) -> None:
-        directory = Path(os.environ.setdefault("TRACKIO_DIR", str((run / "trackio").resolve())))  # read at its import
+        directory = Path(
+            os.environ.setdefault("TRACKIO_DIR", str((run / "trackio").resolve()))
+        )  # read when trackio is imported
         from accelerate import PartialState
         from accelerate.tracking import TrackioTracker
 
-        PartialState()  # the tracker's own messages need it; a no-op once there is an Accelerator
+        PartialState()  # the tracker's logging needs it; no effect if an Accelerator exists
         project = project or DEFAULT_PROJECT
         self._tracker = TrackioTracker(
             project,
@@ -216,14 +218,14 @@ class _Trackio:
             group=group,
             config=dict(config),
             resume="allow",
-            embed=False,  # no dashboard server out of the training process
+            embed=False,  # do not start a dashboard server from the training process
             auto_log_gpu=False,
             auto_log_cpu=False,
         )
         with _quiet():
             self._tracker.start()
         self.where = (
-            f"Trackio: TRACKIO_DIR={shlex.quote(shown(directory))} trackio show --project {shlex.quote(project)}"
+            f"Trackio: TRACKIO_DIR={shlex.quote(display_path(directory))} trackio show --project {shlex.quote(project)}"
         )
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
@@ -238,11 +240,11 @@ class _Trackio:
         import trackio
 
         with _quiet():
-            trackio.finish()  # bounded by itself; the tracker's finish would be run again at exit
+            trackio.finish()  # in bounded time; the tracker's finish would run again at exit
 
 
 class _Other:
-    """The numbers, to any tracker that Accelerate has a class for; pictures stay in ``samples/``."""
+    """Any other tracker of Accelerate; it receives numbers only, and images stay in ``samples/``."""
 
     def __init__(self, name: str, run: Path, config: Mapping[str, object], project: str | None) -> None:
         from accelerate import PartialState
@@ -256,14 +258,14 @@ class _Other:
         with _quiet():
             self._tracker.start()
             self._tracker.store_init_configuration(dict(config))
-        self.where = f"{name}: as its own settings say"
+        self.where = f"{name}: see its own settings"
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
         finite = {self._key(key): value for key, value in values.items() if math.isfinite(value)}
         self._tracker.log(finite, step=images_seen)
 
     def _key(self, key: str) -> str:
-        """MLflow refuses a whole row for a letter of one name, and an attribute may be called "hair (long/short)"."""
+        """Replace characters that make MLflow reject a whole row: an attribute may be named "hair (long/short)"."""
         return re.sub(r"[^\w./ -]", "_", key)[:250] if self.name == "mlflow" else key
 
     def log_grid(self, images_seen: int, png: Path, caption: str) -> None:
@@ -274,14 +276,14 @@ class _Other:
             _bounded(self._tracker.finish)
 
 
-# ---------------------------------------------------------------- manners
+# ---------------------------------------------------------------- bounded and quiet
 
 
 def _bounded(action: Callable[[], object], seconds: float = _FINISH_SECONDS) -> None:
-    """Run ``action``, and go on without it after ``seconds``.
+    """Run ``action`` in a thread for at most ``seconds``.
 
     Raises:
-        TimeoutError: it was not done by then.
+        TimeoutError: it did not finish in time.
     """
     failure: list[Exception] = []
 
@@ -295,14 +297,14 @@ def _bounded(action: Callable[[], object], seconds: float = _FINISH_SECONDS) -> 
     worker.start()
     worker.join(seconds)
     if worker.is_alive():
-        raise TimeoutError(f"it was not done after {seconds:g} s")
+        raise TimeoutError(f"not finished after {seconds:g} s")
     if failure:
         raise failure[0]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep a tracker's chatter off the terminal, and let its questions fail instead of waiting for an answer."""
+    """Suppress a tracker's output, and make its prompts fail instead of waiting for an answer."""
     stdin = sys.stdin
     sys.stdin = io.StringIO()
     try:
@@ -319,7 +321,7 @@ def _print_above_bar(sentence: str) -> None:
 
 
 def _plain(value: object) -> object:
-    """An option's value as something every tracker can show."""
+    """Return an option's value as a type that every tracker can show."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""A run at Weights & Biases: online if that works, else offline and ready for ``wandb sync``; one id over resumes."""
+"""A Weights & Biases run: online if possible, otherwise offline for ``wandb sync``; its id is kept over resumes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from trainer import metric_names
 
 DEFAULT_PROJECT = "cgan-trainer"
 
-_KNOCK_SECONDS = 5.0
-_INIT_SECONDS = 30.0  # a server that has not answered by then does not hold up the training: offline
+_CONNECT_SECONDS = 5.0
+_INIT_SECONDS = 30.0  # if the server has not answered by then, the run is offline
 _FINISH_SECONDS = 20.0
 
 
 class WandbRun:
-    """A W&B run. No ``step`` is given: W&B drops rows whose step is not above the last one it has, and a run that
-    resumes from a checkpoint repeats some. The x axis is ``images_seen``, where repeated rows lie on each other."""
+    """A W&B run, with ``images_seen`` as its x axis.
+
+    It logs without ``step``: W&B drops rows whose step does not increase, and a run that resumes from a checkpoint
+    repeats some rows.
+    """
 
     name = "Weights & Biases"
 
@@ -51,7 +54,7 @@ class WandbRun:
         try:
             self._run.finish(exit_code=exit_code)
         except TimeoutError:
-            raise TimeoutError(f"not all was uploaded in time; later: wandb sync {self._directory}") from None
+            raise TimeoutError(f"the upload did not finish in time; later run: wandb sync {self._directory}") from None
 
 
 def open_run(
@@ -61,26 +64,26 @@ def open_run(
     entity: str | None,
     group: str | None,
     mode: str | None,
-    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> WandbRun | None:
-    """A W&B run, online if that is wanted and works, else offline; None when disabled."""
-    # Its error reports would reach for the network also from an offline run, and hold up the exit of an online one.
+    """Open a W&B run, online if requested and possible, otherwise offline; return None if disabled."""
+    # W&B's error reporting would use the network from an offline run too, and delay the exit of an online one.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    known = wandb.setup(wandb.Settings(silent=True)).settings  # with W&B's environment variables and settings files
+    known = wandb.setup(wandb.Settings(silent=True)).settings  # from W&B's environment variables and settings files
     has_key = has_credentials(known)
     mode, note = _wandb_mode(mode, known.mode, has_key)
     if note:
-        say(note)
+        warn(note)
     if mode == "disabled":
         return None
 
     base = Path(os.environ.get("WANDB_DIR") or run).resolve()
-    (base / "wandb").mkdir(parents=True, exist_ok=True)  # else W&B takes a temporary folder, or a hidden one
+    (base / "wandb").mkdir(parents=True, exist_ok=True)  # otherwise W&B uses a temporary or a hidden folder
     run_id = _run_id(run, known.run_id)
-    _set_stubs_aside(base / "wandb", run_id)
-    project, entity = place(project, entity)
+    _rename_stubs(base / "wandb", run_id)
+    project, entity = project_and_entity(project, entity)
     arguments = {
         "project": project,
         "entity": entity,
@@ -94,16 +97,16 @@ def open_run(
 
     if mode == "online":
         try:
-            knock(known.base_url)
+            check_connection(known.base_url)
             active = wandb.init(mode="online", settings=_wandb_settings(), **arguments)
             return WandbRun(active, f"Weights & Biases: {active.url}", Path(active.dir).parent)
         except Exception as error:
-            say(f"Weights & Biases cannot be reached ({reason(error)}); this run is kept offline")
-            # Without this the next init would attach to what is left of the failed one.
+            warn(f"warning: Weights & Biases is unreachable ({reason(error)}); the run is offline [wandb-unreachable]")
+            # Otherwise the next init would attach to the remains of the failed one.
             wandb.teardown()
     active = wandb.init(mode="offline", settings=_wandb_settings(), **arguments)
     directory = Path(active.dir).parent
-    sync = f"wandb sync {shlex.quote(shown(base / 'wandb'))}/offline-run-*-{active.id}"
+    sync = f"wandb sync {shlex.quote(display_path(base / 'wandb'))}/offline-run-*-{active.id}"
     return WandbRun(active, f"Weights & Biases: offline; upload with: {sync}", directory)
 
 
@@ -111,7 +114,7 @@ def _wandb_settings() -> Any:
     import wandb
 
     return wandb.Settings(
-        console="off",  # the progress bar is not a log
+        console="off",  # do not capture the progress bar
         silent=True,
         init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT") or _INIT_SECONDS),
         finish_timeout=_FINISH_SECONDS,
@@ -121,19 +124,21 @@ def _wandb_settings() -> Any:
 
 
 def _wandb_mode(wanted: str | None, environment: str, has_key: bool) -> tuple[str, str | None]:
-    """The mode to use, and a sentence if it is not the one that was wanted."""
+    """Return the mode to use, and a warning if it is not the requested one."""
     aliases = {"dryrun": "offline", "run": "online", "shared": "online"}
     explicit = wanted in ("online", "offline", "disabled")
     mode = str(wanted) if explicit else aliases.get(environment, environment)
     if mode == "online" and not has_key:
-        # W&B would stop and ask for a key at the terminal.
-        note = "Weights & Biases has no key here, so this run is kept offline; `wandb login` sets one"
+        # W&B would prompt for a key on the terminal.
+        note = (
+            "warning: no API key for Weights & Biases; the run is offline; run `wandb login` to set one [wandb-no-key]"
+        )
         return "offline", note if explicit else None
     return mode, None
 
 
-def place(project: str | None, entity: str | None) -> tuple[str, str | None]:
-    """Project and entity: as given, else of W&B's own environment and settings, else ours and the account's (None)."""
+def project_and_entity(project: str | None, entity: str | None) -> tuple[str, str | None]:
+    """Return project and entity: as given, from W&B's settings, or the defaults (None: the account's entity)."""
     import wandb
 
     known = wandb.setup(wandb.Settings(silent=True)).settings
@@ -141,7 +146,7 @@ def place(project: str | None, entity: str | None) -> tuple[str, str | None]:
 
 
 def has_credentials(settings: Any) -> bool:
-    """Whether W&B would find a key by itself: environment, its settings, or the netrc file of ``wandb login``."""
+    """Return whether W&B will find an API key: in its environment, settings, or the netrc file of ``wandb login``."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or settings.api_key:
         return True
     try:
@@ -153,21 +158,21 @@ def has_credentials(settings: Any) -> bool:
     return bool(found and found[2])
 
 
-def knock(url: str) -> None:
-    """See in a moment that there is no network or no server, where W&B would try for as long as it may.
+def check_connection(url: str) -> None:
+    """Fail within seconds if there is no network or no server, where W&B itself would retry until its timeout.
 
     Raises:
-        OSError: nothing listens there. Behind a proxy this cannot be told, and nothing is raised.
+        OSError: the connection failed. Not raised behind a proxy, where this cannot be checked.
     """
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
     if address.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
         return
-    socket.create_connection((host, port), timeout=_KNOCK_SECONDS).close()
+    socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
 
 
 def _run_id(run: Path, from_environment: str | None) -> str:
-    """The run's id at W&B, the same for as long as the run directory lives."""
+    """Return the run's W&B id, which is stored in the run directory."""
     file = run / "tracking.json"
     with contextlib.suppress(OSError, ValueError, AttributeError):
         kept = json.loads(file.read_text()).get("wandb_run_id")
@@ -178,10 +183,10 @@ def _run_id(run: Path, from_environment: str | None) -> str:
     return new
 
 
-def _set_stubs_aside(directory: Path, run_id: str) -> None:
-    """Rename files of this W&B run that a killed process left without one record (a 7-byte header).
+def _rename_stubs(directory: Path, run_id: str) -> None:
+    """Rename files of this W&B run that a killed process left without any record (a 7-byte header).
 
-    ``wandb sync`` of several runs uploads nothing at all, and says nothing, when one of them is such a stub.
+    If one of several runs is such a stub, ``wandb sync`` silently uploads none of them.
     """
     for stub in directory.glob(f"*run-*-{glob.escape(run_id)}/run-*.wandb"):
         with contextlib.suppress(OSError):
@@ -189,15 +194,15 @@ def _set_stubs_aside(directory: Path, run_id: str) -> None:
                 stub.replace(stub.with_suffix(".empty"))
 
 
-def shown(path: Path) -> str:
-    """A path as a person at this prompt would type it."""
+def display_path(path: Path) -> str:
+    """Return a path relative to the current directory if it is inside."""
     with contextlib.suppress(ValueError):
         path = path.resolve().relative_to(Path.cwd())
     return str(path)
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error, without anything that could be a key."""
+    """Return the first line of an error, with API keys removed."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     for secret in (os.environ.get(name) for name in ("WANDB_API_KEY", "HF_TOKEN", "COMET_API_KEY", "SWANLAB_API_KEY")):
         text = text.replace(secret, "…") if secret else text
