@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
-# Most tests wait for processes that they start. The tests of a file stay together and share its fixtures.
+# Most tests wait for processes that they start, so several run at once; all tests of a file run in one worker and share its fixtures.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ help: ## list the targets
 	@echo
 	@echo "  PYTHON=python3.12 selects the interpreter, TORCH_INDEX=URL the package index for torch; ARGS=... are passed on"
 
-demo: $(INSTALLED) ## draw labelled faces, pack them, train for minutes, generate by words
+demo: $(INSTALLED) ## draw labelled faces, pack them, train for minutes, generate from words
 	$(RUN) -m trainer demo $(ARGS)
 
 test: $(INSTALLED) ## run the fast tests, in parallel

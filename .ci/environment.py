@@ -1,8 +1,8 @@
 """Make the virtual environment that `make` works in: `python3 .ci/environment.py .venv [TORCH_INDEX]`.
 
 Standard library only, and no syntax newer than Python 3.6: an interpreter that is too old must be able to say so.
-A torch that this interpreter already imports, in the range that pyproject.toml asks for, is kept, because it was
-built for this machine: the new environment sees the directory it lies in and installs no other.
+A torch that this interpreter already imports, in the range that pyproject.toml requires, is kept, because it was
+built for this machine: the new environment also sees the directory that contains it, and installs no other torch.
 """
 
 import os
@@ -15,9 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ".[demo,dev]"
-# From this line on, constraints.txt holds torch and what torch itself asks for.
+# From this line on, constraints.txt has torch and its own requirements.
 TORCH_SECTION = "# torch\n"
-# Packages whose command of the same name people type: one that lies beside a kept torch has left its command there.
+# Packages with a command of the same name. If one is installed next to a kept torch, pip does not put its command into .venv.
 COMMANDS = ["accelerate", "wandb", "tensorboard", "trackio"]
 WHERE_IS_TORCH = """
 try:
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def missing() -> str:
-    """Why this interpreter cannot make the environment; "" if it can."""
+    """Return why this interpreter cannot make the environment; "" if it can."""
     if sys.version_info < (3, 11):  # noqa: UP036
         found = sys.executable + " is " + ".".join(map(str, sys.version_info[:3]))
         return "Python 3.11 or newer is needed and " + found + "; name another one: make PYTHON=/path/to/python3.12"
@@ -68,17 +68,17 @@ def missing() -> str:
 
 
 def works(python: Path) -> bool:
-    """Whether an environment is there and whole (an upgrade of the system's Python leaves broken ones)."""
+    """Return whether an environment exists and works (an upgrade of the system's Python breaks it)."""
     return python.exists() and subprocess.call([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL) == 0
 
 
 def required_range() -> str:
-    """The range of torch that pyproject.toml asks for, such as ">=2.6,<3"."""
+    """Return the range of torch that pyproject.toml requires, such as ">=2.6,<3"."""
     return re.search(r'"torch(>=[\d.]+,<[\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")).group(1)  # type: ignore[union-attr]
 
 
 def torch_here(wanted: str) -> tuple:
-    """(version, directory) of the torch that this interpreter imports, if in range; else two empty strings."""
+    """Return version and directory of the torch that this interpreter imports, if in range; else two empty strings."""
     answer = subprocess.run([sys.executable, "-c", WHERE_IS_TORCH], stdout=subprocess.PIPE, cwd=os.sep, check=False)
     lines = answer.stdout.decode().splitlines()
     if answer.returncode or len(lines) < 2 or not in_range(lines[-2], wanted):
@@ -87,7 +87,7 @@ def torch_here(wanted: str) -> tuple:
 
 
 def in_range(version: str, wanted: str) -> bool:
-    """Whether a version such as "2.13.0+cpu" lies in a range such as ">=2.6,<3"."""
+    """Return whether a version such as "2.13.0+cpu" is in a range such as ">=2.6,<3"."""
 
     def numbers(text: str) -> list:
         return [int(n) for n in re.findall(r"\d+", text.split("+")[0])]
@@ -108,12 +108,12 @@ def see_also(python: Path, directory: str) -> None:
 
 
 def install(python: Path, arguments: list) -> None:
-    loudness = [] if sys.stdout.isatty() else ["--quiet"]  # a person sees how the download goes, a log is kept short
+    loudness = [] if sys.stdout.isatty() else ["--quiet"]  # show progress to a person, keep a log short
     run([str(python), "-m", "pip", "install", "--disable-pip-version-check", *loudness, *arguments])
 
 
 def run(command: list) -> None:
-    """Run a command in the checkout; its failure is ours."""
+    """Run a command in the checkout; exit if it fails."""
     print("+ " + " ".join(command), flush=True)
     status = subprocess.call(command, cwd=str(ROOT))
     if status:
