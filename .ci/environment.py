@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ".[demo,dev]"
 # From this line on, constraints.txt has torch and its own requirements.
 TORCH_SECTION = "# torch\n"
-# Packages with a command of the same name. If one is installed next to a kept torch, pip does not put its command into .venv.
+# Packages with a command of the same name. Where one is installed next to a kept torch, pip adds no command to .venv.
 COMMANDS = ["accelerate", "wandb", "tensorboard", "trackio"]
 WHERE_IS_TORCH = """
 try:
