@@ -70,7 +70,7 @@ def test_every_weight_of_a_discriminator_has_a_largest_singular_value_of_one(fam
             assert largest_singular_value(weight.flatten(1)) == pytest.approx(1, abs=0.05), name
     plain = [n for n, p in d.named_parameters() if p.dim() > 1 and "parametrizations" not in n]
     assert all(n.startswith("plane.") for n in plain)
-    assert bool(plain) == (conditioning == "plane")
+    assert bool(plain) == (CONDITIONINGS[conditioning].early is not None)
     assert len(found) >= 4
 
 
