@@ -75,7 +75,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
     incoming = batches(
         built.stream,
         state.images_seen // config.data.batch,
-        setup.data_workers(config, env),
+        setup.data_workers(config.machine, env),
         pin_memory=env.device.type == "cuda",
     )
     Trainer(config, env, state, incoming, saver, monitor, evaluator, len(built.dataset)).fit()

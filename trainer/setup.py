@@ -26,6 +26,8 @@ from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
 from trainer.compilation import compile_networks
 from trainer.config import Config
+from trainer.config.data import DataConfig
+from trainer.config.machine import MachineConfig
 from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
 from trainer.label_scaling import LabelScaling, measure_scaling
@@ -73,7 +75,7 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     """
     dataset = env.on_all_ranks(lambda: _open_dataset(config, env, exits))
     run = RunDirectory(config.run_directory)
-    config = config.replace(mixed_precision=env.precision, order=_resolve_order(config, dataset, run, env))
+    config = config.replace(mixed_precision=env.precision, order=_resolve_order(config.data, dataset, run, env))
     stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = env.on_all_ranks(
@@ -131,10 +133,10 @@ def resume_hint(images_seen: int) -> str:
     return f"re-run the same command to resume from the newest checkpoint, of {images_seen:,} images or later"
 
 
-def data_workers(config: Config, env: Distributed) -> int:
+def data_workers(machine: MachineConfig, env: Distributed) -> int:
     """Return the number of data-loading processes of this rank."""
-    if config.machine.workers is not None:
-        return config.machine.workers
+    if machine.workers is not None:
+        return machine.workers
     return 1 if env.device.type == "cpu" else min(8, env.cores)
 
 
@@ -164,10 +166,10 @@ def _open_stream(config: Config, dataset: Dataset, env: Distributed) -> Stream:
     return stream
 
 
-def _resolve_order(config: Config, dataset: Dataset, run: RunDirectory, env: Distributed) -> str:
+def _resolve_order(data: DataConfig, dataset: Dataset, run: RunDirectory, env: Distributed) -> str:
     """Resolve --order auto: that of the run if it is resumed, else windowed if shards are copied to a cache."""
-    if config.data.order != "auto":
-        return config.data.order
+    if data.order != "auto":
+        return data.order
     return env.broadcast(env.on_rank0(run.saved_order)) or ("windowed" if dataset.remote else "full")
 
 
