@@ -17,7 +17,7 @@ from PIL import Image
 
 import shards
 import trainer
-from shards.core.errors import Failure, UserError
+from shards.core.errors import Failure
 from support import ROOT
 from support.errors import raises
 from trainer.process import signals
@@ -179,13 +179,13 @@ def test_mistakes_are_user_errors(run: Path, tmp_path: Path, monkeypatch: pytest
         shards.pack(tmp_path, tmp_path / "out", siz=3)
     with raises("option-without-effect", "part"):
         shards.pack(tmp_path, tmp_path / "out", part="1/2")
-    with pytest.raises(UserError, match="none"):
+    with raises("dataset-missing", tmp_path / "none"):
         shards.open(tmp_path / "none")
-    with pytest.raises(UserError, match=str(tmp_path)):
+    with raises("run-missing", tmp_path):
         trainer.load(tmp_path)
-    with pytest.raises(UserError, match="checkpoint 5"):
+    with raises("checkpoint-missing", "checkpoint 5"):
         trainer.load(run, 5)
-    with pytest.raises(UserError, match="'purple'"):
+    with raises("unknown-word", "'purple'"):
         trainer.load(run).sample("purple ink")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with raises("launched-in-parallel", "accelerate launch"):

@@ -75,7 +75,7 @@ def require_run(run: Path) -> None:
     """
     if not (run / "config.yaml").is_file():
         raise UserError(
-            "not-a-run", f"{run} is not a run directory (no config.yaml); give the --run directory of a training"
+            "run-missing", f"{run} is not a run directory (no config.yaml); give the --run directory of a training"
         )
 
 

@@ -107,7 +107,7 @@ def test_invalid_runs_and_outputs_are_errors(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.yaml").write_text("- a list")
     for words, code, named in (
-        ([str(one), str(tmp_path)], "not-a-run", f"{tmp_path} "),
+        ([str(one), str(tmp_path)], "run-missing", f"{tmp_path} "),
         ([str(tmp_path / "bad")], "run-damaged", tmp_path / "bad" / "config.yaml"),
         ([str(one), "--out", "x.pdf"], "invalid-output-name", "--out x.pdf"),
     ):

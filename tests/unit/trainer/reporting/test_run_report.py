@@ -269,7 +269,7 @@ def test_command_rewrites_the_page_and_rejects_other_directories(
     run = full_run(tmp_path / "first")
     run_report.main([str(run)])
     assert capsys.readouterr().out.strip() == str(run / "report.html")
-    with raises("not-a-run", tmp_path):
+    with raises("run-missing", tmp_path):
         run_report.main([str(tmp_path)])
 
 
