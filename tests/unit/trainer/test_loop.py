@@ -46,7 +46,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        self.failed, self.trouble = False, None
+        self.failed, self.failure = False, None
         self.run = SimpleNamespace(path=Path("run"), checkpoints=Path("run/checkpoints"))
 
     def save(self, values: dict[str, Any], tensors: object, best: object) -> None:
@@ -55,7 +55,7 @@ class Recorder:
     def advance(self, images_seen: int, images: int, metrics: dict[str, float]) -> None:
         self.events.append(f"advance {images_seen}" + "".join(f" {m}" for m in ("loss/d", "score") if m in metrics))
 
-    def grid(self, state: object) -> None:
+    def save_grid(self, images_seen: int, generator: object) -> None:
         self.events.append("grid")
 
     def evaluate(self, generator: object) -> dict[str, float]:
@@ -68,7 +68,7 @@ class Recorder:
     def wait(self) -> None:
         pass
 
-    spent_beside = complain = lambda self, *_: None
+    exclude_time = raise_failure = lambda self, *_: None
 
 
 def make_trainer(tmp_path: Path, *words: str) -> tuple[Trainer, Recorder]:
