@@ -14,8 +14,9 @@ from shards import text_encoders
 from shards.core.atomic_io import join_names
 from shards.core.cli import option
 from shards.core.errors import UserError
-from shards.dataset.schema import WORDLESS, Attribute, Kind, Schema, infer
+from shards.dataset.schema import WORDLESS, Attribute, Kind, Schema
 from shards.packing import synonyms
+from shards.packing.infer_schema import infer_schema
 from shards.sources.item import Item, Source
 
 KINDS = ("auto", "tags", "class", "caption", "vector")
@@ -282,7 +283,7 @@ def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class
         raise UserError(f"--min-count {least}: no tag is in so many pictures (the most frequent: {join_names(common)})")
     rows = ([tag for tag in item.tags or () if tag in words] for item in source.items)
     found: list[Attribute] = []
-    for attribute in infer(rows, one_class=one_class or source.one_class).attributes:
+    for attribute in infer_schema(rows, one_class=one_class or source.one_class).attributes:
         found.append(replace(attribute, name=_free(attribute.name, [*given, *found])))
     return found
 

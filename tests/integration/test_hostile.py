@@ -20,7 +20,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from unit.shards.packing.test_pack import tagged
 
 from shards.core import atomic_io, self_hash
 from shards.core.errors import UserError
@@ -33,6 +32,7 @@ from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
 from support.errors import raises
 from support.source_files import png_bytes, write_tar
+from support.tagged_images import tagged
 
 PARTS = ("manifest.json", "schema.yaml", "index.npy", "labels.npy", "known.npy", "hashes.npy", "tar")
 often = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -112,7 +112,7 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
     pytest.importorskip("dicebear", reason="needs the demo extra")
 
     def run(*words: str, expect: int = 0) -> list[str]:
-        command = [sys.executable, str(ROOT / "benchmarks" / "open_questions.py"), "--out", str(tmp_path)]
+        command = [sys.executable, str(ROOT / "benchmarks" / "studies" / "open_questions.py"), "--out", str(tmp_path)]
         scale = "--questions unlabelled --preset smoke --size 16 --faces 400 --every 64 --pictures 20 --jobs 1"
         done = subprocess.run([*command, *scale.split(), *words], capture_output=True, text=True, check=False)
         assert done.returncode == expect, done.stderr

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from unit.shards.packing.test_index_in_place import written
-from unit.shards.packing.test_pack import COLOURS, tagged
 
 from shards.core.errors import UserError, exit_status
 from shards.core.problems import Problems
@@ -18,6 +16,7 @@ from shards.dataset.dataset import Dataset
 from shards.inspect import contact_sheet, describe
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
+from support.tagged_images import COLOURS, tagged, written
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.shards.packing.test_pack import tagged
 
 from shards.core import atomic_io, self_hash
 from shards.core.errors import Failure, exit_status
@@ -22,6 +21,7 @@ from shards.inspect import verify
 from shards.inspect.verify import Verify, findings
 from shards.packing.pack import Pack, pack
 from support.errors import raises
+from support.tagged_images import tagged
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from unit.shards.packing.test_pack import COLOURS, colour_of, tagged
 from webdataset.compat import WebDataset
-from webdataset.writer import ShardWriter, TarWriter
+from webdataset.writer import TarWriter
 
 from shards.core import process_pool
 from shards.core.errors import Failure, UserError
@@ -28,6 +27,7 @@ from shards.packing import index_in_place as indexing
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
 from support.errors import raises
+from support.tagged_images import COLOURS, colour_of, tagged, written
 
 NAMES = tuple(COLOURS)
 
@@ -41,15 +41,6 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, form, **options)
     return out.getvalue()
-
-
-def written(folder: Path, samples: Iterator[dict[str, Any]] | list[dict[str, Any]], per_shard: int = 5) -> Path:
-    """Shards as webdataset itself writes them."""
-    folder.mkdir()
-    with ShardWriter(f"{folder}/part-%04d.tar", maxcount=per_shard, verbose=0) as writer:
-        for i, sample in enumerate(samples):
-            writer.write({"__key__": f"{i:05d}", **sample})
-    return folder
 
 
 def content(folder: Path) -> dict[str, bytes]:

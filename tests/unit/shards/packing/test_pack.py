@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import multiprocessing
 import os
@@ -32,21 +31,7 @@ from shards.examples.shapes import write_folder
 from shards.packing import shard_writer
 from shards.packing.pack import Pack, pack
 from support.errors import raises
-
-COLOURS = {"blue": (0, 0, 255), "red": (255, 0, 0), "green": (0, 255, 0)}
-LENGTHS = ("long", "short")
-
-
-def tagged(folder: Path, count: int = 24, size: int = 8) -> Path:
-    """Pictures in one of three colours; the tags name the colour, a length, and "odd" for odd numbers."""
-    (folder / "images").mkdir(parents=True)
-    rows = ["id,tags"]
-    for i in range(count):
-        colour = list(COLOURS)[i % 3]
-        Image.new("RGB", (size, size), COLOURS[colour]).save(folder / "images" / f"{i:04d}.png")
-        rows.append(f'{i:04d},"{colour} hair, {LENGTHS[i // 3 % 2]} hair{", odd" if i % 2 else ""}"')
-    (folder / "tags.csv").write_text("\n".join(rows) + "\n")
-    return folder
+from support.tagged_images import colour_of, tagged
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -59,11 +44,6 @@ def decoded(dataset: Dataset) -> list[dict[str, Any]]:
     """All samples as webdataset itself reads them, in the order of the tars."""
     reader: Any = WebDataset([str(path) for path in dataset.shards], shardshuffle=False)
     return list(reader.decode())
-
-
-def colour_of(data: bytes) -> str:
-    pixel = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[0, 0]
-    return next(name for name, value in COLOURS.items() if np.abs(pixel.astype(int) - value).max() < 30)
 
 
 def test_webdataset_itself_reads_what_was_packed(tmp_path: Path) -> None:

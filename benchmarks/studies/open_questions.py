@@ -1,6 +1,7 @@
 """The article's four open questions, each answered by runs of one preset on the example's faces.
 
-    python benchmarks/open_questions.py --out DIR [--questions noise,language] [--seeds 3] [--images 30000] [--jobs 2]
+    python benchmarks/studies/open_questions.py --out DIR [--questions noise,language] [--seeds 3]
+        [--images 30000] [--jobs 2]
 
 Makes the data sets, trains every variant under every seed (all variants under seed 0 first), and lets a classifier that
 was trained on real pictures judge every checkpoint. What is there already is used again, so the same command goes on
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 
 # Run as a file, Python looks for modules beside the file and not in the repository.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from questions import data, figures, judging, plot
 
@@ -34,7 +35,7 @@ from shards.core.version import revision
 from shards.dataset.dataset import Dataset
 from trainer.run.checkpoint import find
 
-MAIN = Path(__file__).resolve().parent.parent / "trainer" / "main.py"
+MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.
 
 def main(argv: Sequence[str]) -> None:
     """Make what is missing, train what is missing, judge, print."""
-    asked = cli.parse(QuestionOptions, argv, command="python benchmarks/open_questions.py")
+    asked = cli.parse(QuestionOptions, argv, command="python benchmarks/studies/open_questions.py")
     if not asked.judge_only:
         data.make(asked.out / "data", asked.faces, asked.size, {VARIANTS[name].data for name in asked.variants})
         train_all(asked)

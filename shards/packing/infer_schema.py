@@ -1,0 +1,148 @@
+"""Infer a schema from tags: which are values of one exclusive attribute, and which are independent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from shards.core.errors import UserError
+from shards.dataset.schema import Attribute, Schema, normalise
+
+_RARER = 3.0  # tags exclude each other if they stand together less than a third as often as chance would have it
+_SWEEPS = 50
+
+
+def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = False) -> Schema:
+    """The schema that rows of tags imply.
+
+    Tags with one last word (their noun) that (almost) never stand together become the values of one
+    exclusive attribute; sets of them that do stand together (hair colours, hair lengths) become several;
+    what excludes nothing is an independent tag. Where no row has two tags, all tags are one attribute.
+
+    Args:
+        rows: each row's tags; None and empty rows say nothing.
+        one_class: take all tags as the values of one attribute "class".
+
+    Raises:
+        UserError: no row has a tag.
+    """
+    count: Counter[str] = Counter()
+    together: Counter[tuple[str, str]] = Counter()
+    filled, longest = 0, 0
+    for row in rows:
+        tags = sorted({normalise(tag) for tag in row or ()} - {""})
+        count.update(tags)
+        together.update(_pairs(tags))
+        filled, longest = filled + bool(tags), max(longest, len(tags))
+    if not count:
+        raise UserError(
+            "no picture has a tag, so there is nothing to label with; give tags or class folders, or pack the pictures "
+            "unlabelled with the schema of another data set: --schema OTHER/schema.yaml"
+        )
+    nouns = {_noun(tag) for tag in count}
+    if one_class or (longest == 1 and len(count) > 1):
+        name = nouns.pop() if len(nouns) == 1 and not one_class else ""
+        return Schema((Attribute(name or "class", "exclusive", tuple(sorted(count))),))
+    groups = _groups(count, together, filled)
+    grouped = {tag for sets in groups.values() for group in sets for tag in group}
+    singles = [Attribute(tag, "tag", (tag,)) for tag in sorted(set(count) - grouped)]
+    return Schema((*_named(groups, {a.name for a in singles}), *singles))
+
+
+def _noun(tag: str) -> str:
+    """The last of several words; "" for a single word."""
+    return tag.rpartition(" ")[2] if " " in tag else ""
+
+
+def _pairs(tags: list[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of tags with one noun; ``tags`` are sorted, and so is each pair."""
+    by_noun: dict[str, list[str]] = {}
+    for tag in tags:
+        if noun := _noun(tag):
+            by_noun.setdefault(noun, []).append(tag)
+    for same in by_noun.values():
+        for i, one in enumerate(same):
+            for other in same[i + 1 :]:
+                yield one, other
+
+
+def _groups(count: Counter[str], together: Counter[tuple[str, str]], rows: int) -> dict[str, list[list[str]]]:
+    """Noun → the sets of two and more of its tags that exclude each other."""
+    tags: dict[str, list[str]] = {}
+    for tag in sorted(count, key=lambda tag: (-count[tag], tag)):
+        tags.setdefault(_noun(tag), []).append(tag)
+    met: dict[str, list[tuple[str, str]]] = {noun: [] for noun in tags}
+    for pair in together:
+        met[_noun(pair[0])].append(pair)
+    groups = {}
+    for noun in sorted(set(tags) - {""}):
+        place = {tag: i for i, tag in enumerate(tags[noun])}
+        pairs = np.array([(place[a], place[b], together[a, b]) for a, b in met[noun]], np.int64).reshape(-1, 3)
+        group = _exclusive(np.array([count[tag] for tag in tags[noun]], np.float64), pairs, rows)
+        sets = [[tag for tag, g in zip(tags[noun], group, strict=True) if g == label] for label in dict.fromkeys(group)]
+        groups[noun] = [sorted(members) for members in sets if len(members) > 1]
+    return groups
+
+
+def _exclusive(size: np.ndarray, pairs: np.ndarray, rows: int) -> list[int]:
+    """Sort the tags of one noun into sets whose members exclude each other.
+
+    Correlation clustering by local moves: a tag's gain in a set is the number of rows in which chance alone
+    would put it beside the set's other members, less `_RARER` times the number in which it really is. A tag
+    goes where its gain is largest, alone where none is positive, until nothing moves: each move raises the
+    sum of gains, so this ends. Frequent tags go first; rare ones then find whole sets to be judged against.
+    Sets that chance could have kept apart (an expected meeting or less, in all) are dissolved.
+
+    Args:
+        size: float64 (T,), rows with each tag, descending.
+        pairs: int64 (P, 3), (tag, other tag, rows with both).
+        rows: rows with any tag at all.
+
+    Returns:
+        The set's number for each tag.
+    """
+    both = np.concatenate([pairs, pairs[:, [1, 0, 2]]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    bounds = np.searchsorted(both[:, 0], np.arange(len(size) + 1))
+    group = np.full(len(size), -1)
+    total = np.zeros(len(size) + 1)  # sizes of each set's members; the last stands for "not placed yet"
+    earned = np.zeros(len(size))
+    for _ in range(_SWEEPS):
+        moved = False
+        for tag in range(len(size)):
+            old = int(group[tag])
+            total[old] -= size[tag]
+            beside = both[bounds[tag] : bounds[tag + 1]]
+            met = np.bincount(group[beside[:, 1]] + 1, beside[:, 2], len(size) + 1)[1:]
+            gain = size[tag] * total[:-1] / rows - _RARER * met
+            best = int(np.argmax(gain))
+            if old >= 0 and gain[old] >= gain[best]:
+                best = old
+            if gain[best] <= 0:  # alone: in its own set if no one else is there, else in an empty one
+                best = old if old >= 0 and not total[old] else int(np.flatnonzero(total[:-1] == 0)[0])
+            group[tag], earned[tag] = best, gain[best]
+            total[best] += size[tag]
+            moved |= best != old
+        if not moved:
+            break
+    evidence = np.bincount(group, earned, len(size)) / 2  # each pair was counted from both ends
+    weak = evidence[group] < min(1.0, rows / 4)
+    group[weak] = len(size) + np.flatnonzero(weak)
+    return group.tolist()
+
+
+def _named(groups: dict[str, list[list[str]]], taken: set[str]) -> list[Attribute]:
+    """Attributes for the sets of each noun: the largest is called as the noun, the others by what they hold."""
+    attributes = []
+    for noun, sets in groups.items():
+        for group in sorted(sets, key=lambda group: (-len(group), group)):
+            shown = [tag.removesuffix(f" {noun}") for tag in group]
+            content = f"{noun} ({'/'.join(shown[:3])}{'/…' if len(shown) > 3 else ''})"
+            name, number = noun if noun not in taken else content, 2
+            while name in taken:
+                name, number = f"{content} {number}", number + 1
+            taken.add(name)
+            attributes.append(Attribute(name, "exclusive", tuple(group)))
+    return sorted(attributes, key=lambda attribute: attribute.name)
