@@ -30,8 +30,8 @@ def open(where: str | Path, *, cache: str | Path | None = None, cache_limit: flo
 def pack(src: str | Path, out: str | Path, **options: Any) -> Dataset:
     """Pack tagged images into a dataset, as `cgan pack` does, and return the dataset opened.
 
-    A call that was interrupted resumes when it is repeated. It starts worker processes unless ``workers=1``: in a script,
-    call it under ``if __name__ == "__main__":``.
+    A call that was interrupted resumes when it is repeated. It starts worker processes unless ``workers=1``:
+    in a script, call it under ``if __name__ == "__main__":``.
 
     Args:
         src: directory (or zip, parquet or tar file) of images and their tags.
