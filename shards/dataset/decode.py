@@ -56,11 +56,11 @@ def fit_into(data: bytes, out: np.ndarray, fit: str, background: str) -> None:
     Raises:
         ValueError: the image cannot be decoded.
     """
-    from shards.dataset.images import PictureError, pixels
+    from shards.dataset.images import ImageError, pixels
 
     try:
         out[:] = pixels(data, out.shape[0], fit, background)
-    except PictureError as error:
+    except ImageError as error:
         raise ValueError(f"the image is {error}") from None
 
 

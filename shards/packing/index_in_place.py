@@ -259,7 +259,7 @@ def look(tar: Tar) -> Look:
             shape, form = images.dimensions(data), images.native(data)
             if tar.check:
                 images.pixels(data, _SMALL)
-        except (images.PictureError, OSError) as error:
+        except (images.ImageError, OSError) as error:
             why = str(error.strerror if isinstance(error, OSError) else error) or "cannot be read"
         shapes.append(shape)
         forms.append(form)

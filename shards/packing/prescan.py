@@ -10,7 +10,7 @@ import numpy as np
 
 from shards.core import process_pool
 from shards.core.errors import UserError
-from shards.dataset.images import PictureError, dimensions
+from shards.dataset.images import ImageError, dimensions
 from shards.sources.item import ImageFile, Item, Source
 
 _CHUNK = 256  # pictures a task
@@ -76,7 +76,7 @@ def _look(chunk: _Chunk) -> _Found:
                 found.hashes[row] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
             if chunk.sizes:
                 found.sizes[row] = dimensions(data)
-        except (PictureError, OSError) as error:
+        except (ImageError, OSError) as error:
             why = why or f"{item.id}: {error.strerror if isinstance(error, OSError) else error}"
         process_pool.advance()
     return found._replace(why=why)

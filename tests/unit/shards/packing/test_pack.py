@@ -151,7 +151,7 @@ def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src", 3)
     for path in (src / "images").iterdir():
         path.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"none of the 3 pictures can be packed: .*no picture that can be read"):
+    with pytest.raises(UserError, match=r"none of the 3 pictures can be packed: .*not a readable image"):
         pack(Pack(src, tmp_path / "out", size=8, workers=1))
     with pytest.raises(UserError, match="none of the 3 pictures"):
         pack(Pack(src, tmp_path / "out", workers=1))
