@@ -125,7 +125,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
     entries, kept = _entries(looks, source, size)
     if not kept:
         why = source.problems.named("image-unusable", 3)
-        raise UserError(f"{src}: none of the {len(source.items):,} pictures can be used: {why}")
+        raise UserError("no-images", f"{src}: none of the {len(source.items):,} images can be used: {why}")
     stage = src / _STAGE
     with atomic_io.explain_disk_errors(stage):
         stage.mkdir(exist_ok=True)
@@ -164,26 +164,36 @@ def _tars(src: Path) -> list[str]:
         UserError: they cannot.
     """
     if not src.is_dir():
-        raise UserError(f"{src}: {'not a folder' if src.exists() else 'no such folder'}; SRC is a folder of .tar files")
+        raise UserError(
+            "not-a-directory" if src.exists() else "source-missing",
+            f"{src}: {'not a folder' if src.exists() else 'no such folder'}; SRC is a folder of .tar files",
+        )
     _refuse_other_files(src)
     names = sorted(path.name for path in src.iterdir() if not path.name.startswith(".") and path.is_file())
-    instead = "pack them into a new folder with: python -m shards pack"
+    instead = "pack them into a new folder with: cgan pack"
     if packed := [name for name in names if _COMPRESSED.search(name)]:
         raise UserError(
+            "compressed-tars",
             f"{src}: compressed tars cannot be read in place ({atomic_io.join_names(packed, 3)}); {instead}"
-            + ("" if all(map(COMPRESSED.search, packed)) else ", once those are unpacked that are no .gz, .bz2 or .xz")
+            + ("" if all(map(COMPRESSED.search, packed)) else ", after unpacking those that are not .gz, .bz2 or .xz"),
         )
     if below := sorted(path.relative_to(src).as_posix() for path in src.glob("*/**/*.tar")):
         raise UserError(
-            f"{src}: tars in folders below it ({atomic_io.join_names(below, 3)}); index each folder, or {instead}"
+            "tars-in-subfolders",
+            f"{src}: tars in subfolders ({atomic_io.join_names(below, 3)}); index each folder, or {instead}",
         )
     found = [name for name in names if name.lower().endswith(".tar")]
     odd = [name for name in found if not name.endswith(".tar") or "\\" in name or not _is_text(name)]
     if odd:
         odd = [name.encode(errors="replace").decode() for name in odd]
-        raise UserError(f"{src}: rename {atomic_io.join_names(odd, 3)}: tars must end in .tar, and have plain names")
+        raise UserError(
+            "invalid-shard-name",
+            f"{src}: rename {atomic_io.join_names(odd, 3)}: shards must end in .tar and have plain names",
+        )
     if not found:
-        raise UserError(f"{src}: no .tar files in it; of other pictures make a data set with: python -m shards pack")
+        raise UserError(
+            "no-shards", f"{src}: contains no .tar files; to make a dataset of other images, use: cgan pack"
+        )
     return found
 
 
@@ -193,8 +203,8 @@ def _refuse_other_files(src: Path) -> None:
     if not path.exists():
         theirs = [] if (src / _STAGE).exists() else [name for name in _SIDECARS if (src / name).exists()]
         if theirs:
-            what = f"{atomic_io.join_names(theirs)} {'is' if len(theirs) == 1 else 'are'} no index of ours"
-            raise UserError(f"{src}: {what}; nothing was changed; move that away first")
+            what = f"{atomic_io.join_names(theirs)} {'was' if len(theirs) == 1 else 'were'} not written by `cgan index`"
+            raise UserError("output-exists", f"{src}: {what}; nothing was changed; move that away first")
         return
     try:
         manifest = json.loads(path.read_text("utf-8"))
@@ -202,8 +212,10 @@ def _refuse_other_files(src: Path) -> None:
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("in_place") is not True:
         packed = isinstance(manifest, dict) and "format_version" in manifest
-        what = "already is a packed data set, and needs no indexing" if packed else f"{path.name} is no index of ours"
-        raise UserError(f"{src}: {what}; nothing was changed" + ("" if packed else "; move that file away first"))
+        what = "is already a packed dataset" if packed else f"{path.name} was not written by `cgan index`"
+        raise UserError(
+            "output-exists", f"{src}: {what}; nothing was changed" + ("" if packed else "; move that file away first")
+        )
 
 
 def _is_text(name: str) -> bool:
@@ -251,7 +263,7 @@ def look(tar: Tar) -> Look:
     try:
         sha256, size = atomic_io.sha256(tar.path), tar.path.stat().st_size
     except OSError as error:
-        raise Failure(f"{tar.path}: cannot be read ({error.strerror})") from None
+        raise Failure("file-unreadable", f"{tar.path}: cannot be read ({error.strerror})") from None
     for member in tar.members:
         shape, form, why = (0, 0), ("other", 0), ""
         try:
@@ -278,9 +290,9 @@ def _common_size(src: Path, looks: list[Look]) -> int:
     if len(found) == 1 and found[0][0] == found[0][1]:
         return found[0][0]
     if not found:
-        raise UserError(f"{src}: none of its pictures can be read")
+        raise UserError("no-images", f"{src}: none of its images can be read")
     shown = atomic_io.join_names([f"{width} x {height}" for width, height in found], 3)
-    raise UserError(f"{src}: --size is missing, and the pictures are not of one square size ({shown}); say one")
+    raise UserError("option-missing", f"{src}: set --size: the images are not all square and of one size ({shown})")
 
 
 # ---------------------------------------------------------------- writing

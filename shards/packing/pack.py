@@ -73,7 +73,10 @@ class Pack(LabelOptions):
     def __post_init__(self) -> None:
         validate(self)
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", self.name):
-            raise UserError(f"--name {self.name!r}: use letters, digits, '.', '_' and '-' (it begins file names)")
+            raise UserError(
+                "invalid-value",
+                f"--name {self.name!r}: use letters, digits, '.', '_' and '-' (file names begin with it)",
+            )
         images.colour(self.background)
         self.share()
 
@@ -85,7 +88,7 @@ class Pack(LabelOptions):
         """
         found = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", self.part or "1/1")
         if not found or int(found[1]) > int(found[2]):
-            raise UserError(f"--part {self.part!r}: write I/N with I from 1 to N, like 1/4")
+            raise UserError("invalid-value", f"--part {self.part!r}: write I/N with I from 1 to N, like 1/4")
         return int(found[1]), int(found[2])
 
 

@@ -100,8 +100,9 @@ def begin(build: Path, plan: Plan) -> None:
     old, new = load(build).decides, json.loads(json.dumps(plan.decides))
     if different := [key for key in new if old.get(key) != new[key]]:
         raise UserError(
-            f"{build} holds an unfinished packing that differs in {atomic_io.join_names(different)}; "
-            "go on with its own command, or delete that folder to start anew"
+            "packing-differs",
+            f"{build} contains an unfinished packing that differs in {atomic_io.join_names(different)}; resume it "
+            "with its original command, or delete that folder to start over",
         )
 
 
@@ -120,9 +121,11 @@ def load(build: Path) -> Plan:
         list(plan.shards(parts[0]))
         return plan
     except FileNotFoundError:
-        raise UserError(f"{build}: no unfinished packing there; begin one with: python -m shards pack") from None
+        raise UserError(
+            "nothing-to-merge", f"{build}: contains no unfinished packing; start one with: cgan pack"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError):
-        raise UserError(f"{path}: damaged; delete {build} and pack anew") from None
+        raise UserError("plan-damaged", f"{path}: damaged; delete {build} and pack again") from None
 
 
 def record(plan: Plan, build: Path, part: Part, name: str) -> dict[str, Any] | None:

@@ -90,15 +90,18 @@ def common_size(items: Sequence[Item], seen: Survey) -> int:
     """
     rows = np.flatnonzero(seen.sizes.any(axis=1))
     if not len(rows):
-        raise UserError(f"none of the {len(items):,} pictures can be packed: {seen.why or 'there is none'}")
+        raise UserError("no-images", f"none of the {len(items):,} images can be packed: {seen.why or 'there are none'}")
     sizes = seen.sizes[rows]
     if (oblong := sizes[:, 0] != sizes[:, 1]).any():
         row = int(np.argmax(oblong))
         width, height = sizes[row].tolist()
-        raise UserError(f"--size is missing, and {items[rows[row]].id} is {width} x {height}; say what size to make")
+        raise UserError(
+            "option-missing",
+            f"set --size: {items[rows[row]].id} is {width} x {height} pixels, which cannot be the size of all images",
+        )
     if len(different := np.unique(sizes[:, 0])) > 1:
         shown = " and ".join(map(str, different[:2]))
-        raise UserError(f"--size is missing, and the pictures' sizes differ ({shown}); say one")
+        raise UserError("option-missing", f"set --size: the images have different sizes ({shown})")
     return int(sizes[0, 0])
 
 

@@ -167,7 +167,10 @@ def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
     """
     found = [member for member in tar_index.members(path) if member.extension not in ("npy", "json")]
     if [member.key for member in found] != keys:
-        raise Failure(f"{path}: reads back other samples than were written; is another program changing the folder?")
+        raise Failure(
+            "shard-damaged",
+            f"{path}: reads back different samples than were written; is another program changing the folder?",
+        )
     return np.array([_entry(member, size) for member in found], sidecars.ENTRY)
 
 

@@ -24,24 +24,30 @@ def load(path: Path) -> dict[str, str]:
 
     try:
         if path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: larger than a list of synonyms can be ({_LARGEST:,} bytes)")
+            raise UserError(
+                "file-too-large", f"{path}: larger than {_LARGEST:,} bytes, the limit for a file of synonyms"
+            )
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: the aliases cannot be read ({error.strerror})") from None
+        raise UserError("file-unreadable", f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
+        raise UserError("invalid-yaml", f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(content, dict):
-        raise UserError(f'{path}: aliases are lines like `azure hair: blue hair`, or `azure hair: ""` to drop a tag')
+        raise UserError(
+            "invalid-synonyms", f'{path}: write lines like `azure hair: blue hair`, or `azure hair: ""` to drop a tag'
+        )
     found: dict[str, str] = {}
     for synonym, tag in content.items():
         for word in (synonym, "" if tag is None else tag):
             if not isinstance(word, str):
-                raise UserError(f"{path}: {reprlib.repr(word)} is not a word; put it in quotes")
+                raise UserError("invalid-synonyms", f"{path}: {reprlib.repr(word)} is not a string; put it in quotes")
         name, target = normalise(synonym), normalise(tag or "")
         if not name:
-            raise UserError(f"{path}: the synonym of {target!r} is empty")
+            raise UserError("invalid-synonyms", f"{path}: the synonym of {target!r} is empty")
         if found.setdefault(name, target) != target:
-            raise UserError(f"{path}: {name!r} stands for {found[name]!r} and for {target!r}; leave one out")
+            raise UserError(
+                "invalid-synonyms", f"{path}: {name!r} stands for both {found[name]!r} and {target!r}; remove one"
+            )
     return {name: _end(name, found, path) for name, target in found.items() if name != target}
 
 
@@ -50,7 +56,10 @@ def _end(name: str, found: Mapping[str, str], path: Path) -> str:
     chain = {name: None}
     while (target := found.get(name, name)) != name:
         if target in chain:
-            raise UserError(f"{path}: {' → '.join([*chain, target][:8])} runs in a circle; one must be the tag itself")
+            raise UserError(
+                "invalid-synonyms",
+                f"{path}: {' → '.join([*chain, target][:8])} is a cycle; one of them must be the tag itself",
+            )
         chain[target] = None
         name = target
     return name

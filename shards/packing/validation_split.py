@@ -34,7 +34,10 @@ def validation(items: Sequence[Item], share: float, seed: int) -> np.ndarray:
     sizes = Counter(names)
     if len(sizes) < 2:
         one = next(iter(sizes), "none at all").partition(" ")[2]
-        raise UserError(f"--validation {share:g}: all pictures are of one group ({one}); it takes two to split them")
+        raise UserError(
+            "too-few-groups",
+            f"--validation {share:g}: all images belong to one group ({one}); a split needs at least two",
+        )
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode(errors="replace")).digest())
     wanted, count = share * len(items), 0
     taken: set[str] = set()
