@@ -1,4 +1,4 @@
-"""The folder in which a data set is packed, held by one job alone, or by the jobs of one division each for its part."""
+"""Locks on the build folder: it belongs to one job, or to the jobs of one --part division, each for its part."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from shards.packing import plan
 
 
 @contextlib.contextmanager
-def building(out: Path, share: tuple[int, int] | None) -> Iterator[tuple[Path, Path]]:
-    """The build folder, locked for this job, and OUT.
+def building(out: Path, part: tuple[int, int] | None) -> Iterator[tuple[Path, Path]]:
+    """Lock the build folder for this job; yield it and OUT.
 
     Args:
-        out: the folder to make.
-        share: which of how many jobs this is, from 1; None: the only one.
+        out: the dataset directory to create.
+        part: (I, N) if this is the I-th of N jobs, from 1; None for a single job.
 
     Raises:
-        UserError: OUT holds something, or another process packs into it what this one would.
-        Failure: the disk refuses.
+        UserError: OUT is not empty, or another process packs the same part.
+        Failure: a disk error.
     """
     out = atomic_io.require_unused(out)
     build = plan.build_folder(out)
-    busy = f"{out}: another process is packing into it now; wait for it, or choose another OUT"
+    busy = f"{out}: another process is packing into it; wait for it to finish, or choose another OUT"
     with atomic_io.explain_disk_errors(build):
         build.mkdir(parents=True, exist_ok=True)
-    with atomic_io.file_lock(build / "lock", busy, shared=share is not None):
+    with atomic_io.file_lock(build / "lock", busy, shared=part is not None):
         try:
-            with _part_locked(build, *share, busy) if share is not None else contextlib.nullcontext():
+            with _part_locked(build, *part, busy) if part is not None else contextlib.nullcontext():
                 atomic_io.require_unused(out)  # another process may have finished it before the lock was free
                 yield build, out
         finally:
-            _leave(build)
+            _remove_if_empty(build)
 
 
 @contextlib.contextmanager
@@ -50,8 +50,8 @@ def _part_locked(build: Path, number: int, jobs: int, busy: str) -> Iterator[Non
             own.unlink(missing_ok=True)
 
 
-def _leave(build: Path) -> None:
-    """Take away a build folder in which nothing was begun."""
+def _remove_if_empty(build: Path) -> None:
+    """Remove a build folder in which nothing was started."""
     with contextlib.suppress(OSError):
         if {path.name for path in build.iterdir()} <= {"lock", "spool"} and not any(build.glob("spool/*")):
             (build / "lock").unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""``shards index``: tars that others wrote become a data set where they lie; no picture is copied.
+"""``cgan index``: make a dataset of existing WebDataset tars in place, without copying images.
 
-Beside the tars appear the sidecars and the manifest that a packed data set has. They are written in a folder of their
-own and then take their places, the manifest last: an indexing that fails leaves the old index as it was, and one that
-is killed at the very end leaves no data set behind, and the same command makes it.
+The sidecars and the manifest of a packed dataset are written to a staging folder and then moved next to the tars, the
+manifest last. If indexing fails, the old index stays; if it is killed during the move, there is no dataset until the
+command is run again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shards.core.version import __version__, revision
 from shards.dataset import dataset, images, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.sidecars import ENTRY, FORMATS
-from shards.packing.labelling import Labelling, LabelOptions, labelling
+from shards.packing.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember
 from shards.sources.item import Item, Source
@@ -34,31 +34,31 @@ from shards.sources.registry import scan_source
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
-_ROWS = 4096  # labelled together
-_STAGE = ".indexing"  # where a new index is written; while it is there, sidecars without a manifest are ours
-_SMALL = 16  # pixels; what --check makes of each picture, only to have it decoded
+_ROWS = 4096  # rows labelled at a time
+_STAGE = ".indexing"  # the staging folder; while it exists, sidecars without a manifest are ours
+_SMALL = 16  # pixels; --check decodes each image to this size
 
 
 @dataclass(frozen=True)
 class IndexInPlace(LabelOptions):
-    """Make a data set of WebDataset tars where they lie, without copying: train on the folder as it is.
+    """Make a dataset of existing WebDataset tars in place, without copying them.
 
-    SRC is a folder of .tar files whose members share a name up to its first dot: KEY.jpg (or any other kind of
-    picture) and KEY.cls, KEY.json, KEY.txt or KEY.npy. Index, labels, schema and manifest are written beside them.
+    SRC is a folder of .tar files whose members share a name up to its first dot: KEY.jpg (or another image format) and
+    KEY.cls, KEY.json, KEY.txt or KEY.npy. Index, labels, schema and manifest are written next to them.
     """
 
-    src: Path = argument("folder of .tar files that others wrote")
+    src: Path = argument("folder of .tar files")
     size: int | None = option(
         None,
-        "height and width to read the pictures at, in pixels; left out: theirs, if all are alike",
+        "height and width in pixels that images are read at (default: their size, if it is the same for all)",
         minimum=4,
         maximum=4096,
     )
-    fit: str = option("crop", "how a picture becomes square when it is read", choices=images.FITS)
-    background: str = option("white", "colour behind transparent pictures and beside padded ones: a name or #rrggbb")
-    check: bool = option(False, "decode every picture once and leave damaged ones out")
-    workers: int = option(0, "processes; 0: one a core", minimum=0, maximum=1024)
-    licence: str | None = option(None, "noted in the manifest")
+    fit: str = option("crop", "how images are made square when they are read", choices=images.FITS)
+    background: str = option("white", "colour behind transparent and padded images: a name or #rrggbb")
+    check: bool = option(False, "decode every image once and leave out damaged ones")
+    workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
+    licence: str | None = option(None, "licence to store in the manifest")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -66,23 +66,23 @@ class IndexInPlace(LabelOptions):
 
 
 class Tar(NamedTuple):
-    """A tar to look at: its pictures by place, in its order."""
+    """A tar to inspect, with its images in the order of the tar."""
 
     path: Path
     members: tuple[TarMember, ...]
     check: bool
 
 
-class Look(NamedTuple):
-    """What was seen in a tar, and of each of its pictures.
+class TarContents(NamedTuple):
+    """The properties of a tar and of each of its images.
 
     Attributes:
         path, members: as in the `Tar`.
         bytes, sha256: of the tar.
-        shapes: width and height as the picture is to be seen; zeros for one that is damaged.
-        forms: the format where it needs no conversion at its own size ("jpg", "png", "webp", "raw"), else "other";
-            and the bytes before its pixels if it is raw.
-        damage: why it cannot be used; "" if it can.
+        shapes: width and height after EXIF rotation; zeros for a damaged image.
+        forms: the format if no conversion is needed at the image's own size ("jpg", "png", "webp", "raw"), else
+            "other"; and the number of bytes before the pixels of a raw image.
+        damage: why the image cannot be used; "" if it can.
     """
 
     path: Path
@@ -95,21 +95,21 @@ class Look(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m shards index``."""
-    index_in_place(parse(IndexInPlace, argv, command="python -m shards index"))
+    """Run ``cgan index``."""
+    index_in_place(parse(IndexInPlace, argv, command="cgan index"))
 
 
 def index_in_place(options: IndexInPlace) -> dataset.Dataset:
-    """Index tars where they lie, print what they hold, and return the data set opened.
+    """Index tars in place, print a summary, and return the opened dataset.
 
     Raises:
-        UserError: no tars, compressed ones, a folder that already is a packed data set, nothing usable.
-        Failure: the disk refuses, a tar changed meanwhile, or a worker was killed.
+        UserError: there are no tars, they are compressed, the folder is a packed dataset, or nothing is usable.
+        Failure: a disk error, a tar that changed meanwhile, or a killed worker.
     """
-    src = Path(os.path.abspath(options.src))  # noqa: PTH100 - the name that was given
+    src = Path(os.path.abspath(options.src))  # noqa: PTH100 - keep the given name
     names = _tars(src)
     lock = src / ".indexing.lock"
-    with atomic_io.file_lock(lock, f"{src}: another process is indexing it now; wait for it"):
+    with atomic_io.file_lock(lock, f"{src}: another process is indexing it; wait for it to finish"):
         try:
             _sweep(src)
             return _index(options, src, names)
@@ -119,10 +119,10 @@ def index_in_place(options: IndexInPlace) -> dataset.Dataset:
 
 def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Dataset:
     source = scan_source(src, "webdataset", labels=options.labels)
-    rule = labelling(source, options)
-    looks = _look(src, names, source, options)
-    size = options.size or _common_size(src, looks)
-    entries, kept = _entries(looks, source, size)
+    rule = build_labelling(source, options)
+    tars = _inspect(src, names, source, options)
+    size = options.size or _common_size(src, tars)
+    entries, kept = _entries(tars, source, size)
     if not kept:
         why = source.problems.named("image-unusable", 3)
         raise UserError("no-images", f"{src}: none of the {len(source.items):,} images can be used: {why}")
@@ -131,7 +131,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
         stage.mkdir(exist_ok=True)
     try:
         _write_sidecars(stage, source, rule, entries, kept)
-        _write_manifest(stage, options, src, source, rule, size, entries, looks)
+        _write_manifest(stage, options, src, source, rule, size, entries, tars)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
@@ -142,7 +142,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
 
 
 def _put_in_place(stage: Path, src: Path) -> None:
-    """The new index takes the old one's place; from its first moment to its last there is no manifest."""
+    """Replace the old index by the new one. While it is replaced, there is no manifest."""
     with atomic_io.explain_disk_errors(src):
         (src / MANIFEST).unlink(missing_ok=True)
         atomic_io.fsync_directory(src)
@@ -154,14 +154,14 @@ def _put_in_place(stage: Path, src: Path) -> None:
         atomic_io.fsync_directory(src)
 
 
-# ---------------------------------------------------------------- before
+# ---------------------------------------------------------------- checks
 
 
 def _tars(src: Path) -> list[str]:
-    """The tars in a folder by name, when they can be indexed where they lie.
+    """Return the sorted names of the tars in a folder.
 
     Raises:
-        UserError: they cannot.
+        UserError: they cannot be indexed in place.
     """
     if not src.is_dir():
         raise UserError(
@@ -198,7 +198,7 @@ def _tars(src: Path) -> list[str]:
 
 
 def _refuse_other_files(src: Path) -> None:
-    """Nothing that bears one of our names and is not ours may be replaced."""
+    """Raise UserError rather than replace files of our names that this command did not write."""
     path = src / MANIFEST
     if not path.exists():
         theirs = [] if (src / _STAGE).exists() else [name for name in _SIDECARS if (src / name).exists()]
@@ -226,36 +226,36 @@ def _is_text(name: str) -> bool:
 
 
 def _sweep(src: Path) -> None:
-    """Remove what a killed indexing had written and not put in its place."""
+    """Remove the staged files of a killed indexing."""
     for leftover in (src / _STAGE).iterdir() if (src / _STAGE).exists() else ():
         leftover.unlink(missing_ok=True)
 
 
-# ---------------------------------------------------------------- looking
+# ---------------------------------------------------------------- inspecting
 
 
-def _look(src: Path, names: list[str], source: Source, options: IndexInPlace) -> list[Look]:
-    """What is in each tar, in the order of names; the source's items are brought into the order of the looks."""
+def _inspect(src: Path, names: list[str], source: Source, options: IndexInPlace) -> list[TarContents]:
+    """Inspect all tars in the order of their names, and sort the source's items in the same way."""
 
-    def place(item: Item) -> tuple[str, int]:
+    def position(item: Item) -> tuple[str, int]:
         assert isinstance(item.image, TarMember)
         return item.image.tar.name, item.image.offset
 
-    source.items.sort(key=place)
+    source.items.sort(key=position)
     members: dict[str, tuple[TarMember, ...]] = dict.fromkeys(names, ())
-    for name, items in groupby(source.items, key=lambda item: place(item)[0]):
+    for name, items in groupby(source.items, key=lambda item: position(item)[0]):
         members[name] = tuple(item.image for item in items if isinstance(item.image, TarMember))
     tasks = [Tar(src / name, members[name], options.check) for name in names]
     processes = min(options.workers or process_pool.available_cores(), len(tasks))
-    seen = process_pool.run(look, tasks, workers=processes, total=len(source.items), doing="indexing")
-    return sorted(seen, key=lambda seen: seen.path.name)
+    found = process_pool.run(inspect_tar, tasks, workers=processes, total=len(source.items), doing="indexing")
+    return sorted(found, key=lambda tar: tar.path.name)
 
 
-def look(tar: Tar) -> Look:
-    """Look at every picture of a tar, and hash the tar.
+def inspect_tar(tar: Tar) -> TarContents:
+    """Read the header of every image in a tar, and hash the tar.
 
     Raises:
-        Failure: it cannot be read.
+        Failure: the tar cannot be read.
     """
     shapes: list[tuple[int, int]] = []
     forms: list[tuple[str, int]] = []
@@ -277,16 +277,16 @@ def look(tar: Tar) -> Look:
         forms.append(form)
         damage.append(why)
         process_pool.advance()
-    return Look(tar.path, tar.members, size, sha256, shapes, forms, damage)
+    return TarContents(tar.path, tar.members, size, sha256, shapes, forms, damage)
 
 
-def _common_size(src: Path, looks: list[Look]) -> int:
-    """The size that all pictures have.
+def _common_size(src: Path, tars: list[TarContents]) -> int:
+    """Return the size of all images.
 
     Raises:
-        UserError: they differ, or are not square.
+        UserError: their sizes differ, or they are not square.
     """
-    found = sorted({shape for seen in looks for shape, why in zip(seen.shapes, seen.damage, strict=True) if not why})
+    found = sorted({shape for tar in tars for shape, why in zip(tar.shapes, tar.damage, strict=True) if not why})
     if len(found) == 1 and found[0][0] == found[0][1]:
         return found[0][0]
     if not found:
@@ -298,14 +298,14 @@ def _common_size(src: Path, looks: list[Look]) -> int:
 # ---------------------------------------------------------------- writing
 
 
-def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, list[Item]]:
-    """The index, and the items that are in it."""
+def _entries(tars: list[TarContents], source: Source, size: int) -> tuple[np.ndarray, list[Item]]:
+    """Return the index, and the items that it contains."""
     parts: list[np.ndarray] = []
     kept: list[Item] = []
     items: Iterator[Item] = iter(source.items)
-    for shard, seen in enumerate(looks):
+    for shard, tar in enumerate(tars):
         rows: list[tuple[int, int, int, int]] = []
-        for member, shape, (form, header), why in zip(seen.members, seen.shapes, seen.forms, seen.damage, strict=True):
+        for member, shape, (form, header), why in zip(tar.members, tar.shapes, tar.forms, tar.damage, strict=True):
             item = next(items)
             if why:
                 source.problems.add("image-unusable", f"{item.id}: {why}")
@@ -319,7 +319,7 @@ def _entries(looks: list[Look], source: Source, size: int) -> tuple[np.ndarray, 
 
 
 def _write_sidecars(folder: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[Item]) -> None:
-    """index.npy, labels.npy, known.npy and schema.yaml, each in one step."""
+    """Write index.npy, labels.npy, known.npy and schema.yaml, each atomically."""
     labels = np.zeros((len(kept), rule.schema.width), np.float32)
     known = np.zeros((len(kept), len(rule.schema.attributes)), bool)
     for start in range(0, len(kept), _ROWS):
@@ -341,11 +341,11 @@ def _write_manifest(
     rule: Labelling,
     size: int,
     entries: np.ndarray,
-    looks: list[Look],
+    tars: list[TarContents],
 ) -> None:
-    """manifest.json, by the sidecars in the folder."""
+    """Write manifest.json for the sidecars in the folder."""
     identity = rule.identity
-    samples = np.bincount(entries["shard"], minlength=len(looks)).tolist()
+    samples = np.bincount(entries["shard"], minlength=len(tars)).tolist()
     manifest = {
         "format_version": FORMAT_VERSION,
         "name": src.name,
@@ -365,8 +365,8 @@ def _write_manifest(
         "problems": source.problems.sentences(),
         "sidecars": {name: atomic_io.sha256(folder / name) for name in _SIDECARS},
         "shards": [
-            {"file": look.path.name, "samples": count, "bytes": look.bytes, "sha256": look.sha256}
-            for look, count in zip(looks, samples, strict=True)
+            {"file": tar.path.name, "samples": count, "bytes": tar.bytes, "sha256": tar.sha256}
+            for tar, count in zip(tars, samples, strict=True)
         ],
         "schema": rule.schema.to_json(),
     }

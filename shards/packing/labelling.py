@@ -1,4 +1,4 @@
-"""From what a source says of its pictures to the rows of the label matrices."""
+"""From the tags, columns, captions and vectors of a source to the rows of the label arrays."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ KINDS = ("auto", "tags", "class", "caption", "vector")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """What decides how pictures are labelled; options of every command that makes a data set."""
+    """The options that determine labels, shared by all commands that make a dataset."""
 
-    labels: str = option("auto", "what of a source's rows becomes the label", choices=KINDS)
-    schema: Path | None = option(None, "YAML file of attributes to use (left out: worked out from the tags)")
+    labels: str = option("auto", "what becomes the label; auto: everything that the source has", choices=KINDS)
+    schema: Path | None = option(None, "YAML file of attributes (default: inferred from the tags)")
     absent: str = option(
-        "false", "what a missing independent tag means in a row that has tags", choices=("false", "unknown")
+        "false", "value of an independent tag that is missing in a row with tags", choices=("false", "unknown")
     )
-    aliases: Path | None = option(None, "YAML file of synonyms, `azure hair: blue hair`; an empty value drops the tag")
-    min_count: int = option(1, "leave out tags that fewer pictures have", minimum=1)
-    text_encoder: str | None = option(None, "what makes vectors of captions: minilm, or a sentence-transformers folder")
+    aliases: Path | None = option(
+        None, "YAML file of synonyms, such as `azure hair: blue hair`; an empty value drops the tag"
+    )
+    min_count: int = option(1, "leave out tags with fewer images", minimum=1)
+    text_encoder: str | None = option(None, "encoder of captions: minilm, or a sentence-transformers folder")
 
 
 class Rows(NamedTuple):
-    """Rows of the label matrices."""
+    """Rows of the label arrays."""
 
     labels: np.ndarray  # float32 (n, L), zero where unknown
     known: np.ndarray  # bool (n, A)
@@ -46,14 +48,14 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Labelling:
-    """How items become rows. Picklable, and equal for equal results: part of what packed bytes depend on.
+    """The mapping from items to rows. Picklable; two of them are equal if they give equal rows.
 
     Attributes:
         schema: the attributes.
         absent: what a missing independent tag means, "false" or "unknown".
-        explicit: words of columns (`Source.attributes`), which are known only where their row says so.
-        encoder: the text encoder's name or folder, for the schema's text attribute.
-        aliases: (synonym, tag) pairs that were applied; "" for a tag that was dropped.
+        explicit: values of columns (`Source.attributes`), which are known only if their row states them.
+        encoder: name or folder of the text encoder, for the schema's text attribute.
+        aliases: the (synonym, tag) pairs that were applied; "" for a dropped tag.
     """
 
     schema: Schema
@@ -64,10 +66,10 @@ class Labelling:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All of it as plain lists and words, the text encoder by the hash of its files.
+        """Return everything as plain values, with the text encoder as the hash of its files.
 
         Raises:
-            UserError: the text encoder is not there.
+            UserError: the text encoder is missing.
         """
         return {
             "schema": self.schema.to_json(),
@@ -78,10 +80,10 @@ class Labelling:
         }
 
     def rows(self, items: Sequence[Item]) -> Rows:
-        """The rows of some items. A row depends on its item alone, but captions encode quicker together.
+        """Return the rows of some items. Each row depends on its item alone; captions are encoded in one batch.
 
         Raises:
-            UserError: the text encoder is not there, or fails.
+            UserError: the text encoder is missing or fails.
         """
         labels = np.zeros((len(items), self.schema.width), np.float32)
         known = np.zeros((len(items), len(self.schema.attributes)), bool)
@@ -99,7 +101,7 @@ class Labelling:
         return Rows(labels, known, dict(conflicts))
 
     def _vectors(self, kind: Kind, items: Sequence[Item]) -> tuple[list[int], np.ndarray | float]:
-        """The rows that have a vector or a text, and its numbers float32 (rows, size)."""
+        """Return the rows that have a vector or a caption, and their values, float32 (rows, size)."""
         has = _caption if kind == "text" else _vector
         there = [row for row, item in enumerate(items) if has(item)]
         if not there or (kind == "text" and not self.encoder):
@@ -109,15 +111,15 @@ class Labelling:
         return there, np.array([items[row].vector for row in there], np.float32)
 
 
-def labelling(source: Source, options: LabelOptions) -> Labelling:
-    """How a source's items are to be labelled; its tags are put in order on the way (aliases).
+def build_labelling(source: Source, options: LabelOptions) -> Labelling:
+    """Return the labelling of a source's items, after applying synonyms to them.
 
     Raises:
-        UserError: nothing to label with, a schema or alias file that cannot be read, a text encoder that is not there.
+        UserError: the source has no labels, a schema or synonym file cannot be read, or the text encoder is missing.
     """
     used_synonyms = _apply_aliases(source, options.aliases) if options.aliases else {}
     size = _vector_size(source.items)
-    schema = _loaded(source, options, size) if options.schema else _worked_out(source, options, size)
+    schema = _load_schema(source, options, size) if options.schema else _infer_schema(source, options, size)
     text = any(attribute.kind == "text" for attribute in schema.attributes)
     explicit = frozenset(word for a in source.attributes for word in a.values if word in schema.places)
     used = sorted((synonym, tag) for synonym, tag in used_synonyms.items() if not tag or tag in schema.places)
@@ -129,8 +131,8 @@ def _apply_aliases(source: Source, path: Path) -> dict[str, str]:
     unused = set(found) - {word for item in source.items for word in (*(item.tags or ()), *item.denied)}
     for synonym in sorted(unused):
         source.problems.add("synonym-unused", synonym, detail=path.name)
-    source.items = [synonyms.applied(item, found) for item in source.items]
-    source.attributes = synonyms.attributes(source.attributes, found)
+    source.items = [synonyms.apply_to_item(item, found) for item in source.items]
+    source.attributes = synonyms.apply_to_attributes(source.attributes, found)
     return found
 
 
@@ -143,10 +145,10 @@ def _vector(item: Item) -> bool:
 
 
 def _vector_size(items: Iterable[Item]) -> int:
-    """The length of the items' vectors; 0: none has one.
+    """Return the length of the items' vectors; 0 if there are none.
 
     Raises:
-        UserError: they differ, or hold what is no number.
+        UserError: the lengths differ, or a value is not finite.
     """
     size, named = 0, ""
     for item in items:
@@ -175,19 +177,19 @@ def _finite(vector: Sequence[float]) -> bool:
         return False
 
 
-# ---------------------------------------------------------------- a schema that somebody wrote
+# ---------------------------------------------------------------- a given schema
 
 
-def _loaded(source: Source, options: LabelOptions, size: int) -> Schema:
-    """The schema of ``--schema``, held against what the source has."""
+def _load_schema(source: Source, options: LabelOptions, size: int) -> Schema:
+    """Return the schema of ``--schema``, after checking it against the source."""
     assert options.schema
     schema, where = Schema.load(options.schema), options.schema
     if options.min_count > 1:
         raise UserError(
             "option-conflict", f"--min-count and --schema: {where} already defines the tags; use only one of the two"
         )
-    strange = {tag for item in source.items for tag in item.tags or () if tag not in schema.places}
-    for tag in sorted(strange):
+    unknown = {tag for item in source.items for tag in item.tags or () if tag not in schema.places}
+    for tag in sorted(unknown):
         source.problems.add("tag-not-in-schema", tag, detail=where.name)
     for kind, have, what in (("text", _text_size(source, options), "captions"), ("vector", size, "vectors")):
         asked = [attribute for attribute in schema.attributes if attribute.kind == kind]
@@ -214,11 +216,11 @@ def _text_size(source: Source, options: LabelOptions) -> int:
     return text_encoders.load(options.text_encoder).size if options.text_encoder else 0
 
 
-# ---------------------------------------------------------------- a schema worked out from the source
+# ---------------------------------------------------------------- an inferred schema
 
 
-def _worked_out(source: Source, options: LabelOptions, size: int) -> Schema:
-    """Attributes that the source gives, then those of tags, vectors and captions, as ``--labels`` asks."""
+def _infer_schema(source: Source, options: LabelOptions, size: int) -> Schema:
+    """Return the source's own attributes, then those of tags, vectors and captions that ``--labels`` selects."""
     wanted = _wanted(source, options, size)
     given = source.attributes
     if options.min_count > 1 and (given or wanted & {"tags", "class"}):
@@ -234,7 +236,7 @@ def _worked_out(source: Source, options: LabelOptions, size: int) -> Schema:
 
 
 def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
-    """What becomes labels: some of tags, class, caption and vector.
+    """Return what becomes labels: some of tags, class, caption and vector.
 
     Raises:
         UserError: the source lacks it, or captions have no encoder.
@@ -274,12 +276,12 @@ def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
 
 
 def _counts(source: Source) -> Counter[str]:
-    """Tag → pictures that have it."""
+    """Return the number of images of each tag."""
     return Counter(tag for item in source.items for tag in set(item.tags or ()))
 
 
 def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
-    """The given attributes with the values that enough pictures have; what is left out is noted."""
+    """Return the source's attributes with the values that enough images have; count the others as problems."""
     counts = _counts(source)
     for tag, count in sorted(counts.items()):
         if count < least:
@@ -293,7 +295,7 @@ def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
 
 
 def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class: bool) -> list[Attribute]:
-    """What the tags imply that no given attribute holds."""
+    """Return the attributes inferred from tags that belong to no given attribute."""
     taken = {word for attribute in source.attributes for word in attribute.values}
     counts = _counts(source)
     words = {tag for tag, count in counts.items() if count >= least and tag not in taken}
@@ -313,7 +315,7 @@ def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class
 
 
 def _free(name: str, attributes: Iterable[Attribute]) -> str:
-    """A name that none of the attributes has."""
+    """Return a name that none of the attributes has."""
     names, number, free = {attribute.name for attribute in attributes}, 2, name
     while free in names:
         free, number = f"{name} {number}", number + 1

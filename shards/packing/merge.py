@@ -1,4 +1,4 @@
-"""``shards merge``: finished shards, packed by one job or by many, become the data set. The source is not needed."""
+"""``cgan merge``: make the dataset of finished shards, packed by one job or many. The source is not needed."""
 
 from __future__ import annotations
 
@@ -30,42 +30,42 @@ _SIDECARS = ("index.npy", "labels.npy", "known.npy", "hashes.npy", "schema.yaml"
 
 @dataclass(frozen=True)
 class Merge:
-    """Make the data set of the shards that `shards pack --part I/N` has packed.
+    """Make the dataset of the shards that `cgan pack --part I/N` has packed.
 
-    The shards gather in the folder .OUT.packing beside OUT; those of machines without a common disk are copied
-    together there. SRC is not needed. Shards that are missing are named; merging twice does no harm.
+    The shards are in the folder .OUT.packing next to OUT; if machines have no common disk, copy their folders together
+    first. SRC is not needed. Missing shards are named; merging twice does no harm.
     """
 
-    out: Path = argument("the OUT that was given to pack")
+    out: Path = argument("the OUT of the pack commands")
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m shards merge``."""
-    merge(parse(Merge, argv, command="python -m shards merge"))
+    """Run ``cgan merge``."""
+    merge(parse(Merge, argv, command="cgan merge"))
 
 
 def merge(options: Merge) -> datasets.Dataset:
-    """Merge, print what the data set holds, and return it opened.
+    """Merge, print a summary, and return the opened dataset.
 
     Raises:
         UserError: shards are missing, or there is nothing to merge.
-        Failure: the disk refuses, or what was packed is damaged.
+        Failure: a disk error, or damaged shards.
     """
-    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - a link as OUT keeps its own name
+    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - keep the name of a link
     build = plan.build_folder(out)
     if not (build / "plan.json").exists() and (out / MANIFEST).exists():
         dataset = datasets.Dataset.open(out)
-        print(f"{out} is merged already: {len(dataset):,} pictures")
+        print(f"{out} is already merged: {len(dataset):,} images")
         return dataset
     plan.load(build)
     return finish(build, out)
 
 
 def finish(build: Path, out: Path) -> datasets.Dataset:
-    """Write sidecars and manifests, give the whole its name, and say what it holds; see `merge`."""
-    with atomic_io.file_lock(build / "lock-merge", f"{out}: another process is merging it now; wait for it"):
+    """Write sidecars and manifests, rename the result to OUT, and print a summary; see `merge`."""
+    with atomic_io.file_lock(build / "lock-merge", f"{out}: another process is merging it; wait for it to finish"):
         if (out / MANIFEST).exists():  # another process, or this command before it was killed
-            _sweep_up(build)
+            _remove_build(build)
             return datasets.Dataset.open(out)
         atomic_io.require_unused(out)
         made = plan.load(build)
@@ -80,10 +80,10 @@ def finish(build: Path, out: Path) -> datasets.Dataset:
             plan.sweep(build, part, {MANIFEST, *_SIDECARS, *made.shards(part)})
         problems = {part.split: Problems() for part in made.parts}
         problems["train"].take(made.problems)
-        for part in reversed(made.parts):  # the validation part lies in OUT, and is whole before OUT has its name
+        for part in reversed(made.parts):  # the validation part is inside OUT, and complete before OUT appears
             _finish_part(made, build, part, problems[part.split])
         atomic_io.move_directory(build / "data", out)
-        _sweep_up(build)
+        _remove_build(build)
     dataset = datasets.Dataset.open(out)
     print("\n".join(summary.lines(dataset, problems["train"])))
     for part in made.parts[1:]:
@@ -91,8 +91,8 @@ def finish(build: Path, out: Path) -> datasets.Dataset:
     return dataset
 
 
-def _sweep_up(build: Path) -> None:
-    """Remove the build folder, the plan last: by it, the same command knows what was done when it was killed here."""
+def _remove_build(build: Path) -> None:
+    """Remove the build folder, the plan last: if this is killed, the next run recognizes by it what was done."""
     for path in build.iterdir() if build.is_dir() else ():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -102,7 +102,7 @@ def _sweep_up(build: Path) -> None:
 
 
 def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> None:
-    """The sidecars and the manifest of one part; problems are added to those given."""
+    """Write the sidecars and the manifest of one part, and add its problems to ``problems``."""
     data, records = part.below(build / "data"), part.below(build / "records")
     shards: list[dict[str, Any]] = []
     conflicts: Counter[str] = Counter()
@@ -150,11 +150,11 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         "schema": made.manifest["schema"],
     }
     atomic_io.write_json(data / MANIFEST, self_hash.with_hash(manifest))
-    datasets.Dataset.open(data)  # what cannot be opened does not get the name
+    datasets.Dataset.open(data)  # raises if the result cannot be opened, before it gets its name
 
 
 def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], schema: Schema) -> None:
-    """All of `_SIDECARS`; each is put together shard by shard."""
+    """Write all `_SIDECARS`, each shard by shard."""
     count = sum(shard["samples"] for shard in shards)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
         "entries": (sidecars.ENTRY, (count,)),
@@ -171,7 +171,7 @@ def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], sch
 def _parts(
     records: Path, shards: list[dict[str, Any]], array: str, dtype: Any, row: tuple[int, ...]
 ) -> Iterator[np.ndarray]:
-    """One of the arrays, shard by shard; entries point to the shard's number."""
+    """Yield one of the arrays shard by shard, with the shard's number in the entries."""
     for number, shard in enumerate(shards):
         part = _array(shard_writer.array_path(records, shard["file"], array), dtype, (shard["samples"], *row))
         if array == "entries":
@@ -193,7 +193,7 @@ def _array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], problems: Problems) -> None:
-    """Count pictures that are the same bytes as one before, and name the first few."""
+    """Count images with the same bytes as an earlier one, and name the first few."""
     rows, originals = prescan.duplicates(np.load(data / "hashes.npy", allow_pickle=False))
     if not len(rows):
         return
@@ -203,23 +203,23 @@ def _count_duplicates(data: Path, records: Path, shards: list[dict[str, Any]], p
     for start in range(0, len(rows), 4096):
         a, b = rows[start : start + 4096], originals[start : start + 4096]
         differ[start : start + 4096] = (labels[a] != labels[b]).any(axis=1) | (known[a] != known[b]).any(axis=1)
-    for otherwise in (False, True):
-        found = rows[differ == otherwise]
-        _name(problems, prescan.duplicate_code("kept", otherwise), found, records, shards)
+    for other_label in (False, True):
+        found = rows[differ == other_label]
+        _name(problems, prescan.duplicate_code("kept", other_label), found, records, shards)
 
 
 def _count_shared(made: Plan, build: Path, data: Path, problems: Problems) -> None:
-    """Count pictures that were set aside though the training part, in ``data``, has the same bytes."""
+    """Count validation images whose bytes also occur in the training part, which is in ``data``."""
     trained = np.load(data / "hashes.npy", allow_pickle=False)
     for part in made.parts[1:]:
-        aside = np.load(part.below(build / "data") / "hashes.npy", allow_pickle=False)
-        rows, originals = prescan.duplicates(np.concatenate([trained, aside]))
+        validation = np.load(part.below(build / "data") / "hashes.npy", allow_pickle=False)
+        rows, originals = prescan.duplicates(np.concatenate([trained, validation]))
         if count := int(np.count_nonzero((rows >= len(trained)) & (originals < len(trained)))):
             problems.add("image-in-both-splits", count=count)
 
 
 def _name(problems: Problems, code: str, rows: np.ndarray, records: Path, shards: list[dict[str, Any]]) -> None:
-    """Count samples as a kind of problem, the first few by what the source called them."""
+    """Count samples as a problem, and name the first few as in the source."""
     bounds = np.cumsum([0, *(shard["samples"] for shard in shards)])
     for row in rows[:NAMES_KEPT].tolist():
         problems.add(code, _id(records, shards, bounds, row))
@@ -228,7 +228,7 @@ def _name(problems: Problems, code: str, rows: np.ndarray, records: Path, shards
 
 
 def _id(records: Path, shards: list[dict[str, Any]], bounds: np.ndarray, row: int) -> str:
-    """What the source called a sample."""
+    """Return the id of a sample in the source."""
     number = int(np.searchsorted(bounds, row, side="right")) - 1
     try:
         return str(

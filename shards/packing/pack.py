@@ -1,8 +1,8 @@
-"""``shards pack``: tagged pictures become a data set.
+"""``cgan pack``: pack tagged images into a dataset.
 
-The order is shuffled by seed and cut into shards; processes write shards; a finished shard has a record
-beside OUT, so that the same command goes on after any interruption, and several jobs can share the work.
-When all shards are there, `shards.packing.merge` writes the sidecars and gives the whole its name in one step.
+The items are shuffled by seed and divided into shards, which processes write. Each finished shard has a record in the
+build folder next to OUT, so the same command resumes after any interruption, and several jobs can share the work. When
+all shards exist, `shards.packing.merge` writes the sidecars and renames the result to OUT.
 """
 
 from __future__ import annotations
@@ -28,47 +28,50 @@ from shards.dataset import dataset, images
 from shards.dataset.manifest import MANIFEST
 from shards.packing import merge, plan, prescan, shard_writer, validation_split
 from shards.packing.build_lock import building
-from shards.packing.labelling import LabelOptions, labelling
+from shards.packing.labelling import LabelOptions, build_labelling
 from shards.sources import registry
 from shards.sources.item import Source
 
 
 @dataclass(frozen=True)
 class Pack(LabelOptions):
-    """Turn tagged pictures into a data set: WebDataset tars with an index, a label schema and label matrices.
+    """Pack tagged images into a dataset: WebDataset tars with an index, a label schema and label arrays.
 
-    SRC is a folder with tags.csv (columns id,tags) and pictures, a folder of pictures per class, or another layout
-    of --source. The same command goes on where an earlier one was interrupted, and gives the same bytes for any
-    number of workers and parts.
+    SRC is a folder with images and a tags.csv (columns id,tags), one folder per class, or another layout of --source.
+    Re-run the same command to resume. The number of workers and parts does not change the result.
     """
 
-    src: Path = argument("folder (or zip, parquet, tar file) of pictures and what is known of them")
-    out: Path = argument("folder to make; it must not hold anything")
+    src: Path = argument("folder (or zip, Parquet or tar file) of images and their labels")
+    out: Path = argument("dataset directory to create; it must be empty or not exist")
     size: int | None = option(
         None,
-        "height and width of the packed pictures in pixels; left out: theirs, if all are alike",
+        "height and width of the packed images in pixels (default: their size, if it is the same for all)",
         minimum=4,
         maximum=4096,
     )
     source: str = option("auto", f"format of SRC. {registry.describe_formats()}", choices=registry.NAMES)
-    columns: tuple[str, ...] = option((), "further columns of a table that are labels, or all")
-    group: str | None = option(None, "column, or folder, whose pictures stay on one side of --validation")
-    fit: str = option("crop", "how a picture becomes square", choices=images.FITS)
-    background: str = option("white", "colour behind transparent pictures and beside padded ones: a name or #rrggbb")
-    min_size: int = option(1, "leave out pictures whose shorter side has fewer pixels", minimum=1)
-    format: str = option("auto", "encoding; auto keeps pictures that fit and makes jpg of others", choices=images.FORMS)
+    columns: tuple[str, ...] = option((), "table columns to use as labels, or all")
+    group: str | None = option(None, "column, or folder, whose images stay on one side of --validation")
+    fit: str = option("crop", "how images are made square", choices=images.FITS)
+    background: str = option("white", "colour behind transparent and padded images: a name or #rrggbb")
+    min_size: int = option(1, "leave out images whose shorter side has fewer pixels", minimum=1)
+    format: str = option(
+        "auto", "image encoding; auto keeps images that fit and encodes others as JPEG", choices=images.FORMS
+    )
     duplicates: str = option(
         "report",
-        "pictures that are the same bytes: count and name them, drop all but the first, or keep them",
+        "images with identical bytes: report counts and names them, drop keeps only the first, keep does not check",
         choices=("report", "drop", "keep"),
     )
-    validation: float = option(0.0, "share of the pictures to set aside in OUT/validation", minimum=0, maximum=0.5)
-    per_shard: int = option(1000, "pictures in a shard", minimum=1, maximum=1_000_000)
-    workers: int = option(0, "processes; 0: one a core", minimum=0, maximum=1024)
-    part: str | None = option(None, "I/N: be the I-th of N jobs that share the work; then: shards merge OUT")
-    seed: int = option(0, "of the order in which the pictures are packed", minimum=0)
-    name: str | None = option(None, "beginning of the shards' file names (left out: SRC's name)")
-    licence: str | None = option(None, "noted in the manifest (left out: what SRC/source.json says)")
+    validation: float = option(0.0, "fraction of the images to set aside in OUT/validation", minimum=0, maximum=0.5)
+    per_shard: int = option(1000, "images per shard", minimum=1, maximum=1_000_000)
+    workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
+    part: str | None = option(
+        None, "I/N: pack as the I-th of N jobs that share the work; afterwards run: cgan merge OUT"
+    )
+    seed: int = option(0, "seed of the order in which the images are packed", minimum=0)
+    name: str | None = option(None, "prefix of the shards' file names (default: name of SRC)")
+    licence: str | None = option(None, "licence to store in the manifest (default: that of SRC/source.json)")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -78,13 +81,13 @@ class Pack(LabelOptions):
                 f"--name {self.name!r}: use letters, digits, '.', '_' and '-' (file names begin with it)",
             )
         images.colour(self.background)
-        self.share()
+        self.job()
 
-    def share(self) -> tuple[int, int]:
-        """(I, N) of ``part``, 1 of 1 if it is left out.
+    def job(self) -> tuple[int, int]:
+        """Return (I, N) of ``part``, (1, 1) by default.
 
         Raises:
-            UserError: it is none.
+            UserError: ``part`` is malformed.
         """
         found = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", self.part or "1/1")
         if not found or int(found[1]) > int(found[2]):
@@ -93,8 +96,8 @@ class Pack(LabelOptions):
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m shards pack``."""
-    options = parse(Pack, argv, command="python -m shards pack")
+    """Run ``cgan pack``."""
+    options = parse(Pack, argv, command="cgan pack")
     if options.part is None:
         pack(options)
     else:
@@ -102,67 +105,67 @@ def main(argv: Sequence[str]) -> None:
 
 
 def pack(options: Pack) -> dataset.Dataset:
-    """Pack a data set (whatever ``part`` says), print what it holds, and return it opened.
+    """Pack a whole dataset, ignoring ``part``, print a summary, and return the opened dataset.
 
     Raises:
-        UserError: nothing usable in SRC, OUT holds something, or an unfinished packing differs.
-        Failure: the disk refuses, or a worker was killed.
+        UserError: SRC has no usable images, OUT is not empty, or an unfinished packing differs.
+        Failure: a disk error, or a killed worker.
     """
     options = replace(options, part=None)
     if (packed := _packed(options)) is not None:
         return packed
-    with building(options.out, _share(options)) as (build, out):
+    with building(options.out, _part(options)) as (build, out):
         _pack_shards(options, build)
         return merge.finish(build, out)
 
 
 def _packed(options: Pack) -> dataset.Dataset | None:
-    """The data set, if this command was killed when OUT had its name already, and the build folder was still there."""
-    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - a link as OUT keeps its own name
+    """Return the dataset if this command was killed when OUT was complete but the build folder not yet removed."""
+    out = Path(os.path.abspath(options.out))  # noqa: PTH100 - keep the name of a link
     build = plan.build_folder(out)
     if not build.is_dir() or (build / "data").exists() or not (out / MANIFEST).exists():
         return None
     if (build / "plan.json").exists():
         decided = plan.load(build).decides
-        if any(decided.get(key) != value for key, value in _asked(options).items() if value is not None):
+        if any(decided.get(key) != value for key, value in _options_that_decide(options).items() if value is not None):
             return None
     dataset = merge.finish(build, out)
     print(
-        f"{out} was whole when packing it was stopped: {len(dataset):,} pictures; {options.src} was not looked at "
-        "again (to pack what is there now, choose another OUT)"
+        f"{out} was already complete: {len(dataset):,} images; {options.src} was not read again (to pack its present "
+        "contents, choose another OUT)"
     )
     return dataset
 
 
 def pack_part(options: Pack) -> str:
-    """Pack one job's share of the shards, and return what is to be done next; raises as `pack` does."""
-    with building(options.out, _share(options)) as (build, out):
+    """Pack one job's shards, and return what to do next. Raises as `pack` does."""
+    with building(options.out, _part(options)) as (build, out):
         _pack_shards(options, build)
         return _still_missing(options, build, out)
 
 
-def _share(options: Pack) -> tuple[int, int] | None:
-    """Which of how many jobs this is; None: the only one."""
-    return None if options.part is None else options.share()
+def _part(options: Pack) -> tuple[int, int] | None:
+    """Return (I, N) if this is one of several jobs, else None."""
+    return None if options.part is None else options.job()
 
 
 def _pack_shards(options: Pack, build: Path) -> None:
-    """Write this job's shards, as far as an earlier run has not."""
+    """Write this job's unfinished shards."""
     source = _read(options, build)
     processes = options.workers or process_pool.available_cores()
     size = options.size
     if size is None or options.duplicates == "drop":
-        seen = prescan.survey(source.items, processes, sizes=size is None, hashes=options.duplicates == "drop")
-        size = size or prescan.common_size(source.items, seen)
+        facts = prescan.prescan(source.items, processes, sizes=size is None, hashes=options.duplicates == "drop")
+        size = size or prescan.common_size(source.items, facts)
         if options.duplicates == "drop":
-            prescan.drop_duplicates(source, seen)
+            prescan.drop_duplicates(source, facts)
     recipe = shard_writer.Recipe(
-        labelling(source, options), size, options.fit, options.format, options.background, options.min_size
+        build_labelling(source, options), size, options.fit, options.format, options.background, options.min_size
     )
-    aside = validation_split.validation(source.items, options.validation, options.seed)
-    parts = [plan.Part("train", int(np.count_nonzero(~aside)))]
+    held_out = validation_split.select_validation(source.items, options.validation, options.seed)
+    parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
     if options.validation:
-        parts.append(plan.Part("validation", int(np.count_nonzero(aside))))
+        parts.append(plan.Part("validation", int(np.count_nonzero(held_out))))
     made = plan.Plan(
         decides=_decides(options, source, recipe),
         name=_name(options),
@@ -172,10 +175,10 @@ def _pack_shards(options: Pack, build: Path) -> None:
         problems=source.problems.noted(),
     )
     plan.begin(build, made)
-    _write(options, source, recipe, aside, made, build, processes)
+    _write(options, source, recipe, held_out, made, build, processes)
 
 
-# ---------------------------------------------------------------- before
+# ---------------------------------------------------------------- the plan
 
 
 def _read(options: Pack, build: Path) -> Source:
@@ -190,25 +193,25 @@ def _read(options: Pack, build: Path) -> Source:
 
 
 def _decides(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
-    """All that the bytes of the shards depend on. Two plans that are equal may share finished shards."""
+    """Return everything that the bytes of the shards depend on; plans with equal values share finished shards."""
     digest = hashlib.sha256()
     for item in source.items:
         try:
             stamp = item.image.stamp()
         except OSError:
             stamp = "missing"
-        said = [item.tags, item.denied, item.caption, item.vector, item.group]
-        digest.update(json.dumps([item.id, said, stamp]).encode())
+        labels = [item.tags, item.denied, item.caption, item.vector, item.group]
+        digest.update(json.dumps([item.id, labels, stamp]).encode())
     return {
-        **_asked(options),
+        **_options_that_decide(options),
         "size": recipe.size,
         **recipe.labelling.identity,
         "pictures and tags": digest.hexdigest(),
     }
 
 
-def _asked(options: Pack) -> dict[str, Any]:
-    """What of `_decides` the options say by themselves; size None: as the pictures are."""
+def _options_that_decide(options: Pack) -> dict[str, Any]:
+    """Return the part of `_decides` that follows from the options; size None: the size of the images."""
     return {
         "version": __version__,
         "size": options.size,
@@ -225,7 +228,7 @@ def _asked(options: Pack) -> dict[str, Any]:
 
 
 def _manifest(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
-    """What the manifests say of the whole packing."""
+    """Return the content that the manifests of all parts share."""
     notes = _notes(options.src)
     src = options.src.resolve()
     return {
@@ -256,7 +259,7 @@ def _name(options: Pack) -> str:
 
 
 def _notes(src: Path) -> dict[str, str]:
-    """What SRC/source.json says of the pictures' origin and licence, if there is one."""
+    """Return the origin and licence of the images in SRC/source.json, if it exists."""
     try:
         notes = json.loads((src / "source.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -271,20 +274,20 @@ def _write(
     options: Pack,
     source: Source,
     recipe: shard_writer.Recipe,
-    aside: np.ndarray,
+    held_out: np.ndarray,
     made: plan.Plan,
     build: Path,
     processes: int,
 ) -> None:
-    """Write the shards of this job that are not there yet."""
-    import webdataset.writer  # noqa: F401 - here once, before the workers are forked and each imports it by itself
+    """Write the unfinished shards of this job."""
+    import webdataset.writer  # noqa: F401 - once, before the workers are forked
 
-    number, jobs = options.share()
-    tasks = _Tasks(options.seed, source, recipe, aside, made, build)
+    number, jobs = options.job()
+    tasks = _Tasks(options.seed, source, recipe, held_out, made, build)
     mine = [i for i in range(len(tasks)) if i % jobs == number - 1]
-    left = [i for i in mine if plan.record(made, build, *tasks.places[i]) is None]
-    if len(left) < len(mine):
-        print(f"going on: {len(mine) - len(left)} of {len(mine)} shards were finished before", file=sys.stderr)
+    unfinished = [i for i in mine if plan.record(made, build, *tasks.places[i]) is None]
+    if len(unfinished) < len(mine):
+        print(f"resuming: {len(mine) - len(unfinished)} of {len(mine)} shards are already finished", file=sys.stderr)
     names: dict[plan.Part, set[str]] = {part: set() for part in made.parts}
     for i in mine:
         part, name = tasks.places[i]
@@ -293,19 +296,19 @@ def _write(
     total = sum(map(tasks.count, mine))
     written = process_pool.run(
         shard_writer.write_shard,
-        map(tasks.task, left),
-        workers=max(1, min(processes, len(left))),
+        map(tasks.task, unfinished),
+        workers=max(1, min(processes, len(unfinished))),
         total=total,
         doing="packing",
-        finished=total - sum(map(tasks.count, left)),
+        finished=total - sum(map(tasks.count, unfinished)),
     )
-    finished = len(mine) - len(left)
+    finished = len(mine) - len(unfinished)
     try:
         for _ in written:
             finished += 1
     except KeyboardInterrupt:
         kept = f"{finished} of {len(mine)} shards are finished and kept in {build}"
-        print(f"\nstopped: {kept}; the same command goes on", file=sys.stderr)
+        print(f"\nstopped: {kept}; re-run the same command to resume", file=sys.stderr)
         raise
     finally:
         written.close()
@@ -313,20 +316,20 @@ def _write(
 
 
 def _sweep(build: Path, names: Mapping[plan.Part, set[str]]) -> None:
-    """Remove what stopped processes had half written of this job's shards; others may be writing theirs."""
+    """Remove temporary files of this job's shards; other jobs may be writing theirs."""
     for part, of_part in names.items():
         plan.sweep(build, part, of_part)
 
 
 class _Tasks:
-    """The shards of all parts, in order; the items of a part are shuffled by seed across its shards."""
+    """The shards of all parts in order; the items of each part are shuffled by seed."""
 
     def __init__(
         self,
         seed: int,
         source: Source,
         recipe: shard_writer.Recipe,
-        aside: np.ndarray,
+        held_out: np.ndarray,
         made: plan.Plan,
         build: Path,
     ) -> None:
@@ -335,7 +338,7 @@ class _Tasks:
         self.first = {part.split: i for i, (part, _) in reversed(list(enumerate(self.places)))}
         self.shuffled: dict[str, np.ndarray] = {}
         for part in made.parts:
-            rows = np.flatnonzero(aside if part.split == "validation" else ~aside)
+            rows = np.flatnonzero(held_out if part.split == "validation" else ~held_out)
             key = rng.key(seed, "pack" if part.split == "train" else "pack validation")
             self.shuffled[part.split] = rows[permute(key, len(rows), np.arange(len(rows)))]
 
@@ -348,11 +351,11 @@ class _Tasks:
         return start, self.shuffled[part.split][start : start + self.per_shard]
 
     def count(self, i: int) -> int:
-        """Items of shard i."""
+        """Return the number of items in shard i."""
         return len(self._rows(i)[1])
 
     def task(self, i: int) -> shard_writer.Task:
-        """What is to be done for shard i."""
+        """Return the task that writes shard i."""
         part, name = self.places[i]
         start, rows = self._rows(i)
         items = tuple(self.items[row] for row in rows)
@@ -361,18 +364,16 @@ class _Tasks:
 
 
 def _still_missing(options: Pack, build: Path, out: Path) -> str:
-    """What a job that has done its part ends with."""
+    """Return the last line that a job of --part prints."""
     made = plan.load(build)
-    jobs = options.share()[1]
+    jobs = options.job()[1]
     lacking = set(plan.missing(made, build))
     waiting = []
     for i, (part, name) in enumerate(made.every()):
         if (part.below(Path()) / name).as_posix() in lacking and i % jobs + 1 not in waiting:
             waiting.append(i % jobs + 1)
-    merging = f"python -m shards merge {out}"
+    merging = f"cgan merge {out}"
     if not waiting:
-        return f"part {options.part} is packed, and so are all others; now: {merging}"
+        return f"part {options.part} and all others are packed; now run: {merging}"
     others = atomic_io.join_names([f"{i}/{jobs}" for i in sorted(waiting)])
-    return (
-        f"part {options.part} is packed; {len(waiting)} of {jobs} parts are still missing ({others}); then: {merging}"
-    )
+    return f"part {options.part} is packed; {len(waiting)} of {jobs} parts are missing ({others}); then run: {merging}"

@@ -1,9 +1,9 @@
-"""What a packing has set out to do, kept beside its shards: any number of jobs agree on it, and merging needs no more.
+"""The plan of a packing, stored in the build folder: all jobs agree on it, and merging needs nothing else.
 
 .OUT.packing/plan.json
-             data/NAME-000000.tar …     what OUT will be
-             data/validation/…          what OUT/validation will be, if there is a split
-             records/…                  one for each finished shard, laid out as data/
+             data/NAME-000000.tar …     becomes OUT
+             data/validation/…          becomes OUT/validation, if there is a split
+             records/…                  one record per finished shard, laid out as data/
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ class Part:
 
     Attributes:
         split: "train" or "validation".
-        pictures: how many are to be packed, in all its shards.
+        pictures: number of images to pack in all its shards.
     """
 
     split: str
     pictures: int
 
     def below(self, folder: Path) -> Path:
-        """Where it lies below the data folder, the records, or OUT."""
+        """Return its folder inside the data folder, the records, or OUT."""
         return folder if self.split == "train" else folder / self.split
 
 
 @dataclass(frozen=True)
 class Plan:
-    """See the module.
+    """The plan of a packing.
 
     Attributes:
-        decides: all that the bytes of the shards depend on; plans equal in it may share finished shards.
-        name: beginning of the shards' file names.
-        per_shard: pictures in a shard.
+        decides: everything that the bytes of the shards depend on; plans with equal values share finished shards.
+        name: prefix of the shards' file names.
+        per_shard: images per shard.
         parts: the training part, then the validation part if there is one.
-        manifest: what else the manifests are to say.
-        problems: what was amiss with the source, by kind: count and first names.
+        manifest: further content of the manifests.
+        problems: problems of the source, by code: count and first names.
     """
 
     decides: dict[str, Any]
@@ -63,40 +63,40 @@ class Plan:
     problems: Noted
 
     def shards(self, part: Part) -> list[str]:
-        """The file names of a part's shards."""
+        """Return the file names of a part's shards."""
         return [f"{self.name}-{number:06d}.tar" for number in range(-(-part.pictures // self.per_shard))]
 
     def every(self) -> Iterator[tuple[Part, str]]:
-        """All shards of all parts."""
+        """Yield all shards of all parts."""
         for part in self.parts:
             for name in self.shards(part):
                 yield part, name
 
 
 def build_folder(out: Path) -> Path:
-    """Where shards gather until OUT gets its name."""
+    """Return the folder that collects shards until OUT is complete."""
     return out.with_name(f".{out.name}.packing")
 
 
 def begin(build: Path, plan: Plan) -> None:
-    """Make the build folder, or see that the one there is of the same plan; of several jobs the first one writes it.
+    """Create the build folder, or check that an existing one has the same plan. The first of several jobs writes it.
 
     Raises:
-        UserError: it is of another.
-        Failure: the disk refuses.
+        UserError: the existing plan differs.
+        Failure: a disk error.
     """
     with atomic_io.explain_disk_errors(build):
         for part in plan.parts:
             part.below(build / "data").mkdir(parents=True, exist_ok=True)
             part.below(build / "records").mkdir(parents=True, exist_ok=True)
-        beside = build / f".{_FILE}.{socket.gethostname()}.{os.getpid()}"
+        staged = build / f".{_FILE}.{socket.gethostname()}.{os.getpid()}"
         if not (build / _FILE).exists():
-            atomic_io.write_json(beside, asdict(plan))
+            atomic_io.write_json(staged, asdict(plan))
             try:
                 with contextlib.suppress(FileExistsError):
-                    os.link(beside, build / _FILE)  # refuses a name that is taken, as renaming would not
+                    os.link(staged, build / _FILE)  # fails if the name exists, unlike a rename
             finally:
-                beside.unlink(missing_ok=True)
+                staged.unlink(missing_ok=True)
     old, new = load(build).decides, json.loads(json.dumps(plan.decides))
     if different := [key for key in new if old.get(key) != new[key]]:
         raise UserError(
@@ -107,7 +107,7 @@ def begin(build: Path, plan: Plan) -> None:
 
 
 def load(build: Path) -> Plan:
-    """The plan of a build folder.
+    """Return the plan of a build folder.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -129,28 +129,28 @@ def load(build: Path) -> Plan:
 
 
 def record(plan: Plan, build: Path, part: Part, name: str) -> dict[str, Any] | None:
-    """The record of a shard that is whole on the disk, with all that belongs to it."""
+    """Return the record of a shard if the shard and everything that belongs to it is complete on disk, else None."""
     data, records = part.below(build / "data"), part.below(build / "records")
     try:
         found = json.loads(shard_writer.record_path(records, name).read_text("utf-8"))
         whole = (data / name).stat().st_size == found["bytes"] and found["file"] == name
         Problems().take(found["problems"])
-        beside = [shard_writer.array_path(records, name, array) for array in shard_writer.ARRAYS]
-        whole = whole and all(path.is_file() for path in [*beside, shard_writer.ids_path(records, name)])
+        arrays = [shard_writer.array_path(records, name, array) for array in shard_writer.ARRAYS]
+        whole = whole and all(path.is_file() for path in [*arrays, shard_writer.ids_path(records, name)])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found if whole else None
 
 
 def missing(plan: Plan, build: Path) -> list[str]:
-    """Names of the shards that are not finished, as paths below the data folder."""
+    """Return the unfinished shards, as paths inside the data folder."""
     return [
         (part.below(Path()) / name).as_posix() for part, name in plan.every() if record(plan, build, part, name) is None
     ]
 
 
 def sweep(build: Path, part: Part, names: set[str]) -> None:
-    """Remove what stopped processes had half written of some shards of a part, or other files beside them."""
+    """Remove temporary files that killed processes left for these shards of a part, or for files with these names."""
     for leftover in [*part.below(build / "data").glob(".*.tmp"), *part.below(build / "records").glob(".*.tmp")]:
         name = leftover.name[1:].rsplit(".", 2)[0]  # of .NAME.PID.tmp; a shard's record is NAME.tar….
         if {name, name.partition(".tar")[0] + ".tar"} & names:

@@ -1,4 +1,4 @@
-"""A look at all pictures before they are packed: their common size, and which are the same bytes."""
+"""Read all images before packing: their common size, and exact duplicates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shards.core.errors import UserError
 from shards.dataset.images import ImageError, dimensions
 from shards.sources.item import ImageFile, Item, Source
 
-_CHUNK = 256  # pictures a task
+_CHUNK = 256  # images per task
 
 
 class _Chunk(NamedTuple):
@@ -25,18 +25,18 @@ class _Chunk(NamedTuple):
 
 class _Found(NamedTuple):
     start: int
-    sizes: np.ndarray  # int32 (n, 2), width and height; zeros: no picture
+    sizes: np.ndarray  # int32 (n, 2), width and height; zeros: not an image
     hashes: np.ndarray  # uint8 (n, 32); zeros: unreadable
     why: str
 
 
-class Survey(NamedTuple):
-    """What was seen of N pictures.
+class ImageFacts(NamedTuple):
+    """Sizes and hashes of N images.
 
     Attributes:
-        sizes: int32 (N, 2), width and height; zeros where there is no picture that can be read.
-        hashes: uint8 (N, 32), SHA-256 of the bytes; zeros where they cannot be read.
-        why: what is wrong with one that cannot be read.
+        sizes: int32 (N, 2), width and height; zeros for unreadable images.
+        hashes: uint8 (N, 32), SHA-256 of the bytes; zeros for unreadable files.
+        why: what is wrong with the first unreadable one.
     """
 
     sizes: np.ndarray
@@ -44,19 +44,19 @@ class Survey(NamedTuple):
     why: str
 
 
-def survey(items: Sequence[Item], processes: int, *, sizes: bool, hashes: bool) -> Survey:
-    """Read all pictures once, with several processes."""
+def prescan(items: Sequence[Item], processes: int, *, sizes: bool, hashes: bool) -> ImageFacts:
+    """Read all images once, with several processes."""
     count = len(items)
-    seen = Survey(np.zeros((count, 2), np.int32), np.zeros((count, 32), np.uint8), "")
+    facts = ImageFacts(np.zeros((count, 2), np.int32), np.zeros((count, 32), np.uint8), "")
     processes = max(1, min(processes, -(-count // _CHUNK)))
     why = ""
     for found in process_pool.run(
-        _look, _chunks(items, sizes, hashes), workers=processes, total=count, doing="looking"
+        _read, _chunks(items, sizes, hashes), workers=processes, total=count, doing="reading"
     ):
         part = slice(found.start, found.start + len(found.sizes))
-        seen.sizes[part], seen.hashes[part] = found.sizes, found.hashes
+        facts.sizes[part], facts.hashes[part] = found.sizes, found.hashes
         why = why or found.why
-    return seen._replace(why=why)
+    return facts._replace(why=why)
 
 
 def _chunks(items: Sequence[Item], sizes: bool, hashes: bool) -> Iterator[_Chunk]:
@@ -64,7 +64,7 @@ def _chunks(items: Sequence[Item], sizes: bool, hashes: bool) -> Iterator[_Chunk
         yield _Chunk(start, items[start : start + _CHUNK], sizes, hashes)
 
 
-def _look(chunk: _Chunk) -> _Found:
+def _read(chunk: _Chunk) -> _Found:
     found = _Found(
         chunk.start, np.zeros((len(chunk.items), 2), np.int32), np.zeros((len(chunk.items), 32), np.uint8), ""
     )
@@ -82,16 +82,18 @@ def _look(chunk: _Chunk) -> _Found:
     return found._replace(why=why)
 
 
-def common_size(items: Sequence[Item], seen: Survey) -> int:
-    """The size that all pictures have.
+def common_size(items: Sequence[Item], facts: ImageFacts) -> int:
+    """Return the size of all images.
 
     Raises:
-        UserError: they differ, are not square, or none can be read.
+        UserError: their sizes differ, they are not square, or none can be read.
     """
-    rows = np.flatnonzero(seen.sizes.any(axis=1))
+    rows = np.flatnonzero(facts.sizes.any(axis=1))
     if not len(rows):
-        raise UserError("no-images", f"none of the {len(items):,} images can be packed: {seen.why or 'there are none'}")
-    sizes = seen.sizes[rows]
+        raise UserError(
+            "no-images", f"none of the {len(items):,} images can be packed: {facts.why or 'there are none'}"
+        )
+    sizes = facts.sizes[rows]
     if (oblong := sizes[:, 0] != sizes[:, 1]).any():
         row = int(np.argmax(oblong))
         width, height = sizes[row].tolist()
@@ -105,20 +107,20 @@ def common_size(items: Sequence[Item], seen: Survey) -> int:
     return int(sizes[0, 0])
 
 
-def drop_duplicates(source: Source, seen: Survey) -> None:
-    """Leave out all but the first of pictures that are the same bytes, and count them among the problems.
+def drop_duplicates(source: Source, facts: ImageFacts) -> None:
+    """Keep one of each set of images with the same bytes, and count the others among the problems.
 
-    The first of which anything is said, if there is one: a stray copy without a label must not cost the label.
+    The first labelled one is kept, so that a stray copy without a label does not cost the label.
     """
     kept: list[Item] = []
     originals: dict[bytes, int] = {}
-    for item, digest in zip(source.items, seen.hashes, strict=True):
+    for item, digest in zip(source.items, facts.hashes, strict=True):
         number = originals.setdefault(digest.tobytes(), len(kept)) if digest.any() else len(kept)
         if number == len(kept):
             kept.append(item)
             continue
-        differ = _said(item) != _said(kept[number])
-        if _SILENT == _said(kept[number]) != _said(item):
+        differ = _labels(item) != _labels(kept[number])
+        if _UNLABELLED == _labels(kept[number]) != _labels(item):
             item, kept[number] = kept[number], item
         source.problems.add(duplicate_code("dropped", differ), item.id)
     source.items = kept
@@ -129,15 +131,15 @@ def duplicate_code(fate: str, differ: bool) -> str:
     return f"duplicate-{fate}{'-other-label' if differ else ''}"
 
 
-def _said(item: Item) -> tuple[object, ...]:
+def _labels(item: Item) -> tuple[object, ...]:
     return frozenset(item.tags or ()), item.tags is None, frozenset(item.denied), item.caption, item.vector
 
 
-_SILENT = _said(Item("", ImageFile("", "")))
+_UNLABELLED = _labels(Item("", ImageFile("", "")))
 
 
 def duplicates(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ``hashes`` (N, 32) that stood before: (their numbers, the number of the first that is the same)."""
+    """Return the rows of ``hashes`` (N, 32) that repeat an earlier row, and the first equal row of each."""
     _, firsts, inverse = np.unique(
         np.ascontiguousarray(hashes).view("V32").ravel(), return_index=True, return_inverse=True
     )

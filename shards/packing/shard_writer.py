@@ -1,4 +1,4 @@
-"""One shard: a run of items becomes a tar of pictures, label vectors and notes, and a record of what is in it."""
+"""Write one shard: a tar of images, label vectors and JSON for consecutive items, and a record of its contents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from shards.dataset.images import ImageError, Prepared, prepare
 from shards.packing.labelling import Labelling
 from shards.sources.item import Item
 
-ARRAYS = ("entries", "labels", "known", "hashes")  # kept beside the record, one row a sample
+ARRAYS = ("entries", "labels", "known", "hashes")  # stored next to the record, one row per sample
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is the same for all shards; see the options of `shards.packing.pack.Pack`."""
+    """Options that all shards share; see `shards.packing.pack.Pack`."""
 
     labelling: Labelling
     size: int
@@ -36,44 +36,44 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Task:
-    """One shard to write: ``data/name`` and, when that is on the disk, ``records/name.json``."""
+    """One shard to write: ``data/name`` and then ``records/name.json``."""
 
     recipe: Recipe
     data: Path
     records: Path
     name: str
-    start: int  # the position of its first item among all
+    start: int  # position of its first item in the dataset
     items: tuple[Item, ...]
 
 
 def record_path(records: Path, name: str) -> Path:
-    """Where the record of a finished shard lies."""
+    """Return the path of a finished shard's record."""
     return records / f"{name}.json"
 
 
 def array_path(records: Path, name: str, array: str) -> Path:
-    """Where one of a finished shard's `ARRAYS` lies."""
+    """Return the path of one of a finished shard's `ARRAYS`."""
     return records / f"{name}.{array}.npy"
 
 
 def ids_path(records: Path, name: str) -> Path:
-    """Where the ids of a finished shard's samples lie, a JSON list."""
+    """Return the path of the ids of a finished shard's samples, a JSON list."""
     return records / f"{name}.ids"
 
 
 def write_shard(task: Task) -> str:
-    """Write one shard and its record; both appear whole or not at all, and depend on the task alone.
+    """Write one shard and its record, both atomically. Their bytes depend on the task alone.
 
-    The record (file, samples, bytes, sha256, copied, conflicts, problems) is the last to be written; beside it lie
-    the samples' ids and `ARRAYS`: all that merging needs.
+    The samples' ids and `ARRAYS`, which merging needs, are stored next to the record (file, samples, bytes, sha256,
+    copied, conflicts, problems), which is written last.
 
     Returns:
         The shard's name.
 
     Raises:
-        Failure: the disk refuses.
+        Failure: a disk error.
     """
-    from webdataset.writer import TarWriter  # it brings torch along, which takes seconds
+    from webdataset.writer import TarWriter  # imports torch, which takes seconds
 
     problems = Problems()
     recipe = task.recipe
@@ -82,24 +82,24 @@ def write_shard(task: Task) -> str:
     hashes: list[bytes] = []
     copied = 0
     path = task.data / task.name
-    # Fixed owner, mode and time: the same items give the same bytes, whoever packs them and when.
+    # Fixed owner, mode and time, so that the same items always give the same bytes.
     fixed: dict[str, Any] = {"user": "", "group": "", "mode": 0o444, "mtime": 0}
     with atomic_io.atomic_writer(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
         for number, item in enumerate(task.items):
             try:
                 data = item.image.read()
-                picture = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
-            except (ImageError, OSError) as error:
+                image = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
+            except (PictureError, OSError) as error:
                 problems.add("image-unusable", f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
             else:
-                if picture.profile_ignored:
+                if image.profile_ignored:
                     problems.add("colour-profile-unusable", item.id)
                 digest = hashlib.sha256(data)
                 notes = _notes(item, rows.known[number], digest.hexdigest())
-                tar.write(_sample(key(task.start + number), picture, recipe.size, rows.labels[number], notes))
+                tar.write(_sample(key(task.start + number), image, recipe.size, rows.labels[number], notes))
                 kept.append(number)
                 hashes.append(digest.digest())
-                copied += picture.copied
+                copied += image.copied
             process_pool.advance()
     conflicts = rows.conflicts
     if conflicts and len(kept) < len(task.items):
@@ -128,7 +128,7 @@ def write_shard(task: Task) -> str:
 
 
 def key(position: int) -> str:
-    """The name of the sample at a position of the data set."""
+    """Return the key of the sample at a position of the dataset."""
     return f"{position:09d}"
 
 
@@ -137,7 +137,7 @@ def _notes(item: Item, known: np.ndarray, sha256: str) -> bytes:
     more = {"denied": item.denied, "caption": item.caption, "group": item.group}
     notes |= {name: value for name, value in more.items() if value}
     notes["sha256"] = sha256
-    # A lone surrogate (a name of undecodable bytes) has no UTF-8; it is kept as JSON's own escape.
+    # A lone surrogate (from an undecodable file name) has no UTF-8 form; JSON escapes it.
     text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()
@@ -151,19 +151,19 @@ def _npy(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _sample(name: str, picture: Prepared, size: int, label: np.ndarray, notes: bytes) -> dict[str, Any]:
-    """One sample as WebDataset has it: picture, label vector, notes."""
-    data, extension = picture.data, picture.format
+def _sample(name: str, image: Prepared, size: int, label: np.ndarray, notes: bytes) -> dict[str, Any]:
+    """Return one WebDataset sample: image, label vector, JSON."""
+    data, extension = image.data, image.format
     if extension == "raw":
         data, extension = _npy(np.frombuffer(data, np.uint8).reshape(size, size, 3)), "image.npy"
     return {"__key__": name, extension: data, "npy": _npy(label), "json": notes}
 
 
 def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
-    """Where the pictures lie, read back from the finished tar: `index.ENTRY` records.
+    """Return the index entries of the images, read back from the finished tar.
 
     Raises:
-        Failure: it holds other samples than were written.
+        Failure: the tar contains other samples than were written.
     """
     found = [member for member in tar_index.members(path) if member.extension not in ("npy", "json")]
     if [member.key for member in found] != keys:
@@ -176,6 +176,6 @@ def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
 
 def _entry(member: tar_index.Member, size: int) -> tuple[int, int, int, int]:
     form, length = member.extension, member.length
-    if form == "image.npy":  # the pixels stand behind the array's header
+    if form == "image.npy":  # the pixels follow the array's header
         form, length = "raw", 3 * size * size
     return 0, sidecars.FORMATS.index(form), member.offset + member.length - length, length

@@ -1,4 +1,4 @@
-"""Synonyms: a YAML file that says which tag stands for which, or that a tag means nothing."""
+"""Synonyms: a YAML file that maps tags to other tags, or to nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LARGEST = 64 << 20  # bytes of an alias file
 
 
 def load(path: Path) -> dict[str, str]:
-    """Tag → the tag that stands for it, "" for none; chains are followed to their end, all is normalised.
+    """Return a mapping from synonym to tag ("" to drop the tag). Chains are resolved; all words are normalised.
 
     Raises:
-        UserError: the file cannot be read, is no mapping of words, says two things of a tag, or runs in a circle.
+        UserError: the file cannot be read, is not a mapping of words, is ambiguous, or has a cycle.
     """
     import yaml
 
@@ -48,11 +48,11 @@ def load(path: Path) -> dict[str, str]:
             raise UserError(
                 "invalid-synonyms", f"{path}: {name!r} stands for both {found[name]!r} and {target!r}; remove one"
             )
-    return {name: _end(name, found, path) for name, target in found.items() if name != target}
+    return {name: _resolve(name, found, path) for name, target in found.items() if name != target}
 
 
-def _end(name: str, found: Mapping[str, str], path: Path) -> str:
-    """Where the chain of a synonym ends."""
+def _resolve(name: str, found: Mapping[str, str], path: Path) -> str:
+    """Return the end of a synonym's chain."""
     chain = {name: None}
     while (target := found.get(name, name)) != name:
         if target in chain:
@@ -65,15 +65,15 @@ def _end(name: str, found: Mapping[str, str], path: Path) -> str:
     return name
 
 
-def applied(item: Item, aliases: Mapping[str, str]) -> Item:
-    """An item with every tag replaced by what it stands for."""
+def apply_to_item(item: Item, aliases: Mapping[str, str]) -> Item:
+    """Return an item with its tags replaced."""
     tags = None if item.tags is None else _words(item.tags, aliases)
     denied = _words(item.denied, aliases)
     return item if (tags, denied) == (item.tags, item.denied) else replace(item, tags=tags, denied=denied)
 
 
-def attributes(given: Iterable[Attribute], aliases: Mapping[str, str]) -> tuple[Attribute, ...]:
-    """Attributes with every value replaced by what it stands for; a word stays with the first that has it."""
+def apply_to_attributes(given: Iterable[Attribute], aliases: Mapping[str, str]) -> tuple[Attribute, ...]:
+    """Return attributes with their values replaced; if a value occurs twice, the first attribute keeps it."""
     taken: set[str] = set()
     kept = []
     for attribute in given:

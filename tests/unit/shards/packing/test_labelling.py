@@ -19,7 +19,7 @@ from shards import text_encoders
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema, normalise
 from shards.packing import synonyms
-from shards.packing.labelling import Labelling, LabelOptions, labelling
+from shards.packing.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.item import ImageFile, Item, Source
 from shards.sources.registry import scan_source
 from support.errors import raises
@@ -64,7 +64,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_tags_become_attributes_and_rows_without_stay_unknown() -> None:
     items = [*HAIR, item(99)]
-    result = labelling(source(items), asked())
+    result = build_labelling(source(items), asked())
     assert names(result) == [("hair", "exclusive"), ("smile", "tag")]
     assert words(result, items)[:2] == [["red hair"], ["blue hair", "smile"]]
     assert not result.rows(items).known[-1].any()
@@ -72,7 +72,7 @@ def test_tags_become_attributes_and_rows_without_stay_unknown() -> None:
 
 def test_class_takes_all_tags_as_one_attribute() -> None:
     items = [item(0, "red fox"), item(1, "owl"), item(2, "owl", "red fox")]
-    result = labelling(source(items), asked(labels="class"))
+    result = build_labelling(source(items), asked(labels="class"))
     assert names(result) == [("class", "exclusive")]
     assert words(result, items) == [["red fox"], ["owl"], []]
     assert result.rows(items).conflicts == {"class": 1}
@@ -81,7 +81,7 @@ def test_class_takes_all_tags_as_one_attribute() -> None:
 def test_vectors_are_labels_as_they_are() -> None:
     items = [item(0, vector=(0.5, -2.0)), item(1), item(2, vector=(0.0, 0.0))]
     for kind in ("auto", "vector"):
-        rows = (result := labelling(source(items), asked(labels=kind))).rows(items)
+        rows = (result := build_labelling(source(items), asked(labels=kind))).rows(items)
         assert names(result) == [("vector", "vector")] and result.schema.width == 2
         assert rows.labels.tolist() == [[0.5, -2], [0, 0], [0, 0]]
         assert rows.known[:, 0].tolist() == [True, False, True]
@@ -95,7 +95,7 @@ def test_captions_are_encoded_once_and_alike(model: str) -> None:
         item(3, caption="a girl"),
         item(4, caption=" blue hair"),
     ]
-    result = labelling(source(items), asked(text_encoder=model))
+    result = build_labelling(source(items), asked(text_encoder=model))
     assert names(result) == [("caption", "text")] and result.schema.width == WIDTH
     rows = result.rows(items)
     assert rows.known[:, 0].tolist() == [True, False, False, True, True]
@@ -108,15 +108,15 @@ def test_captions_are_encoded_once_and_alike(model: str) -> None:
 def test_tags_vectors_and_captions_stand_side_by_side(model: str) -> None:
     items = [replace(one, caption="a girl", vector=(1.0, 2.0, 3.0)) for one in HAIR]
     items[3] = replace(items[3], caption=None, vector=None)
-    result = labelling(source(items), asked(text_encoder=model))
+    result = build_labelling(source(items), asked(text_encoder=model))
     assert names(result) == [("hair", "exclusive"), ("smile", "tag"), ("vector", "vector"), ("caption", "text")]
     rows = result.rows(items)
     assert rows.labels[0, 3:6].tolist() == [1, 2, 3] and rows.labels[0, 6:].any()
     assert rows.known[3].tolist() == [True, True, False, False] and not rows.labels[3, 3:].any()
-    assert names(labelling(source(items), asked(labels="tags"))) == names(result)[:2]
-    assert names(labelling(source(items), asked(labels="caption", text_encoder=model))) == names(result)[3:]
+    assert names(build_labelling(source(items), asked(labels="tags"))) == names(result)[:2]
+    assert names(build_labelling(source(items), asked(labels="caption", text_encoder=model))) == names(result)[3:]
     without = source(items)
-    assert names(labelling(without, asked())) == names(result)[:3]
+    assert names(build_labelling(without, asked())) == names(result)[:3]
     assert without.problems.counts() == {"caption-not-encoded": len(items) - 1}
 
 
@@ -125,23 +125,23 @@ def test_given_attributes_stay_and_their_words_are_not_inferred_again() -> None:
     flags = Attribute("male", "tag", ("male",))
     items = [item(0, "blue hair", "male", "long hair"), item(1, "red hair", "short hair", denied=("male",))]
     items += [item(i, "red hair", ["long hair", "short hair"][i % 2]) for i in range(2, 12)]
-    result = labelling(source(items, attributes=(hair, flags)), asked())
+    result = build_labelling(source(items, attributes=(hair, flags)), asked())
     assert names(result) == [("hair", "exclusive"), ("male", "tag"), ("hair 2", "exclusive")]
     assert result.explicit == {"blue hair", "red hair", "male"}
     male = result.rows(items).known[:, 1].tolist()
     assert male == [True, True] + [False] * 10, "known only where the row says yes or no"
-    only = labelling(source([item(0, "blue hair")], attributes=(hair,)), asked())
+    only = build_labelling(source([item(0, "blue hair")], attributes=(hair,)), asked())
     assert only.schema.attributes == (hair,)
 
 
 def test_the_identity_is_plain_and_holds_the_encoders_hash(model: str) -> None:
     items = [item(0, "azure hair", caption="blue hair"), item(1, "red hair", caption="a girl")]
-    first, again = (labelling(source(items), asked(text_encoder=model)) for _ in range(2))
+    first, again = (build_labelling(source(items), asked(text_encoder=model)) for _ in range(2))
     assert first == again and first.identity == again.identity
     identity = json.loads(json.dumps(first.identity))
     assert identity == first.identity
     assert identity["text_encoder"] == text_encoders.load(model).identity
-    assert labelling(source(items), asked()).identity["text_encoder"] is None
+    assert build_labelling(source(items), asked()).identity["text_encoder"] is None
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_source_that_cannot_be_labelled_is_refused(
     items: list[Item], options: dict[str, Any], code: str, named: list[str]
 ) -> None:
     with raises(code, *named):
-        labelling(source(items), asked(**options))
+        build_labelling(source(items), asked(**options))
 
 
 # ---------------------------------------------------------------- a schema by hand
@@ -190,7 +190,7 @@ def test_classes_that_come_as_floats_are_classes(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for labels in ("auto", "class"):
         pictures = scan_source(tmp_path, labels=labels)
-        result = labelling(pictures, asked(labels=labels))
+        result = build_labelling(pictures, asked(labels=labels))
         assert [a.values for a in result.schema.attributes] == [("0", "1")]
         assert words(result, pictures.items) == [["0"], ["1"], ["0"], []]
 
@@ -199,10 +199,10 @@ def test_a_schema_decides_and_unlabelled_pictures_are_fine_with_it(tmp_path: Pat
     file = tmp_path / "schema.yaml"
     Schema((Attribute("hair", "exclusive", ("red hair", "green hair")),)).save(file)
     unlabelled = source([item(0), item(1)])
-    result = labelling(unlabelled, asked(schema=file))
+    result = build_labelling(unlabelled, asked(schema=file))
     assert not result.rows(unlabelled.items).known.any()
     tagged = source(HAIR)
-    assert words(labelling(tagged, asked(schema=file)), HAIR)[:2] == [["red hair"], []]
+    assert words(build_labelling(tagged, asked(schema=file)), HAIR)[:2] == [["red hair"], []]
     assert tagged.problems.counts() == {"tag-not-in-schema schema.yaml": 2}
 
 
@@ -213,18 +213,18 @@ def test_a_schemas_texts_and_vectors_must_fit(tmp_path: Path, model: str) -> Non
 
     text = [item(0, caption="blue hair")]
     fits = schema(Attribute("what", "text", (), WIDTH))
-    assert labelling(source(text), asked(schema=fits, text_encoder=model)).rows(text).known.all()
+    assert build_labelling(source(text), asked(schema=fits, text_encoder=model)).rows(text).known.all()
     with raises("option-missing", "what", "--text-encoder"):
-        labelling(source(text), asked(schema=fits))
+        build_labelling(source(text), asked(schema=fits))
     with raises("schema-mismatch", "what", 3, WIDTH):
-        labelling(source(text), asked(schema=schema(Attribute("what", "text", (), 3)), text_encoder=model))
+        build_labelling(source(text), asked(schema=schema(Attribute("what", "text", (), 3)), text_encoder=model))
     with raises("schema-mismatch", "'v'", 3, 2):
-        labelling(source([item(0, vector=(1.0, 2.0))]), asked(schema=schema(Attribute("v", "vector", (), 3))))
+        build_labelling(source([item(0, vector=(1.0, 2.0))]), asked(schema=schema(Attribute("v", "vector", (), 3))))
     two = schema(Attribute("v", "vector", (), 3), Attribute("w", "vector", (), 3))
     with raises("invalid-schema", "vector"):
-        labelling(source([item(0)]), asked(schema=two))
+        build_labelling(source([item(0)]), asked(schema=two))
     with raises("option-conflict", "--min-count", "--schema"):
-        labelling(source(HAIR), asked(schema=schema(Attribute("smile", "tag", ("smile",))), min_count=2))
+        build_labelling(source(HAIR), asked(schema=schema(Attribute("smile", "tag", ("smile",))), min_count=2))
 
 
 # ---------------------------------------------------------------- rare tags and synonyms
@@ -233,7 +233,7 @@ def test_a_schemas_texts_and_vectors_must_fit(tmp_path: Path, model: str) -> Non
 def test_rare_tags_are_left_out_and_named() -> None:
     items = [*HAIR, item(20, "green hair", "hat"), item(21, "green hair")]
     pictures = source(items)
-    result = labelling(pictures, asked(min_count=3))
+    result = build_labelling(pictures, asked(min_count=3))
     assert result.schema.values == ("blue hair", "red hair", "smile")
     assert pictures.problems.found == {"tag-rare 3": ["green hair", "hat"]}
     assert words(result, items)[-2:] == [[], []]
@@ -242,7 +242,7 @@ def test_rare_tags_are_left_out_and_named() -> None:
 
 def test_pictures_of_a_rare_class_become_unlabelled() -> None:
     items = [item(i, "owl" if i else "fox") for i in range(5)]
-    result = labelling(source(items, one_class=True), asked(min_count=2))
+    result = build_labelling(source(items, one_class=True), asked(min_count=2))
     assert result.schema.values == ("owl",)
     assert result.rows(items).known[:, 0].tolist() == [False, True, True, True, True]
 
@@ -250,7 +250,7 @@ def test_pictures_of_a_rare_class_become_unlabelled() -> None:
 def test_rare_values_of_given_attributes() -> None:
     given = (Attribute("a", "exclusive", ("x", "y")), Attribute("b", "tag", ("z",)))
     items = [item(0, "x"), item(1, "x"), item(2, "y", "z")]
-    result = labelling(source(items, attributes=given), asked(min_count=2))
+    result = build_labelling(source(items, attributes=given), asked(min_count=2))
     assert result.schema.attributes == (Attribute("a", "exclusive", ("x",)),)
 
 
@@ -267,7 +267,7 @@ def test_synonyms_become_their_tag(tmp_path: Path) -> None:
     )
     items = [*HAIR, item(20, "azure hair", "1girl", "blue hair"), item(21, "1girl", "solo", denied=("azure hair",))]
     pictures = source(items)
-    result = labelling(pictures, asked(aliases=file))
+    result = build_labelling(pictures, asked(aliases=file))
     assert pictures.items[-2].tags == ("blue hair",) and pictures.items[-1].tags == ()
     assert pictures.items[-1].denied == ("blue hair",)
     assert pictures.problems.found == {"synonym-unused aliases.yaml": ["cyan hair", "unseen"]}
@@ -279,7 +279,7 @@ def test_synonyms_become_their_tag(tmp_path: Path) -> None:
 
 def test_synonyms_of_given_words() -> None:
     given = (Attribute("hair", "exclusive", ("azure", "blue", "red")), Attribute("m", "tag", ("m",)))
-    assert synonyms.attributes(given, {"azure": "blue", "m": "red"}) == (
+    assert synonyms.apply_to_attributes(given, {"azure": "blue", "m": "red"}) == (
         Attribute("hair", "exclusive", ("blue", "red")),
     )
 
@@ -304,7 +304,7 @@ def test_synonyms_of_given_words() -> None:
 )
 def test_damaged_file_of_synonyms_is_refused(tmp_path: Path, text: str | bytes, code: str, named: str) -> None:
     with raises(code, named) as caught:
-        labelling(source(HAIR), asked(aliases=written(tmp_path, text)))
+        build_labelling(source(HAIR), asked(aliases=written(tmp_path, text)))
     assert "\n" not in str(caught.value)
     with raises("file-unreadable", "none.yaml"):
         synonyms.load(tmp_path / "none.yaml")
@@ -338,8 +338,8 @@ def test_aliases_end_at_words_that_are_no_synonyms(
         return
     assert not _circle(table)
     assert not set(found) & set(found.values())
-    once = synonyms.applied(item(0, *tags), found)
-    assert synonyms.applied(once, found) == once
+    once = synonyms.apply_to_item(item(0, *tags), found)
+    assert synonyms.apply_to_item(once, found) == once
     assert all(tag and normalise(tag) == tag and tag not in found for tag in once.tags or ())
 
 
@@ -350,7 +350,7 @@ def test_aliases_end_at_words_that_are_no_synonyms(
 def test_any_tags_make_rows_or_a_sentence(rows: list[tuple[list[str], list[str]]], least: int) -> None:
     items = [Item(str(i), NOWHERE, tuple(tags) or None, tuple(denied)) for i, (tags, denied) in enumerate(rows)]
     try:
-        result = labelling(source(items), asked(min_count=least))
+        result = build_labelling(source(items), asked(min_count=least))
     except UserError:
         counts = Counter(tag for tags, _ in rows for tag in set(tags))
         assert max(counts.values(), default=0) < least
