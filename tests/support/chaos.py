@@ -1,4 +1,4 @@
-"""Interruptions of a job at random and at aimed moments, and the proof that the same command goes on.
+"""Interruptions of a job at random and at aimed moments, and the proof that the same command resumes.
 
 A `Campaign` starts one command again and again. Each start meets a `Blow`; what is found after it must be whole, and
 when the command has come to its end, what it made must be what an undisturbed one made, bit for bit. All choices are
@@ -255,7 +255,7 @@ def _follow(process: subprocess.Popen[bytes], strike: Callable[[subprocess.Popen
 
 
 def _tail(text: str) -> str:
-    return " | ".join(line for line in text.splitlines()[-40:] if re.match("error|warning|stopped|done|going on", line))
+    return " | ".join(line for line in text.splitlines()[-40:] if re.match("error|warning|stopped|done|resuming", line))
 
 
 def table(campaigns: list[Campaign]) -> str:

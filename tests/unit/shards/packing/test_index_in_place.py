@@ -228,7 +228,7 @@ def test_what_cannot_be_indexed_in_place(tmp_path: Path) -> None:
     refused("invalid-shard-name", "x.TAR")
     (folder / "x.TAR").unlink()
     (folder / "x.tar").write_bytes(b"\0" * 100 + b"x" * 1000)
-    refused("x.tar: not a readable tar")
+    refused("tar-damaged", "x.tar")
     (folder / "x.tar").unlink()
     (folder / "manifest.json").write_text('{"others": 1}')
     refused("output-exists", "manifest.json")

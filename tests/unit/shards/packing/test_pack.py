@@ -289,7 +289,7 @@ def test_kill_9_loses_no_finished_shard_and_changes_no_byte(
     recorded = [path.name.removesuffix(".json") for path in (build / "records").glob("*.tar.json")]
     assert 2 <= len(recorded) < 40
     pack(Pack(large, out, size=64, per_shard=10, workers=1))
-    assert f"going on: {len(recorded)} of 40 shards were finished before" in capsys.readouterr().err
+    assert f"resuming: {len(recorded)} of 40 shards" in capsys.readouterr().err
     for path, changed in finished.items():
         if path.name in recorded:
             assert (out / path.name).stat().st_mtime_ns == changed  # not written again
@@ -310,7 +310,7 @@ def test_ctrl_c_says_how_to_go_on(large: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process, error = interrupted(large, out, lambda p: os.killpg(p.pid, signal.SIGINT))
     assert process.returncode == 130 and not out.exists()
-    assert re.search(r"stopped: \d+ of 40 shards are finished and kept in .*the same command goes on", error)
+    assert re.search(r"stopped: \d+ of 40 shards .*re-run the same command", error)
     assert "Traceback" not in error
     assert len(pack(Pack(large, out, size=64, per_shard=10, workers=1))) == 400
 
@@ -404,7 +404,7 @@ def test_killed_after_out_has_its_name_the_same_command_sweeps_up(
     write_folder(tmp_path / "source", 20, 16)
     options = Pack(src=tmp_path / "source", out=tmp_path / "data", size=16, workers=1)
     with monkeypatch.context() as patch:
-        patch.setattr("shards.packing.merge._sweep_up", lambda build: None)
+        patch.setattr("shards.packing.merge._remove_build", lambda build: None)
         pack(options)
     build = tmp_path / ".data.packing"
     if swept == "records":
