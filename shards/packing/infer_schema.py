@@ -1,4 +1,4 @@
-"""Infer a schema from tags: which are values of one exclusive attribute, and which are independent."""
+"""Infer a label schema from tags: which tags exclude each other, and which are independent."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema, normalise
 
-_RARER = 3.0  # tags exclude each other if they stand together less than a third as often as chance would have it
+_RARER = 3.0  # tags exclude each other if they occur together less than a third as often as expected by chance
 _SWEEPS = 50
 
 
 def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = False) -> Schema:
-    """The schema that rows of tags imply.
+    """Infer a schema from rows of tags.
 
-    Tags with one last word (their noun) that (almost) never stand together become the values of one
-    exclusive attribute; sets of them that do stand together (hair colours, hair lengths) become several;
-    what excludes nothing is an independent tag. Where no row has two tags, all tags are one attribute.
+    Tags with the same last word (their noun) that (almost) never occur together become the values of one exclusive
+    attribute. If groups of them do occur together (hair colours, hair lengths), they become several attributes. Other
+    tags are independent. If no row has two tags, all tags are one attribute.
 
     Args:
-        rows: each row's tags; None and empty rows say nothing.
-        one_class: take all tags as the values of one attribute "class".
+        rows: the tags of each row; None and empty rows are ignored.
+        one_class: make all tags the values of one attribute "class".
 
     Raises:
         UserError: no row has a tag.
@@ -38,8 +38,9 @@ def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = Fals
         filled, longest = filled + bool(tags), max(longest, len(tags))
     if not count:
         raise UserError(
-            "no picture has a tag, so there is nothing to label with; give tags or class folders, or pack the pictures "
-            "unlabelled with the schema of another data set: --schema OTHER/schema.yaml"
+            "source-unlabelled",
+            "no image has a tag, so there are no labels; provide tags or class folders, or pack the images unlabelled "
+            "with the schema of another dataset: --schema OTHER/schema.yaml",
         )
     nouns = {_noun(tag) for tag in count}
     if one_class or (longest == 1 and len(count) > 1):
@@ -52,12 +53,12 @@ def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = Fals
 
 
 def _noun(tag: str) -> str:
-    """The last of several words; "" for a single word."""
+    """Return the last of several words; "" for a single word."""
     return tag.rpartition(" ")[2] if " " in tag else ""
 
 
 def _pairs(tags: list[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of tags with one noun; ``tags`` are sorted, and so is each pair."""
+    """Yield the pairs of tags with the same noun; ``tags`` are sorted, and so is each pair."""
     by_noun: dict[str, list[str]] = {}
     for tag in tags:
         if noun := _noun(tag):
@@ -69,7 +70,7 @@ def _pairs(tags: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _groups(count: Counter[str], together: Counter[tuple[str, str]], rows: int) -> dict[str, list[list[str]]]:
-    """Noun → the sets of two and more of its tags that exclude each other."""
+    """Return, for each noun, the sets of at least two of its tags that exclude each other."""
     tags: dict[str, list[str]] = {}
     for tag in sorted(count, key=lambda tag: (-count[tag], tag)):
         tags.setdefault(_noun(tag), []).append(tag)
@@ -89,38 +90,38 @@ def _groups(count: Counter[str], together: Counter[tuple[str, str]], rows: int) 
 def _exclusive(size: np.ndarray, pairs: np.ndarray, rows: int) -> list[int]:
     """Sort the tags of one noun into sets whose members exclude each other.
 
-    Correlation clustering by local moves: a tag's gain in a set is the number of rows in which chance alone
-    would put it beside the set's other members, less `_RARER` times the number in which it really is. A tag
-    goes where its gain is largest, alone where none is positive, until nothing moves: each move raises the
-    sum of gains, so this ends. Frequent tags go first; rare ones then find whole sets to be judged against.
-    Sets that chance could have kept apart (an expected meeting or less, in all) are dissolved.
+    Correlation clustering by local moves: the gain of a tag in a set is the number of rows in which it would occur
+    together with the set's other members by chance, minus `_RARER` times the observed number. Each tag moves to the
+    set with the largest gain, or to its own set if no gain is positive, until nothing moves. This terminates, since
+    each move increases the sum of gains. Frequent tags move first, so that rare ones find complete sets. Sets that
+    chance could have kept apart (at most one expected co-occurrence in total) are dissolved.
 
     Args:
         size: float64 (T,), rows with each tag, descending.
         pairs: int64 (P, 3), (tag, other tag, rows with both).
-        rows: rows with any tag at all.
+        rows: number of rows with at least one tag.
 
     Returns:
-        The set's number for each tag.
+        The number of the set of each tag.
     """
     both = np.concatenate([pairs, pairs[:, [1, 0, 2]]])
     both = both[np.argsort(both[:, 0], kind="stable")]
     bounds = np.searchsorted(both[:, 0], np.arange(len(size) + 1))
     group = np.full(len(size), -1)
-    total = np.zeros(len(size) + 1)  # sizes of each set's members; the last stands for "not placed yet"
+    total = np.zeros(len(size) + 1)  # sum of the sizes in each set; the last is for tags without a set
     earned = np.zeros(len(size))
     for _ in range(_SWEEPS):
         moved = False
         for tag in range(len(size)):
             old = int(group[tag])
             total[old] -= size[tag]
-            beside = both[bounds[tag] : bounds[tag + 1]]
-            met = np.bincount(group[beside[:, 1]] + 1, beside[:, 2], len(size) + 1)[1:]
+            together = both[bounds[tag] : bounds[tag + 1]]
+            met = np.bincount(group[together[:, 1]] + 1, together[:, 2], len(size) + 1)[1:]
             gain = size[tag] * total[:-1] / rows - _RARER * met
             best = int(np.argmax(gain))
             if old >= 0 and gain[old] >= gain[best]:
                 best = old
-            if gain[best] <= 0:  # alone: in its own set if no one else is there, else in an empty one
+            if gain[best] <= 0:  # alone: in its own set if that has no other member, else in an empty one
                 best = old if old >= 0 and not total[old] else int(np.flatnonzero(total[:-1] == 0)[0])
             group[tag], earned[tag] = best, gain[best]
             total[best] += size[tag]
@@ -134,7 +135,7 @@ def _exclusive(size: np.ndarray, pairs: np.ndarray, rows: int) -> list[int]:
 
 
 def _named(groups: dict[str, list[list[str]]], taken: set[str]) -> list[Attribute]:
-    """Attributes for the sets of each noun: the largest is called as the noun, the others by what they hold."""
+    """Return an attribute per set: the largest set of a noun is named after it, the others after their values."""
     attributes = []
     for noun, sets in groups.items():
         for group in sorted(sets, key=lambda group: (-len(group), group)):

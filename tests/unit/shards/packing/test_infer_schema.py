@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.core import rng
-from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema
 from shards.packing.infer_schema import infer_schema
+from support.errors import raises
 
 COLOURS = ("aqua", "black", "blonde", "blue", "brown", "gray", "green", "orange", "pink", "purple", "red", "white")
 LENGTHS = ("long", "short", "tied")
@@ -103,7 +103,7 @@ def test_a_single_word_tag_does_not_take_a_nouns_name() -> None:
 
 
 def test_no_tags_at_all_is_an_error() -> None:
-    with pytest.raises(UserError, match="no picture has a tag"):
+    with raises("source-unlabelled"):
         infer_schema([None, [], ["  "]])
 
 
