@@ -15,7 +15,7 @@ from shards.core import atomic_io, process_pool
 from shards.core.errors import Failure
 from shards.core.problems import Problems
 from shards.dataset import sidecars, tar_index
-from shards.dataset.images import ImageError, Prepared, prepare
+from shards.dataset.images import Prepared, prepare
 from shards.packing.labelling import Labelling
 from shards.sources.item import Item
 
@@ -89,7 +89,7 @@ def write_shard(task: Task) -> str:
             try:
                 data = item.image.read()
                 image = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
-            except (PictureError, OSError) as error:
+            except (ImageError, OSError) as error:
                 problems.add("image-unusable", f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
             else:
                 if image.profile_ignored:

@@ -20,7 +20,7 @@ from webdataset.compat import WebDataset
 from webdataset.writer import TarWriter
 
 from shards.core import process_pool
-from shards.core.errors import Failure, UserError
+from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from shards.inspect.verify import findings
 from shards.packing import index_in_place as indexing
