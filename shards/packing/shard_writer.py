@@ -15,7 +15,7 @@ from shards.core import atomic_io, process_pool
 from shards.core.errors import Failure
 from shards.core.problems import Problems
 from shards.dataset import sidecars, tar_index
-from shards.dataset.images import Prepared, prepare
+from shards.dataset.images import ImageError, Prepared, prepare
 from shards.packing.labelling import Labelling
 from shards.sources.item import Item
 
