@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UserError: the run cannot be evaluated as requested; it is unchanged.
     """
-    options = cli.parse(EvaluateOptions, argv, command="python -m trainer evaluate")
+    options = cli.parse(EvaluateOptions, argv, command="cgan evaluate")
     with Distributed(options.device, "no", options.threads, _TIMEOUT) as env, env.coordinate_errors():
         env.print(str(Evaluation(*evaluate_run(options, env, progress=True))))
         env.print(f"\n{evaluation_file.path_of(options.run)}, {options.run / 'report.html'}")

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UserError: there is no such run, checkpoint or attribute; nothing was written.
     """
-    options = cli.parse(ExhibitsOptions, argv, command="python -m trainer exhibits")
+    options = cli.parse(ExhibitsOptions, argv, command="cgan exhibits")
     sampler = load(options.run, options.checkpoint, options.device)
     folder = options.out or options.run / "exhibits"
     if folder.exists() and not folder.is_dir():

@@ -83,13 +83,13 @@ def real_features(
     if damaged == count:
         raise Failure(
             "damaged-images",
-            f"{dataset.where}: none of {count:,} images could be read; `python -m shards verify` says what is wrong",
+            f"{dataset.where}: none of {count:,} images could be read; `cgan verify` says what is wrong",
         )
     if damaged:
         warn(
             "damaged-images",
             f"{dataset.where}: {damaged:,} damaged images were left out of the real ones; "
-            "`python -m shards verify` finds all of them",
+            "`cgan verify` finds all of them",
         )
     return replace(found, damaged=damaged)
 

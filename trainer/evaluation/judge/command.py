@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UserError: there is no such dataset, or it cannot be judged; or --out exists.
     """
-    options = cli.parse(JudgeOptions, argv, command="python -m trainer judge")
+    options = cli.parse(JudgeOptions, argv, command="cgan judge")
     out = require_unused(options.out) if options.out is not None else None
     judge = judge_of(Dataset.open(options.shards, cache=options.cache), seed=options.seed, device=options.device)
     print("\n".join(table(judge.accuracy)))

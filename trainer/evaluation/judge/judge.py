@@ -140,7 +140,7 @@ class Judge:
         folder = Path(folder)
         if not (folder / _NOTES).is_file():
             raise UserError(
-                "judge-missing", f"{folder} has no judge ({_NOTES}); train one with: python -m trainer judge DATASET"
+                "judge-missing", f"{folder} has no judge ({_NOTES}); train one with: cgan judge DATASET"
             )
         try:
             notes = json.loads((folder / _NOTES).read_text("utf-8"))
