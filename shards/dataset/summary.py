@@ -1,4 +1,4 @@
-"""What a data set holds, in words: the lines that packing, indexing and describing print."""
+"""The summary of a dataset that packing, indexing and describing print."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from shards.core.problems import Problems
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import WORDLESS, Attribute
 
-_ATTRIBUTES = 40  # with a line of their own
-_VALUES = 24  # named in a line
-_CHUNK = 1 << 25  # bytes of labels looked at together: at most 2 ** 23 rows
+_ATTRIBUTES = 40  # shown at most
+_VALUES = 24  # shown per attribute at most
+_CHUNK = 1 << 25  # bytes of labels read at a time: at most 2 ** 23 rows
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts over a data set of N pictures, L label entries and A attributes.
+    """Counts over a dataset of N images, L label entries and A attributes.
 
     Attributes:
         count: N.
-        there: int64 (L,), pictures that have each word.
-        known: int64 (A,), pictures of which each attribute is known.
-        sums, squares: float64 (L,), of the numbers of vectors and texts; zeros for words.
-        unlabelled: pictures of which nothing is known.
+        present: int64 (L,), images with each value.
+        known: int64 (A,), images in which each attribute is known.
+        sums, squares: float64 (L,), sums over the entries of vectors and texts; zeros for words.
+        unlabelled: images without any known attribute.
     """
 
     count: int
-    there: np.ndarray
+    present: np.ndarray
     known: np.ndarray
     sums: np.ndarray
     squares: np.ndarray
@@ -37,43 +37,43 @@ class Tally:
 
 
 def chunks(dataset: Dataset) -> Iterator[slice]:
-    """Runs of rows whose labels fit into memory together."""
+    """Yield ranges of rows whose labels fit into memory together."""
     step = max(1, _CHUNK // (4 * dataset.schema.width))
     for start in range(0, len(dataset), step):
         yield slice(start, min(start + step, len(dataset)))
 
 
 def tally(dataset: Dataset) -> Tally:
-    """Count what the labels say, a few rows at a time."""
+    """Count the values of all labels, a few rows at a time."""
     schema = dataset.schema
-    there, known = np.zeros(schema.width, np.int64), np.zeros(len(schema.attributes), np.int64)
+    present, known = np.zeros(schema.width, np.int64), np.zeros(len(schema.attributes), np.int64)
     sums, squares, unlabelled = np.zeros(schema.width), np.zeros(schema.width), 0
     numbers = np.repeat([attribute.kind in WORDLESS for attribute in schema.attributes], schema.widths)
     for rows in chunks(dataset):
         labels, mask = np.asarray(dataset.labels[rows]), np.asarray(dataset.known[rows])
-        # A product with ones sums columns ten times as fast as numpy's own sum; float32 counts rightly up to 2 ** 24.
+        # A product with ones is ten times as fast as numpy's column sum; float32 counts exactly up to 2 ** 24.
         ones = np.ones(len(labels), np.float32)
-        there += (ones @ (labels > 0.5).astype(np.float32)).astype(np.int64)
+        present += (ones @ (labels > 0.5).astype(np.float32)).astype(np.int64)
         known += (ones @ mask.astype(np.float32)).astype(np.int64)
         vectors = labels[:, numbers].astype(np.float64)
         sums[numbers] += vectors.sum(axis=0)
         squares[numbers] += np.square(vectors).sum(axis=0)
         unlabelled += int(np.count_nonzero(~mask.any(axis=1)))
-    return Tally(len(dataset), there, known, sums, squares, unlabelled)
+    return Tally(len(dataset), present, known, sums, squares, unlabelled)
 
 
 def lines(dataset: Dataset, problems: Problems) -> list[str]:
-    """A heading, one line an attribute (values with counts, how many unknown), one line a kind of problem."""
+    """Return a heading, a line per attribute (counts of its values and of unknown), and a line per kind of problem."""
     manifest, count, schema = dataset.manifest, len(dataset), dataset.schema
     size = sum(shard["bytes"] for shard in manifest["shards"])
     copied = manifest["copied"]
     if dataset.in_place:
-        done = f"indexed {count:,} pictures in {dataset.path}, to be read at {dataset.size} x {dataset.size}"
-        how = f"{copied:,} pictures are so already, {count - copied:,} are converted when they are read"
+        done = f"indexed {count:,} images in {dataset.path}, to be read at {dataset.size} x {dataset.size}"
+        how = f"{copied:,} images have that size, {count - copied:,} are converted when they are read"
         change = f"edit a copy of {dataset.path / 'schema.yaml'} and index with --schema to change them"
     else:
-        done = f"packed {count:,} pictures of {dataset.size} x {dataset.size} into {dataset.path}"
-        how = f"{copied:,} pictures copied as they were, {count - copied:,} converted"
+        done = f"packed {count:,} images of {dataset.size} x {dataset.size} into {dataset.path}"
+        how = f"{copied:,} images copied unchanged, {count - copied:,} converted"
         change = f"edit {dataset.path / 'schema.yaml'} and pack with --schema to change them"
     return [
         done,
@@ -85,7 +85,7 @@ def lines(dataset: Dataset, problems: Problems) -> list[str]:
 
 
 def label_lines(dataset: Dataset, counts: Tally) -> list[str]:
-    """One line an attribute, and one for what has no label."""
+    """Return a line per attribute, and one for unlabelled images."""
     schema = dataset.schema
     text = []
     for number, attribute in enumerate(schema.attributes[:_ATTRIBUTES]):
@@ -95,29 +95,29 @@ def label_lines(dataset: Dataset, counts: Tally) -> list[str]:
     if (more := len(schema.attributes) - _ATTRIBUTES) > 0:
         text.append(f"  … and {more:,} more attributes")
     if counts.unlabelled:
-        share = counts.unlabelled / counts.count
-        text.append(f"  pictures without any label: {counts.unlabelled:,} ({share:.1%})")
+        fraction = counts.unlabelled / counts.count
+        text.append(f"  images without any label: {counts.unlabelled:,} ({fraction:.1%})")
     return text
 
 
 def _line(attribute: Attribute, counts: Tally, part: slice, known: int) -> str:
     unknown = counts.count - known
-    said = f"unknown {unknown:,} ({unknown / counts.count:.1%})" if unknown else "all known"
-    there = counts.there[part]
+    unknown_text = f"unknown {unknown:,} ({unknown / counts.count:.1%})" if unknown else "all known"
+    present = counts.present[part]
     if attribute.kind in WORDLESS:
-        return f"{attribute.name}: {_numbers(attribute, counts, part, known)}; {said}"
+        return f"{attribute.name}: {_numbers(attribute, counts, part, known)}; {unknown_text}"
     if attribute.kind == "tag":
-        return f"{attribute.name}: there {int(there[0]):,}, not there {known - int(there[0]):,}; {said}"
+        return f"{attribute.name}: present {int(present[0]):,}, absent {known - int(present[0]):,}; {unknown_text}"
     noun = f" {attribute.values[0].rpartition(' ')[2]}"
     common = all(value.endswith(noun) for value in attribute.values)
-    order = np.argsort(-there, kind="stable")
-    shown = [f"{attribute.values[i].removesuffix(noun if common else '')} {int(there[i]):,}" for i in order[:_VALUES]]
+    order = np.argsort(-present, kind="stable")
+    shown = [f"{attribute.values[i].removesuffix(noun if common else '')} {int(present[i]):,}" for i in order[:_VALUES]]
     more = f", … {attribute.width - _VALUES} more values" if attribute.width > _VALUES else ""
-    return f"{attribute.name}: {', '.join(shown)}{more}; {said}"
+    return f"{attribute.name}: {', '.join(shown)}{more}; {unknown_text}"
 
 
 def _numbers(attribute: Attribute, counts: Tally, part: slice, known: int) -> str:
-    """What the numbers of a vector or text are like, where they are known."""
+    """Return the size of a vector or text, and the mean and standard deviation of a vector where it is known."""
     what = f"{attribute.kind} of {attribute.size:,} numbers"
     if attribute.kind == "text" or not known:
         return what

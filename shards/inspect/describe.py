@@ -104,7 +104,7 @@ def lines(dataset: Dataset, counts: Tally) -> list[str]:
     text.append(
         f"labels: {len(schema.values):,} words, {len(schema.attributes):,} attributes, vectors of {schema.width:,}"
     )
-    return [*text, *label_lines(dataset, counts), *_pair_lines(pairs(dataset, counts.there))]
+    return [*text, *label_lines(dataset, counts), *_pair_lines(pairs(dataset, counts.present))]
 
 
 def _table(manifest: dict[str, Any], key: str) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _row_words(dataset: Dataset, counts: Tally) -> tuple[list[int], list[str]]:
     use = [widest] if schema.widths[widest] > 1 else worded
     entries = [int(schema.starts[a]) + v for a in use for v in range(schema.widths[a])]
     words = [word for a in use for word in schema.attributes[a].values]
-    there = counts.there[entries]
+    there = counts.present[entries]
     order = np.argsort(-there, kind="stable")[:_ROWS].tolist()
     return [entries[i] for i in order], [f"{words[i]} ({int(there[i]):,})" for i in order]
 

@@ -139,9 +139,7 @@ class Judge:
         """
         folder = Path(folder)
         if not (folder / _NOTES).is_file():
-            raise UserError(
-                "judge-missing", f"{folder} has no judge ({_NOTES}); train one with: cgan judge DATASET"
-            )
+            raise UserError("judge-missing", f"{folder} has no judge ({_NOTES}); train one with: cgan judge DATASET")
         try:
             notes = json.loads((folder / _NOTES).read_text("utf-8"))
             if notes["format_version"] > FORMAT_VERSION:

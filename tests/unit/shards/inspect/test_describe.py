@@ -36,8 +36,8 @@ def test_what_a_data_set_holds(dataset: Dataset, capsys: pytest.CaptureFixture[s
     assert "licence: CC0" in said and "source: src (tags)" in said and "resized by: crop, lanczos" in said
     assert "labels: 6 words, 3 attributes, vectors of 6" in said
     assert "hair: blue 20, green 20, red 20; unknown 1 (1.6%)" in said
-    assert "odd: there 30, not there 30; unknown 1 (1.6%)" in said
-    assert "pictures without any label: 1 (1.6%)" in said
+    assert "odd: present 30, absent 30; unknown 1 (1.6%)" in said
+    assert "images without any label: 1 (1.6%)" in said
     assert f"contact sheet: {dataset.path / 'contact-sheet.png'}" in said
 
 
@@ -121,7 +121,7 @@ def test_what_stands_together(tmp_path: Path) -> None:
         tags += ["glasses"] * bool(rng.random() < 0.3)
         samples.append({"png": Image.new("RGB", (4, 4)), "json": {"tags": tags}})
     dataset = index_in_place(IndexInPlace(written(tmp_path / "tars", samples, 100), workers=1))
-    found = describe.pairs(dataset, summary.tally(dataset).there)
+    found = describe.pairs(dataset, summary.tally(dataset).present)
     assert [{pair.one, pair.other} for pair in found] == [{"smile", "blue hair"}, {"smile", "red hair"}]
     tags = [sample["json"]["tags"] for sample in samples]
     for pair in found:
@@ -144,7 +144,7 @@ def test_chance_is_counted_where_both_are_known(tmp_path: Path) -> None:
     ] + [{"png": Image.new("RGB", (4, 4)), "json": {"tags": ["red hair", "long tail"]}}]
     dataset = index_in_place(IndexInPlace(written(tmp_path / "tars", samples, 300), workers=1))
     assert len(dataset.schema.attributes) == 2 and dataset.known.sum() == 202
-    assert describe.pairs(dataset, summary.tally(dataset).there) == []
+    assert describe.pairs(dataset, summary.tally(dataset).present) == []
 
 
 def test_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,4 +181,4 @@ def test_lines_of_a_packing_with_many_attributes(dataset: Dataset) -> None:
     for name in ("a", "b"):
         problems.add("row-without-id", name)
     text = summary.lines(dataset, problems)
-    assert text[0].startswith("packed 61 pictures of 8 x 8 into ") and any("2 (a, b)" in line for line in text)
+    assert text[0].startswith("packed 61 images of 8 x 8 into ") and any("2 (a, b)" in line for line in text)

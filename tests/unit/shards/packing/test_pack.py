@@ -98,7 +98,7 @@ def test_the_schema_is_inferred_and_can_be_given(tmp_path: Path, capsys: pytest.
         ("odd", "tag", 1),
     ]
     said = capsys.readouterr().out
-    assert "hair: blue 8, green 8, red 8; all known" in said and "odd: there 12, not there 12; all known" in said
+    assert "hair: blue 8, green 8, red 8; all known" in said and "odd: present 12, absent 12; all known" in said
     own = tmp_path / "own.yaml"
     own.write_text(
         "attributes:\n- {name: colour, kind: exclusive, values: [red hair, blue hair]}\n- {name: odd, kind: tag}\n"
@@ -108,7 +108,7 @@ def test_the_schema_is_inferred_and_can_be_given(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert "tags that own.yaml lacks (left out): 3 (green hair, long hair, short hair)" in said
     assert (
-        "colour: red 8, blue 8; unknown 8 (33.3%)" in said and "odd: there 12, not there 0; unknown 12 (50.0%)" in said
+        "colour: red 8, blue 8; unknown 8 (33.3%)" in said and "odd: present 12, absent 0; unknown 12 (50.0%)" in said
     )
 
 
@@ -143,7 +143,7 @@ def test_what_is_amiss_is_counted_and_the_rest_is_packed(tmp_path: Path, capsys:
     assert "the first row counts): 1 (0003)" in said
     assert "pictures without a row (kept, unlabelled): 1 (images/extra.png)" in said
     assert "pictures with two values of 'hair' (unknown there): 1" in said
-    assert "pictures without any label: 1 (4.5%)" in said
+    assert "images without any label: 1 (4.5%)" in said
     assert sum(dataset.manifest["problems"].values()) == 7
 
 
