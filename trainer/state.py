@@ -129,7 +129,7 @@ class TrainingState:
         All ranks must call this.
         """
         if self.adaptive is not None:
-            self.adaptive.pool(self.env.all_reduce, self.env.is_rank0)
+            self.adaptive.gather_on_rank0(self.env.all_reduce, self.env.is_rank0)
         for module in (self.g.module, self.d.module, self.ema.module):
             self.env.average_buffers(module)
 

@@ -1,8 +1,8 @@
-"""Differentiable augmentation: what D is shown of every picture, real or generated.
+"""Differentiable augmentation T of the images that D sees, real and generated.
 
-D that has few pictures learns them by heart. Shown changed ones, it cannot; and if the generated pictures pass through
-the same differentiable changes T, the generator learns through them to draw unchanged ones. Every change is decided
-by keyed draws of the picture's place in the stream: neither processes, micro-batches nor a resume alter it.
+Augmentation keeps D from memorizing a small dataset. Generated images pass through the same differentiable changes, so
+the generator still learns to draw unchanged images. Every change is a keyed draw of the image's position in the stream:
+processes, micro-batches and resuming do not alter it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 from trainer.augment import ada, diff
 from trainer.augment.draws import Draws
 
-# (pictures (B, 3, S, S), purpose, positions (B,)) -> pictures of the same shape, dtype and memory format
+# (images (B, 3, S, S), purpose, positions (B,)) -> images of the same shape, dtype and memory format
 Augment = Callable[[Tensor, str, Tensor], Tensor]
 
 
 def augment(
-    pictures: Tensor,
+    images: Tensor,
     seed: int,
     purpose: str,
     positions: Tensor,
@@ -29,30 +29,30 @@ def augment(
     p: Tensor | float = 1.0,
     flip: bool = False,
 ) -> Tensor:
-    """T of the pictures. Call it outside of autocast: colours do not survive bf16.
+    """Return the augmented images. Call it outside of autocast: colours would lose precision in bf16.
 
     Args:
-        pictures: (B, 3, S, S), about [-1, 1]; the result may leave it.
-        seed: the run's seed.
-        purpose: which pictures these are and for whom; others at the same positions draw differently.
-        positions: int64 (B,), places in the stream.
-        policy: "ada", or those of DiffAugment's "color", "translation", "cutout" to apply.
-        p: probability of each of ADA's changes, or that DiffAugment changes a picture at all; a scalar.
-        flip: whether pictures may be mirrored.
+        images: (B, 3, S, S), in about [-1, 1]; the result may leave this range.
+        seed: seed of the run.
+        purpose: names the use; other purposes at the same positions draw differently.
+        positions: int64 (B,), positions in the stream.
+        policy: "ada", or a selection of DiffAugment's "color", "translation" and "cutout".
+        p: probability of each of ADA's changes, or that DiffAugment changes an image at all; a scalar.
+        flip: allow mirroring.
 
     Returns:
-        The same shape, dtype and memory format, with gradients with respect to ``pictures``.
+        The same shape, dtype and memory format, with gradients with respect to ``images``.
     """
-    channels_last = pictures.is_contiguous(memory_format=torch.channels_last)
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
     if policy == "ada":
-        draws = Draws(seed, purpose, positions, pictures.dtype, even=ada.EVEN, bell=ada.BELL)
-        changed = ada.ada_augment(pictures, draws, torch.as_tensor(p, device=pictures.device), flip)
+        draws = Draws(seed, purpose, positions, images.dtype, even=ada.EVEN, bell=ada.BELL)
+        changed = ada.ada_augment(images, draws, torch.as_tensor(p, device=images.device), flip)
     else:
-        draws = Draws(seed, purpose, positions, pictures.dtype, even=diff.EVEN)
-        changed = diff.diff_augment(pictures, draws, tuple(policy), flip, p)
+        draws = Draws(seed, purpose, positions, images.dtype, even=diff.EVEN)
+        changed = diff.diff_augment(images, draws, tuple(policy), flip, p)
     return changed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def unchanged(pictures: Tensor, purpose: str, positions: Tensor) -> Tensor:
-    """No augmentation."""
-    return pictures
+def unchanged(images: Tensor, purpose: str, positions: Tensor) -> Tensor:
+    """Return the images as they are: no augmentation."""
+    return images

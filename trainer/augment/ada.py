@@ -1,7 +1,7 @@
-"""ADA's pipeline: each change fires on its own with probability p (Karras et al. 2020, arXiv 2006.06676, appendix B).
+"""ADA's pipeline: each change is applied with probability p (Karras et al. 2020, arXiv 2006.06676, appendix B).
 
-With p well below 1, the generator learns the pictures and not their changes. A change that does not fire has the
-parameter that leaves a picture alone, hence the products with flags below: 0 in all cases.
+With p well below 1, the generator learns the images and not their augmentations. A change that is not applied has the
+neutral parameter 0, hence the products with flags below.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from trainer.augment.color import color_matrix, recolor
 from trainer.augment.draws import Draws
 from trainer.augment.geometry import blit, source_matrix, warp
 
-EVEN, BELL = 21, 7  # draws that all of it takes
+EVEN, BELL = 21, 7  # uniform and normal draws in total
 _LARGEST_SHIFT = 1 / 8  # of the side
 
 
-def ada_augment(pictures: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
-    """Pixel blitting, then a warp, then colours; at p = 0 the same bits.
+def ada_augment(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
+    """Apply pixel blitting, a warp, and colour changes; at p = 0 the images stay the same bit for bit.
 
     Args:
-        pictures: (B, 3, S, S).
-        draws: with `EVEN` uniform and `BELL` normal ones.
+        images: (B, 3, S, S).
+        draws: with `EVEN` uniform and `BELL` normal draws.
         p: scalar in [0, 1].
-        flip: whether pictures may be mirrored, and turned by quarters.
+        flip: allow mirroring and quarter turns.
     """
-    pictures = _blitted(pictures, draws, p, flip)
-    pictures = warp(pictures, _drawn_warp(draws, p))
-    return recolor(pictures, _drawn_colors(draws, p))
+    images = _blit_randomly(images, draws, p, flip)
+    images = warp(images, _draw_warp(draws, p))
+    return recolor(images, _draw_colors(draws, p))
 
 
-def _blitted(pictures: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
-    reach = pictures.shape[-1] * _LARGEST_SHIFT
+def _blit_randomly(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
+    reach = images.shape[-1] * _LARGEST_SHIFT
     mirrored = draws.fires(p) & draws.fires(0.5) & flip
     turns = draws.fires(p) * draws.whole(4) * flip
     shifted = draws.fires(p)
     right, down = (shifted * draws.between(-reach, reach).round().long() for _ in range(2))
-    return blit(pictures, mirrored, turns, right, down)
+    return blit(images, mirrored, turns, right, down)
 
 
-def _drawn_warp(draws: Draws, p: Tensor) -> Tensor:
-    """(B, 2, 3). Of the two rotations at least one fires with probability p."""
+def _draw_warp(draws: Draws, p: Tensor) -> Tensor:
+    """Return warp matrices (B, 2, 3). At least one of the two rotations is applied with probability p."""
     p_turn = 1 - (1 - p).sqrt()
     zoom = torch.exp2(draws.fires(p) * draws.normal(0.2))
     before = draws.fires(p_turn) * draws.angle()
@@ -52,8 +52,8 @@ def _drawn_warp(draws: Draws, p: Tensor) -> Tensor:
     return source_matrix(zoom, before, stretch, after, right, down)
 
 
-def _drawn_colors(draws: Draws, p: Tensor) -> Tensor:
-    """(B, 3, 4)."""
+def _draw_colors(draws: Draws, p: Tensor) -> Tensor:
+    """Return colour matrices (B, 3, 4)."""
     brightness = draws.fires(p) * draws.normal(0.2)
     contrast = torch.exp2(draws.fires(p) * draws.normal(0.5))
     luma = 1 - 2 * (draws.fires(p) & draws.fires(0.5)).to(brightness.dtype)

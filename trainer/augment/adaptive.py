@@ -1,4 +1,4 @@
-"""ADA's probability, which rises while D is too sure of the real pictures (Karras et al. 2020, section 3)."""
+"""ADA's adaptive probability, which rises while D overfits the real images (Karras et al. 2020, section 3)."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ _EVERY = 4  # steps between two updates
 
 
 class AdaptiveProbability:
-    """p follows r = E[sign D(real)], which nears 1 as D learns the real pictures by heart (equation 1, r_t).
+    """A probability p that follows r = E[sign D(real)], which approaches 1 as D memorizes the real images (eq. 1, r_t).
 
-    Of a relativistic D it is the sign of D(real) - D(fake), as its logits have no zero of their own.
+    For a relativistic D, whose logits have no absolute zero, r is the mean sign of D(real) - D(fake).
 
-    p and the sums are tensors on the device: no step waits for them. Sums of signs are whole numbers, exact in any
-    order: neither processes nor a resume in the middle of an interval change what p becomes.
+    p and the sums are tensors on the device, so no step waits for them. Sums of signs are integers, exact in any order:
+    the number of processes, and a resume within an interval, do not change p.
 
     Args:
-        target: r above it raises p, below it lowers p.
-        speed: images in which p can go from 0 to 1.
-        batch: images a step, over all processes.
-        device: of the pictures.
+        target: p rises if r is above it and falls if r is below it.
+        speed: images in which p can change from 0 to 1.
+        batch: images per step, over all processes.
+        device: of the images.
         dtype: of the arithmetic.
     """
 
     def __init__(self, target: float, speed: float, batch: int, device: torch.device, dtype: torch.dtype) -> None:
         self.target, self.speed, self.batch = target, speed, batch
         self.p = torch.zeros((), device=device, dtype=dtype)
-        self.signs = torch.zeros((), device=device, dtype=dtype)  # of this process, since the last update
+        self.signs = torch.zeros((), device=device, dtype=dtype)  # of this rank, since the last update
 
     def count(self, mean: Tensor) -> None:
-        """Take in a step's signs.
+        """Add the signs of a step.
 
         Args:
-            mean: scalar, this process's sum of those signs over the *global* batch's size.
+            mean: scalar, this rank's sum of signs divided by the *global* batch size.
         """
-        self.signs = self.signs + (mean * self.batch).round()  # the whole number that it was
+        self.signs = self.signs + (mean * self.batch).round()  # an integer
 
     def update(self, step: int, add: Callable[[Tensor], Tensor]) -> None:
-        """Move p after every fourth step.
+        """Update p after every fourth step.
 
         Args:
-            step: number of the step that has ended, from 0.
-            add: sums a tensor over the processes.
+            step: number of the finished step, from 0.
+            add: sums a tensor over the ranks.
         """
         if (step + 1) % _EVERY:
             return
@@ -53,15 +53,15 @@ class AdaptiveProbability:
         self.p = (self.p + direction * (images / self.speed)).clamp(0, 1)
         self.signs = torch.zeros_like(self.signs)
 
-    def pool(self, add: Callable[[Tensor], Tensor], is_first: bool) -> None:
-        """Hand the sums of all processes to the first, which saves; all processes call this."""
-        self.signs = add(self.signs) * is_first
+    def gather_on_rank0(self, add: Callable[[Tensor], Tensor], is_rank0: bool) -> None:
+        """Sum the signs of all ranks on rank 0, which saves them; every rank calls this."""
+        self.signs = add(self.signs) * is_rank0
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps, after `pool`."""
+        """Return the tensors of a checkpoint, after `gather_on_rank0`."""
         return {"p": self.p, "signs": self.signs}
 
-    def load(self, tensors: dict[str, Tensor], is_first: bool) -> None:
-        """Become what was saved; the first process takes the sums of all."""
+    def load(self, tensors: dict[str, Tensor], is_rank0: bool) -> None:
+        """Restore what was saved; rank 0 takes the sums of all ranks."""
         self.p = tensors["p"].to(self.p)
-        self.signs = tensors["signs"].to(self.signs) * is_first
+        self.signs = tensors["signs"].to(self.signs) * is_rank0

@@ -1,4 +1,4 @@
-"""The numbers that decide what an augmentation does to each picture of a batch."""
+"""The random draws that parametrize an augmentation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from trainer.noise import normal, uniform
 
 
 class Draws:
-    """Keyed draws, handed out one after the other; each is a vector (B,) with an entry a picture.
+    """Keyed draws, returned one after the other; each is a vector (B,) with one entry per image.
 
-    All are hashed at once (many small hashes would cost more than the augmentation), so that their number is given
-    first. The n-th draw is the same whatever the others are used for.
+    All are hashed at once, since many small hashes would cost more than the augmentation; so their number is given in
+    advance. The n-th draw does not depend on the use of the others.
 
     Args:
-        seed: the run's seed.
-        purpose: which pictures are augmented, and for whom.
-        positions: int64 (B,), the pictures' places in the stream.
-        dtype: of the pictures.
-        even: how many uniform draws there are.
-        bell: how many normal ones.
+        seed: seed of the run.
+        purpose: names the use of the augmented images.
+        positions: int64 (B,), the images' positions in the stream.
+        dtype: of the images.
+        even: number of uniform draws.
+        bell: number of normal draws.
     """
 
     def __init__(
@@ -32,21 +32,21 @@ class Draws:
         self._bell = iter(normal(seed, f"{purpose}, bell", positions, bell, dtype).unbind(1))
 
     def fires(self, p: Tensor | float) -> Tensor:
-        """bool, true with probability p: never at 0, always at 1."""
+        """Return bool (B,), True with probability p; never at 0, always at 1."""
         return next(self._even) < p
 
     def between(self, low: float, high: float) -> Tensor:
-        """Evenly spread over (low, high)."""
+        """Return uniform draws in (low, high)."""
         return low + (high - low) * next(self._even)
 
     def whole(self, count: int) -> Tensor:
-        """int64, each of 0 … count - 1 equally often."""
-        return (next(self._even) * count).long().clamp(max=count - 1)  # the product may be rounded up to count
+        """Return uniform int64 draws in 0 … count - 1."""
+        return (next(self._even) * count).long().clamp(max=count - 1)  # rounding may give count
 
     def angle(self) -> Tensor:
-        """Radians, in (-π, π)."""
+        """Return uniform draws in (-π, π)."""
         return self.between(-math.pi, math.pi)
 
     def normal(self, deviation: float) -> Tensor:
-        """Normal around 0."""
+        """Return normal draws with mean 0."""
         return deviation * next(self._bell)

@@ -1,4 +1,4 @@
-"""Pictures as lists of pixels, in which places are gathered and colours multiplied."""
+"""Images as lists of pixels, to gather coordinates and transform colours."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import torch
 from torch import Tensor
 
 
-def to_pixels(pictures: Tensor) -> Tensor:
-    """(B, 3, S, S) -> (B, S·S, 3), rows first; a view of channels_last pictures."""
-    return pictures.permute(0, 2, 3, 1).flatten(1, 2)
+def to_pixels(images: Tensor) -> Tensor:
+    """Reshape (B, 3, S, S) to (B, S·S, 3) in row order; a view of channels_last images."""
+    return images.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def to_pictures(pixels: Tensor, side: int) -> Tensor:
-    """(B, S·S, 3) -> (B, 3, S, S), a channels_last view."""
+def to_images(pixels: Tensor, side: int) -> Tensor:
+    """Reshape (B, S·S, 3) to (B, 3, S, S), a channels_last view."""
     return pixels.unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
 
-def pick(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pictures whose pixel (i, j) is the given ones' at (rows[b, i, j], columns[b, i, j]), exactly.
+def pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return images whose pixel (i, j) is the input's pixel at (rows[b, i, j], columns[b, i, j]).
 
     Args:
-        pictures: (B, 3, S, S).
+        images: (B, 3, S, S).
         rows, columns: int64, broadcast to (B, S, S), values in [0, S).
     """
-    side = pictures.shape[-1]
-    place = (rows * side + columns).expand(len(pictures), side, side).flatten(1)
-    return to_pictures(to_pixels(pictures).gather(1, place[:, :, None].expand(-1, -1, 3)), side)
+    side = images.shape[-1]
+    index = (rows * side + columns).expand(len(images), side, side).flatten(1)
+    return to_images(to_pixels(images).gather(1, index[:, :, None].expand(-1, -1, 3)), side)
 
 
-def lines(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pixel's own row and column, int64 (1, S, 1) and (1, 1, S)."""
-    line = torch.arange(pictures.shape[-1], device=pictures.device)
+def lines(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the row and column of each pixel, int64 (1, S, 1) and (1, 1, S)."""
+    line = torch.arange(images.shape[-1], device=images.device)
     return line[None, :, None], line[None, None, :]
 
 
 def each(values: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1): a value a picture, beside its rows and columns."""
+    """Reshape one value per image, (B,), to (B, 1, 1)."""
     return values[:, None, None]

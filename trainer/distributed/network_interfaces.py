@@ -1,7 +1,7 @@
-"""By which of its addresses the other machines of a job reach this one.
+"""Find the address by which the other machines of a job reach this one.
 
-gloo takes the address that the machine's own name leads to. Debian writes 127.0.1.1 there, and a machine without an
-entry of its own has none: each process then waits for the others at an address that leads back to itself.
+gloo uses the address that the machine's own name resolves to. On Debian that is 127.0.1.1, and a machine may have none;
+each process would then wait for the others at an address of its own.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import socket
 import psutil
 
 _LOOPBACK = "127.0.0.1"
-_SOMEWHERE = "192.0.2.1"  # an address of nobody (RFC 5737): what leads there is the default route
+_SOMEWHERE = "192.0.2.1"  # unassigned (RFC 5737): reached by the default route
 
 
 def several_machines() -> bool:
-    """Whether the job's processes are on more machines than this, by what the launcher says."""
+    """Return whether the job runs on several machines, according to the launcher's variables."""
     world, here = os.environ.get("WORLD_SIZE", "1"), os.environ.get("LOCAL_WORLD_SIZE")
-    if here is None:  # a launcher that does not say
+    if here is None:  # not set by this launcher
         return world != "1" and not _is_loopback(_resolved(os.environ.get("MASTER_ADDR", "localhost")))
     return world != here
 
 
 def own_address() -> str:
-    """This machine's address as the job's other ones reach it; loopback if there are no others."""
+    """Return this machine's address as other machines of the job reach it; loopback if there are none."""
     if not several_machines():
         return _LOOPBACK
-    for other in (os.environ.get("MASTER_ADDR", ""), _SOMEWHERE):  # on machine 0 its own name may lead to itself
-        towards = _source(other)
-        if towards is not None and not _is_loopback(towards):
-            return towards
+    for other in (os.environ.get("MASTER_ADDR", ""), _SOMEWHERE):  # on machine 0 its name may resolve to itself
+        route = _source(other)
+        if route is not None and not _is_loopback(route):
+            return route
     own = _resolved(socket.gethostname())
     outer = [address for address in _addresses() if not _is_loopback(address)]
     return own if own in outer else next(iter(outer), _LOOPBACK)
 
 
-def lead_gloo() -> None:
-    """Name gloo an interface (GLOO_SOCKET_IFNAME), where this machine's own name would lead it astray."""
+def choose_gloo_interface() -> None:
+    """Set gloo's interface (GLOO_SOCKET_IFNAME) if this machine's name does not resolve to a usable address."""
     if not several_machines() or "GLOO_SOCKET_IFNAME" in os.environ:
         return
     here = _addresses()
@@ -51,7 +51,7 @@ def lead_gloo() -> None:
 
 
 def _addresses() -> dict[str, str]:
-    """This machine's IP addresses, and the interfaces that bear them; none that lead nowhere without a name beside."""
+    """Return this machine's IP addresses and their interfaces, without link-local addresses."""
     families, states = (socket.AF_INET, socket.AF_INET6), psutil.net_if_stats()
     return {
         a.address: name
@@ -62,7 +62,7 @@ def _addresses() -> dict[str, str]:
 
 
 def _source(host: str) -> str | None:
-    """The address from which packets to a host leave; None if there is no way to it. Nothing is sent."""
+    """Return the source address of packets to a host; None if there is no route. Nothing is sent."""
     with contextlib.suppress(OSError, UnicodeError):
         family, _, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -48,7 +48,7 @@ def join(device: torch.device, timeout: float) -> Accelerator:
             "launcher-mismatch",
             f"srun started {tasks} tasks without a rendezvous; start them through launch/slurm/rank.sh",
         )
-    network_interfaces.lead_gloo()
+    network_interfaces.choose_gloo_interface()
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # NCCL's watchdog ends an endless wait
     patience = timedelta(seconds=timeout if cpu else timeout + _NCCL_WAITS)
     handlers = [

@@ -371,7 +371,7 @@ def test_p_resumed_in_the_middle_of_an_interval(stop: int) -> None:
     unbroken = follow(fresh(), signs)
     first = fresh()
     before = follow(first, signs[:stop])
-    first.pool(alone, True)
+    first.gather_on_rank0(alone, True)
     second = fresh()
     second.load({name: tensor.clone() for name, tensor in first.tensors().items()}, True)
     assert before + follow(second, signs[stop:], stop) == unbroken
@@ -387,8 +387,8 @@ def test_p_of_processes_is_the_same_and_the_first_saves_for_all() -> None:
     one.count(torch.tensor(0.3))
     two.count(torch.tensor(0.4))
     total = both(one.signs)
-    one.pool(lambda _: total, True)
-    two.pool(lambda _: total, False)
+    one.gather_on_rank0(lambda _: total, True)
+    two.gather_on_rank0(lambda _: total, False)
     assert [p.tensors()["signs"].item() for p in (one, two)] == [7, 0]
     for p, first in ((one, True), (two, False)):
         p.load({"p": torch.tensor(0.25), "signs": torch.tensor(7.0)}, first)

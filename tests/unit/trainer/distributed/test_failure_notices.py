@@ -163,13 +163,13 @@ def test_the_way_to_the_other_machines(
     two_machines.setattr(network_interfaces, "_source", lambda host: towards)
     two_machines.setattr(os, "environ", dict(os.environ))
     assert network_interfaces.own_address() == address
-    network_interfaces.lead_gloo()
+    network_interfaces.choose_gloo_interface()
     assert os.environ.get("GLOO_SOCKET_IFNAME") == interface
 
 
 def test_a_machine_alone_needs_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"})
-    network_interfaces.lead_gloo()
+    network_interfaces.choose_gloo_interface()
     assert network_interfaces.own_address() == "127.0.0.1" and "GLOO_SOCKET_IFNAME" not in os.environ
 
 
