@@ -1,4 +1,4 @@
-"""`python -m shards COMMAND`."""
+"""Commands of the dataset: `cgan pack`, `cgan verify`, …, or `python -m shards COMMAND`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from shards.core.errors import exit_status
 from shards.core.version import version_line
 
 COMMANDS = {
-    "faces": ("draw labelled cartoon faces to try everything with", "shards.examples.faces:main"),
-    "pack": ("turn tagged pictures into a data set", "shards.packing.pack:main"),
-    "merge": ("make the data set of shards that several jobs packed", "shards.packing.merge:main"),
-    "index": ("make a data set of WebDataset tars where they lie", "shards.packing.index_in_place:main"),
-    "verify": ("find what is missing, damaged or altered in a data set", "shards.inspect.verify:main"),
-    "describe": ("say what a data set holds, and draw a contact sheet", "shards.inspect.describe:main"),
+    "faces": ("draw a small example dataset of labelled cartoon faces", "shards.examples.faces:main"),
+    "pack": ("convert a folder of labelled images to a dataset", "shards.packing.pack:main"),
+    "merge": ("merge the parts that several jobs packed into one dataset", "shards.packing.merge:main"),
+    "index": ("index existing WebDataset tars in place, without copying them", "shards.packing.index_in_place:main"),
+    "verify": ("check a dataset for missing, damaged or altered files", "shards.inspect.verify:main"),
+    "describe": ("summarize a dataset and draw a contact sheet", "shards.inspect.describe:main"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; the exit status is 0, 2 for a mistake in what was asked, 1 for trouble on the way."""
+    """Run a subcommand and return its exit status: 0, 2 for a mistake in the request, 1 for a failure."""
     words = sys.argv[1:] if argv is None else argv
     return exit_status(lambda: dispatch(COMMANDS, words, program="python -m shards", version=version_line()))
 

@@ -1,8 +1,9 @@
-"""The whole way on a small example: faces, pack, train, sample; each step a command that a person could have typed."""
+"""Run the whole workflow on a small example: faces, pack, train, sample; each step is an ordinary command."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,47 +21,48 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Draw labelled faces, pack them, train a generator and draw from it; what is there already is used again."""
+    """Draw labelled faces, pack them, train a generator and sample from it; existing results are reused."""
 
-    folder: Path = option(Path("demo"), "where everything goes")
-    count: int = option(6_000, "faces to draw", minimum=64)
-    size: int = option(32, "their side in pixels", minimum=16)
+    folder: Path = option(Path("demo"), "output folder")
+    count: int = option(6_000, "number of faces to draw", minimum=64)
+    size: int = option(32, "height and width of the images in pixels", minimum=16)
     preset: str = option("faces32", "preset to train with")
-    total_images: int | None = option(None, "images to train on; the preset decides if not given", minimum=1)
+    total_images: int | None = option(None, "number of training images (default: set by the preset)", minimum=1)
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds."""
+        """Validate the values."""
         cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
-    """`python -m trainer demo`.
+    """Run `cgan demo`.
 
     Raises:
-        Failure: a step failed; it has said why.
+        Failure: a step failed and has printed why.
     """
-    asked = cli.parse(DemoOptions, argv, command="python -m trainer demo")
+    options = cli.parse(DemoOptions, argv, command="cgan demo")
     started = time.monotonic()
-    faces, data, run = asked.folder / "faces", asked.folder / "data", asked.folder / "run"
+    faces, data, run = options.folder / "faces", options.folder / "data", options.folder / "run"
     if not (faces / "tags.csv").exists():
-        _python("-m", "shards", "faces", faces, "--count", asked.count, "--size", asked.size)
+        _python("-m", "shards", "faces", faces, "--count", options.count, "--size", options.size)
     if not (data / "manifest.json").exists():
-        _python("-m", "shards", "pack", faces, data, "--size", asked.size)
-    length = ("--total-images", asked.total_images) if asked.total_images else ()
-    _launch("--shards", data, "--preset", asked.preset, "--run", run, *length)
+        _python("-m", "shards", "pack", faces, data, "--size", options.size)
+    length = ("--total-images", options.total_images) if options.total_images else ()
+    _launch("--shards", data, "--preset", options.preset, "--run", run, *length)
 
     grid = run / "hair-colours.png"
     colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")
     _python("-m", "trainer", "sample", run, *colours, "--count", 8, "--out", grid)
     minutes = (time.monotonic() - started) / 60
+    cgan = "cgan" if shutil.which("cgan") else f"{_shown(sys.executable)} -m trainer"
     print(
-        f"\nDone in {minutes:.1f} minutes. Look at\n"
-        f"  {grid}   what the generator draws, a row a hair colour\n"
+        f"\nDone in {minutes:.1f} minutes. Open\n"
+        f"  {grid}   generated images, one row per hair colour\n"
         f"  {run / 'report.html'}   the run's curves and grids, in a browser\n"
         "Try next\n"
-        f'  {_shown(sys.executable)} -m trainer sample {run} "blue long hair and yellow eyes" --out blue.png\n'
-        f"  {_shown(sys.executable)} -m trainer demo --total-images 200000   (goes on training from here)\n"
-        "  your own pictures: docs/data.md"
+        f'  {cgan} sample {run} "blue long hair and yellow eyes" --out blue.png\n'
+        f"  {cgan} demo --total-images 200000   (continues training)\n"
+        "  your own images: docs/data.md"
     )
 
 
@@ -74,10 +76,12 @@ def _python(*words: object) -> None:
     print(f"\n$ {shlex.join([_shown(sys.executable), *command[1:]])}", flush=True)
     status = subprocess.call(command)
     if status:
-        raise Failure(f"that step ended with status {status}; the same command goes on from what is done")
+        raise Failure(
+            "demo-step-failed", f"the step above exited with status {status}; re-run the same command to resume"
+        )
 
 
 def _shown(path: str) -> str:
-    """A path under this folder in its short form."""
-    here = str(Path.cwd()) + "/"
-    return path.removeprefix(here)
+    """Return a path below the working directory as a relative path."""
+    folder = str(Path.cwd()) + "/"
+    return path.removeprefix(folder)

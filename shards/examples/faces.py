@@ -1,7 +1,6 @@
-"""``shards faces``: a folder of labelled cartoon faces, drawn offline, to try everything with.
+"""``cgan faces``: draw an example dataset of labelled cartoon faces, offline.
 
-Every face is drawn from a hash of (seed, number) alone, so processes share the work and the same seed
-gives the same bytes.
+Each face depends only on a hash of (seed, number), so the same seed gives the same bytes with any number of processes.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ SKIN = ("#fdebdc", "#f9dcc4", "#f2d3b1", "#ecad80", "#c98a5a")
 
 
 class Style(NamedTuple):
-    """What may be drawn with one set of art: variants by hair length, eyes that show their colour, the rest."""
+    """A drawing style: hair variants by length, eye variants that show their colour, and fixed options."""
 
     licence: str
     credit: str
@@ -103,39 +102,39 @@ STYLES = {
         {"hatProbability": 0, "beardProbability": 0, "glassesProbability": 0},
     ),
 }
-_CHUNK = 50  # faces a task
+_CHUNK = 50  # faces per task
 
 
 @dataclass(frozen=True)
 class Faces:
     """Draw labelled cartoon faces: OUT/images/*.png and OUT/tags.csv (id, tags: hair colour, length, eye colour).
 
-    The art of lorelei and pixel-art is CC0; adventurer's is CC BY 4.0 and asks for credit: OUT/LICENCE.txt
-    has the words, and the licence follows the pictures into packed data sets.
+    The art of lorelei and pixel-art is CC0; adventurer's is CC BY 4.0 and requires credit. OUT/LICENCE.txt has the
+    terms, and packing records the licence in the dataset.
     """
 
-    out: Path = argument("folder to make; it must not hold anything")
-    count: int = option(6000, "how many faces", minimum=1, maximum=10_000_000)
+    out: Path = argument("folder to create; must be empty if it exists")
+    count: int = option(6000, "number of faces", minimum=1, maximum=10_000_000)
     size: int = option(32, "height and width in pixels", minimum=8, maximum=2048)
-    seed: int = option(0, "which faces; the same seed gives the same bytes", minimum=0)
-    style: str = option("lorelei", "whose art", choices=tuple(STYLES))
-    workers: int = option(0, "processes; 0: one a core", minimum=0, maximum=1024)
+    seed: int = option(0, "random seed; the same seed gives the same bytes", minimum=0)
+    style: str = option("lorelei", "drawing style", choices=tuple(STYLES))
+    workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
 
     def __post_init__(self) -> None:
         validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m shards faces``."""
-    faces(parse(Faces, argv, command="python -m shards faces"))
+    """Run ``cgan faces``."""
+    faces(parse(Faces, argv, command="cgan faces"))
 
 
 def faces(options: Faces) -> None:
-    """Draw the faces; OUT appears when all are there.
+    """Draw the faces; OUT appears once it is complete.
 
     Raises:
-        UserError: OUT holds something, or the libraries that draw are not installed.
-        Failure: the disk refuses.
+        UserError: OUT is not empty, or the drawing libraries are not installed.
+        Failure: a file cannot be written.
     """
     out = atomic_io.require_unused(options.out)
     _art(options.style)
@@ -143,15 +142,15 @@ def faces(options: Faces) -> None:
     with atomic_io.explain_disk_errors(build):
         build.mkdir(parents=True, exist_ok=True)
     with atomic_io.file_lock(
-        build / "lock", f"{out}: another process is drawing into it now; wait for it, or choose another OUT"
+        build / "lock", f"{out}: another process is drawing into it; wait for it, or choose another OUT"
     ):
         data = build / "data"
         with atomic_io.explain_disk_errors(build):
-            shutil.rmtree(data, ignore_errors=True)  # what an interrupted drawing left
+            shutil.rmtree(data, ignore_errors=True)  # left by an interrupted run
             (data / "images").mkdir(parents=True)
         tags = _draw_all(options, data / "images")
         _write_notes(options, data, tags)
-        os.sync()  # thousands of small files: one flush for all before they get their name
+        os.sync()  # thousands of small files: one flush for all before the rename
         atomic_io.move_directory(data, out)
         shutil.rmtree(build, ignore_errors=True)
     what = f"{options.count:,} faces of {options.size} x {options.size} ({options.style}, seed {options.seed})"
@@ -167,7 +166,7 @@ class _Chunk(NamedTuple):
 
 
 def _draw_all(options: Faces, folder: Path) -> list[str]:
-    """Draw every face into a folder; the tags of each, by number."""
+    """Draw every face into a folder; return the tags of each, by number."""
     starts = range(0, options.count, _CHUNK)
     chunks = [_Chunk(options, folder, start, min(start + _CHUNK, options.count)) for start in starts]
     processes = min(options.workers or process_pool.available_cores(), len(chunks))
@@ -178,10 +177,10 @@ def _draw_all(options: Faces, folder: Path) -> list[str]:
 def _draw_chunk(chunk: _Chunk) -> tuple[int, list[str]]:
     lines = []
     for number in range(chunk.start, chunk.stop):
-        picture, tags = draw(chunk.options.style, chunk.options.size, chunk.options.seed, number)
+        image, tags = draw(chunk.options.style, chunk.options.size, chunk.options.seed, number)
         path = chunk.folder / f"{number:06d}.png"
         with atomic_io.explain_disk_errors(path):
-            path.write_bytes(picture)
+            path.write_bytes(image)
         lines.append(tags)
         process_pool.advance()
     return chunk.start, lines
@@ -212,7 +211,7 @@ def _terms(style: Style) -> str:
 
 
 class _Draws:
-    """Draws for one face: the n-th is a hash of (seed, number, n)."""
+    """Random draws for one face: the n-th is a hash of (seed, number, n)."""
 
     def __init__(self, seed: int, number: int) -> None:
         self.key, self.number, self.used = rng.key(seed, "faces"), number, 0
@@ -226,12 +225,12 @@ class _Draws:
 
 
 def draw(style: str, size: int, seed: int, number: int) -> tuple[bytes, str]:
-    """One face.
+    """Draw one face.
 
     Args:
         style: one of `STYLES`.
         size: height and width in pixels.
-        seed, number: which face.
+        seed, number: identify the face.
 
     Returns:
         (a PNG, RGB; its tags, such as "blue hair, long hair, yellow eyes").
@@ -241,7 +240,7 @@ def draw(style: str, size: int, seed: int, number: int) -> tuple[bytes, str]:
 
     rules, draws = STYLES[style], _Draws(seed, number)
     colour, eyes, length = draws.choice(tuple(HAIR)), draws.choice(tuple(EYES)), draws.choice(tuple(rules.hair))
-    wishes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "seed": f"{seed} {number}",
         "hairProbability": 100,
         "hairVariant": draws.choice(rules.hair[length]),
@@ -254,22 +253,22 @@ def draw(style: str, size: int, seed: int, number: int) -> tuple[bytes, str]:
         **rules.fixed,
     }
     if rules.eyes:
-        wishes["eyesVariant"] = draws.choice(rules.eyes)
+        settings["eyesVariant"] = draws.choice(rules.eyes)
     if draws.below(2):
-        wishes["flip"] = "horizontal"
+        settings["flip"] = "horizontal"
     background = "#" + "".join(f"{170 + draws.below(86):02x}" for _ in range(3))
-    svg = Avatar(_art(style), wishes).to_string()
+    svg = Avatar(_art(style), settings).to_string()
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background=background, skip_system_fonts=True)
-    picture = Image.open(io.BytesIO(bytes(png))).convert("RGB")
-    return images.encode(picture, "png"), f"{colour} hair, {length} hair, {eyes} eyes"
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGB")
+    return images.encode(image, "png"), f"{colour} hair, {length} hair, {eyes} eyes"
 
 
 @functools.cache
 def _art(style: str) -> Any:
-    """The art of a style, loaded once a process.
+    """Return the art of a style, loaded once per process.
 
     Raises:
-        UserError: the libraries are not installed.
+        UserError: the drawing libraries are not installed.
     """
     try:
         import resvg_py  # noqa: F401
@@ -278,6 +277,7 @@ def _art(style: str) -> Any:
         text = resources.files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8")
     except ImportError as error:
         raise UserError(
-            f"drawing faces needs the demo extra ({error.name} is not installed): pip install 'cgan-trainer[demo]'"
+            "package-missing",
+            f"drawing faces needs the demo extra ({error.name} is not installed): pip install 'cgan-trainer[demo]'",
         ) from None
     return Art(json.loads(text))

@@ -1,4 +1,4 @@
-"""Sixty-four small labelled pictures, drawn on the spot: what the smoke test trains on when nobody gives it data."""
+"""Draw and pack 64 small labelled images: the smoke test's default dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMS = ("round", "square", "tall")
 
 
 def draw(number: int, size: int) -> tuple[Image.Image, str]:
-    """Picture ``number`` and its tags, like "blue ink, round shape"."""
+    """Return image ``number`` and its tags, such as "blue ink, round shape"."""
     ink, form, dx, dy = (int(rng.bits(rng.key(0, "shapes"), number, i)) for i in range(4))
     name, shape = list(INKS)[ink % len(INKS)], FORMS[form % len(FORMS)]
     image = Image.new("RGB", (size, size), (236, 236, 230))
@@ -31,7 +31,7 @@ def draw(number: int, size: int) -> tuple[Image.Image, str]:
 
 
 def write_folder(folder: Path, count: int, size: int) -> None:
-    """Write ``count`` pictures and their tags.csv, as a person would have them."""
+    """Write ``count`` images and their tags.csv, as in a user's folder."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["id", "tags"])
@@ -44,7 +44,7 @@ def write_folder(folder: Path, count: int, size: int) -> None:
 
 
 def smoke_dataset(out: Path, count: int = 64, size: int = 16) -> None:
-    """Draw and pack the smoke test's data set, unless it is there already."""
+    """Draw and pack the smoke test's dataset unless it exists."""
     if (out / "manifest.json").exists():
         return
     out.parent.mkdir(parents=True, exist_ok=True)

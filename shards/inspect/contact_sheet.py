@@ -1,4 +1,4 @@
-"""Contact sheets: rows of pictures with a title beside each."""
+"""Contact sheets: rows of images, each row with a title."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from shards.core.errors import UserError
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_CELL = 64  # pixels, about; smaller pictures are enlarged by whole pixels, larger ones reduced
+_CELL = 64  # pixels, approximately; smaller images are enlarged by an integer factor, larger ones reduced
 _LARGEST = 128
 _GAP, _MARGIN = 2, 12
 _FONT, _HEAD = 14, 18  # pixels
 _TITLE_WIDTH = 260  # pixels
 _PAPER, _INK, _EMPTY = (255, 255, 255), (34, 34, 34), (225, 225, 225)
-_KEYWORD, _MARK = "Description", "Contact sheet of "  # what a sheet of ours says of itself
+_KEYWORD, _MARK = "Description", "Contact sheet of "  # PNG text that identifies our sheets
 
 
 def draw(name: str, heading: str, titles: Sequence[str], rows: Sequence[Sequence[np.ndarray | None]]) -> Image.Image:
-    """A sheet.
+    """Draw a contact sheet.
 
     Args:
-        name: of the data set.
-        heading: a line above all.
-        titles: one a row.
-        rows: uint8 (S, S, 3) each, all of one S; None for one that cannot be shown.
+        name: name of the dataset.
+        heading: line at the top of the sheet.
+        titles: one title per row.
+        rows: images, uint8 (S, S, 3), all of the same S; None for an image that cannot be decoded.
 
     Returns:
-        An RGB picture, which `save` writes.
+        An RGB image that `save` can write.
     """
     font, head = ImageFont.load_default(_FONT), ImageFont.load_default(_HEAD)
-    side = next((picture.shape[0] for row in rows for picture in row if picture is not None), _CELL)
+    side = next((image.shape[0] for row in rows for image in row if image is not None), _CELL)
     cell = side * max(1, _CELL // side) if side < _LARGEST else _LARGEST
     shown = [_shortened(_drawable(title), font, _TITLE_WIDTH) for title in titles]
     left = 2 * _MARGIN + max((int(font.getlength(title)) for title in shown), default=0)
@@ -52,20 +52,20 @@ def draw(name: str, heading: str, titles: Sequence[str], rows: Sequence[Sequence
     for number, (title, row) in enumerate(zip(shown, rows, strict=True)):
         y = top + number * step
         pen.text((_MARGIN, y + (cell - _FONT) // 2), title, _INK, font)
-        for column, picture in enumerate(row):
-            sheet.paste(_tile(picture, cell), (left + column * (cell + _GAP), y))
+        for column, image in enumerate(row):
+            sheet.paste(_tile(image, cell), (left + column * (cell + _GAP), y))
     sheet.info[_KEYWORD] = f"{_MARK}{name}: {'; '.join(titles)}"
     return sheet
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet as PNG in one step; one that lies there already is replaced, and nothing else.
+    """Write a sheet as PNG atomically; replace an existing contact sheet, but no other file.
 
     Raises:
-        UserError: its folder is missing, or another file bears the name.
-        Failure: the disk refuses.
+        UserError: its folder is missing, or the path is another file.
+        Failure: the file cannot be written.
     """
-    refuse(path)
+    check_path(path)
     text = PngImagePlugin.PngInfo()
     text.add_itxt(_KEYWORD, sheet.info[_KEYWORD])
     encoded = io.BytesIO()
@@ -73,40 +73,42 @@ def save(sheet: Image.Image, path: Path) -> None:
     write_bytes(path, encoded.getvalue())
 
 
-def refuse(path: Path) -> None:
-    """See that a sheet can have a name.
+def check_path(path: Path) -> None:
+    """Check that a contact sheet can be written to a path.
 
     Raises:
-        UserError: its folder is missing, or another file bears it.
+        UserError: its folder is missing, or the path is another file.
     """
     if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it, or give another --sheet")
+        raise UserError(
+            "output-folder-missing", f"{path}: there is no folder {path.parent}; create it, or give another --sheet"
+        )
     if path.exists() and not is_sheet(path):
-        raise UserError(f"{path}: is there already, and no contact sheet of ours; give another --sheet")
+        raise UserError("output-exists", f"{path} exists and is not a contact sheet; give another --sheet")
 
 
 def is_sheet(path: Path) -> bool:
-    """Whether a file is a contact sheet of ours."""
+    """Return whether a file is a contact sheet that `save` wrote."""
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            picture.load()
-            return str(picture.info.get(_KEYWORD, "")).startswith(_MARK)
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return str(image.info.get(_KEYWORD, "")).startswith(_MARK)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
         return False
 
 
-def _tile(picture: np.ndarray | None, cell: int) -> Image.Image:
-    if picture is None:
+def _tile(image: np.ndarray | None, cell: int) -> Image.Image:
+    if image is None:
         tile = Image.new("RGB", (cell, cell), _EMPTY)
         ImageDraw.Draw(tile).line((0, 0, cell, cell), _INK)
         return tile
-    tile = Image.fromarray(picture)
-    how = Image.Resampling.NEAREST if cell >= tile.width else Image.Resampling.LANCZOS
-    return tile if tile.width == cell else tile.resize((cell, cell), how)
+    tile = Image.fromarray(image)
+    resampling = Image.Resampling.NEAREST if cell >= tile.width else Image.Resampling.LANCZOS
+    return tile if tile.width == cell else tile.resize((cell, cell), resampling)
 
 
 def _drawable(title: str) -> str:
-    """A title in the characters that Pillow's own font has, which draws alike on every machine."""
+    """Return a title in the characters of Pillow's built-in font, which renders alike on every machine."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", title) if not unicodedata.combining(c))
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in plain)
 

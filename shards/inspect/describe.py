@@ -1,4 +1,4 @@
-"""``shards describe``: what a data set holds, in words, and a contact sheet of it."""
+"""``cgan describe``: summarize a dataset as text and draw a contact sheet."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ from shards.sources.cells import sanitize
 
 SHEET = "contact-sheet.png"
 
-_WORDS = 256  # whose pairs are counted: the commonest
+_WORDS = 256  # the most frequent words, whose pairs are counted
 _PAIRS = 5  # printed of each kind
-_LEAST = 5  # pictures that chance must expect, or that there must be, before a pair counts
-_SURE = 4.0  # standard deviations from chance
-_ROWS = 24  # of a contact sheet
-_REMOTE_SHARDS = 8  # that a contact sheet of a remote data set is drawn from
+_LEAST = 5  # minimum number of images, observed or expected by chance, for a pair to be reported
+_SURE = 4.0  # minimum distance from chance, in standard deviations
+_ROWS = 24  # maximum number of rows of a contact sheet
+_REMOTE_SHARDS = 8  # read for the contact sheet of a remote dataset
 
 
 @dataclass(frozen=True)
 class Describe:
-    """Say what a data set holds: labels and how often each, what stands together, formats, sizes; draw a sheet."""
+    """Summarize a dataset (labels and their counts, co-occurrences, formats, sizes) and draw a contact sheet."""
 
-    data: str = argument("the data set's folder, or its URL")
-    sheet: Path | None = option(None, f"contact sheet to write, a .png (left out: {SHEET} in the data set's folder)")
-    columns: int = option(12, "pictures a row of the sheet; 0: no sheet", minimum=0, maximum=100)
-    seed: int = option(0, "of the choice of pictures", minimum=0)
+    data: str = argument("folder or URL of the dataset")
+    sheet: Path | None = option(None, f"contact sheet to write, a .png (default: {SHEET} in the dataset's folder)")
+    columns: int = option(12, "images per row of the contact sheet; 0: no sheet", minimum=0, maximum=100)
+    seed: int = option(0, "seed of the random choice of images", minimum=0)
 
     def __post_init__(self) -> None:
         validate(self)
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
-            raise UserError(f"--sheet {self.sheet}: a contact sheet is a .png file")
+            raise UserError("invalid-value", f"--sheet {self.sheet}: a contact sheet is a .png file; give such a name")
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m shards describe``."""
-    describe(parse(Describe, argv, command="python -m shards describe"))
+    """Run ``cgan describe``."""
+    describe(parse(Describe, argv, command="cgan describe"))
 
 
 def describe(options: Describe) -> None:
-    """Print what a data set holds, and draw its contact sheet.
+    """Print the summary of a dataset and draw its contact sheet.
 
     Raises:
-        UserError: there is no such data set, or the sheet's folder is missing or its name taken.
-        Failure: the disk refuses, or a shard cannot be read.
+        UserError: the dataset is missing, the sheet's folder is missing, or the sheet's path is another file.
+        Failure: the sheet cannot be written, or a shard cannot be read.
     """
     if options.sheet and options.columns:
-        contact_sheet.refuse(options.sheet)
+        contact_sheet.check_path(options.sheet)
     dataset = Dataset.open(options.data)
     counts = tally(dataset)
     print("\n".join(sanitize(line) for line in lines(dataset, counts)), flush=True)
@@ -73,34 +73,34 @@ def describe(options: Describe) -> None:
     except Failure as error:
         if options.sheet:
             raise
-        print(f"note: no contact sheet ({error}); say where with --sheet FILE.png")
+        print(f"note: no contact sheet ({error}); choose another path with --sheet FILE.png")
     else:
         print(f"contact sheet: {path}")
 
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- text
 
 
 def lines(dataset: Dataset, counts: Tally) -> list[str]:
-    """What the data set holds, a line each."""
+    """Return the lines of the summary."""
     manifest, schema = dataset.manifest, dataset.schema
     source, encoder = _table(manifest, "source"), _table(manifest, "text_encoder")
-    part = ", validation part" if manifest.get("split") == "validation" else ""
+    part = ", validation split" if manifest.get("split") == "validation" else ""
     part += ", indexed in place" if dataset.in_place else ""
     total = int(dataset.shard_bytes.sum())
     text = [
-        f"{_name(dataset)}: {len(dataset):,} pictures of {dataset.size} x {dataset.size}{part}",
+        f"{_name(dataset)}: {len(dataset):,} images of {dataset.size} x {dataset.size}{part}",
         f"  {len(dataset.shards):,} shards, {total / 1e6:,.1f} MB; {_formats(dataset)}",
-        f"  made square and resized by: {manifest.get('resize_policy', 'not noted')}",
-        f"  source: {source.get('folder', 'not noted')} ({source.get('kind', '?')})",
-        f"  pictures: {source.get('pictures') or 'not noted'}; licence: {manifest.get('licence') or 'not noted'}",
+        f"  resized by: {manifest.get('resize_policy', 'not recorded')}",
+        f"  source: {source.get('folder', 'not recorded')} ({source.get('kind', '?')})",
+        f"  images: {source.get('pictures') or 'not recorded'}; licence: {manifest.get('licence') or 'not recorded'}",
     ]
     if encoder:
         text.append(f"  captions encoded by {encoder.get('name', '?')} ({encoder.get('size', '?')} numbers)")
     if not dataset.remote and (dataset.path / "validation" / MANIFEST).is_file():
-        text.append(f"  a validation part lies in {dataset.path / 'validation'}")
+        text.append(f"  validation split: {dataset.path / 'validation'}")
     noted = _table(manifest, "problems")
-    text += [f"  noted when it was made: {kind}: {number}" for kind, number in noted.items()]
+    text += [f"  recorded when packed: {kind}: {number}" for kind, number in noted.items()]
     text.append(
         f"labels: {len(schema.values):,} words, {len(schema.attributes):,} attributes, vectors of {schema.width:,}"
     )
@@ -117,7 +117,7 @@ def _name(dataset: Dataset) -> str:
 
 
 def _formats(dataset: Dataset) -> str:
-    """How many pictures of each format, and their sizes in bytes."""
+    """Return the number of images of each format and their sizes in bytes."""
     many, total = np.zeros(len(FORMATS), np.int64), np.zeros(len(FORMATS))
     least, most = 1 << 32, 0
     for start in range(0, len(dataset), 1 << 20):
@@ -134,7 +134,7 @@ def _formats(dataset: Dataset) -> str:
 
 
 class Pair(NamedTuple):
-    """Two words of different attributes: pictures with both, and as many as chance would have."""
+    """Two words of different attributes: the number of images with both, and the number expected by chance."""
 
     one: str
     other: str
@@ -142,34 +142,34 @@ class Pair(NamedTuple):
     chance: float
 
 
-def pairs(dataset: Dataset, there: np.ndarray) -> list[Pair]:
-    """Pairs of words that stand together more or less often than chance would have it, the most unusual first.
+def pairs(dataset: Dataset, present: np.ndarray) -> list[Pair]:
+    """Return pairs of words that co-occur more or less often than by chance, the most unusual first.
 
-    Chance is counted among the pictures of which both attributes are known. Of many words the `_WORDS` commonest
-    are looked at; of pairs those that are too many standard deviations away to be noise.
+    Chance is computed from the images for which both attributes are known. Only the `_WORDS` most frequent words
+    are considered, and only pairs at least `_SURE` standard deviations from chance are returned.
 
     Args:
-        there: int64 (L,), how many pictures have each word.
+        present: int64 (L,), number of images with each word.
     """
     schema = dataset.schema
     owner = np.repeat(np.arange(len(schema.attributes)), schema.widths)
     worded = np.array([attribute.kind not in WORDLESS for attribute in schema.attributes], bool)[owner]
     names = np.zeros(schema.width, np.int64)
     names[worded] = np.arange(len(schema.values))
-    chosen = np.flatnonzero(worded)[np.argsort(-there[worded], kind="stable")[:_WORDS]]
+    chosen = np.flatnonzero(worded)[np.argsort(-present[worded], kind="stable")[:_WORDS]]
     if len(chosen) < 2:
         return []
     shape = (len(chosen), len(chosen))
-    both, beside, known = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    both, single, known = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for rows in chunks(dataset):
         mask = np.asarray(dataset.known[rows])[:, owner[chosen]].astype(np.float32)
         word = (np.asarray(dataset.labels[rows])[:, chosen] > 0.5).astype(np.float32)
         both += word.T @ word
-        beside += word.T @ mask  # pictures with the word of which the other's attribute is known
+        single += word.T @ mask  # images with the word for which the other word's attribute is known
         known += mask.T @ mask
     with np.errstate(divide="ignore", invalid="ignore"):
-        chance = np.nan_to_num(beside * beside.T / known)
-        spread = np.sqrt(np.maximum(chance * (1 - beside / known) * (1 - beside.T / known), 1e-9))
+        chance = np.nan_to_num(single * single.T / known)
+        spread = np.sqrt(np.maximum(chance * (1 - single / known) * (1 - single.T / known), 1e-9))
     unusual = (np.abs(both - chance) > _SURE * spread) & (np.maximum(both, chance) >= _LEAST)
     unusual &= owner[chosen][:, None] < owner[chosen][None, :]
     unusual &= chance > 0
@@ -181,37 +181,35 @@ def pairs(dataset: Dataset, there: np.ndarray) -> list[Pair]:
 
 def _pair_lines(found: list[Pair]) -> list[str]:
     if not found:
-        return ["no two words of different attributes stand together more or less often than chance would have it"]
+        return ["no two words of different attributes co-occur more or less often than by chance"]
     text = []
-    for what, some in (
+    for direction, some in (
         ("more", [pair for pair in found if pair.together > pair.chance]),
         ("less", [pair for pair in found if pair.together <= pair.chance]),
     ):
         if some:
             text.append(
-                f"words together {what} often than by chance (the {min(_PAIRS, len(some))} most, of {len(some):,}):"
+                f"words that co-occur {direction} often than by chance (top {min(_PAIRS, len(some))} of {len(some):,}):"
             )
-            text += [
-                f"  {p.one} + {p.other}: {p.together:,} pictures, by chance {p.chance:,.0f}" for p in some[:_PAIRS]
-            ]
+            text += [f"  {p.one} + {p.other}: {p.together:,} images, by chance {p.chance:,.0f}" for p in some[:_PAIRS]]
     return text
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- contact sheet
 
 
 def _sheet(dataset: Dataset, counts: Tally, options: Describe) -> contact_sheet.Image.Image:
     titles, rows = _chosen(dataset, counts, options.columns, options.seed)
-    pictures = [[_pixels(dataset, i) for i in row] for row in rows]
+    images = [[_pixels(dataset, i) for i in row] for row in rows]
     name = _name(dataset)
-    return contact_sheet.draw(name, f"{name}: {len(dataset):,} pictures", titles, pictures)
+    return contact_sheet.draw(name, f"{name}: {len(dataset):,} images", titles, images)
 
 
 def _chosen(dataset: Dataset, counts: Tally, columns: int, seed: int) -> tuple[list[str], list[list[int]]]:
-    """A title and sample numbers for each row: one a value of the attribute with most values, or a common word."""
+    """Return the title and sample numbers of each row: a value of the attribute with most values, or a common word."""
     entries, titles = _row_words(dataset, counts)
     base = rng.key(seed, "contact sheet")
-    lots = [np.zeros((2, 0), np.int64) for _ in range(len(entries) + 1)]  # (draw, sample): the least draws win
+    lots = [np.zeros((2, 0), np.int64) for _ in range(len(entries) + 1)]  # (draw, sample): the smallest draws win
     shards = min(len(dataset.shards), _REMOTE_SHARDS)
     limit = int(dataset.shard_bounds[shards]) if dataset.remote else len(dataset)
     for rows in chunks(dataset):
@@ -233,7 +231,7 @@ def _chosen(dataset: Dataset, counts: Tally, columns: int, seed: int) -> tuple[l
 
 
 def _row_words(dataset: Dataset, counts: Tally) -> tuple[list[int], list[str]]:
-    """Label entries that rows of the sheet show, and their words."""
+    """Return the label entries that the rows of the sheet show, and their titles."""
     schema = dataset.schema
     worded = [a for a, attribute in enumerate(schema.attributes) if attribute.kind not in WORDLESS]
     if not worded:
@@ -242,13 +240,13 @@ def _row_words(dataset: Dataset, counts: Tally) -> tuple[list[int], list[str]]:
     use = [widest] if schema.widths[widest] > 1 else worded
     entries = [int(schema.starts[a]) + v for a in use for v in range(schema.widths[a])]
     words = [word for a in use for word in schema.attributes[a].values]
-    there = counts.present[entries]
-    order = np.argsort(-there, kind="stable")[:_ROWS].tolist()
-    return [entries[i] for i in order], [f"{words[i]} ({int(there[i]):,})" for i in order]
+    present = counts.present[entries]
+    order = np.argsort(-present, kind="stable")[:_ROWS].tolist()
+    return [entries[i] for i in order], [f"{words[i]} ({int(present[i]):,})" for i in order]
 
 
 def _pixels(dataset: Dataset, i: int) -> np.ndarray | None:
-    """uint8 (S, S, 3); None if it is damaged."""
+    """Return the pixels of sample ``i``, uint8 (S, S, 3); None if it is damaged."""
     data, out = dataset.read(i), np.empty((dataset.size, dataset.size, 3), np.uint8)
     if dataset.format(i) == "raw":
         return np.frombuffer(data, np.uint8).reshape(out.shape) if len(data) == out.nbytes else None

@@ -1,4 +1,4 @@
-"""One file of a data set held against what the manifest and the sidecars say of it; runs in any process."""
+"""Check one file of a dataset against the manifest and the sidecars; runs in any process."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from shards.dataset.schema import Schema
 from shards.dataset.sidecars import FORMATS
 from shards.sources.cells import InvalidValue, parse_json, sanitize
 
-_LARGEST = 1 << 26  # bytes of a sample's label or notes
-_WORDS = 8  # of a label that a line quotes
+_LARGEST = 1 << 26  # bytes of a sample's label or JSON
+_WORDS = 8  # of a label quoted in a message
 _ALIASES = {"jpeg": "jpg", "image.npy": "raw"}
 _AGAIN = "copy it again, or pack again"
 
 
 @dataclass
 class Findings:
-    """What is wrong, a line each, and what is only worth knowing."""
+    """Problems and notes (not problems), one line each."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, line: str) -> None:
-        """One more thing that is wrong; whatever it quotes can be printed."""
+        """Add a problem; make anything that it quotes printable."""
         self.problems.append(sanitize(" ".join(line.split())))
 
     def named(self, line: str, names: list[str]) -> None:
-        """One line for several things of a kind, the first few by name; nothing for none."""
+        """Add one problem for several items of a kind and name the first few; do nothing if there are none."""
         if names:
             self.add(f"{line}: {atomic_io.join_names(names)}")
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """A file beside the shards, and its hash by the manifest's account."""
+    """A sidecar file and its hash in the manifest."""
 
     path: Path
     sha256: str
@@ -51,17 +51,17 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard, and what is said of it.
+    """A shard and its record in the manifest.
 
     Attributes:
-        path, bytes, sha256: the file, by the manifest's account.
-        number: its place among the shards.
-        start, samples: its rows in the sidecars.
-        readable: the sidecars ("index.npy", "labels.npy", "known.npy") that have the form they should.
-        schema: the attributes; None if they cannot be read.
-        size: of the pictures, in pixels; None: do not decode them.
-        in_place: whether somebody else wrote it: no label vectors of ours in it, and pictures of any kind.
-        fit, background: how such a picture becomes square.
+        path, bytes, sha256: the file's path, size and hash in the manifest.
+        number: index of the shard.
+        start, samples: first row and number of rows in the sidecars.
+        readable: the sidecars ("index.npy", "labels.npy", "known.npy") whose dtype and shape are right.
+        schema: the attributes; None if the schema cannot be read.
+        size: height and width of the images in pixels; None: do not decode them.
+        in_place: True for foreign tars, which hold no label vectors and images of any size and encoding.
+        fit, background: how a foreign image is made square.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class Shard:
     background: str = "white"
 
     def rows(self, name: str) -> np.ndarray | None:
-        """Its rows of a sidecar, memory-mapped."""
+        """Return its rows of a sidecar, memory-mapped."""
         if name not in self.readable:
             return None
         return np.load(self.path.parent / name, mmap_mode="r", allow_pickle=False)[
@@ -87,7 +87,7 @@ class Shard:
 
 
 def check(task: Sidecar | Shard) -> Findings:
-    """All that is wrong with one file."""
+    """Return the problems of one file."""
     found = Findings()
     try:
         if isinstance(task, Sidecar):
@@ -107,7 +107,7 @@ def _check_hash(path: Path, sha256: str, found: Findings) -> None:
     if not path.is_file():
         raise FileNotFoundError
     if atomic_io.sha256(path) != sha256:
-        found.add(f"{path.name}: its content was altered (another sha256 than the manifest's); {_AGAIN}")
+        found.add(f"{path.name}: content altered (its sha256 differs from the manifest's); {_AGAIN}")
 
 
 def _check_shard(shard: Shard, found: Findings) -> None:
@@ -115,8 +115,8 @@ def _check_shard(shard: Shard, found: Findings) -> None:
     if not shard.path.is_file():
         raise FileNotFoundError
     if size != shard.bytes:
-        how = "cut short" if size < shard.bytes else "it has grown"
-        found.add(f"{shard.path.name}: {size:,} bytes, and the manifest says {shard.bytes:,} ({how}); {_AGAIN}")
+        how = "truncated" if size < shard.bytes else "too long"
+        found.add(f"{shard.path.name}: {size:,} bytes instead of {shard.bytes:,} ({how}); {_AGAIN}")
     else:
         _check_hash(shard.path, shard.sha256, found)
     if (members := _members(shard, found)) is None:
@@ -126,18 +126,18 @@ def _check_shard(shard: Shard, found: Findings) -> None:
         if not shard.in_place:
             _check_labels(shard, tar.fileno(), {(m.key, m.extension): m for m in members}, keys, found)
         if shard.size:
-            _check_pictures(shard, shard.size, tar.fileno(), keys, found)
+            _check_images(shard, shard.size, tar.fileno(), keys, found)
 
 
 def _members(shard: Shard, found: Findings) -> list[tar_index.Member] | None:
-    """What is in the tar; None if it cannot be listed to its end."""
+    """Return the members of the tar; None if it cannot be listed to its end."""
     listed: list[tar_index.Member] = []
     try:
         for member in tar_index.members(shard.path):
-            listed.append(member)  # noqa: PERF402 - what came before an error is kept
+            listed.append(member)  # noqa: PERF402 - keep the members before an error
     except UserError:
-        last = f"past sample {listed[-1].key}" if listed else "at all"
-        found.add(f"{shard.path.name}: not a tar that can be read {last}; {_AGAIN}")
+        last = f"after sample {listed[-1].key}" if listed else "at its start"
+        found.add(f"{shard.path.name}: the tar is damaged {last}; {_AGAIN}")
         return None
     return listed
 
@@ -146,7 +146,7 @@ def _members(shard: Shard, found: Findings) -> list[tar_index.Member] | None:
 
 
 def _check_entries(shard: Shard, members: list[tar_index.Member], found: Findings) -> dict[int, str]:
-    """Hold index entries against members; returns row -> key of the sample, for the rows that fit."""
+    """Compare index entries with members; return row -> key of the sample, for the rows that match."""
     entries = shard.rows("index.npy")
     if entries is None:
         return {}
@@ -156,16 +156,16 @@ def _check_entries(shard: Shard, members: list[tar_index.Member], found: Finding
     for row, (number, form, offset, length) in enumerate(entries.tolist(), shard.start):
         member = by_end.get(offset + length)
         fits = member is not None and number == shard.number and offset not in taken
-        if member is None or not (fits and _is_picture(member, form, offset, length, shard.in_place)):
+        if member is None or not (fits and _is_image(member, form, offset, length, shard.in_place)):
             wrong.append(f"entry {row}")
         else:
             keys[row] = member.key
             taken.add(offset)
-    found.named(f"index.npy: does not fit {shard.path.name}, where no such picture begins; pack again", wrong)
+    found.named(f"index.npy: entries do not match the images in {shard.path.name}; pack again", wrong)
     if not shard.in_place and not wrong:
         ours = {member.key for member in members if _form(member) in FORMATS[:4]}
         lost = sorted(ours - set(keys.values()))
-        found.named(f"{shard.path.name}: holds pictures that the index does not know; pack again", lost)
+        found.named(f"{shard.path.name}: contains images that are not in the index; pack again", lost)
     return keys
 
 
@@ -173,14 +173,14 @@ def _form(member: tar_index.Member) -> str:
     return _ALIASES.get(member.extension, member.extension)
 
 
-def _is_picture(member: tar_index.Member, form: int, offset: int, length: int, in_place: bool) -> bool:
-    """Whether an index entry describes this member."""
+def _is_image(member: tar_index.Member, form: int, offset: int, length: int, in_place: bool) -> bool:
+    """Return whether an index entry describes this member."""
     if form >= len(FORMATS):
         return False
     named = FORMATS[form]
-    if named == "raw":  # the pixels, behind the header of an array
+    if named == "raw":  # the pixels, after the header of an array
         return _form(member) == "raw" and member.offset < offset <= member.offset + 4096
-    # Others name their pictures as they like, so that a "jpeg" may be a PNG.
+    # Foreign tars may use any extension: a "jpeg" may be a PNG.
     return (member.offset, member.length) == (offset, length) and (in_place or _form(member) == named)
 
 
@@ -190,7 +190,7 @@ def _is_picture(member: tar_index.Member, form: int, offset: int, length: int, i
 def _check_labels(
     shard: Shard, tar: int, members: dict[tuple[str, str], tar_index.Member], keys: dict[int, str], found: Findings
 ) -> None:
-    """Hold the rows of labels and masks against what the tar keeps beside each picture."""
+    """Compare the rows of labels and masks with those stored in the tar."""
     labels, known = shard.rows("labels.npy"), shard.rows("known.npy")
     differ: list[str] = []
     masks: list[str] = []
@@ -203,14 +203,14 @@ def _check_labels(
         if known is not None and _known(_content(tar, members.get((key, "json")))) != known[at].tolist():
             masks.append(f"{key} (row {row})")
     name = shard.path.name
-    found.named(f"labels.npy: a label is not the one in {name}; copy both again, or pack again", differ)
-    found.named(f"known.npy: what is known is not what KEY.json in {name} says; copy both again, or pack again", masks)
+    found.named(f"labels.npy: labels differ from those in {name}; copy both again, or pack again", differ)
+    found.named(f"known.npy: masks differ from KEY.json in {name}; copy both again, or pack again", masks)
 
 
 def _difference(shard: Shard, key: str, row: int, expected: bytes, there: bytes) -> str:
-    """A sample whose label in the tar is not the one in labels.npy, and how they read."""
+    """Describe a sample whose label in the tar differs from that in labels.npy."""
     if shard.schema is None or len(there) != len(expected) or shard.schema.width * 4 >= len(there):
-        return f"{key} (row {row}, and the tar has no such vector)"
+        return f"{key} (row {row}: the tar has no vector of this size)"
     everything = np.ones(len(shard.schema.attributes), bool)
     said = []
     for data in (expected, there):
@@ -239,25 +239,25 @@ def _known(notes: bytes) -> list[bool] | None:
 
 
 def _npy(row: np.ndarray) -> bytes:
-    """A label as packing writes it."""
+    """Return a label as packing writes it."""
     out = io.BytesIO()
     np.lib.format.write_array(out, np.ascontiguousarray(row), (1, 0), allow_pickle=False)
     return out.getvalue()
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
-def _check_pictures(shard: Shard, size: int, tar: int, keys: dict[int, str], found: Findings) -> None:
-    """Decode the pictures whose entries fit."""
+def _check_images(shard: Shard, size: int, tar: int, keys: dict[int, str], found: Findings) -> None:
+    """Decode the images whose index entries match."""
     out = np.empty((size, size, 3), np.uint8)
     damaged = list(_damaged(shard, tar, keys, out))
     what = "index again with --check to leave them out" if shard.in_place else _AGAIN
-    found.named(f"{shard.path.name}: pictures that cannot be decoded; {what}", damaged)
+    found.named(f"{shard.path.name}: images that cannot be decoded; {what}", damaged)
 
 
 def _damaged(shard: Shard, tar: int, keys: dict[int, str], out: np.ndarray) -> Iterable[str]:
-    for key, form, data in _pictures(shard, tar, keys):
+    for key, form, data in _images(shard, tar, keys):
         try:
             if form == "raw" and len(data) != out.nbytes:
                 raise ValueError(f"{len(data):,} bytes of pixels, not {out.nbytes:,}")
@@ -269,8 +269,8 @@ def _damaged(shard: Shard, tar: int, keys: dict[int, str], out: np.ndarray) -> I
             yield f"{key} ({error})"
 
 
-def _pictures(shard: Shard, tar: int, keys: dict[int, str]) -> Iterator[tuple[str, str, bytes]]:
-    """(key, format, content) of each picture whose entry fits."""
+def _images(shard: Shard, tar: int, keys: dict[int, str]) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (key, format, content) of each image whose index entry matches."""
     entries = shard.rows("index.npy")
     assert entries is not None or not keys
     for row, key in keys.items():

@@ -1,8 +1,8 @@
-"""``shards verify``: everything that is wrong with a data set, by name.
+"""``cgan verify``: list every problem of a dataset.
 
-Unlike opening a data set, which stops at the first thing amiss, this goes on as far as there is something to
-hold against something else: the manifest against itself, files against their hashes, index entries against the
-members of the tars, rows of the label matrices against the labels in the tars, and pictures against being one.
+Opening a dataset stops at the first problem; this command reports all of them. It checks the manifest for consistency,
+files against their hashes, index entries against the members of the tars, rows of the label matrices against the
+labels in the tars, and that images can be decoded.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ from shards.dataset.schema import Schema
 from shards.dataset.sidecars import ENTRY
 from shards.inspect.shard_check import Findings, Shard, Sidecar, check
 
-_SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")  # that every data set has
+_SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")  # that every dataset has
 _SHOWN = 100  # lines
-_LARGEST_SIZE = 1 << 14  # pixels; larger ones are a manifest's mistake
+_LARGEST_SIZE = 1 << 14  # pixels; a larger size is an error of the manifest
 _NAME = re.compile(r"[^/\\\0]{1,255}")
 _HASH = re.compile("[0-9a-f]{64}")
-_MOST = 1 << 62  # bytes or samples that a manifest can speak of
+_MOST = 1 << 62  # maximum number of bytes or samples in a manifest
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Check a data set: list everything that was damaged, changed, lost or does not fit.
+    """Check a dataset and list every file, row or image that is damaged, altered, missing or inconsistent.
 
-    Exit status 0: it is whole. 1: something is wrong with it; a line each says what, where, and what to do.
+    Exit status 0: the dataset is intact. 1: it has problems; each line names one, its location and what to do.
     """
 
-    path: Path = argument("the data set's folder")
-    quick: bool = option(False, "do not decode the pictures")
-    workers: int = option(0, "processes; 0: one a core", minimum=0, maximum=1024)
+    path: Path = argument("folder of the dataset")
+    quick: bool = option(False, "do not decode the images")
+    workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
 
     def __post_init__(self) -> None:
         validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
-    """``python -m shards verify``."""
-    verify(parse(Verify, argv, command="python -m shards verify"))
+    """Run ``cgan verify``."""
+    verify(parse(Verify, argv, command="cgan verify"))
 
 
 def verify(options: Verify) -> None:
-    """Check a data set and print what was found.
+    """Check a dataset and print its problems and notes.
 
     Raises:
-        UserError: there is no data set.
-        Failure: something is wrong with it.
+        UserError: there is no dataset.
+        Failure: the dataset has problems.
     """
     found = findings(options.path, quick=options.quick, processes=options.workers or process_pool.available_cores())
     for line in found.problems[:_SHOWN]:
@@ -70,22 +70,22 @@ def verify(options: Verify) -> None:
     for line in found.notes[:_SHOWN]:
         print(f"note: {line}")
     if found.problems:
-        what = "one thing is" if len(found.problems) == 1 else f"{len(found.problems):,} things are"
-        raise Failure(f"{options.path}: {what} wrong with this data set (listed above)")
+        what = "1 problem" if len(found.problems) == 1 else f"{len(found.problems):,} problems"
+        raise Failure("dataset-damaged", f"{options.path}: this dataset has {what} (listed above)")
     decoded = "not decoded (--quick)" if options.quick else "all decoded"
-    print(f"{options.path}: whole; pictures {decoded}, index, labels, schema and hashes fit")
+    print(f"{options.path}: intact; images {decoded}; index, labels, schema and hashes match")
 
 
 def findings(folder: Path, *, quick: bool = False, processes: int = 1) -> Findings:
-    """All that is wrong with the data set in a folder, and with the one in its folder ``validation``.
+    """Return the problems of the dataset in a folder, including those of its ``validation`` split.
 
     Args:
-        folder: a packed data set, or tars that were indexed in place.
-        quick: leave out decoding the pictures.
-        processes: how many to use.
+        folder: a packed dataset, or tars indexed in place.
+        quick: do not decode the images.
+        processes: number of processes.
 
     Raises:
-        UserError: there is no data set in the folder.
+        UserError: there is no dataset in the folder.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -117,23 +117,25 @@ def findings(folder: Path, *, quick: bool = False, processes: int = 1) -> Findin
 
 
 def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
-    """The manifest, whatever is wrong with it; None if nothing can be made of it."""
+    """Return the manifest, even if it has problems; None if it is unusable."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         found.add(f"{MANIFEST}: cannot be read ({error}); nothing else can be checked; copy it back or pack again")
         return None
     if not isinstance(manifest, dict) or not is_count(manifest.get("format_version"), 1):
-        found.add(f"{MANIFEST}: not a data set's manifest (it has no format_version); copy it back or pack again")
+        found.add(f"{MANIFEST}: not the manifest of a dataset (it has no format_version); copy it back or pack again")
         return None
     if manifest["format_version"] > FORMAT_VERSION:
         version = manifest["format_version"]
-        found.add(f"{MANIFEST}: format version {version}, and this program knows up to {FORMAT_VERSION}; update it")
+        found.add(
+            f"{MANIFEST}: format version {version} is newer than the supported {FORMAT_VERSION}; update cgan-trainer"
+        )
         return None
     if (unbroken := _seal(manifest)) is False:
-        found.add(f"{MANIFEST}: it was altered (its seal does not fit); copy it back, or pack again")
+        found.add(f"{MANIFEST}: altered (its seal does not match); copy it back, or pack again")
     elif unbroken is None:
-        found.notes.append(f"{folder / MANIFEST} has no seal, so a change of its notes would not be seen")
+        found.notes.append(f"{folder / MANIFEST} has no seal, so changes to its metadata cannot be detected")
     for key in ("picture_size", "samples"):
         if not is_count(manifest.get(key), 1):
             found.add(f"{MANIFEST}: {key} must be a whole number above 0, not {short_repr(manifest.get(key))}")
@@ -148,7 +150,7 @@ def _seal(manifest: dict[str, Any]) -> bool | None:
 
 
 def _records(manifest: dict[str, Any], found: Findings) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(number, first row, record) of each shard that the manifest describes properly."""
+    """Yield (number, first row, record) of each shard with a valid record in the manifest."""
     shards = manifest.get("shards")
     if not isinstance(shards, list) or not shards:
         found.add(f"{MANIFEST}: it lists no shards; copy it back, or pack again")
@@ -158,28 +160,28 @@ def _records(manifest: dict[str, Any], found: Findings) -> Iterator[tuple[int, i
     for number, record in enumerate(shards):
         if (wrong := shard_record_error(record, names)) is not None:
             found.add(f"{MANIFEST}: {wrong}; copy it back, or pack again")
-            return  # without its samples nobody knows which rows the next one has
+            return  # the rows of later shards depend on its number of samples
         names.add(record["file"])
         yield number, row, record
         row += record["samples"]
     if row != manifest.get("samples"):
-        found.add(f"{MANIFEST}: the shards hold {row:,} samples, and it says {short_repr(manifest.get('samples'))}")
+        found.add(f"{MANIFEST}: the shards hold {row:,} samples, not {short_repr(manifest.get('samples'))}")
 
 
 # ---------------------------------------------------------------- sidecars, shards
 
 
 def _tasks(folder: Path, manifest: dict[str, Any], quick: bool, found: Findings) -> Iterator[Sidecar | Shard]:
-    """What can be checked file by file, the large sidecars first."""
+    """Yield the checks of single files, the large sidecars first."""
     schema = _schema(folder, manifest, found)
     yield from _sidecars(folder, manifest, found)
     records = list(_records(manifest, found))
     readable = _readable(folder, manifest, schema, found)
     size = manifest.get("picture_size")
     if is_count(size, _LARGEST_SIZE + 1):
-        found.add(f"{MANIFEST}: pictures of {size} pixels a side are not believed, and not decoded")
-    believed = is_count(size, 1) and not is_count(size, _LARGEST_SIZE + 1)
-    decode = size if believed and not quick else None
+        found.add(f"{MANIFEST}: picture_size {size} is implausible; images are not decoded")
+    plausible = is_count(size, 1) and not is_count(size, _LARGEST_SIZE + 1)
+    decode = size if plausible and not quick else None
     for number, row, record in records:
         yield Shard(
             folder / record["file"],
@@ -211,7 +213,7 @@ def _sidecars(folder: Path, manifest: dict[str, Any], found: Findings) -> Iterat
 
 
 def _readable(folder: Path, manifest: dict[str, Any], schema: Schema | None, found: Findings) -> frozenset[str]:
-    """The sidecars that have the form that manifest and schema say; why others do not is noted."""
+    """Return the sidecars whose dtype and shape match manifest and schema; report the others."""
     count = manifest.get("samples")
     shapes: dict[str, tuple[Any, tuple[Any, ...]]] = {"index.npy": (ENTRY, (count,))}
     if schema:
@@ -223,25 +225,25 @@ def _readable(folder: Path, manifest: dict[str, Any], schema: Schema | None, fou
             open_memmap(folder / name, dtype, shape)
             good.add(name)
         except UserError as error:
-            if (folder / name).exists():  # else its hash says so
+            if (folder / name).exists():  # else the check of its hash reports it
                 found.add(str(error).removeprefix(f"{folder}/"))
     return frozenset(good)
 
 
 def _schema(folder: Path, manifest: dict[str, Any], found: Findings) -> Schema | None:
-    """The manifest's schema; schema.yaml is held against it."""
+    """Return the manifest's schema; compare schema.yaml with it."""
     try:
         schema = Schema.from_json(manifest.get("schema"), MANIFEST)
     except UserError as error:
         found.add(f"{error}; copy the manifest back, or pack again")
         return None
     try:
-        beside = Schema.load(folder / "schema.yaml")
+        stored = Schema.load(folder / "schema.yaml")
     except UserError as error:
         found.add(str(error).removeprefix(f"{folder}/"))
         return schema
-    if beside != schema:
-        ours, theirs = ({a.name: a for a in s.attributes} for s in (schema, beside))
+    if stored != schema:
+        ours, theirs = ({a.name: a for a in s.attributes} for s in (schema, stored))
         differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
         what = f"in {join_names(differ)}" if differ else "in the order of its attributes"
         found.add(
@@ -260,7 +262,7 @@ def _check_strays(folder: Path, manifest: dict[str, Any], found: Findings) -> No
     listed = {name for name in listed if isinstance(name, str)}
     strays = sorted(path.name for path in folder.glob("*.tar") if path.name not in listed)
     if strays:
-        found.notes.append(f"{folder}: tars that are no part of the data set: {join_names(strays)}")
+        found.notes.append(f"{folder}: tars that do not belong to the dataset: {join_names(strays)}")
 
 
 def _check_validation(folder: Path, manifest: dict[str, Any], quick: bool, processes: int, found: Findings) -> None:
@@ -270,4 +272,4 @@ def _check_validation(folder: Path, manifest: dict[str, Any], quick: bool, proce
         found.problems += [f"validation/{line}" for line in inner.problems]
         found.notes += inner.notes
     elif manifest.get("split") == "train" and manifest.get("validation"):
-        found.add("validation: this part of the data set is missing; copy it back, or pack again")
+        found.add("validation: this split of the dataset is missing; copy it back, or pack again")

@@ -1,4 +1,4 @@
-"""The demo as it is: the generator of `make demo` draws the hair colour that its label says."""
+"""`make demo`: the trained generator draws the hair colour of its label."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
     dataset = Dataset.open(folder / "data")
     judge = judge_of(dataset, cache=tmp_path / "judges")
     real = {attribute.name: attribute.tally.fraction for attribute in judge.accuracy.attributes}
-    assert real["hair"] > 0.98 and min(real.values()) > 0.93, "a judge that cannot see it cannot judge it"
+    assert real["hair"] > 0.98 and min(real.values()) > 0.93, "the judge is not accurate enough"
 
     sampler = trainer.generation.sampler.load(folder / "run")
     asked = sample_labels(dataset.labels, dataset.known, 500, 1, "what the judge asks for")
@@ -38,6 +38,6 @@ def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
     assert not [attribute.doubt for attribute in found.attributes if attribute.doubt]
     shown = {attribute.name: attribute.tally.fraction for attribute in found.attributes}
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    print(f"right on real pictures {real}, on drawn ones {shown}, {rows[-1]['images_seen']} images seen")
+    print(f"accuracy on real images {real}, on generated images {shown}, {rows[-1]['images_seen']} images seen")
     assert shown["hair"] >= 0.95 and min(shown.values()) >= 0.7
-    assert len(np.unique(drawn[:100], axis=0)) == 100, "one picture for everything is no generator"
+    assert len(np.unique(drawn[:100], axis=0)) == 100, "the generator draws duplicates"

@@ -1,4 +1,4 @@
-"""The demo's faces: labelled rightly, the same bytes for a seed, whole or not there."""
+"""`cgan faces`: correct labels, the same bytes for a seed, atomic output."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.core.errors import UserError
 from shards.examples import faces as drawing
 from shards.examples.faces import EYES, HAIR, STYLES, Faces, draw, faces
 from shards.packing.pack import Pack, pack
-from support.errors import codes
+from support.errors import codes, raises
 
 pytest.importorskip("dicebear", reason="needs the demo extra")
 
@@ -49,18 +48,18 @@ def test_folder_and_table(drawn: Path) -> None:
     raw = (drawn / "tags.csv").read_text().splitlines()[1]
     assert re.fullmatch(r'000000,"\w+ hair, \w+ hair, \w+ eyes"', raw)
     for row in rows[1:]:
-        picture = Image.open(drawn / "images" / f"{row[0]}.png")
-        assert picture.size == (32, 32) and picture.mode == "RGB" and picture.format == "PNG"
+        image = Image.open(drawn / "images" / f"{row[0]}.png")
+        assert image.size == (32, 32) and image.mode == "RGB" and image.format == "PNG"
     assert len({path.read_bytes() for path in (drawn / "images").iterdir()}) == 120
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_picture_shows_the_hair_that_its_tag_names(style: str) -> None:
-    """The tagged colour fills more of the picture than any other hair colour does, in nearly every face."""
+def test_image_shows_the_tagged_hair_colour(style: str) -> None:
+    """The tagged colour fills more of the image than any other hair colour does, in nearly every face."""
     right = 0
     for number in range(30):
-        picture, tags = draw(style, 48, 7, number)
-        pixels = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+        image, tags = draw(style, 48, 7, number)
+        pixels = np.asarray(Image.open(io.BytesIO(image))).astype(int)
         filled = {name: (np.abs(pixels - rgb(code)).max(axis=2) < 20).sum() for name, code in HAIR.items()}
         named = tags.split(" hair")[0]
         filled["brown"] *= named == "brown"  # a dark skin is near it
@@ -71,20 +70,20 @@ def test_the_picture_shows_the_hair_that_its_tag_names(style: str) -> None:
 def test_eyes_of_the_named_colour_are_drawn() -> None:
     with_eyes = 0
     for number in range(20):
-        picture, tags = draw("lorelei", 128, 3, number)
-        pixels = np.asarray(Image.open(io.BytesIO(picture))).astype(int)
+        image, tags = draw("lorelei", 128, 3, number)
+        pixels = np.asarray(Image.open(io.BytesIO(image))).astype(int)
         colour = rgb(EYES[tags.split(", ")[2].removesuffix(" eyes")])
         with_eyes += (np.abs(pixels - colour).max(axis=2) < 20).sum() >= 8
     assert with_eyes >= 18
 
 
-def test_every_value_comes_up_and_about_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = [drawing._Draws(0, number) for number in range(6000)]
     counts = np.bincount([one.below(12) for one in draws], minlength=12)
     assert ((counts - 500) ** 2 / 500).sum() < 35  # chi-square, 11 degrees: 1 in 4,000
 
 
-def test_the_bytes_depend_on_the_seed_and_not_on_the_workers(drawn: Path, tmp_path: Path) -> None:
+def test_bytes_depend_on_the_seed_not_on_the_workers(drawn: Path, tmp_path: Path) -> None:
     faces(Faces(tmp_path / "two", count=120, size=32, workers=2))
     assert content(tmp_path / "two") == content(drawn)
     faces(Faces(tmp_path / "fewer", count=60, size=32, workers=1))
@@ -96,13 +95,13 @@ def test_the_bytes_depend_on_the_seed_and_not_on_the_workers(drawn: Path, tmp_pa
     assert not set(content(tmp_path / "seed" / "images").values()) & set(content(drawn / "images").values())
 
 
-def test_an_out_that_holds_anything_is_left_as_it_was(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_non_empty_output_is_left_unchanged(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = content(drawn)
     assert main(["faces", str(drawn), "--count", "3"]) == 2
     assert codes(capsys.readouterr().err) == ["output-exists"] and content(drawn) == before
 
 
-def test_an_interrupted_drawing_leaves_no_half_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_drawing_leaves_no_partial_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(drawing, "_write_notes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
@@ -112,7 +111,7 @@ def test_an_interrupted_drawing_leaves_no_half_folder(tmp_path: Path, monkeypatc
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3 and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_without_the_demo_extra_the_sentence_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_demo_extra_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def missing(name: str, *rest: Any) -> Any:
@@ -122,13 +121,13 @@ def test_without_the_demo_extra_the_sentence_names_the_command(tmp_path: Path, m
 
     drawing._art.cache_clear()
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UserError, match=r"resvg_py is not installed.*pip install 'cgan-trainer\[demo\]'"):
+    with raises("package-missing", "resvg_py", "pip install 'cgan-trainer[demo]'"):
         faces(Faces(tmp_path / "out", count=1, workers=1))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_licence_goes_with_the_pictures(tmp_path: Path, style: str) -> None:
+def test_packing_records_the_licence(tmp_path: Path, style: str) -> None:
     faces(Faces(tmp_path / "faces", count=6, size=16, style=style, workers=1))
     licence = STYLES[style].licence
     assert licence in (tmp_path / "faces" / "LICENCE.txt").read_text()
@@ -137,7 +136,7 @@ def test_the_licence_goes_with_the_pictures(tmp_path: Path, style: str) -> None:
     assert manifest["licence"] == licence and STYLES[style].credit in manifest["source"]["pictures"]
 
 
-def test_a_demo_set_packs_into_three_attributes(drawn: Path, tmp_path: Path) -> None:
+def test_faces_pack_into_three_attributes(drawn: Path, tmp_path: Path) -> None:
     dataset = pack(Pack(drawn, tmp_path / "packed", workers=1))
     assert [a.name for a in dataset.schema.attributes] == ["eyes", "hair", "hair (long/short/tied)"]
     assert dataset.schema.widths == (10, 12, 3) and dataset.known.all() and dataset.manifest["copied"] == 120

@@ -1,4 +1,4 @@
-"""`shards describe`: counts, what stands together, and the contact sheet."""
+"""`cgan describe`: counts, co-occurrences, and the contact sheet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.core.errors import UserError, exit_status
+from shards.core.errors import exit_status
 from shards.core.problems import Problems
 from shards.dataset import summary
 from shards.dataset.dataset import Dataset
 from shards.inspect import contact_sheet, describe
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
+from support.errors import raises
 from support.tagged_images import COLOURS, tagged, written
 
 
@@ -28,11 +29,11 @@ def dataset(tmp_path: Path) -> Dataset:
     return made
 
 
-def test_what_a_data_set_holds(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_of_a_dataset(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     describe.main([str(dataset.path)])
     said = capsys.readouterr().out
-    assert "src: 61 pictures of 8 x 8" in said and "4 shards" in said and "61 png of " in said
+    assert "src: 61 images of 8 x 8" in said and "4 shards" in said and "61 png of " in said
     assert "licence: CC0" in said and "source: src (tags)" in said and "resized by: crop, lanczos" in said
     assert "labels: 6 words, 3 attributes, vectors of 6" in said
     assert "hair: blue 20, green 20, red 20; unknown 1 (1.6%)" in said
@@ -41,7 +42,7 @@ def test_what_a_data_set_holds(dataset: Dataset, capsys: pytest.CaptureFixture[s
     assert f"contact sheet: {dataset.path / 'contact-sheet.png'}" in said
 
 
-def test_the_counts_do_not_depend_on_the_chunks(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_do_not_depend_on_chunk_size(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = describe.lines(dataset, summary.tally(dataset)), describe._chosen(dataset, summary.tally(dataset), 5, 0)
     monkeypatch.setattr(summary, "_CHUNK", 7 * 24)
     assert (
@@ -50,7 +51,7 @@ def test_the_counts_do_not_depend_on_the_chunks(dataset: Dataset, monkeypatch: p
     ) == expected
 
 
-def test_the_sheet_shows_pictures_of_each_value(dataset: Dataset) -> None:
+def test_sheet_shows_images_of_each_value(dataset: Dataset) -> None:
     describe.main([str(dataset.path), "--columns", "4"])
     path = dataset.path / "contact-sheet.png"
     titles, rows = describe._chosen(dataset, summary.tally(dataset), 4, 0)
@@ -59,7 +60,7 @@ def test_the_sheet_shows_pictures_of_each_value(dataset: Dataset) -> None:
     with Image.open(path) as sheet:
         assert "Contact sheet of src: blue hair (20); green hair (20)" in sheet.info["Description"]
         pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
-    for colour in ("blue", "red", "green"):  # four pictures of 64 x 64 each
+    for colour in ("blue", "red", "green"):  # four images of 64 x 64 each
         assert np.count_nonzero((pixels == COLOURS[colour]).all(axis=1)) == 4 * 64 * 64
     first = path.read_bytes()
     describe.main([str(dataset.path), "--columns", "4"])
@@ -67,29 +68,29 @@ def test_the_sheet_shows_pictures_of_each_value(dataset: Dataset) -> None:
     assert describe._chosen(dataset, summary.tally(dataset), 4, 1)[1] != rows
 
 
-def test_a_sheet_replaces_nothing_but_a_sheet(dataset: Dataset, tmp_path: Path) -> None:
+def test_sheet_replaces_only_a_sheet(dataset: Dataset, tmp_path: Path) -> None:
     mine = tmp_path / "mine.png"
     for content in (b"text", (dataset.path / "manifest.json").read_bytes(), dataset.read(0)):
         mine.write_bytes(content)
-        with pytest.raises(UserError, match="no contact sheet of ours"):
+        with raises("output-exists", mine):
             describe.main([str(dataset.path), "--sheet", str(mine)])
         assert mine.read_bytes() == content
-    with pytest.raises(UserError, match=r"is a \.png file"):
+    with raises("invalid-value", "--sheet", "index.npy"):
         describe.main([str(dataset.path), "--sheet", str(dataset.path / "index.npy")])
     describe.main([str(dataset.path), "--columns", "0"])
     assert not (dataset.path / "contact-sheet.png").exists()
 
 
-def test_a_sheet_in_no_folder_is_refused_before_the_work(
+def test_missing_sheet_folder_is_reported_before_the_work(
     dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match=r"there is no folder .*gone"):
+    with raises("output-folder-missing", tmp_path / "gone", "--sheet"):
         describe.describe(describe.Describe(str(dataset.path), sheet=tmp_path / "gone" / "x.png"))
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_only_folder(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     dataset.path.chmod(0o555)
     try:
         assert exit_status(lambda: describe.main([str(dataset.path)])) == 0
@@ -98,11 +99,11 @@ def test_a_folder_that_cannot_be_written(dataset: Dataset, capsys: pytest.Captur
     assert "note: no contact sheet (" in capsys.readouterr().out
 
 
-def test_a_disk_that_refuses(
+def test_sheet_cannot_be_written(
     dataset: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(path: Path, data: bytes) -> None:
-        raise describe.Failure(f"{path} could not be written: Read-only file system")
+        raise describe.Failure("disk-write-failed", f"{path} could not be written: Read-only file system")
 
     monkeypatch.setattr(contact_sheet, "write_bytes", refuse)
     assert exit_status(lambda: describe.main([str(dataset.path)])) == 0
@@ -110,7 +111,7 @@ def test_a_disk_that_refuses(
     assert exit_status(lambda: describe.main([str(dataset.path), "--sheet", str(tmp_path / "x.png")])) == 1
 
 
-def test_what_stands_together(tmp_path: Path) -> None:
+def test_co_occurrences(tmp_path: Path) -> None:
     """Smiles go with red hair and never with blue hair; glasses with neither more nor less."""
     rng = np.random.default_rng(0)
     samples = []
@@ -129,12 +130,12 @@ def test_what_stands_together(tmp_path: Path) -> None:
         assert pair.together == sum(map(bool, np.array(one) & np.array(other)))
         assert pair.chance == pytest.approx(sum(one) * sum(other) / 400)
     text = "\n".join(describe.lines(dataset, summary.tally(dataset)))
-    assert "together more often than by chance (the 1 most, of 1):\n  red hair + smile" in text
-    assert "together less often than by chance (the 1 most, of 1):\n  blue hair + smile: 0 pictures" in text
+    assert "co-occur more often than by chance (top 1 of 1):\n  red hair + smile" in text
+    assert "co-occur less often than by chance (top 1 of 1):\n  blue hair + smile: 0 images" in text
 
 
-def test_chance_is_counted_where_both_are_known(tmp_path: Path) -> None:
-    """Two halves with one attribute each have nothing to do with each other, however the masks lie."""
+def test_chance_is_computed_where_both_attributes_are_known(tmp_path: Path) -> None:
+    """Two attributes that are never known together have no co-occurrences."""
     samples = [
         {
             "png": Image.new("RGB", (4, 4)),
@@ -159,7 +160,7 @@ def test_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert contact_sheet.is_sheet(dataset.path / "contact-sheet.png")
 
 
-def test_a_damaged_picture_leaves_its_place_empty(dataset: Dataset) -> None:
+def test_damaged_image_leaves_its_cell_empty(dataset: Dataset) -> None:
     data = bytearray(dataset.shards[0].read_bytes())
     for entry in dataset.entries[:20]:
         data[int(entry["offset"]) : int(entry["offset"] + entry["length"])] = bytes(int(entry["length"]))

@@ -1,4 +1,4 @@
-"""`shards verify`: whatever is wrong with a data set is found, by name, and all of it."""
+"""`cgan verify`: every problem of a dataset is found and named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shards.dataset.schema import Schema
 from shards.inspect import verify
 from shards.inspect.verify import Verify, findings
 from shards.packing.pack import Pack, pack
-from support.errors import raises
+from support.errors import codes, raises
 from support.tagged_images import tagged
 
 
@@ -33,20 +33,20 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def whole(packed: Path, tmp_path: Path) -> Path:
-    """A data set of its own for each test: three shards of eight pictures, sealed."""
+    """A copy of the dataset for each test: three shards of eight images, sealed."""
     shutil.copytree(packed, tmp_path / "data")
     reseal(tmp_path / "data")
     return tmp_path / "data"
 
 
 def reseal(folder: Path, **changes: Any) -> None:
-    """Change the manifest on purpose, with a seal that fits."""
+    """Change the manifest and recompute its seal."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     atomic_io.write_json(folder / "manifest.json", self_hash.with_hash({**manifest, **changes}))
 
 
 def rehash(folder: Path) -> None:
-    """Have the manifest agree with what the sidecars are now, as a faulty program would."""
+    """Update the manifest's hashes to the sidecars as they are now, as a faulty program would."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     reseal(folder, sidecars={name: atomic_io.sha256(folder / name) for name in manifest["sidecars"]})
 
@@ -66,38 +66,38 @@ def member(folder: Path, shard: int, name: str) -> tarfile.TarInfo:
         return archive.getmember(name)
 
 
-def test_a_whole_data_set_is_whole(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_intact_dataset(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (Verify(whole, workers=1), Verify(whole, workers=2), Verify(whole, quick=True)):
         verify.verify(options)
-        assert ": whole; " in capsys.readouterr().out
+        assert ": intact; " in capsys.readouterr().out
     assert not findings(whole).notes
     (whole / "mine.tar").write_bytes(b"")
     verify.verify(Verify(whole))
-    assert "note: " in (out := capsys.readouterr().out) and "mine.tar" in out and ": whole; " in out
+    assert "note: " in (out := capsys.readouterr().out) and "mine.tar" in out and ": intact; " in out
 
 
-def test_every_kind_of_data_set_is_whole(tmp_path: Path) -> None:
+def test_every_format_is_intact(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src")
     for form in ("jpg", "png", "webp", "raw"):
         pack(Pack(src, tmp_path / form, size=6, format=form, workers=1, validation=0.25))
         assert (tmp_path / form / "validation").is_dir() and findings(tmp_path / form).problems == []
 
 
-def test_a_shard_cut_short_altered_or_missing(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_truncated_altered_or_missing_shard(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, third = (whole / f"src-{i:06d}.tar" for i in range(3))
     first.write_bytes(first.read_bytes()[:3000])
     flip(second, member(whole, 1, "000000009.npy").offset_data + 130, 0x80)
     third.unlink()
     status = exit_status(lambda: verify.main([str(whole), "--workers", "1"]))
     out, err = capsys.readouterr()
-    assert status == 1 and "5 things are wrong" in err
-    assert f"{first.name}: 3,000 bytes, and the manifest says" in out and "(cut short)" in out
-    assert f"{second.name}: its content was altered" in out
+    assert status == 1 and codes(err) == ["dataset-damaged"] and "5 problems" in err
+    assert f"{first.name}: 3,000 bytes instead of" in out and "(truncated)" in out
+    assert f"{second.name}: content altered" in out
     assert f"{third.name}: missing" in out
     assert "000000009 (row 9" in out
 
 
-def test_changed_labels_are_named_by_sample(whole: Path) -> None:
+def test_changed_labels_are_reported_per_sample(whole: Path) -> None:
     labels, known = (np.load(whole / name) for name in ("labels.npy", "known.npy"))
     schema = Dataset.open(whole).schema
     row = int(np.flatnonzero(labels[:, schema.values.index("blue hair")])[0])
@@ -106,9 +106,9 @@ def test_changed_labels_are_named_by_sample(whole: Path) -> None:
     np.save(whole / "labels.npy", labels)
     np.save(whole / "known.npy", known)
     text = said(whole)
-    assert "labels.npy: its content was altered" in text and "known.npy: its content was altered" in text
+    assert "labels.npy: content altered" in text and "known.npy: content altered" in text
     assert f"{row:09d} (row {row}: the tar says 'blue hair" in text and "not 'red hair" in text
-    assert "KEY.json in src-000002.tar says" in text and "000000020 (row 20)" in text
+    assert "KEY.json in src-000002.tar" in text and "000000020 (row 20)" in text
     rehash(whole)
     assert "altered" not in said(whole) and f"(row {row}: the tar says" in said(whole)
 
@@ -118,26 +118,26 @@ def test_changed_labels_are_named_by_sample(whole: Path) -> None:
     [
         (
             lambda e: e["offset"].__setitem__(5, e["offset"][5] + 512),
-            "src-000000.tar, where no such picture.* entry 5$",
+            "entries do not match .*src-000000.tar.* entry 5$",
         ),
-        (lambda e: e["length"].__setitem__(9, e["length"][9] - 1), "src-000001.tar, where no such picture.* entry 9$"),
-        (lambda e: e["shard"].__setitem__(9, 0), "src-000001.tar, where no such picture.* entry 9$"),
-        (lambda e: e["format"].__setitem__(3, 0), "src-000000.tar, where no such picture.* entry 3$"),
-        (lambda e: e.__setitem__(4, e[3]), "src-000000.tar, where no such picture.* entry 4$"),
-        (lambda e: e.__setitem__(slice(2, 4), e[[3, 2]]), "labels.npy: a label is not the one in src-000000.tar"),
+        (lambda e: e["length"].__setitem__(9, e["length"][9] - 1), "entries do not match .*src-000001.tar.* entry 9$"),
+        (lambda e: e["shard"].__setitem__(9, 0), "entries do not match .*src-000001.tar.* entry 9$"),
+        (lambda e: e["format"].__setitem__(3, 0), "entries do not match .*src-000000.tar.* entry 3$"),
+        (lambda e: e.__setitem__(4, e[3]), "entries do not match .*src-000000.tar.* entry 4$"),
+        (lambda e: e.__setitem__(slice(2, 4), e[[3, 2]]), "labels.npy: labels differ .*src-000000.tar"),
         (lambda e: e["offset"].__setitem__(5, 1 << 60), "entry 5$"),
     ],
 )
-def test_an_index_that_does_not_fit(whole: Path, change: Callable[[np.ndarray], None], sentence: str) -> None:
+def test_index_that_does_not_match(whole: Path, change: Callable[[np.ndarray], None], sentence: str) -> None:
     entries = np.load(whole / "index.npy")
     change(entries)
     np.save(whole / "index.npy", entries)
-    rehash(whole)  # not even its hash gives it away
+    rehash(whole)  # its hash does not reveal the change
     for quick in (False, True):
         assert any(re.search(sentence, line) for line in findings(whole, quick=quick).problems)
 
 
-def test_a_picture_that_cannot_be_decoded(whole: Path) -> None:
+def test_image_that_cannot_be_decoded(whole: Path) -> None:
     place = member(whole, 2, "000000017.png")
     data = bytearray((whole / "src-000002.tar").read_bytes())
     data[place.offset_data + 40 : place.offset_data + place.size] = bytes(place.size - 40)
@@ -145,11 +145,11 @@ def test_a_picture_that_cannot_be_decoded(whole: Path) -> None:
     manifest = json.loads((whole / "manifest.json").read_text("utf-8"))
     manifest["shards"][2]["sha256"] = atomic_io.sha256(whole / "src-000002.tar")
     reseal(whole, shards=manifest["shards"])
-    assert "src-000002.tar: pictures that cannot be decoded" in said(whole) and "000000017" in said(whole)
+    assert "src-000002.tar: images that cannot be decoded" in said(whole) and "000000017" in said(whole)
     assert findings(whole, quick=True).problems == []
 
 
-def test_a_schema_that_disagrees(whole: Path) -> None:
+def test_schema_mismatch(whole: Path) -> None:
     schema = Schema.load(whole / "schema.yaml")
     Schema(schema.attributes[::-1]).save(whole / "schema.yaml")
     assert "schema.yaml: not the schema" in said(whole) and "in the order of its attributes" in said(whole)
@@ -174,9 +174,9 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"samples": 25}, "the shards hold 24 samples, and it says 25"),
+        ({"samples": 25}, "the shards hold 24 samples, not 25"),
         ({"picture_size": 0}, "picture_size must be a whole number above 0"),
-        ({"picture_size": 1 << 40}, "are not believed"),
+        ({"picture_size": 1 << 40}, "picture_size 1099511627776"),
         ({"picture_size": 9}, "8x8, not 9x9"),
         ({"format_version": 2}, "format version 2"),
         ({"shards": []}, "it lists no shards"),
@@ -190,19 +190,19 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
         ({"schema": None}, "a schema is a list"),
     ],
 )
-def test_a_manifest_that_is_wrong(whole: Path, changes: dict[str, Any], sentence: str) -> None:
+def test_invalid_manifest(whole: Path, changes: dict[str, Any], sentence: str) -> None:
     reseal(whole, **changes)
     assert sentence in said(whole)
 
 
-def test_any_change_of_the_manifest_is_seen(whole: Path) -> None:
+def test_any_change_of_the_manifest_is_found(whole: Path) -> None:
     manifest = json.loads((whole / "manifest.json").read_text("utf-8"))
     for changed in ({**manifest, "licence": "none"}, {**manifest, "seed": 7}, {**manifest, "extra": 1}):
         atomic_io.write_json(whole / "manifest.json", changed)
-        assert "seal does not fit" in said(whole)
+        assert "seal does not match" in said(whole)
     renamed = {("sead" if key == "seal" else key): value for key, value in manifest.items()}
     atomic_io.write_json(whole / "manifest.json", renamed)
-    assert "seal does not fit" in said(whole)
+    assert "seal does not match" in said(whole)
     del manifest["seal"]
     atomic_io.write_json(whole / "manifest.json", manifest)
     found = findings(whole)
@@ -211,17 +211,17 @@ def test_any_change_of_the_manifest_is_seen(whole: Path) -> None:
     assert "cannot be read" in said(whole)
 
 
-def test_the_validation_part_is_checked_too(tmp_path: Path) -> None:
+def test_validation_split_is_checked_too(tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack(Pack(tagged(tmp_path / "src"), out, workers=1, validation=0.25))
     (shard,) = (out / "validation").glob("*.tar")
     flip(shard, 600)
-    assert f"validation/{shard.name}: its content was altered" in said(out)
+    assert f"validation/{shard.name}: content altered" in said(out)
     shutil.rmtree(out / "validation")
-    assert "validation: this part of the data set is missing" in said(out)
+    assert "validation: this split of the dataset is missing" in said(out)
 
 
-def test_no_data_set(tmp_path: Path) -> None:
+def test_missing_dataset(tmp_path: Path) -> None:
     with raises("dataset-missing", tmp_path / "gone"):
         verify.verify(Verify(tmp_path / "gone"))
     with raises("dataset-missing", "manifest.json") as error:
@@ -229,11 +229,11 @@ def test_no_data_set(tmp_path: Path) -> None:
     assert not isinstance(error.value, Failure)
 
 
-def test_the_output_is_bounded(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_is_bounded(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = json.loads((whole / "manifest.json").read_text("utf-8"))
     gone = [{"file": f"{i}.tar", "samples": 0, "bytes": 1, "sha256": "0"} for i in range(150)]
     reseal(whole, shards=[*manifest["shards"], *gone])
-    with pytest.raises(Failure, match="150 things are wrong"):
+    with raises("dataset-damaged", "150 problems", kind=Failure):
         verify.verify(Verify(whole, workers=1))
     out = capsys.readouterr().out
     assert out.count("\n") == 101 and "and 50 more" in out
