@@ -1,13 +1,13 @@
-"""Our training step against the article's training loop as published, on the article's networks.
+"""Compare our training step with the article's published training loop, on the article's networks.
 
     python benchmarks/article_step.py [--pairs 5] [--seconds 300] [--compile] [--json FILE]
 
-Both sides run in turns on the same pictures, so that a machine that slows down does so to both; each in a process of
-its own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. The last line is the
-median over the pairs of their seconds divided by ours; the lines before it say how near ours is to what the machine can
-do, measured in the same process. The method differs in one point unless --mismatch generated is given: the preset
-scores real pictures under wrong labels in part three, as the article's text has it, and the published loop scores
-pictures drawn for other labels, as its code has it.
+Both sides run in alternation on the same images, so that a slow phase of the machine affects both. Each side runs in a
+separate process: ours configures its process (threads, memory), theirs uses PyTorch's defaults. The last line is the
+median over the pairs of their seconds divided by ours; the lines before it compare our throughput with the machine's
+peak, measured in the same process. The methods differ in one point unless --mismatch generated is given: in the third
+term of the loss the preset scores real images with wrong labels, as the article's text says, and the published loop
+scores images generated for other labels, as its code does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from published import SIZE, PublishedLoop, random_labels
@@ -48,22 +48,24 @@ WIDTHS = (12, 20)  # hair and eyes as in the article's 32-entry labels
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Measure our step on the article's networks against the article's loop as published."""
+    """Compare our training step with the article's published loop, on the article's networks."""
 
-    pairs: int = option(5, "turns of the two sides", minimum=1)
-    seconds: float = option(300, "start no turn after this many", above=0)
-    batch: int = option(16, "images a step", minimum=1)
-    mismatch: str = option("real", "our part three", choices=("real", "generated"))
-    mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
-    compile: bool = option(False, "compile our networks; theirs stay as published")
-    json: Path | None = option(None, "write the figures to this file too")
+    pairs: int = option(5, "number of pairs of turns", minimum=1)
+    seconds: float = option(300, "time budget: start no turn after this many seconds", above=0)
+    batch: int = option(16, "images per step", minimum=1)
+    mismatch: str = option("real", "third term of our discriminator loss", choices=("real", "generated"))
+    mixed_precision: str = option(
+        "auto", "precision of our side; theirs is float32", choices=("auto", "no", "bf16", "fp16")
+    )
+    compile: bool = option(False, "compile our networks; theirs are unchanged")
+    json: Path | None = option(None, "also write the results to this file")
 
 
 # ---------------------------------------------------------------- our side
 
 
 def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tensor) -> Callable[[], None]:
-    """One step of the trainer at preset article96, averaged weights included.
+    """Build one training step of preset article96, including the EMA update.
 
     Args:
         images: uint8 (B, 3, 96, 96), as the stream gives them.
@@ -88,7 +90,7 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
 
 
 def seconds_of(step: Callable[[], object], device: torch.device) -> float:
-    """How long one step takes, to its real end on the device."""
+    """Return the seconds of one step, synchronized with the device."""
     _wait(device)
     began = time.perf_counter()
     step()
@@ -102,22 +104,22 @@ def _wait(device: torch.device) -> None:
 
 
 def operations_of(step: Callable[[], None]) -> int:
-    """Floating-point operations of a step: of its convolutions and matrix products, forwards and backwards."""
+    """Return the floating-point operations of a step: convolutions and matrix products, forward and backward."""
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops()
 
 
 def limits_of(env: Distributed, batch: int) -> dict[str, float]:
-    """Operations a second that this machine reaches in the run's precision where nothing else is to be done."""
+    """Return the peak operations per second of this machine in the run's precision."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(env.precision, torch.float32)
-    pictures = torch.randn(batch, 64, SIZE, SIZE).to(env.device, dtype, memory_format=torch.channels_last)
+    images = torch.randn(batch, 64, SIZE, SIZE).to(env.device, dtype, memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3).to(env.device, dtype, memory_format=torch.channels_last)
     square = torch.randn(2048, 2048).to(env.device, dtype)
     work: dict[str, tuple[int, Callable[[], object]]] = {
         "3x3 convolution of 64 channels": (
             2 * batch * SIZE**2 * weight.numel(),
-            lambda: nn.functional.conv2d(pictures, weight, padding=1),
+            lambda: nn.functional.conv2d(images, weight, padding=1),
         ),
         "product of matrices of 2048": (2 * 2048**3, lambda: square @ square),
     }
@@ -128,9 +130,9 @@ def limits_of(env: Distributed, batch: int) -> dict[str, float]:
 
 
 def serve_ours(asked: BenchmarkOptions, pipe: Connection) -> None:
-    """Our side's process: a step whenever the pipe says so."""
+    """Run our side's process: one step per message."""
     env = Distributed(precision=asked.mixed_precision)
-    images, y = pictures(asked.batch)
+    images, y = make_batch(asked.batch)
     step = our_step(asked, env, images, y)
     limits = {name: rate / 1e9 for name, rate in limits_of(env, asked.batch).items()}
     pipe.send({"gigaflop_a_step": operations_of(step) / 1e9, "gigaflops_at_best": limits})
@@ -138,21 +140,21 @@ def serve_ours(asked: BenchmarkOptions, pipe: Connection) -> None:
 
 
 def serve_theirs(asked: BenchmarkOptions, pipe: Connection) -> None:
-    """The published side's process."""
+    """Run the published side's process."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images, y = pictures(asked.batch)
+    images, y = make_batch(asked.batch)
     loop, x, y = PublishedLoop(WIDTHS, device), (images.float() / 127.5 - 1).to(device), y.to(device)
     serve(lambda: loop.step(x, y), device, f"{device}, {torch.get_num_threads()} threads, float32", pipe)
 
 
-def pictures(batch: int) -> tuple[Tensor, Tensor]:
-    """The same uint8 pictures (B, 3, 96, 96) and labels (B, 32) on both sides."""
+def make_batch(batch: int) -> tuple[Tensor, Tensor]:
+    """Return uint8 images (B, 3, 96, 96) and labels (B, 32), the same for both sides."""
     torch.manual_seed(0)
     return torch.randint(256, (batch, 3, SIZE, SIZE), dtype=torch.uint8), random_labels(batch, WIDTHS)
 
 
 def serve(step: Callable[[], object], device: torch.device, machine: str, pipe: Connection) -> None:
-    """Warm up, say so, then time one step a message until told to end."""
+    """Warm up, report it, then time one step per message until told to stop."""
     step()
     pipe.send(machine)
     while pipe.recv():
@@ -160,7 +162,7 @@ def serve(step: Callable[[], object], device: torch.device, machine: str, pipe: 
 
 
 def measure(asked: BenchmarkOptions) -> dict[str, Any]:
-    """Run both sides by turns.
+    """Run both sides in alternation.
 
     Returns:
         The figures, ready for JSON.
@@ -208,7 +210,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print, and write the figures where asked."""
+    """Measure, print, and write the results if requested."""
     asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
     figures = measure(asked)
     for name, speed in figures["images_per_second"].items():
@@ -216,7 +218,7 @@ def main(argv: Sequence[str]) -> None:
     arithmetic: dict[str, Any] = figures["arithmetic"]
     for name, best in arithmetic["gigaflops_at_best"].items():
         reached = arithmetic["gigaflops"]
-        print(f"ours: {reached:.0f} GFLOP/s, {reached / best:.0%} of what a {name} reaches here ({best:.0f})")
+        print(f"ours: {reached:.0f} GFLOP/s, {reached / best:.0%} of the peak of a {name} on this machine ({best:.0f})")
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"ratio: {figures['ratio']:.2f}")

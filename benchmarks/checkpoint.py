@@ -1,8 +1,8 @@
-"""What a save of a checkpoint costs the training: written beside it by a thread, against waited for.
+"""Compare the cost of saving a checkpoint in a background thread with that of a blocking save.
 
-Both sides run in this process in turns, on preset article96 or another, from one batch that lies ready: a save, and
-so many steps after it. What a turn takes longer than the same steps without a save is what a save costs. The last line,
-`ratio: X`, is the cost of a save that is waited for over that of one that is not.
+Both sides run in this process in alternation, on preset article96 or another, from one batch in memory: a save, and a
+number of steps after it. The cost of a save is the extra time of a turn over the same steps without a save. The last
+line, `ratio: X`, is the cost of a blocking save divided by that of an asynchronous one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import step
@@ -30,10 +30,10 @@ SIDES = ("no save", "waited for", "beside")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="article96")
-    parser.add_argument("--steps", type=int, default=12, help="a turn; a write should fit into them")
+    parser.add_argument("--steps", type=int, default=12, help="steps per turn; a write should finish within them")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -49,7 +49,7 @@ def main() -> None:
         saver = exits.enter_context(AsyncCheckpointer(run, 1, print))
 
         def turn(side: str) -> float:
-            """Seconds until the last step is done; a write that is not done by then is left out, and said."""
+            """Return the seconds to the end of the last step; report and exclude a write that outlasts it."""
             start = time.perf_counter()
             if side != "no save":
                 saver.save(state.values(), state.tensors())
@@ -69,7 +69,7 @@ def main() -> None:
                 begun = time.perf_counter()
                 saver.wait()
                 if time.perf_counter() - begun > 0.1:
-                    print(f"{side}: the write outlasted the turn by {time.perf_counter() - begun:.1f} s; raise --steps")
+                    print(f"{side}: write exceeds the turn by {time.perf_counter() - begun:.1f} s; raise --steps")
         megabytes = sum(tensor.nbytes for held in state.tensors().values() for tensor in held.values()) / 1e6
 
     medians = {side: statistics.median(taken) for side, taken in seconds.items()}
@@ -84,7 +84,7 @@ def main() -> None:
     if asked.json:
         figures = {"megabytes": megabytes, "seconds": seconds, "cost": cost, "ratio": ratio}
         asked.json.write_text(json.dumps(figures, indent=1))
-    print(f"ratio: {ratio:.2f}" if ratio else "ratio: the save beside cost nothing that the noise does not hide")
+    print(f"ratio: {ratio:.2f}" if ratio else "ratio: the cost of the asynchronous save is within the noise")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Reading speed: our stream against WebDataset's, litdata's and MosaicML's loaders, on the same JPEG pictures.
+"""Compare the reading speed of our stream, WebDataset, litdata and MosaicML streaming on the same JPEG images.
 
-One worker, uint8 batches (B, 3, S, S) in a shuffled order, everything from local disk. The sides run in turns, in
-this process; each loader is used the way its own guide shows. A loader that is not installed is left out, and said
+One worker, uint8 batches (B, 3, S, S) in a shuffled order, everything on local disk. The sides run in alternation in
+this process; each loader is used as its own guide shows. A loader that is not installed is skipped with a message
 (`pip install "cgan-trainer[bench]"`). The last lines are the ratios of the medians.
 """
 
@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
@@ -39,7 +39,7 @@ Batches = Iterator[torch.Tensor]
 
 
 def draw(folder: Path, count: int, size: int) -> list[Path]:
-    """Write pictures with the detail of photographs: smooth noise over finer noise, as JPEG of quality 95."""
+    """Write images with the detail of photographs: smooth noise over finer noise, as JPEG of quality 95."""
     folder.mkdir(parents=True)
     paths, rows = [], ["id,tags"]
     for number in range(count):
@@ -55,18 +55,18 @@ def draw(folder: Path, count: int, size: int) -> list[Path]:
     return paths
 
 
-def as_tensor(picture: Any) -> torch.Tensor:
-    """A Pillow picture or decoded tensor as uint8 (3, S, S)."""
-    if isinstance(picture, torch.Tensor):
-        return picture
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+def as_tensor(image: Any) -> torch.Tensor:
+    """Return a Pillow image or decoded tensor as uint8 (3, S, S)."""
+    if isinstance(image, torch.Tensor):
+        return image
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 # ---------------------------------------------------------------- sides: each gives endless batches of images
 
 
 def ours(data: Path, batch: int) -> Batches:
-    """Our stream, which also brings labels and wrong labels."""
+    """Our stream, which also yields labels and wrong labels."""
     for found in batches(Stream(Dataset.open(data), batch, 0), 0, workers=1):
         yield found.images
 
@@ -99,12 +99,12 @@ def litdata(folder: Path, paths: list[Path], batch: int) -> Batches:
 
 
 def litdata_sample(path: str) -> dict[str, Any]:
-    """What litdata stores of a picture: the bytes of its file. (Its own decoding of JPEG needs torchvision.)"""
+    """Return what litdata stores of an image: the bytes of its file. (Its own decoding of JPEG needs torchvision.)"""
     return {"image": Path(path).read_bytes(), "label": int(Path(path).stem) % len(COLOURS)}
 
 
 def litdata_image(sample: dict[str, Any]) -> torch.Tensor:
-    """What it brings back, decoded by Pillow."""
+    """Decode with Pillow what litdata returns."""
     return as_tensor(Image.open(io.BytesIO(sample["image"])))
 
 
@@ -119,18 +119,18 @@ def mosaic(folder: Path, paths: list[Path], batch: int) -> Batches:
             for number, path in enumerate(paths):
                 out.write({"image": Image.open(path), "label": number % len(COLOURS)})
 
-    class Pictures(streaming.StreamingDataset):
+    class Images(streaming.StreamingDataset):
         def __getitem__(self, index: Any) -> torch.Tensor:
             return as_tensor(super().__getitem__(index)["image"])
 
-    dataset = Pictures(local=str(folder), shuffle=True, batch_size=batch)
+    dataset = Images(local=str(folder), shuffle=True, batch_size=batch)
     loader = torch.utils.data.DataLoader(dataset, batch_size=batch, num_workers=1)
     while True:
         yield from loader
 
 
 def _without_torchvision() -> None:
-    """streaming imports torchvision, for data sets that are not used here; the CPU build of torch has none."""
+    """Stub torchvision, which streaming imports for datasets not used here; the CPU build of torch has none."""
     try:
         import torchvision  # noqa: F401  # type: ignore[import-not-found]
     except Exception:
@@ -145,7 +145,7 @@ def _without_torchvision() -> None:
 
 
 def images_per_second(side: Batches, count: int, batch: int) -> float:
-    """The speed of ``count`` batches, each looked at."""
+    """Return the images/s of ``count`` batches, touching each."""
     start = time.perf_counter()
     for _ in range(count):
         images = next(side)
@@ -154,12 +154,12 @@ def images_per_second(side: Batches, count: int, batch: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=12_800)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--batches", type=int, default=90, help="of each side in a round")
+    parser.add_argument("--batches", type=int, default=90, help="batches per side and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -179,7 +179,7 @@ def main() -> None:
 
 
 def measure(folder: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
-    """Images/s of each side, by round."""
+    """Return images/s of each side, by round."""
     paths = draw(folder / "source", asked.pictures - asked.pictures % asked.batch, asked.size)
     jpeg, raw = folder / "jpeg", folder / "raw"
     pack(Pack(src=folder / "source", out=jpeg, size=asked.size, workers=1, format="jpg"))
@@ -198,7 +198,7 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
                 side = make()
                 next(side)  # its workers are up
             except ImportError as error:
-                print(f"{name}: left out ({error}); pip install 'cgan-trainer[bench]'")
+                print(f"{name}: skipped ({error}); pip install 'cgan-trainer[bench]'")
                 del makers[name]
                 continue
             speeds.setdefault(name, []).append(images_per_second(side, asked.batches, asked.batch))

@@ -1,7 +1,7 @@
-"""What the loop costs around the step: stream, metrics and trackers, against the same steps on one batch lying ready.
+"""Measure the overhead of the training loop (stream, metrics, trackers) over the bare step on one batch in memory.
 
-Both sides run in this process in turns, on preset faces32 or another. The last line, `ratio: X`, is the loop's
-images/s over the bare step's.
+Both sides run in this process in alternation, on preset faces32 or another. The last line, `ratio: X`, is the loop's
+images/s divided by the bare step's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from shards.dataset.dataset import Dataset
@@ -34,12 +34,14 @@ from trainer.tracking.monitor import Monitor
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="faces32")
-    parser.add_argument("--shards", type=Path, help="data set; drawn shapes of --size if not given")
+    parser.add_argument("--shards", type=Path, help="dataset (default: generated shapes of --size)")
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=64, help="a turn; multiples of the penalty's cadence are fair")
+    parser.add_argument(
+        "--steps", type=int, default=64, help="steps per turn; use a multiple of the penalty's interval"
+    )
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()

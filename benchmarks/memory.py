@@ -1,9 +1,9 @@
-"""Whether our training step keeps what it should give back: how much memory a run has as its steps go by.
+"""Check our training step for memory leaks: measure the memory of a run over many steps.
 
     python benchmarks/memory.py [--presets smoke,faces32] [--steps 2000] [--json FILE]
 
-Each preset trains in a process of its own, and its memory is read after every tenth of the steps. The last lines are
-what it grew by from the first tenth to the last: warming up, and what is made once, come before that.
+Each preset trains in a separate process, and its memory is read after every tenth of the steps. The last lines are the
+growth from the first tenth to the last: warm-up and one-time allocations happen before that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import torch
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from step import CASES, MEGABYTE, explained, our_state, spawn
@@ -35,17 +35,17 @@ from trainer.distributed.process_group import Distributed
 
 @dataclass(frozen=True)
 class MemoryOptions:
-    """Watch the memory (resident) of our training step over many steps."""
+    """Measure the resident memory of our training step over many steps."""
 
-    presets: tuple[str, ...] = option(("smoke",), "what to watch", choices=tuple(CASES))
-    steps: int = option(2_000, "of training", minimum=1)
-    seconds: float = option(600, "begin no further tenth of a preset after this many", above=0)
-    mixed_precision: str = option("auto", "of the step", choices=("auto", "no", "bf16", "fp16"))
-    json: Path | None = option(None, "write the figures to this file too")
+    presets: tuple[str, ...] = option(("smoke",), "presets to measure", choices=tuple(CASES))
+    steps: int = option(2_000, "training steps", minimum=1)
+    seconds: float = option(600, "time budget per preset: start no further tenth after this many seconds", above=0)
+    mixed_precision: str = option("auto", "precision of the step", choices=("auto", "no", "bf16", "fp16"))
+    json: Path | None = option(None, "also write the results to this file")
 
 
 def serve(name: str, precision: str, pipe: Connection) -> None:
-    """A process that trains a case by so many steps whenever told to, and says how many MB it has then."""
+    """Run a process that trains a case for as many steps as each message says and replies with its memory in MB."""
     _, step = our_state(name, Distributed(precision=precision))
     process = psutil.Process()
     while steps := pipe.recv():
@@ -55,7 +55,7 @@ def serve(name: str, precision: str, pipe: Connection) -> None:
 
 
 def watch(name: str, asked: MemoryOptions) -> dict[str, Any]:
-    """Train a case, as far as its time allows.
+    """Train a case within its time budget.
 
     Returns:
         The figures, ready for JSON: steps so far and MB, a tenth a row.
@@ -77,14 +77,14 @@ def watch(name: str, asked: MemoryOptions) -> dict[str, Any]:
 
 
 def describe(name: str, figures: dict[str, Any]) -> str:
-    """Its line: after a tenth of the steps, half of them, all of them."""
+    """Return a line with the memory after a tenth, half and all of the steps."""
     rows = figures["rows"]
     shown = dict(rows[at] for at in (0, (len(rows) - 1) // 2, -1))
     return f"{name}: {', '.join(f'{found:,.1f} MB after {count:,} steps' for count, found in shown.items())}"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Watch, print, and write the figures where asked."""
+    """Measure, print, and write the results if requested."""
     asked = cli.parse(MemoryOptions, argv, command="python benchmarks/memory.py")
     figures: dict[str, Any] = {"benchmark": "memory", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": revision()}

@@ -1,8 +1,8 @@
-"""What a place in the order costs: ours, plain and windowed, against numpy's permutation of the epoch.
+"""Measure the cost of a lookup in the sample order: ours, plain and windowed, and numpy's permutation of the epoch.
 
-For data sets of 10³ to 10⁹ samples, in one process: the time and memory to begin (numpy permutes the epoch, the
-windowed order sums up its shards), and the time of a place in batches of 256 at random positions. Where the
-permutation would need more than --memory, its side is left out, and said.
+For datasets of 10³ to 10⁹ samples, in one process: the time and memory of the setup (numpy permutes the epoch, the
+windowed order sums its shards), and the time per lookup in batches of 256 random positions. The numpy side is skipped
+with a message where its permutation would need more than --memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
@@ -29,19 +29,19 @@ Lookup = Callable[[np.ndarray], np.ndarray]
 
 
 def plain(n: int) -> Lookup:
-    """Our order."""
+    """Look up positions in our order."""
     return Shuffled(1, n)
 
 
 def windowed(n: int) -> Lookup:
-    """Our order over shards of 1,000 samples, 16 at a time; one epoch's table is worked out here."""
+    """Look up positions in our order over shards of 1,000 samples, 16 at a time; includes one epoch's table."""
     order = Windowed(1, np.append(np.arange(0, n, 1_000), n), 16)
     order(np.zeros(1, np.int64))
     return order
 
 
 def permutation(n: int) -> Lookup:
-    """The usual way: the whole epoch's permutation, kept."""
+    """Look up positions in a stored permutation of the whole epoch."""
     ids = np.random.default_rng(1).permutation(n)
     return lambda index: ids[index]
 
@@ -50,7 +50,7 @@ SIDES: dict[str, Callable[[int], Lookup]] = {"plain": plain, "windowed": windowe
 
 
 def begun(make: Callable[[int], Lookup], n: int) -> tuple[Lookup, dict[str, Any]]:
-    """A side ready to be asked, with the seconds and bytes that took."""
+    """Return a side after its setup, with the seconds and bytes of the setup."""
     tracemalloc.start()
     start = time.perf_counter()
     lookup = make(n)
@@ -61,11 +61,13 @@ def begun(make: Callable[[int], Lookup], n: int) -> tuple[Lookup, dict[str, Any]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--powers", type=int, nargs="+", default=[3, 4, 5, 6, 7, 8, 9], help="of ten, samples")
+    parser.add_argument(
+        "--powers", type=int, nargs="+", default=[3, 4, 5, 6, 7, 8, 9], help="dataset sizes, as powers of ten"
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory", type=float, default=2e9, help="bytes that the permutation may take")
+    parser.add_argument("--memory", type=float, default=2e9, help="maximum bytes of the permutation")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     result: dict[str, dict[str, Any]] = {}
@@ -73,7 +75,7 @@ def main() -> None:
         ready: dict[str, Lookup] = {}
         for name, make in SIDES.items():
             if name == "numpy" and n * 8 > asked.memory:
-                print(f"n = {n:>13,}  numpy: left out, its permutation takes {n * 8 / 1e9:.1f} GB")
+                print(f"n = {n:>13,}  numpy: skipped, its permutation takes {n * 8 / 1e9:.1f} GB")
                 continue
             ready[name], result[f"{name} {n}"] = begun(make, n)
         times: dict[str, list[float]] = {name: [] for name in ready}
@@ -95,7 +97,7 @@ def main() -> None:
             row = [result[f"{name} {n}"] for name in ("numpy", "plain")]
             ratio = row[0]["seconds_to_begin"] / row[1]["seconds_to_begin"]
             memory = row[0]["peak_bytes"] / row[1]["peak_bytes"]
-            print(f"ratio: {ratio:,.1f} of the time to begin and {memory:,.1f} of the memory (numpy over plain)")
+            print(f"ratio: {ratio:,.1f} of the setup time and {memory:,.1f} of the memory (numpy over plain)")
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1))
 

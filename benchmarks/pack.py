@@ -1,7 +1,7 @@
-"""How fast pictures are packed: ours with one worker and with two, and webdataset's ShardWriter used the usual way.
+"""Measure packing speed: ours with one and two workers, and webdataset's ShardWriter in a typical script.
 
-All sides read the same JPEG files, bring them to the same size and write tars of picture, label and notes. They
-take turns within each repetition; medians and ratios of medians are printed.
+All sides read the same JPEG files, resize them to the same size and write tars of image, label and JSON. They alternate
+within each repetition; medians and ratios of medians are printed.
 
     python benchmarks/pack.py --pictures 2000 --repetitions 5
 """
@@ -31,7 +31,7 @@ from shards.packing.pack import Pack, pack
 
 
 def photograph(draws: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Smooth shapes of all sizes with some grain: compresses about as a photograph does."""
+    """Draw smooth shapes of all sizes with some grain, which compress about as well as a photograph."""
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 9, 27):
         coarse = Image.fromarray(draws.integers(0, 256, (cells, cells, 3), np.uint8))
@@ -40,8 +40,8 @@ def photograph(draws: np.random.Generator, width: int, height: int) -> Image.Ima
     return Image.fromarray(total.clip(0, 255).astype(np.uint8))
 
 
-def write_pictures(folder: Path, count: int) -> None:
-    """JPEGs of 256 to 512 pixels a side, and their tags.csv."""
+def write_images(folder: Path, count: int) -> None:
+    """Write JPEGs of 256 to 512 pixels per side, and their tags.csv."""
     draws = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     rows = ["id,tags"]
@@ -53,33 +53,33 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 def ours(src: Path, out: Path, size: int, workers: int) -> None:
-    """`shards pack`, all of it: reading tags, shards, hashes, index, manifest."""
+    """Run `cgan pack` completely: reading tags, shards, hashes, index, manifest."""
     with contextlib.redirect_stdout(io.StringIO()):
         pack(Pack(src, out, size=size, workers=workers, per_shard=100))
 
 
 def shard_writer(src: Path, out: Path, size: int) -> None:
-    """The usual script: Pillow opens, crops, resizes; ShardWriter encodes and writes."""
+    """Run a typical script: Pillow opens, crops, resizes; ShardWriter encodes and writes."""
     out.mkdir()
     with ShardWriter(str(out / "shard-%06d.tar"), maxcount=100, verbose=0) as sink:
         for number, path in enumerate(sorted((src / "images").iterdir())):
-            picture = Image.open(path).convert("RGB")
-            side = min(picture.size)
-            left, top = (picture.size[0] - side) // 2, (picture.size[1] - side) // 2
-            picture = picture.crop((left, top, left + side, top + side))
-            picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+            image = Image.open(path).convert("RGB")
+            side = min(image.size)
+            left, top = (image.size[0] - side) // 2, (image.size[1] - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+            image = image.resize((size, size), Image.Resampling.LANCZOS)
             notes = {"id": path.name, "tags": [f"{('blue', 'red')[number % 2]} hair"]}
             label = np.eye(2, dtype=np.float32)[number % 2]
-            sink.write({"__key__": f"{number:09d}", "jpg": picture, "npy": label, "json": notes})
+            sink.write({"__key__": f"{number:09d}", "jpg": image, "npy": label, "json": notes})
 
 
 def main() -> None:
-    """Draw the pictures, let the sides take turns, print the figures."""
+    """Draw the images, run the sides in alternation, print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=2000)
-    parser.add_argument("--size", type=int, default=96, help="pixels a side of the packed pictures")
+    parser.add_argument("--size", type=int, default=96, help="height and width of the packed images in pixels")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     sides: dict[str, Callable[[Path, Path], None]] = {
         "ours, 1 worker": lambda src, out: ours(src, out, options.size, 1),
@@ -89,7 +89,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
         src = Path(folder) / "src"
-        write_pictures(src, options.pictures)
+        write_images(src, options.pictures)
         for repetition in range(options.repetitions):
             for number, (name, run) in enumerate(sides.items()):
                 start = time.perf_counter()
@@ -99,12 +99,12 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, seconds: dict[str, list[float]]) -> None:
-    """Print medians and ratios, and write all figures as JSON where that is wanted."""
+    """Print medians and ratios, and write all results as JSON if requested."""
     rates = {name: options.pictures / statistics.median(times) for name, times in seconds.items()}
     one, two, theirs = rates.values()
     print(f"{options.pictures} JPEGs of 256 to 512 pixels to {options.size}, {os.cpu_count()} cores, medians")
     for name, rate in rates.items():
-        print(f"{name}: {rate:,.0f} pictures/s")
+        print(f"{name}: {rate:,.0f} images/s")
     ratios: dict[str, Any] = {
         "2 workers / 1 worker": two / one,
         "1 worker / ShardWriter": one / theirs,

@@ -1,4 +1,4 @@
-"""The article's networks and training loop as they were published: what benchmarks hold this project against."""
+"""The article's networks and training loop as published: the baseline of the benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SIZE, NOISE = 96, 100
 
 
 class PublishedGenerator(nn.Module):
-    """z, y -> picture, as published.
+    """Generator as published: z, y -> image.
 
     Args:
         label: length of y.
@@ -32,12 +32,12 @@ class PublishedGenerator(nn.Module):
         )
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z (B, 100), y (B, label) -> (B, 3, 96, 96) in [-1, 1]."""
+        """Map z (B, 100), y (B, label) -> (B, 3, 96, 96) in [-1, 1]."""
         return self.layers(self.linear(torch.cat([z, y], 1)).view(-1, 15, 192, 192))
 
 
 class PublishedDiscriminator(nn.Module):
-    """picture, y -> probability, as published: a sigmoid at the end.
+    """Discriminator as published: image, y -> probability (a final sigmoid).
 
     Args:
         label: length of y.
@@ -59,13 +59,13 @@ class PublishedDiscriminator(nn.Module):
         )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """x (B, 3, 96, 96) in [-1, 1], y (B, label) -> (B,)."""
+        """Map x (B, 3, 96, 96) in [-1, 1], y (B, label) -> (B,)."""
         plane = self.plane(y).view(-1, 1, SIZE, SIZE)
         return self.head(self.trunk(torch.cat([x, plane], 1)).flatten(1)).squeeze(1)
 
 
 class PublishedLoop:
-    """Both players, and the loop's body as published: no detach in D's step, every pass by itself, float32, plain Adam.
+    """Both networks and the loop's body as published: no detach in D's step, separate passes, float32, plain Adam.
 
     Args:
         widths: entries of each attribute of the label, each of which has one value.
@@ -81,10 +81,10 @@ class PublishedLoop:
         self.criterion = nn.BCELoss()
 
     def step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One update of each player.
+        """Update each network once.
 
         Args:
-            x: real pictures (B, 3, 96, 96) in [-1, 1].
+            x: real images (B, 3, 96, 96) in [-1, 1].
             y: their labels (B, L).
 
         Returns:
@@ -114,6 +114,6 @@ class PublishedLoop:
 
 
 def random_labels(batch: int, widths: tuple[int, ...]) -> Tensor:
-    """(B, L): one entry of each attribute."""
+    """Return labels (B, L) with one entry of each attribute set."""
     parts = [nn.functional.one_hot(torch.randint(width, (batch,)), width) for width in widths]
     return torch.cat(parts, 1).float()

@@ -1,10 +1,10 @@
-"""The article's loop as published, as a run like the trainer's: it logs, saves and goes on, and can be evaluated.
+"""Train with the article's published loop as a run like the trainer's: it logs, saves, resumes and can be evaluated.
 
     python benchmarks/published_run.py --shards DATA --run RUN --total-images N
 
-Its steps are those of `benchmarks/published.py`, in float32 and with PyTorch as it comes. Pictures are in memory, and
-saving is outside the seconds that are logged. Checkpoints have the trainer's format, with the generator in the place of
-an average, for there is none.
+Its steps are those of `benchmarks/published.py`, in float32 with PyTorch's defaults. Images are in memory, and the
+logged seconds exclude saving. Checkpoints have the trainer's format, with the generator in place of the EMA, which the
+article does not use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from published import SIZE, PublishedLoop
@@ -42,28 +42,29 @@ from trainer.run.metrics_file import MetricsFile
 
 @dataclass(frozen=True)
 class PublishedOptions:
-    """Train the article's networks by the article's loop as published; the same command goes on."""
+    """Train the article's networks with the article's published loop; re-run the same command to resume."""
 
-    shards: Path = option(Path("data"), "data set of 96x96 pictures whose attributes are all exclusive and known")
-    run: Path = option(Path("runs/published"), "directory of the run")
-    total_images: int = option(16_000, "images to train on in all", minimum=1)
-    batch: int = option(16, "images a step", minimum=1)
-    log_every: int = option(160, "images between two lines of metrics", minimum=1)
-    seed: int = option(0, "decides weights, noise and the order of pictures", minimum=0)
-    threads: int = option(0, "CPU threads; 0: as PyTorch chooses", minimum=0)
+    shards: Path = option(Path("data"), "dataset of 96x96 images whose attributes are all exclusive and known")
+    run: Path = option(Path("runs/published"), "run directory")
+    total_images: int = option(16_000, "total number of training images", minimum=1)
+    batch: int = option(16, "images per step", minimum=1)
+    log_every: int = option(160, "images between two log lines", minimum=1)
+    seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
+    threads: int = option(0, "CPU threads; 0: PyTorch's default", minimum=0)
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds."""
+        """Validate the values."""
         cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train from the newest checkpoint, or from the start, to ``total_images``, and save there."""
+    """Train from the newest checkpoint, or from scratch, to ``total_images``, and save."""
     asked = cli.parse(PublishedOptions, argv, command="python benchmarks/published_run.py")
     dataset = Dataset.open(asked.shards)
     if dataset.size != SIZE or {a.kind for a in dataset.schema.attributes} != {"exclusive"}:
         raise UserError(
-            f"{dataset.where}: the article's loop takes {SIZE}x{SIZE} pictures and exclusive attributes only"
+            "wrong-dataset",
+            f"{dataset.where}: the article's loop requires {SIZE}x{SIZE} images and exclusive attributes only",
         )
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -84,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, seen: int, log: MetricsFile) -> int:
-    """Step until the images are seen; returns how many are.
+    """Train until the requested number of images is seen; return the number.
 
     Raises:
         Failure: a loss is no number, as the published logarithm of a rounded probability can be.
@@ -104,13 +105,15 @@ def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, s
                 f"{seen:>9,} images  {speed:.2f} img/s  d {losses['loss/d']:.3f}  g {losses['loss/g']:.3f}", flush=True
             )
             if not all(np.isfinite(list(losses.values()))):
-                raise Failure(f"{asked.run}: a loss is no number at {seen:,} images; the last checkpoint is older")
+                raise Failure(
+                    "non-finite", f"{asked.run}: a loss is not finite at {seen:,} images; the last checkpoint is older"
+                )
             since, began = seen, time.perf_counter()
     return seen
 
 
 def _batches(samples: int, batch: int, seen: int, seed: int) -> Iterator[Tensor]:
-    """Places of pictures (batch,), each epoch shuffled by its own key, from the ``seen``-th image on."""
+    """Yield sample numbers (batch,), each epoch shuffled with its own key, starting at image ``seen``."""
     a_epoch = samples // batch
     number = seen // batch
     while True:
@@ -122,7 +125,7 @@ def _batches(samples: int, batch: int, seen: int, seed: int) -> Iterator[Tensor]
 
 
 def _pictures(dataset: Dataset) -> Tensor:
-    """All of them: uint8 (N, 3, S, S)."""
+    """Return all images: uint8 (N, 3, S, S)."""
     images = np.empty((len(dataset), dataset.size, dataset.size, 3), np.uint8)
     for sample, out in enumerate(images):
         read_pixels(dataset, sample, out)
@@ -130,7 +133,7 @@ def _pictures(dataset: Dataset) -> Tensor:
 
 
 def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) -> dict[str, Any]:
-    """What a checkpoint says of itself; the run's description is written beside."""
+    """Return the metadata of a checkpoint; also write the run's description."""
     words = ["--preset", "article96", "--shards", str(asked.shards), "--run", str(asked.run)]
     described = config.load([*words, "--batch", str(asked.batch), "--seed", str(asked.seed), "--mixed-precision", "no"])
     count = min(LABELS_KEPT, len(dataset))

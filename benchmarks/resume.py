@@ -1,4 +1,4 @@
-"""How long a run takes to go on at position 10^8 of a data set of ten million pictures, against starting at 0.
+"""Measure the time to resume at position 10^8 of a dataset of ten million images, against starting at 0.
 
 The data set is made here: 10,000 shards that are sparse files with one real picture each, to which all entries of a
 shard point, so that it takes little disk and seconds to make; index, labels and masks have their full size. Each
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
@@ -36,7 +36,7 @@ SCHEMA = Schema((Attribute("hair", "exclusive", tuple(f"hair {i}" for i in range
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--shards", type=int, default=10_000)
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
         make(Path(folder), asked.samples, asked.shards)
-        print(f"{asked.samples:,} pictures in {asked.shards:,} shards, made in {time.perf_counter() - begun:.1f} s")
+        print(f"{asked.samples:,} images in {asked.shards:,} shards, made in {time.perf_counter() - begun:.1f} s")
         positions = (0, asked.position)
         found: dict[int, list[dict[str, float]]] = {position: [] for position in positions}
         for _ in range(asked.pairs):
@@ -69,13 +69,13 @@ def main() -> None:
 
 
 def run(data: Path, position: int, batch: int) -> dict[str, float]:
-    """`measure` in a process of its own."""
+    """Run `measure` in a separate process."""
     command = [sys.executable, str(Path(__file__)), "--batch", str(batch), "--once", str(data), str(position)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure(data: Path, position: int, batch: int) -> dict[str, float]:
-    """Seconds to open the data set, and to have its batch at a position of the stream."""
+    """Return the seconds to open the dataset, and to read the batch at a position of the stream."""
     from shards.stream.stream import Stream
 
     begun = time.perf_counter()
@@ -88,7 +88,7 @@ def measure(data: Path, position: int, batch: int) -> dict[str, float]:
 
 
 def make(folder: Path, samples: int, shards: int) -> None:
-    """A data set with an index of full size, and pictures where it points."""
+    """Write a dataset with an index of full size, and images where it points."""
     rng = np.random.default_rng(0)
     picture = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).resize((SIZE, SIZE)).save(picture, "JPEG", quality=95)

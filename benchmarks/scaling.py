@@ -1,10 +1,10 @@
-"""What two processes cost against one of twice the threads, and four micro-batches against one, at one global batch.
+"""Compare two processes with one of twice the threads, and four micro-batches with one, at the same global batch.
 
     python benchmarks/scaling.py [--preset faces32] [--batch 128] [--pairs 5] [--json FILE]
 
-All sides are started by `accelerate launch`, the way docs/training.md says, live side by side, and train in turns on
-pictures lying ready; one that has no turn waits in a read. A turn goes from one penalty to the next. The last lines are
-the medians, over the rounds, of the plain side's seconds divided by the other's.
+All sides are started with `accelerate launch`, as docs/training.md says, run at the same time, and train in alternation
+on images in memory; an idle side blocks in a read. A turn goes from one penalty to the next. The last lines are the
+medians, over the rounds, of the plain side's seconds divided by the other's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from step import CASES, WIDTHS, cadence, synthetic, wait
@@ -48,7 +48,7 @@ START_SECONDS = 120  # for a side to import, build and join; then it is taken fo
 
 @dataclass(frozen=True)
 class Side:
-    """How a job carries the global batch."""
+    """How a job divides the global batch."""
 
     processes: int = 1
     threads: int = 1
@@ -65,20 +65,20 @@ SIDES = {
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Measure what processes and micro-batches cost."""
+    """Measure the cost of processes and micro-batches."""
 
-    preset: str = option("faces32", "what to train", choices=tuple(CASES))
-    batch: int | None = option(None, "images a step; the preset's if not given", minimum=4)
-    pairs: int = option(5, "turns of each side", minimum=1)
-    steps: int = option(16, "steps of a turn, rounded up to whole cadences of the penalty", minimum=1)
-    mixed_precision: str = option("auto", "of all sides", choices=("auto", "no", "bf16", "fp16"))
-    json: Path | None = option(None, "write the figures to this file too")
-    side: str | None = option(None, "internal: be this side", choices=tuple(SIDES))
-    address: str | None = option(None, "internal: of the socket on which to be told")
+    preset: str = option("faces32", "preset to train", choices=tuple(CASES))
+    batch: int | None = option(None, "images per step (default: the preset's)", minimum=4)
+    pairs: int = option(5, "number of turns of each side", minimum=1)
+    steps: int = option(16, "steps per turn, rounded up to a multiple of the penalty's interval", minimum=1)
+    mixed_precision: str = option("auto", "precision of all sides", choices=("auto", "no", "bf16", "fp16"))
+    json: Path | None = option(None, "also write the results to this file")
+    side: str | None = option(None, "internal: run this side", choices=tuple(SIDES))
+    address: str | None = option(None, "internal: address of the control socket")
 
 
 def chosen(asked: BenchmarkOptions, side: Side) -> tuple[Config, int]:
-    """The options of a side, and the pictures' size."""
+    """Return the options of a side, and the image size."""
     size, words = CASES[asked.preset]
     batch = ["--batch", str(asked.batch)] if asked.batch else []
     return configuration.load([*words.split(), *batch, "--accumulate", str(side.accumulate)]), size
@@ -88,13 +88,13 @@ def chosen(asked: BenchmarkOptions, side: Side) -> tuple[Config, int]:
 
 
 def share_of(batch: Batch, rank: int, world: int) -> Batch:
-    """This rank's rows of a global batch."""
+    """Return this rank's rows of a global batch."""
     shares = {name: v.chunk(world)[rank] for name, v in batch._asdict().items() if isinstance(v, torch.Tensor)}
     return batch._replace(**shares)
 
 
 def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
-    """A turn of a side in this process, which says how many seconds it took."""
+    """Run a turn of a side in this process and return its seconds."""
     config, size = chosen(asked, side)
     state = build_state(config, env, size, WIDTHS)
     batch = share_of(synthetic(config, size), env.rank, env.world_size)
@@ -111,7 +111,7 @@ def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[
 
 
 def serve(asked: BenchmarkOptions, name: str, address: str) -> None:
-    """A turn of all processes of a side whenever its first one is told to."""
+    """Run a turn in all processes of a side whenever the first one is told to."""
     side = SIDES[name]
     with Distributed("cpu", asked.mixed_precision, side.threads) as env:
         turn = turn_of(asked, side, env)
@@ -129,7 +129,7 @@ def serve(asked: BenchmarkOptions, name: str, address: str) -> None:
 
 @contextmanager
 def started(asked: BenchmarkOptions, name: str, folder: Path) -> Iterator[Connection]:
-    """A side's job, ready and waiting: the pipe to its first process."""
+    """Start a side's job and yield the pipe to its first process."""
     side, address = SIDES[name], str(folder / f"{list(SIDES).index(name)}.socket")
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_config.yaml")]
     if side.processes > 1:
@@ -151,14 +151,14 @@ def started(asked: BenchmarkOptions, name: str, folder: Path) -> Iterator[Connec
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """Return a free TCP port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def measure(asked: BenchmarkOptions) -> dict[str, Any]:
-    """Run all sides by turns, each round in another order.
+    """Run all sides in alternation, in a different order each round.
 
     Returns:
         The figures, ready for JSON.
@@ -191,7 +191,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print, and write the figures where asked; or be one of the sides."""
+    """Measure, print, and write the results if requested; or run one of the sides."""
     asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/scaling.py")
     if asked.side is not None and asked.address is not None:
         return serve(asked, asked.side, asked.address)

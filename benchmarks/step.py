@@ -1,12 +1,12 @@
-"""Our training step against the same networks in a plain PyTorch loop, preset by preset; where time goes.
+"""Compare our training step with the same networks in a plain PyTorch loop, per preset; profile our step.
 
     python benchmarks/step.py [--presets faces32,article96] [--pairs 5] [--json FILE]
 
-Both sides train by the same method (loss, wrong labels, penalties at the same steps, averaged weights) on the same
-pictures, which lie ready: theirs as float32 in [-1, 1], ours as uint8, as the stream gives them. They run in turns,
-each in a process of its own, since ours sets up its process (threads, memory) and theirs is as PyTorch leaves it. A
-turn goes from one penalty to the next. Where our time goes is measured after that, in a pass of its own. The last lines
-are the medians over the pairs of their seconds divided by ours.
+Both sides train with the same method (loss, wrong labels, penalties at the same steps, EMA) on the same images in
+memory: theirs as float32 in [-1, 1], ours as uint8, as the stream yields them. They run in alternation, each in a
+separate process: ours configures its process (threads, memory), theirs uses PyTorch's defaults. A turn goes from one
+penalty to the next. The profile of our step is measured afterwards, in a separate pass. The last lines are the medians
+over the pairs of their seconds divided by ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import shards
@@ -51,7 +51,7 @@ from trainer.state import TrainingState
 T = TypeVar("T")
 
 WIDTHS = (12, 3, 10)  # of the example's faces: hair colour, hair length, eye colour
-# Name -> picture side, options. R3GAN's own widths are for GPUs; these are what two CPU cores can carry.
+# Name -> image size, options. R3GAN's own widths are for GPUs; these are what two CPU cores can carry.
 CASES: dict[str, tuple[int, str]] = {
     "smoke": (16, "--preset smoke"),
     "faces32": (32, "--preset faces32"),
@@ -67,29 +67,31 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """Measure our training step against a plain PyTorch loop of the same method on the same networks."""
+    """Compare our training step with a plain PyTorch loop of the same method on the same networks."""
 
-    presets: tuple[str, ...] = option(tuple(CASES)[1:], "what to measure", choices=tuple(CASES))
-    pairs: int = option(5, "turns of the two sides", minimum=1)
-    steps: int = option(4, "steps of a turn, rounded up to whole cadences of the penalty", minimum=1)
-    seconds: float = option(150, "start no turn of a preset after this many", above=0)
-    mixed_precision: str = option("auto", "ours; theirs is float32", choices=("auto", "no", "bf16", "fp16"))
-    json: Path | None = option(None, "write the figures to this file too")
+    presets: tuple[str, ...] = option(tuple(CASES)[1:], "presets to measure", choices=tuple(CASES))
+    pairs: int = option(5, "number of pairs of turns", minimum=1)
+    steps: int = option(4, "steps per turn, rounded up to a multiple of the penalty's interval", minimum=1)
+    seconds: float = option(150, "time budget per preset: start no turn after this many seconds", above=0)
+    mixed_precision: str = option(
+        "auto", "precision of our side; theirs is float32", choices=("auto", "no", "bf16", "fp16")
+    )
+    json: Path | None = option(None, "also write the results to this file")
 
 
 def case(name: str) -> tuple[Config, int]:
-    """The configuration of a case, and its pictures' size."""
+    """Return the configuration of a case, and its image size."""
     size, words = CASES[name]
     return configuration.load(words.split()), size
 
 
 def cadence(config: Config) -> int:
-    """Steps from one penalty to the next; 1 without penalties."""
+    """Return the steps from one penalty to the next; 1 without penalties."""
     return config.method.penalty_every if config.method.gamma else 1
 
 
 def synthetic(config: Config, size: int) -> Batch:
-    """A batch of noise pictures; every one is labelled, and has a wrong label."""
+    """Return a batch of noise images, each with a label and a wrong label."""
     torch.manual_seed(0)
     count = config.data.batch
     images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
@@ -103,7 +105,7 @@ def synthetic(config: Config, size: int) -> Batch:
 
 
 class PlainLoop:
-    """What a PyTorch tutorial would write for our method: no channels_last, no autocast, nothing fused or shared."""
+    """Our method as a PyTorch tutorial would write it: no channels_last, no autocast, nothing fused or shared."""
 
     def __init__(self, config: Config, size: int, device: torch.device) -> None:
         self.config, self.loss = config, LOSSES[config.method.loss]
@@ -120,7 +122,7 @@ class PlainLoop:
         self.log: dict[str, float] = {}
 
     def step(self) -> None:
-        """One update of D, one of G, one of the average."""
+        """Update D, G and the EMA once."""
         config, loss, x, y, known = self.config, self.loss, self.x, self.y, self.known
         penalise = config.method.gamma > 0 and self.number % config.method.penalty_every == 0
         fake = self.g(torch.randn(len(x), config.network.noise_size, device=x.device), y, known)
@@ -133,8 +135,8 @@ class PlainLoop:
             wrong_logits = self.d(x, self.wrong_y, known)
             d_loss = d_loss + config.method.mismatch_weight * loss.mismatch(real_logits, wrong_logits).mean()
         if penalise:
-            for logits, pictures in ((real_logits, shown), (fake_logits, drawn)):
-                (slope,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+            for logits, images in ((real_logits, shown), (fake_logits, drawn)):
+                (slope,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
                 d_loss = d_loss + config.method.penalty_every * config.method.gamma / 2 * slope.square().sum() / len(x)
         self.d_optimizer.zero_grad()
         d_loss.backward()
@@ -157,7 +159,7 @@ class PlainLoop:
 
 
 def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], None]]:
-    """The trainer's state for a case, and one step of it on a batch lying ready."""
+    """Return the trainer's state for a case, and one step on a batch in memory."""
     config, size = case(name)
     state = build_state(config, env, size, WIDTHS)
     batch = synthetic(config, size)
@@ -186,7 +188,7 @@ class Regions:
 
     @contextmanager
     def region(self, name: str) -> Iterator[None]:
-        """What is inside belongs to ``name``."""
+        """Attribute the time inside to ``name``."""
         self.charge()
         self.open.append(name)
         try:
@@ -196,7 +198,7 @@ class Regions:
             self.open.pop()
 
     def around(self, function: Callable[..., T], name: Callable[[dict[str, Any]], str]) -> Callable[..., T]:
-        """The function inside a region, which ``name`` chooses by the call's keyword arguments."""
+        """Wrap a function in a region, which ``name`` chooses by the call's keyword arguments."""
 
         def timed(*args: Any, **kwargs: Any) -> T:
             with self.region(name(kwargs)):
@@ -206,7 +208,7 @@ class Regions:
 
 
 def regions_of(name: str, env: Distributed, steps: int) -> dict[str, float]:
-    """Seconds of ``steps`` steps of ours by what they were spent on.
+    """Return the seconds of ``steps`` of our steps by region.
 
     A penalty step of D is one region, from its forward to its backward, and so is G's step.
     """
@@ -246,19 +248,19 @@ def regions_of(name: str, env: Distributed, steps: int) -> dict[str, float]:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had (resident), in MB."""
+    """Return the peak resident memory of this process, in MB."""
     kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kept / MEGABYTE if sys.platform == "darwin" else kept / 1024
 
 
 def serve_ours(name: str, steps: int, precision: str, pipe: Connection) -> None:
-    """Our side's process."""
+    """Run our side's process."""
     env = Distributed(precision=precision)
     _, step = our_state(name, env)
     serve(step, steps, env.device, env.describe(), pipe)
@@ -266,14 +268,14 @@ def serve_ours(name: str, steps: int, precision: str, pipe: Connection) -> None:
 
 
 def serve_theirs(name: str, steps: int, precision: str, pipe: Connection) -> None:
-    """The plain side's process; ``precision`` is not for it."""
+    """Run the plain side's process, which ignores ``precision``."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plain = PlainLoop(*case(name), device)
     serve(plain.step, steps, device, f"{device}, {torch.get_num_threads()} threads, float32", pipe)
 
 
 def serve(step: Callable[[], None], steps: int, device: torch.device, machine: str, pipe: Connection) -> None:
-    """Warm up and say so; time a turn of ``steps`` a message until told to end; then say how much memory it took."""
+    """Warm up and report it; time a turn of ``steps`` per message until told to stop; then report the peak memory."""
     for _ in range(steps):
         step()
     pipe.send(machine)
@@ -288,7 +290,7 @@ def serve(step: Callable[[], None], steps: int, device: torch.device, machine: s
 
 
 def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
-    """Run both sides of a case by turns.
+    """Run both sides of a case in alternation.
 
     Returns:
         The figures, ready for JSON.
@@ -339,7 +341,7 @@ def spawn(target: Callable[..., None], *args: object) -> Connection:
 
 
 def describe(name: str, figures: dict[str, Any]) -> Iterator[str]:
-    """The lines for one case."""
+    """Return the report lines of one case."""
     for side, speed in figures["images_per_second"].items():
         turns, peak = len(figures["seconds"][side]), figures["peak_megabytes"][side]
         yield f"{name}, {side}: {speed:.1f} images/s (median of {turns} turns), peak memory {peak:,.0f} MB"
@@ -349,15 +351,15 @@ def describe(name: str, figures: dict[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """A process that failed has closed its pipe: say which case it was."""
+    """Report the case whose process failed, which closes its pipe."""
     try:
         yield
     except EOFError:
-        raise UserError(f"{name}: a side ended before its time; its own words are above") from None
+        raise UserError("process-failed", f"{name}: a side exited early; its error is above") from None
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print, and write the figures where asked."""
+    """Measure, print, and write the results if requested."""
     asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
     figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": revision()}

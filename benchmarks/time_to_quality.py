@@ -1,13 +1,13 @@
-"""How good pictures are after how much time: the article's loop as published, and what this project makes of it.
+"""Measure image quality over training time: the article's published loop against this project.
 
     python benchmarks/time_to_quality.py --out DIR [--minutes 20] [--legs published,article96] [--jobs 2]
 
-First every leg trains some pieces by turns, which say how quick it is on this machine. Then each trains on the
-example's faces in pieces that resume, the one that has had the least time next, and each piece ends with an evaluation.
-A leg's clock is images seen times the median seconds an image took by turns: what else the machine does meanwhile,
-starting and evaluating do not count. (Remove OUT/pace to measure that again, on an idle machine.)
-The published loop is cut off at ten times the time that the first of the others at its size took to have half of the
-hair colours right. The same command goes on after an interruption, and more minutes add to what was measured.
+First the pace of each leg is measured on this machine: all legs train short pieces in alternation. Then each leg trains
+on the example faces in pieces that resume, the leg with the least time first, and each piece ends with an evaluation.
+The clock of a leg is images seen times the median seconds per image of the first phase, so other load on the machine,
+startup and evaluation do not count. (Remove OUT/pace to measure the pace again, on an idle machine.)
+The published loop is stopped at ten times the time that the first other leg of its size took to reach half of the hair
+colours right. Re-run the same command to resume; more minutes add to earlier results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quality.course import Course, course_of, first_right, table
@@ -47,29 +47,29 @@ _SHOWN = ("fidelity/hair", "fidelity/eyes", "fid")
 
 @dataclass(frozen=True)
 class QualityOptions:
-    """Train and judge the legs, as far as they have not come yet."""
+    """Train and evaluate the legs that are not complete."""
 
-    out: Path = option(Path("runs/time-to-quality"), "where everything goes; what is there is used again")
-    legs: tuple[str, ...] = option(tuple(LEGS), "which legs", choices=tuple(LEGS))
-    minutes: float = option(20, "clock of our legs at 96 pixels; those at 32 get 0.4 of it", above=0)
-    pictures: int = option(600, "pictures drawn of each checkpoint", minimum=4)
-    faces: int = option(6_000, "faces to draw for the data sets", minimum=64)
-    seed: int = option(0, "decides weights, noise and order", minimum=0)
-    turns: int = option(3, "pieces by which the pace of each leg is measured", minimum=1)
-    jobs: int = option(1, "legs at a time, in what is not timed", minimum=1)
-    evaluate_only: bool = option(False, "train nothing; print what is there")
+    out: Path = option(Path("runs/time-to-quality"), "output folder; existing results are reused")
+    legs: tuple[str, ...] = option(tuple(LEGS), "legs to train", choices=tuple(LEGS))
+    minutes: float = option(20, "time of our legs at 96 pixels; those at 32 get 0.4 of it", above=0)
+    pictures: int = option(600, "images generated per checkpoint", minimum=4)
+    faces: int = option(6_000, "number of faces in the datasets", minimum=64)
+    seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
+    turns: int = option(3, "pieces per leg to measure its pace", minimum=1)
+    jobs: int = option(1, "legs that train at the same time, in the untimed part", minimum=1)
+    evaluate_only: bool = option(False, "do not train; print existing results")
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds."""
+        """Validate the values."""
         cli.validate(self)
 
     def course(self, name: str) -> Course:
-        """How far a leg has come."""
+        """Return the progress of a leg."""
         return course_of(self.out / name, pace_of(self.out / "pace" / name))
 
 
 def make_data(asked: QualityOptions) -> None:
-    """Draw and pack the faces at the sizes that the legs ask for."""
+    """Draw and pack the faces at the sizes that the legs need."""
     for size in sorted({LEGS[name].size for name in asked.legs}):
         drawn, packed = asked.out / "data" / f"faces{size}", asked.out / "data" / str(size)
         if not drawn.exists():
@@ -80,7 +80,7 @@ def make_data(asked: QualityOptions) -> None:
 
 
 def measure_pace(asked: QualityOptions) -> None:
-    """See how quick each leg is, alone on all cores."""
+    """Measure the pace of each leg, alone on all cores."""
 
     def train(name: str, run: Path, words: Sequence[object]) -> None:
         print(f"pace of {name}", flush=True)
@@ -90,7 +90,7 @@ def measure_pace(asked: QualityOptions) -> None:
 
 
 class Schedule:
-    """Who trains next; asked by several threads.
+    """Scheduler of the legs, shared by several threads.
 
     Args:
         asked: which legs, and for how long.
@@ -102,7 +102,7 @@ class Schedule:
         self._lock = threading.Lock()
 
     def work(self) -> None:
-        """Train pieces until no leg is left that wants one."""
+        """Train pieces until no leg needs another."""
         while (name := self._take()) is not None:
             try:
                 piece(self.asked, name, LEGS[name])
@@ -122,7 +122,7 @@ class Schedule:
 
 
 def done(asked: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
-    """Whether a leg has had its time, or, of the published loop, shown what it had to."""
+    """Return whether a leg has used its time or, for the published loop, reached its stopping point."""
     mine = courses[name]
     if not mine.evaluated:
         return False
@@ -164,11 +164,11 @@ def _run(log: Path, *words: object) -> None:
     with log.open("ab") as file:
         status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if status:
-        raise Failure(f"{' '.join(command[1:4])} ended with status {status}; see {log}")
+        raise Failure("process-failed", f"{' '.join(command[1:4])} exited with status {status}; see {log}")
 
 
 def publish(asked: QualityOptions) -> None:
-    """Print the table, draw the curves, write all figures."""
+    """Print the table, draw the curves, write all results."""
     courses = {name: course for name in asked.legs if (course := asked.course(name)).evaluated}
     print("\n".join(table({name: (LEGS[name].size, course) for name, course in courses.items()})))
     versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
@@ -182,7 +182,7 @@ def publish(asked: QualityOptions) -> None:
 
 
 def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str) -> Plot:
-    """One figure of some legs, where it was measured: a judge may have been too weak for it."""
+    """Return one metric of some legs where it was measured: a judge may have been too weak for it."""
     lines = []
     for number, name in enumerate(names):
         course = courses[name]
@@ -192,7 +192,7 @@ def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train what is missing, judge it, print."""
+    """Train and evaluate what is missing, and print the results."""
     asked = cli.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
     if not asked.evaluate_only:
         asked.out.mkdir(parents=True, exist_ok=True)

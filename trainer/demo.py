@@ -77,7 +77,7 @@ def _python(*words: object) -> None:
     status = subprocess.call(command)
     if status:
         raise Failure(
-            "demo-step-failed", f"the step above exited with status {status}; re-run the same command to resume"
+            "process-failed", f"the step above exited with status {status}; re-run the same command to resume"
         )
 
 

@@ -1,1 +1,1 @@
-"""What `time_to_quality.py` is made of: the legs, and how they went."""
+"""Modules of `time_to_quality.py`: the legs and their results."""

@@ -1,4 +1,4 @@
-"""How a leg went: its clock, and what was found at its checkpoints."""
+"""Progress of a leg: its clock, and the results at its checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RIGHT = (_HAIR, "fidelity/hair (long/short/tied)", "fidelity/eyes")
 
 @dataclass(frozen=True)
 class Course:
-    """One leg as far as it has come.
+    """The progress of one leg.
 
     Attributes:
         images_seen: by its newest checkpoint.
@@ -32,20 +32,20 @@ class Course:
 
     @property
     def seconds(self) -> float:
-        """Clock at the newest checkpoint."""
+        """Return the clock at the newest checkpoint."""
         return self.seconds_at(self.images_seen)
 
     def seconds_at(self, images_seen: int) -> float:
-        """Clock at so many images."""
+        """Return the clock at a number of images."""
         return self.pace * images_seen
 
     def to_json(self) -> dict[str, Any]:
-        """All that was measured, as plain values."""
+        """Return all results as plain values."""
         return {"seconds_an_image": self.pace, "figures": {str(n): dict(f) for n, f in self.evaluated.items()}}
 
 
 def course_of(run: Path, pace: float) -> Course:
-    """How far a run has come; one that has not begun has seen nothing."""
+    """Return the progress of a run; 0 images if it has not started."""
     try:
         seen = find(run).images_seen
     except UserError:
@@ -55,12 +55,12 @@ def course_of(run: Path, pace: float) -> Course:
 
 
 def first_right(course: Course, share: float = 0.5) -> float | None:
-    """Clock at the first checkpoint with that share of hair colours right; None if there is none yet."""
+    """Return the clock at the first checkpoint with that fraction of hair colours right; None if there is none."""
     return next((course.seconds_at(n) for n, f in sorted(course.evaluated.items()) if f.get(_HAIR, 0.0) >= share), None)
 
 
 def table(courses: Mapping[str, tuple[int, Course]]) -> Iterator[str]:
-    """The lines of a table in Markdown, a row a leg: where it ended, and when half of its hair colours were right.
+    """Return the lines of a Markdown table, one row per leg: its end, and when half of its hair colours were right.
 
     Args:
         courses: size and course of each leg, evaluated at least once.

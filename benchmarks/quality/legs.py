@@ -1,4 +1,4 @@
-"""What is trained, each by one command that goes on to any number of images."""
+"""The legs, each trained by one command that resumes to any number of images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True)
 class Leg:
-    """One way of training.
+    """A way of training.
 
     Attributes:
         command: words that train it, after the interpreter.
-        size: side of its pictures in pixels.
+        size: height and width of its images in pixels.
         every: images between two evaluations.
         row: images of a line of log where its pace is measured.
-        share: of the minutes that are asked for.
+        share: fraction of --minutes.
     """
 
     command: tuple[object, ...]

@@ -1,4 +1,4 @@
-"""How quick each leg is: pieces by turns, so that a machine that is slow for a while is so for all."""
+"""Measure the pace of each leg with alternating pieces, so that a slow phase of the machine affects all legs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROWS = 4  # lines of log of a piece; the first, in which everything is warmed u
 
 
 def rows_of(run: Path) -> list[float]:
-    """Seconds that an image took, of each line of a leg's log that counts."""
+    """Return the seconds per image of each log line of a leg, without warm-up."""
     log = metrics_file.read(run / "metrics.jsonl")
     return [1 / row["speed/images_per_second"] for number, row in enumerate(log) if number % _ROWS]
 
@@ -21,7 +21,7 @@ def rows_of(run: Path) -> list[float]:
 def measure(
     folder: Path, legs: dict[str, Leg], rounds: int, train: Callable[[str, Path, Sequence[object]], None]
 ) -> None:
-    """Let each leg that has not had so many turns train a piece a turn.
+    """Train one piece per turn of each leg that has had fewer turns.
 
     Args:
         folder: gets a run a leg, for its log alone.
@@ -35,5 +35,5 @@ def measure(
 
 
 def pace_of(run: Path) -> float:
-    """Median seconds an image."""
+    """Return the median seconds per image."""
     return statistics.median(rows_of(run))

@@ -1,11 +1,11 @@
-"""The article's four open questions, each answered by runs of one preset on the example's faces.
+"""Answer the article's four open questions with runs of one preset on the example faces.
 
     python benchmarks/studies/open_questions.py --out DIR [--questions noise,language] [--seeds 3]
         [--images 30000] [--jobs 2]
 
-Makes the data sets, trains every variant under every seed (all variants under seed 0 first), and lets a classifier that
-was trained on real pictures judge every checkpoint. What is there already is used again, so the same command goes on
-after an interruption, and more seeds or images add to what was measured.
+Makes the datasets, trains every variant with every seed (all variants with seed 0 first), and evaluates every
+checkpoint with a classifier trained on real images. Existing results are reused: re-run the same command to resume;
+more seeds or images add to earlier results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-# Run as a file, Python looks for modules beside the file and not in the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from questions import data, figures, judging, plot
@@ -40,11 +40,11 @@ MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of doing it: what the runs that try it have in common.
+    """A variant: the options that its runs share.
 
     Attributes:
         words: options, added to those that all runs have.
-        data: the data set to train on, a name of `questions.data.DATA_SETS`.
+        data: the dataset to train on, a name of `questions.data.DATA_SETS`.
     """
 
     words: str = ""
@@ -84,60 +84,60 @@ QUESTIONS = {
     },
     "unlabelled": {
         "base": "all labelled",
-        "half": "each attribute known of half of the pictures",
+        "half": "each attribute known for half of the images",
         "tenth": "a tenth labelled, the others as they come",
         "tenth-quota": "a tenth labelled, half of each batch",
         "tenth-alone": "a tenth labelled, the others left out",
     },
     "language": {
         "base": "one-hot words; a wrong label differs in one attribute",
-        "any-wrong": "one-hot words; a wrong label is another picture's",
-        "captions": "sentences; a wrong one is another picture's",
+        "any-wrong": "one-hot words; a wrong label is another image's",
+        "captions": "sentences; a wrong one is another image's",
     },
 }
 
 
 @dataclass(frozen=True)
 class QuestionOptions:
-    """Train, judge and compare the variants that answer the article's open questions."""
+    """Train, evaluate and compare the variants that answer the article's open questions."""
 
-    out: Path = option(Path("runs/open-questions"), "where data sets, runs and figures go; what is there is used again")
-    questions: tuple[str, ...] = option(tuple(QUESTIONS), "which questions", choices=tuple(QUESTIONS))
-    leave_out: tuple[str, ...] = option((), "variants not to run", choices=tuple(VARIANTS))
-    seeds: int = option(3, "runs of each variant, by seeds 0, 1, …", minimum=1)
-    images: int = option(30_000, "images of each run", minimum=1)
-    every: int = option(5_000, "images between two checkpoints, each of which is judged", minimum=1)
-    faces: int = option(6_000, "faces to draw for the data sets", minimum=400)
-    size: int = option(32, "their side in pixels", minimum=16)
-    preset: str = option("faces32", "what the runs have in common")
-    pictures: int = option(1_000, "pictures drawn of each checkpoint for the judge, two a label", minimum=2)
-    judge_only: bool = option(False, "train nothing; judge what is there")
-    jobs: int = option(2, "runs at a time, each on one thread", minimum=1)
+    out: Path = option(Path("runs/open-questions"), "output folder; existing datasets, runs and results are reused")
+    questions: tuple[str, ...] = option(tuple(QUESTIONS), "questions to answer", choices=tuple(QUESTIONS))
+    leave_out: tuple[str, ...] = option((), "variants to skip", choices=tuple(VARIANTS))
+    seeds: int = option(3, "runs per variant, with seeds 0, 1, …", minimum=1)
+    images: int = option(30_000, "training images per run", minimum=1)
+    every: int = option(5_000, "images between two checkpoints, each of which is evaluated", minimum=1)
+    faces: int = option(6_000, "number of faces in the datasets", minimum=400)
+    size: int = option(32, "height and width of the faces in pixels", minimum=16)
+    preset: str = option("faces32", "preset of all runs")
+    pictures: int = option(1_000, "images generated per checkpoint for the judge, two per label", minimum=2)
+    judge_only: bool = option(False, "do not train; evaluate existing runs")
+    jobs: int = option(2, "runs at the same time, each on one thread", minimum=1)
 
     def __post_init__(self) -> None:
-        """Hold the values against their bounds."""
+        """Validate the values."""
         cli.validate(self)
         if not self.variants:
-            raise UserError("--leave-out names every variant of --questions; leave some in")
+            raise UserError("option-conflict", "--leave-out names every variant of --questions; leave some in")
 
     @property
     def variants(self) -> list[str]:
-        """What is asked for, in the order of `VARIANTS`."""
+        """Return the requested variants, in the order of `VARIANTS`."""
         wanted = {name for question in self.questions for name in QUESTIONS[question]} - set(self.leave_out)
         return [name for name in VARIANTS if name in wanted]
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """(variant, seed) of every run, all variants under one seed before the next."""
+        """Return (variant, seed) of every run, all variants with one seed before the next."""
         return [(name, seed) for seed in range(self.seeds) for name in self.variants]
 
     def run(self, name: str, seed: int) -> Path:
-        """Where a run lives."""
+        """Return the directory of a run."""
         return self.out / "runs" / f"{name}-{seed}"
 
 
 def train(asked: QuestionOptions, name: str, seed: int) -> None:
-    """One run, to its end; nothing if it has come that far.
+    """Train one run to its end; do nothing if it is complete.
 
     Raises:
         Failure: the trainer failed; its own words are in the run's log.
@@ -168,11 +168,11 @@ def train(asked: QuestionOptions, name: str, seed: int) -> None:
         command = [sys.executable, str(MAIN), *map(str, words)]
         status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if status:
-        raise Failure(f"{run.name}: the trainer ended with status {status}; see {log}")
+        raise Failure("process-failed", f"{run.name}: the trainer exited with status {status}; see {log}")
 
 
 def images_seen(run: Path) -> int:
-    """How far a run's newest checkpoint is; 0 without one."""
+    """Return the images seen at a run's newest checkpoint; 0 without one."""
     try:
         return find(run).images_seen
     except UserError:
@@ -180,7 +180,7 @@ def images_seen(run: Path) -> int:
 
 
 def train_all(asked: QuestionOptions) -> None:
-    """Every run that is missing, some at a time."""
+    """Train every missing run, ``jobs`` at a time."""
     (asked.out / "runs").mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(asked.jobs) as pool:
         started = [pool.submit(train, asked, name, seed) for name, seed in asked.runs]
@@ -192,10 +192,10 @@ def train_all(asked: QuestionOptions) -> None:
 
 
 def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.Figures]:
-    """Have every checkpoint of every run that was asked for and is done judged; its figures are kept beside the run.
+    """Evaluate every checkpoint of every requested complete run; store the results next to the run.
 
     Returns:
-        (the runs of each variant, the judge's share right of real pictures by attribute).
+        (the runs of each variant, the judge's accuracy on real images by attribute).
     """
     torch.set_num_threads(1)  # two would wait for each other more than compute, where other work shares the cores
     labelled = Dataset.open(asked.out / "data" / "labelled")
@@ -205,19 +205,19 @@ def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.
     for name, seed in asked.runs:
         run = asked.run(name, seed)
         if images_seen(run) < asked.images:
-            print(f"{run.name} is not there, or has not come that far: left out", flush=True)
+            print(f"{run.name} is missing or incomplete: skipped", flush=True)
             continue
         kept = run.with_name(f"{run.name}.{asked.pictures}.json")
         known = {int(seen): row for seen, row in json.loads(kept.read_text()).items()} if kept.exists() else {}
         found = judging.examine(run, examiner, known)
-        print(f"judged {run.name}: {len(found)} checkpoints", flush=True)
+        print(f"evaluated {run.name}: {len(found)} checkpoints", flush=True)
         write_json(kept, found)
         runs.setdefault(name, {})[seed] = found
     return dict(runs), examiner.own
 
 
 def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.Figures) -> None:
-    """Write the figures, and a plot a question; print a table a question."""
+    """Write the results and one plot per question; print one table per question."""
     versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
     found = {"judge on real pictures": own, "pictures": asked.pictures, "runs": runs}
     write_json(asked.out / "results.json", {"benchmark": "open_questions", **versions, **found})
@@ -230,7 +230,7 @@ def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.
 
 
 def main(argv: Sequence[str]) -> None:
-    """Make what is missing, train what is missing, judge, print."""
+    """Make missing datasets, train missing runs, evaluate, print."""
     asked = cli.parse(QuestionOptions, argv, command="python benchmarks/studies/open_questions.py")
     if not asked.judge_only:
         data.make(asked.out / "data", asked.faces, asked.size, {VARIANTS[name].data for name in asked.variants})

@@ -1,1 +1,1 @@
-"""What `open_questions.py` is made of: the data sets, the judging of runs, and the tables and plots."""
+"""Modules of `open_questions.py`: datasets, evaluation of runs, tables and plots."""

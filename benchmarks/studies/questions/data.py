@@ -1,4 +1,4 @@
-"""Data sets for the article's open questions: the example's faces, with less said of them, or said in another way."""
+"""Datasets for the article's open questions: the example faces with fewer or differently worded labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
 
 ENCODER = "minilm"
-# How the sentences of the data are built, and others to ask in, by which no picture is described.
+# Forms of the training captions, and other forms for prompts that describe no training image.
 SENTENCES = (
     "a person with {length} {hair} hair and {eyes} eyes",
     "{eyes} eyes and {length} {hair} hair",
@@ -38,7 +38,7 @@ Row = list[str]  # id, tags, caption
 
 
 def sentences(tags: Sequence[str], forms: Sequence[str], purpose: str) -> list[str]:
-    """Tags of faces, each like "blue hair, long hair, yellow eyes", in sentences whose forms are drawn by key."""
+    """Return tags of faces ("blue hair, long hair, yellow eyes", …) as sentences whose forms are drawn by key."""
     draws = rng.bits(rng.key(0, purpose), np.arange(len(tags), dtype=np.int64))
     chosen: list[int] = rng.below(len(forms), draws).tolist()
     words = [[tag.split()[0] for tag in line.split(", ")] for line in tags]
@@ -49,10 +49,10 @@ def sentences(tags: Sequence[str], forms: Sequence[str], purpose: str) -> list[s
 
 
 def make(folder: Path, count: int, size: int, wanted: Collection[str]) -> None:
-    """Draw the faces, and pack the data sets that are not there yet.
+    """Draw the faces, and pack the datasets that do not exist.
 
     Args:
-        folder: gets ``faces``, which are drawn, and a data set of each name.
+        folder: gets ``faces``, which are drawn, and one dataset per name.
         count: faces to draw; size: their side in pixels.
         wanted: names of `DATA_SETS`; "labelled" is made in any case.
 
@@ -68,15 +68,16 @@ def make(folder: Path, count: int, size: int, wanted: Collection[str]) -> None:
     there = Dataset.open(folder / "labelled")
     if (len(there), there.size) != (count, size):
         raise UserError(
+            "wrong-dataset",
             f"{there.where} holds {len(there):,} faces of {there.size} pixels, not {count:,} of {size}; "
-            "ask for those, or give another --out"
+            "use those numbers, or give another --out",
         )
 
 
 def _pack(drawn: Path, out: Path, table: list[Row], size: int) -> None:
-    """Pack the pictures under a table; its captions are the labels if it has any."""
+    """Pack the images with a table; its captions are the labels if it has any."""
     captioned = any(caption for _, _, caption in table)
-    labelled = out.with_name("labelled") / "schema.yaml"  # words at the same places, though few pictures name them
+    labelled = out.with_name("labelled") / "schema.yaml"  # the same label entries, although few images name the words
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         source = Path(folder)
         shutil.copytree(drawn / "images", source / "images", copy_function=os.link)
@@ -96,7 +97,7 @@ def _read(path: Path) -> list[Row]:
         return [[row["id"], row["tags"], ""] for row in csv.DictReader(file)]
 
 
-# ---------------------------------------------------------------- what is said of the pictures
+# ---------------------------------------------------------------- tables
 
 
 def _all(table: list[Row]) -> list[Row]:
@@ -104,13 +105,13 @@ def _all(table: list[Row]) -> list[Row]:
 
 
 def _tenth(table: list[Row]) -> list[Row]:
-    """A tenth of the rows; pictures without one are there, unlabelled."""
+    """Return a tenth of the rows; images without a row are unlabelled."""
     draws = rng.bits(rng.key(0, "a tenth labelled"), np.arange(len(table), dtype=np.int64))
     return [table[row] for row in sorted(np.argsort(draws, kind="stable")[: len(table) // 10].tolist())]
 
 
 def _half(table: list[Row]) -> list[Row]:
-    """Each tag of each row with a probability of a half: an eighth of the pictures is unlabelled, an eighth whole."""
+    """Keep each tag with probability 1/2: an eighth of the images is unlabelled, an eighth fully labelled."""
     numbers = np.arange(len(table), dtype=np.int64)
     key = rng.key(0, "half of what is said")
     said = []

@@ -1,4 +1,4 @@
-"""What is measured of a run, over the seeds of a variant, and as a table in Markdown."""
+"""Metrics of runs, aggregated over the seeds of a variant, and as a Markdown table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Runs = Mapping[int, Run]  # seed -> run
 
 
 class Point(NamedTuple):
-    """One figure over the seeds of a variant."""
+    """One metric over the seeds of a variant."""
 
     low: float
     median: float
@@ -22,19 +22,19 @@ class Point(NamedTuple):
 
 
 def common(runs: Iterable[Run]) -> list[int]:
-    """Images seen at the checkpoints that all runs have, in order."""
+    """Return the images seen at the checkpoints that all runs have, in order."""
     shared = [set(run) for run in runs]
     return sorted(set.intersection(*shared)) if shared else []
 
 
 def over_seeds(runs: Runs, seen: int, key: str, scale: float = 1.0) -> Point:
-    """Least, median and greatest of a figure at a checkpoint."""
+    """Return the minimum, median and maximum of a metric at a checkpoint."""
     values = sorted(scale * run[seen][key] for run in runs.values())
     return Point(values[0], statistics.median(values), values[-1])
 
 
 def table(variants: Mapping[str, Runs], own: Figures) -> Iterator[str]:
-    """The lines of a table: a row a variant, at the last checkpoint that all runs of all variants have.
+    """Return the lines of a table: one row per variant, at the last checkpoint that all runs of all variants have.
 
     Args:
         variants: the runs of each, at least one of one, by its title.
@@ -69,12 +69,12 @@ def _head(key: str) -> str:
 
 
 def attribute_of(key: str) -> str:
-    """What a figure's name says after its kind."""
+    """Return the part of a metric's name after its kind."""
     return key.split(": ", 1)[1]
 
 
 def keys_of(variants: Mapping[str, Runs]) -> list[str]:
-    """The figures that any run has, in the order of first appearance, variety last."""
+    """Return the metrics that any run has, in the order of first appearance, variety last."""
     rows = (figures for runs in variants.values() for run in runs.values() for figures in run.values())
     found = dict.fromkeys(key for figures in rows for key in figures)
     return [*(key for key in found if key != VARIETY), VARIETY]

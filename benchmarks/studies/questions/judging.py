@@ -1,7 +1,7 @@
-"""What the pictures of a run are worth: whether they show what was asked for, and how different they are.
+"""Evaluate the images of a run: whether they match their labels, and how diverse they are.
 
-Every checkpoint of every run is asked for the same labels, by noise drawn in the same way. The judge is trained on real
-pictures, and its own accuracy on held-out ones stands beside its figures.
+Every checkpoint of every run generates images for the same labels, with noise drawn in the same way. The judge is
+trained on real images, and its accuracy on held-out ones is reported with the results.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Examiner:
     phrasings: dict[str, Labels]
 
     def examine(self, sampler: Sampler) -> Figures:
-        """Draw what is asked for, and judge it.
+        """Generate images for the labels and evaluate them.
 
         Returns:
             "right: ATTRIBUTE", the share of pictures that show their label in it, for each; the same for the
@@ -61,7 +61,7 @@ class Examiner:
 
     @property
     def own(self) -> Figures:
-        """The judge's share right of held-out real pictures, by attribute."""
+        """Return the judge's accuracy on held-out real images, by attribute."""
         return {a.name: a.tally.fraction for a in self.judge.accuracy.attributes}
 
 
@@ -82,7 +82,7 @@ def examiner(labelled: Dataset, count: int, *, captions: bool, cache: Path) -> E
 
 
 def _read(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """uint8 (n, S, S, 3): some pictures."""
+    """Return some images, uint8 (n, S, S, 3)."""
     pictures = np.empty((len(rows), dataset.size, dataset.size, 3), np.uint8)
     for row, out in zip(rows.tolist(), pictures, strict=True):
         read_pixels(dataset, row, out)
@@ -112,7 +112,7 @@ def pairs(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _phrasings(labelled: Dataset, rows: np.ndarray) -> Iterator[tuple[str, Labels]]:
-    """The labels of some pictures as sentences, each twice: built as those of the data, and otherwise."""
+    """Return the labels of some images as sentences, each twice: worded as in the data, and differently."""
     schema = labelled.schema
     # A label's words in the order in which the faces' tags name them: hair colour, hair length, eyes.
     order = ("hair", "hair (long/short/tied)", "eyes")
@@ -127,18 +127,18 @@ def _phrasings(labelled: Dataset, rows: np.ndarray) -> Iterator[tuple[str, Label
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean of ‖a - b‖² over pairs of pictures uint8 (n, 3, S, S), or (n, S, S, 3)."""
+    """Return the mean of ‖a - b‖² over pairs of images uint8 (n, 3, S, S), or (n, S, S, 3)."""
     return float(np.square(one.astype(np.float64) - other).sum(axis=(1, 2, 3)).mean())
 
 
 def checkpoints(run: Path) -> list[int]:
-    """Images seen at a run's checkpoints, oldest first."""
+    """Return the images seen at a run's checkpoints, oldest first."""
     folder = run / "checkpoints"
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
 
 def examine(run: Path, examiner: Examiner, known: dict[int, Figures]) -> dict[int, Figures]:
-    """The figures of every checkpoint of a run; those that are known already are taken as they are."""
+    """Return the metrics of every checkpoint of a run; known results are reused."""
     return {
         seen: known.get(seen) or examiner.examine(trainer.generation.sampler.load(run, str(seen), device="cpu"))
         for seen in checkpoints(run)

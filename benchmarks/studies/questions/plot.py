@@ -1,4 +1,4 @@
-"""Figures of runs over images seen as SVG: a panel a figure, a line a variant, the range over seeds behind it."""
+"""Plot metrics of runs over images seen as SVG: one panel per metric, one line per variant, shaded range over seeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LINE = 18  # of the legend
 
 
 def plot(title: str, variants: Mapping[str, Runs], own: Figures) -> str:
-    """All figures of some variants, six at most.
+    """Plot all metrics of up to six variants.
 
     Args:
         variants: the runs of each, at least one of one, by its title.
-        own: the judge's share right of held-out real pictures, by attribute: a dotted line.
+        own: the judge's accuracy on held-out real images, by attribute: a dotted line.
 
     Returns:
         SVG, without scripts. Figures of what was asked in other sentences are dashed lines.
@@ -45,7 +45,7 @@ def plot(title: str, variants: Mapping[str, Runs], own: Figures) -> str:
 
 
 def _panel(key: str, variants: Mapping[str, Runs], own: Figures, last: int) -> str:
-    """One figure of all variants."""
+    """Plot one metric of all variants."""
     scale = 1 if key == VARIETY else 100
     lines = [_points(runs, key, scale) for runs in variants.values()]
     dashed = [_points(runs, key.replace(RIGHT, OTHERWISE, 1), scale) for runs in variants.values()]
@@ -62,7 +62,7 @@ def _panel(key: str, variants: Mapping[str, Runs], own: Figures, last: int) -> s
 
 
 class _Frame(NamedTuple):
-    """Where values lie in a panel, from 0 to these."""
+    """Axis limits of a panel, from 0."""
 
     right: float
     top: float
@@ -78,7 +78,7 @@ class _Frame(NamedTuple):
 
 
 def _points(runs: Runs, key: str, scale: float) -> list[tuple[int, Point]]:
-    """(images seen, figure) at the checkpoints where all seeds have it."""
+    """Return (images seen, metric) at the checkpoints where all seeds have it."""
     there = [seen for seen in common(runs.values()) if all(key in run[seen] for run in runs.values())]
     return [(seen, over_seeds(runs, seen, key, scale)) for seen in there]
 
