@@ -284,7 +284,7 @@ def test_a_local_run_goes_on_from_a_cache(data: Path, unbroken: Path, tmp_path: 
 def test_another_data_set_is_refused(unbroken: Path, tmp_path: Path) -> None:
     other = make_dataset(tmp_path, count=63)
     done = train(*run_words(other.path, unbroken), expect=2)
-    assert "is not the data set" in done.stderr
+    assert_printed(done.stderr, "wrong-dataset", other.path, unbroken)
 
 
 def test_a_second_copy_is_refused(data: Path, tmp_path: Path) -> None:

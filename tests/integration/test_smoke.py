@@ -129,25 +129,24 @@ def test_sampling_is_keyed(smoke: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("words", "code", "named"),
     [
-        (["redd ink"], "red"),
-        (["red ink blue ink"], "ink"),
-        (["red ink", "--count", "0"], "--count: 0 is too small"),
-        (["red ink", "--out", "x.jpg"], "a grid is a .png file"),
-        (["red ink", "--out", "/dev/null/x.png"], "could not be written"),
-        (["red ink", "--out", "/dev/null/x/"], "could not be written"),
-        (["red ink", "--device", "mps"], "no Apple GPU"),
-        (["red ink", "--count", "5000"], "too large to look at"),
-        (["red ink", "--checkpoint", "²"], "has no checkpoint ²"),
-        (["red ink", "--checkpoint", "7"], "has no checkpoint 7; available: 512, 1024"),
-        ([], "PHRASES is missing"),
+        (["redd ink"], "unknown-word", "red"),
+        (["red ink blue ink"], "contradictory-phrase", "ink"),
+        (["red ink", "--count", "0"], "invalid-value", "--count"),
+        (["red ink", "--out", "x.jpg"], "invalid-output-name", ".png"),
+        (["red ink", "--out", "/dev/null/x.png"], "disk-error", "/dev/null"),
+        (["red ink", "--out", "/dev/null/x/"], "disk-error", "/dev/null"),
+        (["red ink", "--device", "mps"], "device-missing", "mps"),
+        (["red ink", "--count", "5000"], "grid-too-large", "FOLDER/"),
+        (["red ink", "--checkpoint", "²"], "checkpoint-missing", "²"),
+        (["red ink", "--checkpoint", "7"], "checkpoint-missing", "512, 1024"),
+        ([], "missing-argument", "PHRASES"),
     ],
 )
-def test_mistakes_at_sampling_are_one_sentence(smoke: Path, words: list[str], expected: str) -> None:
-    with pytest.raises(UserError) as caught:
+def test_mistakes_in_sampling_are_one_sentence(smoke: Path, words: list[str], code: str, named: str) -> None:
+    with raises(code, named) as caught:
         trainer.generation.sample.main([str(smoke), *words])
-    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -189,7 +188,6 @@ def test_mistakes_at_training_are_one_sentence(
     run = tmp_path / "run"
     with pytest.raises(UserError) as caught:
         trainer.main.train([*words, "--run", str(run), "--device", "cpu"])
-    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (run / "checkpoints").exists()
 

@@ -138,7 +138,7 @@ def test_dataset_without_readable_images_is_an_error(
     dataset: Dataset, means: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(dataset, list(range(160)), "file", monkeypatch)
-    with raises("damaged-images", 10, "shards verify", kind=Failure):
+    with raises("damaged-images", 10, "cgan verify", kind=Failure):
         real_features(dataset, means, 10, cache=tmp_path)
     assert not list(tmp_path.iterdir()), "nothing to keep"
 

@@ -248,7 +248,8 @@ def test_a_damaged_image_in_the_last_shard_is_found(check_here: Callable[..., st
     content[512:] = bytes(len(content) - 512)
     last.write_bytes(content)
     said = check_here("--shards", folder, *NO_TRACKER, expect=1)
-    assert f"{last.name}: sample 60:" in lines(said, "✗ data")[0]
+    finding = lines(said, "✗ data")[0]  # its line may be wrapped anywhere in the path
+    assert last.name in finding and "sample 60:" in finding
 
 
 @pytest.mark.long
