@@ -1,9 +1,9 @@
 """Measure the time to resume at position 10^8 of a dataset of ten million images, against starting at 0.
 
-The data set is made here: 10,000 shards that are sparse files with one real picture each, to which all entries of a
-shard point, so that it takes little disk and seconds to make; index, labels and masks have their full size. Each
-measurement is a process of its own, and its clock starts when Python has imported the packages: open the data set, and
-take the first batch. The last line, `ratio: X`, is the time at 10^8 over the time at 0, of the medians.
+The dataset is generated: 10,000 shards that are sparse files with one real image each, to which all entries of the
+shard point, so it takes little disk space and seconds to make; index, labels and masks have their full size. Each
+measurement runs in a separate process, and its clock starts after Python has imported the packages: open the dataset,
+and read the first batch. The last line, `ratio: X`, is the median time at 10^8 divided by that at 0.
 """
 
 from __future__ import annotations
