@@ -1,4 +1,4 @@
-"""Augmentation against hand-worked cases, its inverses and its promises; ADA's probability against its definition."""
+"""Augmentation against hand-computed cases, inverses and invariants; ADA's probability against its definition."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def noise(count: int = 8, side: int = 16, dtype: torch.dtype = F64) -> Tensor:
 
 
 def smooth(count: int = 4, side: int = 48) -> Tensor:
-    """Slow waves, which bilinear sampling hardly blurs."""
+    """Return slow waves, which bilinear sampling hardly blurs."""
     line = torch.linspace(0, 2, side, dtype=F64)
     phase = torch.arange(3 * count, dtype=F64).view(count, 3, 1, 1)
     return torch.sin(line[:, None] + phase) * torch.cos(1.3 * line + 0.5 * phase)
 
 
-def changed(pictures: Tensor, policy: Policy = "ada", first: int = 0, p: float = 0.6, purpose: str = "test") -> Tensor:
-    positions = torch.arange(first, first + len(pictures))
-    return augment(pictures, 3, purpose, positions, policy=policy, p=p, flip=True)
+def changed(images: Tensor, policy: Policy = "ada", first: int = 0, p: float = 0.6, purpose: str = "test") -> Tensor:
+    positions = torch.arange(first, first + len(images))
+    return augment(images, 3, purpose, positions, policy=policy, p=p, flip=True)
 
 
 def values(*numbers: float) -> list[Tensor]:
@@ -46,7 +46,7 @@ def values(*numbers: float) -> list[Tensor]:
 # ---------------------------------------------------------------- draws
 
 
-def test_uniform_numbers_are_even_open_and_keyed() -> None:
+def test_uniform_draws_are_flat_in_the_open_interval_and_keyed() -> None:
     u = uniform(0, "test", torch.arange(4_000), 33)
     assert u.shape == (4_000, 33) and u.dtype == torch.float32
     assert u.min() > 0 and u.max() < 1
@@ -57,7 +57,7 @@ def test_uniform_numbers_are_even_open_and_keyed() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, F64])
-def test_trap_rounding_reaches_neither_end(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_rounding_does_not_reach_0_or_1(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     for word in (0, 2**32 - 1):
         monkeypatch.setattr("shards.core.rng.bits", lambda _key, p, channel, word=word: p * 0 + channel * 0 + word)
         number = uniform(0, "test", torch.arange(1), 2, dtype)
@@ -66,7 +66,7 @@ def test_trap_rounding_reaches_neither_end(dtype: torch.dtype, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
-def test_changes_fire_as_often_as_asked(p: float) -> None:
+def test_changes_fire_with_probability_p(p: float) -> None:
     count = 10_000
     draws = Draws(1, "test", torch.arange(count), torch.float32, even=4)
     first, second = draws.fires(p), draws.fires(torch.tensor(p))
@@ -80,46 +80,46 @@ def test_changes_fire_as_often_as_asked(p: float) -> None:
     assert math.pi - 0.01 < draws.angle().abs().max() < math.pi
 
 
-# ---------------------------------------------------------------- what all policies promise
+# ---------------------------------------------------------------- all policies
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_sample_does_not_depend_on_its_neighbours(policy: Policy, dtype: torch.dtype) -> None:
-    """Nor on the memory's format; sums may be added up in another order."""
-    pictures = noise(12, dtype=dtype)
-    whole = changed(pictures, policy, 100)
-    assert whole.shape == pictures.shape and whole.dtype == dtype
-    parts = [changed(pictures[a:b], policy, 100 + a) for a, b in ((0, 1), (1, 5), (5, 12))]
-    for other in (torch.cat(parts), changed(pictures.contiguous(memory_format=torch.channels_last), policy, 100)):
+def test_augmented_sample_does_not_depend_on_its_batch(policy: Policy, dtype: torch.dtype) -> None:
+    """Nor does it depend on the memory format, up to the rounding of sums in another order."""
+    images = noise(12, dtype=dtype)
+    whole = changed(images, policy, 100)
+    assert whole.shape == images.shape and whole.dtype == dtype
+    parts = [changed(images[a:b], policy, 100 + a) for a, b in ((0, 1), (1, 5), (5, 12))]
+    for other in (torch.cat(parts), changed(images.contiguous(memory_format=torch.channels_last), policy, 100)):
         torch.testing.assert_close(other, whole, rtol=0, atol=100 * torch.finfo(dtype).eps)
     if policy:
-        assert not torch.equal(changed(pictures, policy, 101), whole)
-        assert not torch.equal(changed(pictures, policy, 100, purpose="another"), whole)
+        assert not torch.equal(changed(images, policy, 101), whole)
+        assert not torch.equal(changed(images, policy, 100, purpose="another"), whole)
 
 
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_memory_format_stays(policy: Policy, memory: torch.memory_format) -> None:
+def test_memory_format_is_kept(policy: Policy, memory: torch.memory_format) -> None:
     assert changed(noise().contiguous(memory_format=memory), policy).is_contiguous(memory_format=memory)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_gradients_are_right(policy: Policy) -> None:
-    pictures = noise(3, 6).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: changed(x, policy, 5, 0.7), pictures)
+def test_gradients_are_correct(policy: Policy) -> None:
+    images = noise(3, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: changed(x, policy, 5, 0.7), images)
 
 
 # ---------------------------------------------------------------- DiffAugment
 
 
 def test_color_ranges() -> None:
-    """A black-and-white picture with one red pixel tells all three numbers."""
+    """All three factors follow from a black-and-white image with one red pixel."""
     x = torch.zeros(4_000, 3, 8, 8, dtype=F64)
     x[:, :, :4] = 0.5
     x[:, 0, 0, 0] += 0.3
     y = augment(x, 0, "test", torch.arange(len(x)), policy=("color",))
-    brightness = y.mean((1, 2, 3)) - x.mean((1, 2, 3))  # neither saturation nor contrast moves the mean
+    brightness = y.mean((1, 2, 3)) - x.mean((1, 2, 3))  # neither saturation nor contrast changes the mean
     contrast = (y[:, :, 1, 0] - y[:, :, 7, 0]).mean(1) / 0.5
     saturation = (y[:, 0, 0, 0] - y[:, 1, 0, 0]) / 0.3 / contrast
     for found, low, high in ((brightness, -0.5, 0.5), (contrast, 0.5, 1.5), (saturation, 0, 2)):
@@ -152,11 +152,11 @@ def test_cutout_zeroes_a_square_of_half_the_side_anywhere() -> None:
     heights, widths = hole.amax(2).sum(1), hole.amax(1).sum(1)
     assert torch.equal(hole.sum((1, 2)), heights * widths)
     assert set(heights.tolist()) == set(widths.tolist()) == {2, 3, 4}, "cut off at an edge by as much as half"
-    line = torch.tensor([3, 4, 4, 4, 4, 4, 4, 3], dtype=F64) / 9  # of nine places of the centre
+    line = torch.tensor([3, 4, 4, 4, 4, 4, 4, 3], dtype=F64) / 9  # over nine positions of the centre
     torch.testing.assert_close(hole.mean(0), line[:, None] * line, rtol=0, atol=0.036)
 
 
-def test_mirroring_takes_every_other_picture_if_allowed() -> None:
+def test_half_of_the_images_are_mirrored_if_flip_is_set() -> None:
     x = noise(1, 4).expand(2_000, -1, -1, -1)
     assert torch.equal(augment(x, 0, "test", torch.arange(2_000), policy=()), x)
     y = augment(x, 0, "test", torch.arange(2_000), policy=(), flip=True)
@@ -166,7 +166,7 @@ def test_mirroring_takes_every_other_picture_if_allowed() -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
-def test_diff_changes_as_many_pictures_as_asked_and_those_as_ever(p: float) -> None:
+def test_diff_augment_changes_a_fraction_p_of_the_images_and_those_as_at_p_one(p: float) -> None:
     x = noise(1, 8).repeat(1_000, 1, 1, 1)
     always, sometimes = changed(x, KINDS, p=1.0), changed(x, KINDS, p=p)
     touched = (sometimes != x).flatten(1).any(1)
@@ -177,7 +177,7 @@ def test_diff_changes_as_many_pictures_as_asked_and_those_as_ever(p: float) -> N
 # ---------------------------------------------------------------- ADA's transforms
 
 
-def test_blits_are_exact_and_undone_by_their_inverses() -> None:
+def test_blits_are_exact_and_inverted_by_their_inverses() -> None:
     x = noise(4)
     no, zeros, turns = torch.zeros(4, dtype=torch.bool), torch.zeros(4, dtype=torch.long), torch.arange(4)
     assert torch.equal(blit(x, no, zeros, zeros, zeros), x)
@@ -198,7 +198,7 @@ def test_blits_are_exact_and_undone_by_their_inverses() -> None:
 
 
 def forward_matrix(zoom: float, before: float, stretch: float, after: float, right: float, down: float) -> Tensor:
-    """G as the paper composes it, of 3x3 matrices."""
+    """Return G as composed in the paper, a product of 3x3 matrices."""
 
     def turn(a: float) -> Tensor:
         return torch.tensor([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]], dtype=F64)
@@ -209,7 +209,7 @@ def forward_matrix(zoom: float, before: float, stretch: float, after: float, rig
     return moved @ turn(after) @ stretched @ turn(before) @ zoomed
 
 
-def test_the_warps_matrix_is_the_inverse_of_the_move() -> None:
+def test_source_matrix_is_the_inverse_of_the_transform() -> None:
     parameters = (1.2, 0.5, 0.8, -2.0, 0.1, -0.3)
     source = torch.cat([source_matrix(*values(*parameters))[0], torch.tensor([[0, 0, 1]], dtype=F64)])
     torch.testing.assert_close(source @ forward_matrix(*parameters), torch.eye(3, dtype=F64), rtol=0, atol=1e-12)
@@ -226,16 +226,16 @@ def test_the_warps_matrix_is_the_inverse_of_the_move() -> None:
         ((1, 0.7, 1.2, -0.3, 0, 0), (1, 0.3, 1 / 1.2, -0.7, 0, 0)),
     ],
 )
-def test_a_warp_is_undone_by_its_inverse(there: tuple[float, ...], back: tuple[float, ...]) -> None:
+def test_warp_is_inverted_by_its_inverse(there: tuple[float, ...], back: tuple[float, ...]) -> None:
     x = smooth()
     moved = warp(x, source_matrix(*values(*there)).expand(len(x), -1, -1))
     returned = warp(moved, source_matrix(*values(*back)).expand(len(x), -1, -1))
-    middle = slice(14, -14)  # around it the edges' reflections come in
+    middle = slice(14, -14)  # the border contains reflections
     assert (moved - x)[..., middle, middle].abs().max() > 0.02
     assert (returned - x)[..., middle, middle].abs().max() < 2e-3
 
 
-def test_warps_go_where_they_say() -> None:
+def test_warps_shift_rotate_and_zoom_as_documented() -> None:
     x = smooth(side=32)
 
     def warped(*parameters: float) -> Tensor:
@@ -261,13 +261,13 @@ def test_color_matrices_by_hand() -> None:
         (matrix(b=0.2, c=2), 2 * identity + 0.4 * offset),  # brightness comes first
         (matrix(luma=-1)[:, :3], torch.eye(3, dtype=F64) - 2 * grey),
         (matrix(s=0)[:, :3], grey),
-        (matrix(hue=2 * math.pi / 3)[:, :3], torch.eye(3, dtype=F64).roll(1, 0)),  # red, green, blue change places
+        (matrix(hue=2 * math.pi / 3)[:, :3], torch.eye(3, dtype=F64).roll(1, 0)),  # red, green and blue are permuted
         (matrix(hue=1)[:, :3] @ matrix(hue=-1)[:, :3], torch.eye(3, dtype=F64)),
         (matrix(s=4)[:, :3] @ matrix(s=0.25)[:, :3], torch.eye(3, dtype=F64)),
     ]
     for found, expected in cases:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    # All at once: the product of each alone, in the paper's order.
+    # All together: the product of the single changes, in the paper's order.
     product = matrix(s=3)[:, :3] @ matrix(hue=0.7)[:, :3] @ matrix(luma=-1)[:, :3] @ (0.6 * identity + 0.06 * offset)
     torch.testing.assert_close(matrix(0.1, 0.6, -1, 0.7, 3), product, rtol=0, atol=1e-12)
 
@@ -290,8 +290,8 @@ def test_at_p_zero_ada_is_the_identity_bit_for_bit(dtype: torch.dtype) -> None:
     assert torch.equal(y.view(torch.uint8), x.view(torch.uint8))
 
 
-def test_ada_leaves_pictures_alone_as_often_as_it_should() -> None:
-    """Eleven changes, of which the mirror fires idly half of the time, the turn in one of four, the luma in half."""
+def test_ada_leaves_the_expected_fraction_of_images_unchanged() -> None:
+    """Of eleven changes, a fired mirror or luma flip has no effect in 1/2 of the cases, a fired turn in 1/4."""
     count, p = 4_000, 0.08
     x = noise(1, 16, torch.float32).expand(count, -1, -1, -1)
     same = (changed(x, p=p) == x).flatten(1).all(1).double().mean().item()
@@ -300,21 +300,21 @@ def test_ada_leaves_pictures_alone_as_often_as_it_should() -> None:
     assert same == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / count))
 
 
-def test_at_p_one_every_picture_changes() -> None:
+def test_at_p_one_every_image_changes() -> None:
     x = noise(500, dtype=torch.float32)
     y = changed(x, p=1.0)
     assert (y != x).flatten(1).any(1).all()
     assert y.isfinite().all()
 
 
-def test_without_flip_ada_neither_mirrors_nor_turns_by_quarters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_flip_ada_neither_mirrors_nor_rotates_by_quarter_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[bool, tuple[Tensor, Tensor]] = {}
     flip = False
 
-    def watched(pictures: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    def watched(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: Tensor) -> Tensor:
         seen[flip] = (mirrored, turns)
         assert right.abs().max() == down.abs().max() == 2
-        return blit(pictures, mirrored, turns, right, down)
+        return blit(images, mirrored, turns, right, down)
 
     monkeypatch.setattr("trainer.augment.ada.blit", watched)
     for flip in (False, True):
@@ -344,13 +344,13 @@ def follow(p: AdaptiveProbability, signs: list[int], first: int = 0, add: Callab
     return found
 
 
-def test_p_follows_a_hand_worked_sequence() -> None:
-    """Batches of 10, a move of 40/80 = 1/2 every 4 steps; the target is a sum of 20 in 40."""
+def test_p_follows_a_hand_computed_sequence() -> None:
+    """Use batches of 10: p changes by 40/80 = 1/2 every 4 steps; the target is a sum of 20 over 40 images."""
     four_steps = [
         ((10, 10, 2, 0), 0.5),  # 22: up
-        ((5, 5, 5, 5), 0.5),  # 20: just right
+        ((5, 5, 5, 5), 0.5),  # 20: on target
         ((10, 10, 10, 10), 1.0),
-        ((10, 10, 10, 10), 1.0),  # no further
+        ((10, 10, 10, 10), 1.0),  # clamped
         ((4, 5, 5, 5), 0.5),  # 19: down
         ((-10, -10, -10, -10), 0.0),
         ((-10, -10, -10, -10), 0.0),
@@ -361,12 +361,12 @@ def test_p_follows_a_hand_worked_sequence() -> None:
         step, before = step + 4, after
 
 
-def test_p_needs_its_speed_in_images_to_rise() -> None:
+def test_p_rises_to_one_in_speed_images() -> None:
     assert follow(fresh(400), [10] * 40)[35:] == pytest.approx([0.9, 0.9, 0.9, 0.9, 1.0])
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 6])
-def test_p_resumed_in_the_middle_of_an_interval(stop: int) -> None:
+def test_p_is_unchanged_by_a_resume_within_an_interval(stop: int) -> None:
     signs = [9, 3, 7, 2, 1, 10, 4, 6]
     unbroken = follow(fresh(), signs)
     first = fresh()
@@ -377,8 +377,8 @@ def test_p_resumed_in_the_middle_of_an_interval(stop: int) -> None:
     assert before + follow(second, signs[stop:], stop) == unbroken
 
 
-def test_p_of_processes_is_the_same_and_the_first_saves_for_all() -> None:
-    """Two shares of a batch of 10; one's saved sums are both's."""
+def test_all_ranks_have_the_same_p_and_rank_0_saves_the_total() -> None:
+    """Split a batch of 10 over two ranks; rank 0 saves the sum of both."""
     one, two = fresh(), fresh()
 
     def both(_: Tensor) -> Tensor:

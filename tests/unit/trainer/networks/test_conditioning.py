@@ -1,4 +1,4 @@
-"""How a label enters a discriminator: every conditioning in every family, held to the contracts of the step."""
+"""Label conditioning of the discriminator: contracts of the step for every conditioning in every family."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def every_discriminator(test: Callable[..., None]) -> Callable[..., None]:
 
 @every_discriminator
 def test_discriminator_treats_samples_independently(family: str, conditioning: str, spectral_norm: bool) -> None:
-    """The step's one concatenated pass is only right if D(cat)[:B] == D(real)."""
+    """The step's single concatenated pass requires D(cat)[:B] == D(real)."""
     d = make_discriminator(family, conditioning, spectral_norm)
     real, fake = make_images(6, family).chunk(2)
     label, known = make_labels(3)

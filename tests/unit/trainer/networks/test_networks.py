@@ -1,4 +1,4 @@
-"""Networks: the article's to the layer, every family for every size, and the contracts that the step relies on."""
+"""Networks: the article's layer by layer, every family at every size, and the contracts that the step relies on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def residual(size: int = 16, **options: object) -> tuple[nn.Module, nn.Module]:
 
 
 def shapes(module: nn.Module, *inputs: torch.Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    """Class and output shape of every layer that a forward passes, in order."""
+    """Return class and output shape of every layer in a forward pass, in order."""
     passed: list[tuple[str, tuple[int, ...]]] = []
     for layer in module.modules():
         if not list(layer.children()):
@@ -43,7 +43,7 @@ def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(batch, 32), torch.ones(batch, 3)
 
 
-def test_article_generator_to_the_layer() -> None:
+def test_article_generator_layer_by_layer() -> None:
     generator, _ = article()
     assert shapes(generator, torch.randn(2, 100), *inputs()) == [
         ("LabelMask", (32,)),
@@ -63,7 +63,7 @@ def test_article_generator_to_the_layer() -> None:
     assert sum(p.numel() for p in generator.parameters()) == 73_543_680 + 30 + 6_800 + 100 + 11_275 + 50 + 303
 
 
-def test_article_discriminator_to_the_layer() -> None:
+def test_article_discriminator_layer_by_layer() -> None:
     _, discriminator = article()
     assert shapes(discriminator, torch.randn(2, 3, 96, 96), *inputs()) == [
         ("LabelMask", (32,)),
@@ -93,7 +93,7 @@ def test_residual_parameter_counts_by_hand() -> None:
     assert sum(p.numel() for p in discriminator.parameters()) == blocks + widen + (3 + 1) * 4 + discriminator_head
 
 
-def test_residual_blocks_of_a_level() -> None:
+def test_residual_blocks_per_level() -> None:
     one, two = (sum(p.numel() for p in residual(16, channels=(6, 5, 4), blocks=b)[0].parameters()) for b in (1, 2))
     assert two - one == sum(2 * (c * 9 + 1) * c for c in (6, 5, 4))
     generator, _ = residual(16, channels=(6, 5, 4), blocks=2)
@@ -101,8 +101,8 @@ def test_residual_blocks_of_a_level() -> None:
     assert std == pytest.approx((2 / (6 * 6 * 9)) ** 0.5, rel=0.15), "scaled by all six blocks"
 
 
-def test_weights_of_older_residual_runs_have_their_names() -> None:
-    """Checkpoints and optimizer moments are found by them."""
+def test_parameter_names_match_older_checkpoints() -> None:
+    """Checkpoints and optimizer moments are looked up by parameter name."""
     generator, discriminator = residual(8, channels=(4, 4))
     assert {n.split(".")[0] for n in generator.state_dict()} == {
         *("embedding", "linear", "basis", "blocks", "widen", "to_picture")
@@ -117,14 +117,14 @@ def test_weights_of_older_residual_runs_have_their_names() -> None:
 
 @pytest.mark.parametrize("family", ["residual", "r3gan"])
 @pytest.mark.parametrize("size", [4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128])
-def test_networks_of_every_size(family: str, size: int) -> None:
+def test_networks_at_every_size(family: str, size: int) -> None:
     generator, discriminator = made(family, size)
-    pictures = generator(torch.randn(2, 10), *inputs())
-    assert pictures.shape == (2, 3, size, size)
-    assert discriminator(pictures, *inputs()).shape == (2,)
+    images = generator(torch.randn(2, 10), *inputs())
+    assert images.shape == (2, 3, size, size)
+    assert discriminator(images, *inputs()).shape == (2,)
 
 
-def test_the_options_name_what_there_is() -> None:
+def test_option_choices_match_the_registries() -> None:
     fields = {field.name: field.metadata for field in dataclasses.fields(NetworkConfig)}
     assert set(fields["family"]["choices"]) == set(FAMILIES)
     assert set(fields["conditioning"]["choices"]) == {"auto", *CONDITIONINGS}
@@ -134,11 +134,11 @@ def test_the_options_name_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [(4, 1), (6, 1), (32, 4), (96, 5), (128, 6), (0, 0), (5, 0), (40, 0), (100, 0)]
 )
-def test_trap_ninety_six_pixels_begin_at_six(size: int, expected: int) -> None:
+def test_trap_levels_of_96_pixels_start_at_6(size: int, expected: int) -> None:
     assert levels(size) == expected
 
 
-def test_shapes_that_do_not_fit_are_named() -> None:
+def test_invalid_shapes_are_named_in_the_error() -> None:
     with pytest.raises(ValueError, match="not 40"):
         residual(40)
     with pytest.raises(ValueError, match=r"16x16 .* 3 levels, .* 2"):
@@ -167,18 +167,18 @@ def test_article_label_plane_is_the_fourth_channel(channels_last: bool) -> None:
     assert torch.equal(planes[0][:, 3].reshape(2, -1), discriminator.plane(label))  # type: ignore[operator]
 
 
-def test_a_penalty_goes_through_the_articles_discriminator() -> None:
-    """Its second derivative, through 5x5 convolutions and activations in place, against a difference."""
+def test_gradient_penalty_of_the_article_discriminator() -> None:
+    """Compare the second derivative, through 5x5 convolutions and in-place activations, with a finite difference."""
     torch.manual_seed(0)
     widths = (12, 3, 10)
     d = ArticleDiscriminator(widths).double().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pictures = (torch.rand(2, 3, 96, 96, dtype=torch.float64) * 2 - 1).requires_grad_()
+    images = (torch.rand(2, 3, 96, 96, dtype=torch.float64) * 2 - 1).requires_grad_()
     label, known = torch.rand(2, sum(widths)).double(), torch.ones(2, len(widths)).double()
     weight = d.get_parameter("layers.0.weight")
-    penalty = gradient_penalty(d(pictures, label, known), pictures)
+    penalty = gradient_penalty(d(images, label, known), images)
     (gradient,) = torch.autograd.grad(penalty, weight)
     step = 1e-7 * torch.randn_like(weight)
     with torch.no_grad():
         weight += step
-    change = gradient_penalty(d(pictures, label, known), pictures) - penalty
+    change = gradient_penalty(d(images, label, known), images) - penalty
     assert change.item() == pytest.approx((gradient * step).sum().item(), rel=1e-2)

@@ -1,4 +1,4 @@
-"""R3GAN against its paper: sizes counted by hand, the start of its weights, and its filter."""
+"""R3GAN against its paper: hand-computed sizes, initial weights, and the resampling filter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def count(module: nn.Module) -> int:
 
 
 def counted(channels: tuple[int, ...], expansion: int, group_width: int, blocks: int) -> int:
-    """The levels and what joins them."""
+    """Count the parameters of the levels and their transitions."""
     total = 0
     for c in channels:
         wide = c * expansion
@@ -64,24 +64,24 @@ def test_published_sizes_by_hand(options: dict[str, object], groups: list[int]) 
     assert found == [g for g in groups for _ in range(shape[2])]  # type: ignore[call-overload]
 
 
-def test_no_convolution_has_a_bias_and_nothing_is_normalised() -> None:
+def test_convolutions_have_no_bias_and_there_are_no_normalization_layers() -> None:
     for network in r3gan():
         assert all(m.bias is None for m in network.modules() if isinstance(m, nn.Conv2d))
         assert not any("Norm" in type(m).__name__ for m in network.modules())
 
 
-def test_blocks_are_the_identity_at_the_start() -> None:
+def test_blocks_are_the_identity_at_initialization() -> None:
     for network in r3gan():
         for level in network.levels:
             x = torch.randn(2, level[0].widen.in_channels, 4, 4)  # type: ignore[index]
             assert torch.equal(level(x), x)
 
 
-def test_weights_at_the_start() -> None:
+def test_initial_weights() -> None:
     torch.manual_seed(0)
     generator, discriminator = r3gan(channels=(128, 96, 64))
     gain = (2 / (1 + 0.2**2)) ** 0.5
-    fixup = 6 ** (-1 / 4)  # two blocks of each of three levels
+    fixup = 6 ** (-1 / 4)  # two blocks in each of three levels
     for network in (generator, discriminator):
         for block in (m for m in network.modules() if isinstance(m, Bottleneck)):
             c = block.widen.in_channels
@@ -99,8 +99,8 @@ def test_weights_at_the_start() -> None:
     assert discriminator.basis.std().item() == pytest.approx(1 / 4, rel=0.05)
 
 
-def test_a_block_by_hand() -> None:
-    """On one pixel a 3x3 convolution is its middle, and a group of one channel a factor."""
+def test_block_by_hand() -> None:
+    """On one pixel a 3x3 convolution reduces to its central weight, and a group of one channel to a factor."""
     block = Bottleneck(1, 2, 1, depth=1)
     with torch.no_grad():
         block.widen.weight.copy_(torch.tensor([1.0, -1]).view(2, 1, 1, 1))
@@ -115,7 +115,7 @@ def test_a_block_by_hand() -> None:
 def test_downsampling_by_hand() -> None:
     x = torch.zeros(1, 1, 4, 4)
     x[0, 0, 0] = torch.tensor([4.0, 8, 12, 16])
-    # Along the row [1, 2, 1] / 4 at every second place: (0 + 2·4 + 8) / 4, (8 + 2·12 + 16) / 4; across it 2/4, then 0.
+    # Along the row, [1, 2, 1] / 4 with stride 2: (0 + 2·4 + 8) / 4, (8 + 2·12 + 16) / 4; across it 2/4, then 0.
     assert Downsample()(x)[0, 0].tolist() == [[2, 6], [0, 0]]
 
 
@@ -137,7 +137,7 @@ def test_upsampling_is_the_transpose_of_downsampling_and_keeps_constants_inside(
 
 @pytest.mark.parametrize("filtered", [Downsample(), Upsample()])
 def test_filters_in_half_precision_are_those_of_float32_rounded_once(filtered: Filter) -> None:
-    """A CPU leaves half precision for them and comes back, under autocast from float32 as well."""
+    """On a CPU the filter runs in float32 and its result is cast back, also under autocast from float32."""
     torch.manual_seed(0)
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     for given in (x, x.bfloat16()):
@@ -153,7 +153,7 @@ def test_filters_in_half_precision_are_those_of_float32_rounded_once(filtered: F
 
 
 def test_memory_formats_agree() -> None:
-    """Grouped convolutions, forwards and twice backwards (as the penalties go)."""
+    """Compare grouped convolutions forward, backward and double backward (as in the penalties)."""
     torch.manual_seed(0)
     generator, discriminator = (n.double() for n in r3gan(channels=(16, 8), size=8))
     for p in (*generator.parameters(), *discriminator.parameters()):
@@ -174,7 +174,7 @@ def test_memory_formats_agree() -> None:
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-def test_the_networks_share_how_a_label_enters() -> None:
+def test_networks_use_the_shared_label_modules() -> None:
     generator, discriminator = r3gan()
     assert isinstance(generator.embedding, LabelEmbedding)
     assert isinstance(discriminator.head, ProjectionHead)

@@ -1,4 +1,4 @@
-"""Spectral normalisation: what it makes of the weights, one power iteration a step, and its vectors in checkpoints."""
+"""Spectral normalization: singular values, one power iteration per step, and its vectors in checkpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def players(dtype: torch.dtype = torch.float64) -> tuple[Player, Player]:
 
 
 def matrices(network: nn.Module) -> dict[str, tuple[Tensor, nn.Module]]:
-    """Each normalised weight, with what normalises it."""
+    """Return each normalized weight with its parametrization."""
     found = {}
     for path, layer in network.named_modules():
         if parametrize.is_parametrized(layer):
@@ -47,14 +47,14 @@ def vectors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def largest_singular_value(matrix: Tensor) -> float:
-    """By the eigenvalues of the smaller of WWᵀ and WᵀW, which takes a second where a decomposition takes a minute."""
+    """Compute it from the eigenvalues of the smaller of WWᵀ and WᵀW: a second, where an SVD takes a minute."""
     square = matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix
     return torch.linalg.eigvalsh(square.detach())[-1].sqrt().item()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_every_weight_of_a_discriminator_has_a_largest_singular_value_of_one(family: str, conditioning: str) -> None:
+def test_largest_singular_value_of_every_discriminator_weight_is_one(family: str, conditioning: str) -> None:
     _, d = made(family, conditioning, 96 if family == "article" else 16)
     side = 96 if family == "article" else 16
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_every_weight_of_a_discriminator_has_a_largest_singular_value_of_one(fam
     d.eval()
     found = matrices(d)
     for name, (weight, norm) in found.items():
-        if isinstance(norm, ChannelNorm):  # a row a channel, which no other channel sees
+        if isinstance(norm, ChannelNorm):  # one row per channel, normalized on its own
             sigmas = weight.flatten(1).norm(dim=1)
             torch.testing.assert_close(sigmas, torch.ones_like(sigmas))
         else:
@@ -75,8 +75,8 @@ def test_every_weight_of_a_discriminator_has_a_largest_singular_value_of_one(fam
 
 
 @pytest.mark.parametrize("family", ["residual", "r3gan"])
-def test_the_generator_is_bounded_and_not_normalised(family: str) -> None:
-    """Trap: against a slope that does not fall off, pictures without bounds grow without end."""
+def test_generator_is_bounded_and_not_normalized(family: str) -> None:
+    """Trap: against a discriminator whose slope does not decay, unbounded images grow without limit."""
     g, _ = made(family)
     assert not matrices(g)
     x = g(100 * torch.randn(4, NOISE), torch.zeros(4, 4), torch.ones(4, 2))
@@ -84,7 +84,7 @@ def test_the_generator_is_bounded_and_not_normalised(family: str) -> None:
 
 
 def iterated(before: dict[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """u and v after one power iteration by hand: u = Wv / ‖Wv‖, then v = Wᵀu / ‖Wᵀu‖."""
+    """Return u and v after one power iteration, by hand: u = Wv / ‖Wv‖, then v = Wᵀu / ‖Wᵀu‖."""
     after = {}
     for name in before:
         if name.endswith("_u"):
@@ -99,10 +99,10 @@ def iterated(before: dict[str, Tensor], weights: Mapping[str, Tensor]) -> dict[s
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("penalise", [False, True])
 @pytest.mark.parametrize("mismatch", ["real", "generated"])
-def test_one_power_iteration_a_step_of_d_and_none_in_that_of_g(parts: int, penalise: bool, mismatch: str) -> None:
+def test_one_power_iteration_per_step_of_d_and_none_per_step_of_g(parts: int, penalise: bool, mismatch: str) -> None:
     d, g = players()
     method, env = make_method("relativistic", mismatch), make_env()
-    for _ in range(2):  # the second step finds D as the first has left it
+    for _ in range(2):  # the second step starts from the vectors of the first
         before, weights = vectors(d.module), {n: p.detach().clone() for n, p in d.module.named_parameters()}
         micro_batches = make_batch().split(parts)
         discriminator_step(d, g, micro_batches, BATCH, method, env, penalise=penalise)
@@ -128,8 +128,8 @@ def test_accumulation_equals_the_large_batch() -> None:
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
 
 
-def test_the_article_iterates_once_though_its_weights_are_read_twice() -> None:
-    """Its layers ask the first convolution for its memory format."""
+def test_article_discriminator_iterates_once_per_forward_pass() -> None:
+    """It accesses the first convolution's weight a second time, for the memory format."""
     _, d = made("article", size=96)
     before, weights = vectors(d), dict(d.named_parameters())
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_the_article_iterates_once_though_its_weights_are_read_twice() -> None:
         torch.testing.assert_close(vectors(d)[name], vector)
 
 
-def test_half_precision_does_not_reach_the_norms() -> None:
+def test_norms_are_computed_in_float32_under_autocast() -> None:
     d, g = players(torch.float32)
     dtypes = []
     for _, norm in matrices(d.module).values():
@@ -146,7 +146,7 @@ def test_half_precision_does_not_reach_the_norms() -> None:
     env = make_env("bf16")
     batch = make_batch(torch.float32)
     discriminator_step(d, g, [batch], BATCH, make_method("hinge"), env, penalise=False)
-    assert len(dtypes) == len(matrices(d.module)), "each once"
+    assert len(dtypes) == len(matrices(d.module)), "each norm is computed once"
     generator_step(d, g, [batch], BATCH, make_method("hinge"), env)
     assert set(dtypes) == {(torch.float32, False)}
 
@@ -154,7 +154,7 @@ def test_half_precision_does_not_reach_the_norms() -> None:
 SPECTRAL = ("--spectral-norm", "--loss", "hinge", "--gamma", "0")
 
 
-def test_the_vectors_are_in_checkpoints(tmp_path: Path) -> None:
+def test_checkpoints_contain_the_power_iteration_vectors(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
     state.step(stream[0])
     saved = checkpoint.read(checkpoint.save(tmp_path, state.values(), state.tensors(), keep=1))
@@ -164,13 +164,13 @@ def test_the_vectors_are_in_checkpoints(tmp_path: Path) -> None:
         other.step(stream[number])
     assert any(not torch.equal(v, vectors(other.d.module)[n]) for n, v in vectors(state.d.module).items())
     other.load(saved)
-    for going_on in (state, other):
-        going_on.step(stream[1])
+    for resumed in (state, other):
+        resumed.step(stream[1])
     for name, tensor in state.d.module.state_dict().items():
         assert torch.equal(tensor, other.d.module.state_dict()[name]), name
 
 
-def test_weights_are_taken_over_with_their_vectors(tmp_path: Path) -> None:
+def test_weights_are_transferred_with_their_vectors(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
     state.step(stream[0])
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1")
@@ -179,18 +179,18 @@ def test_weights_are_taken_over_with_their_vectors(tmp_path: Path) -> None:
         assert torch.equal(tensor, other.d.module.state_dict()[name]), name
     plain, _ = make_state(tmp_path / "plain")
     fresh = state_dicts.transfer(plain.d.module, state_dicts.module_tensors(state.d.module))
-    assert "head.psi.weight" in fresh and "head.psi.bias" not in fresh, "other weights have other names"
+    assert "head.psi.weight" in fresh and "head.psi.bias" not in fresh, "weights without normalization have other names"
 
 
-def test_a_partly_fitting_normalised_network_starts_finite(tmp_path: Path) -> None:
-    """Trap: v of the old weights beside fresh ones could make σ negative; the first step iterates before it divides."""
+def test_partially_transferred_normalized_network_starts_finite(tmp_path: Path) -> None:
+    """Trap: old vectors v with fresh weights could make σ negative, so the first step iterates before it divides."""
     state, stream = make_state(tmp_path, *SPECTRAL)
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1", "--channels", "16,8,16")
     assert state_dicts.transfer(other.d.module, state_dicts.module_tensors(state.d.module))
     assert all(value.isfinite() for value in other.step(stream[0]).metrics.values())
 
 
-def test_architectures_of_older_checkpoints_have_the_defaults() -> None:
+def test_architectures_of_older_checkpoints_get_the_defaults() -> None:
     fields = {"family": "residual", "size": SIZE, "widths": WIDTHS, "noise": NOISE, "embedding": 4, "channels": ()}
     older = Architecture(**fields)  # type: ignore[arg-type]
     assert dataclasses.asdict(older) == fields | {

@@ -1,4 +1,4 @@
-"""Requests to stop: a flag, once; a person who insists leaves at once."""
+"""Stop requests: the first signal sets a flag, a second Ctrl-C exits at once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ print(signals.request())
 
 
 @pytest.mark.parametrize("first", ["SIGINT", "SIGTERM", "SIGUSR1"])
-def test_one_ctrl_c_that_arrives_twice_is_one(first: str) -> None:
+def test_ctrl_c_shortly_after_a_signal_is_ignored(first: str) -> None:
     done = subprocess.run([sys.executable, "-c", CODE, "3", first], capture_output=True, text=True, check=False)
     assert done.stdout == f"{first}\n", done.stderr
 
 
-def test_a_second_ctrl_c_leaves_at_once() -> None:
+def test_second_ctrl_c_exits_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", CODE, "0.1", "SIGINT"], capture_output=True, text=True, check=False)
     assert "KeyboardInterrupt" in done.stderr
     assert done.returncode in (-signal.SIGINT, 130, 1)
@@ -47,14 +47,14 @@ signals._GRACE = 0.05
 signals.install()
 os.kill(os.getpid(), signal.SIGTERM)
 assert signals.request() == "SIGTERM"
-sys.modules["held"] = Slow()  # goes when Python has given up its handlers
+sys.modules["held"] = Slow()  # deleted after Python has removed its signal handlers
 if sys.argv[1] == "finish":
     signals.finish()
 """
 
 
 @pytest.mark.parametrize(("last", "status"), [("finish", 0), ("nothing", -signal.SIGALRM)])
-def test_an_end_that_takes_long_is_no_alarm(last: str, status: int) -> None:
+def test_slow_interpreter_exit_raises_no_alarm_after_finish(last: str, status: int) -> None:
     done = subprocess.run([sys.executable, "-c", SLOW_END, last], capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
 
@@ -77,8 +77,8 @@ child.stdout.read(5)
 
 
 @pytest.mark.parametrize(("launched", "expected"), [(False, "None"), (True, "the launcher is gone")])
-def test_a_lost_parent_counts_only_under_a_launcher(tmp_path: Path, launched: bool, expected: str) -> None:
-    """A shell that exits (nohup) is no reason to stop; a launcher that dies is."""
+def test_lost_parent_is_a_stop_request_only_under_a_launcher(tmp_path: Path, launched: bool, expected: str) -> None:
+    """A process keeps running if its shell exits (nohup), and stops if its launcher dies."""
     environment = dict(os.environ) | ({"ACCELERATE_MIXED_PRECISION": "no"} if launched else {})
     answer = tmp_path / "answer"
     subprocess.run([sys.executable, "-c", PARENT, CHILD, str(answer)], env=environment, check=True)

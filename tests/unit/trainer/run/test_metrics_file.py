@@ -1,4 +1,4 @@
-"""metrics.jsonl: strict JSON, cut back by a resume, whole after a crash."""
+"""metrics.jsonl: strict JSON, truncated by a resume, intact after a crash."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from shards.core.errors import Failure
 from support import ROOT
+from support.errors import raises
 from trainer.run.metrics_file import MetricsFile, read
 
 
@@ -26,7 +27,7 @@ def refuse(name: str) -> float:
 
 
 @given(rows=st.lists(st.dictionaries(st.text(min_size=1), st.floats(width=64), max_size=4), max_size=6))
-def test_rows_come_back_as_written_and_every_line_is_strict_json(
+def test_rows_round_trip_and_every_line_is_strict_json(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, float]]
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "metrics.jsonl"
@@ -42,7 +43,7 @@ def test_rows_come_back_as_written_and_every_line_is_strict_json(
     assert str(back) == str(finite)  # as text, since NaN is not equal to itself
 
 
-def test_takes_the_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
+def test_accepts_numpy_and_torch_scalars(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     with MetricsFile(tmp_path / "m.jsonl") as log:
         values: dict[str, Any] = {"a": np.float32(0.5), "b": torch.tensor(2.0), "c": np.float64("inf"), "d": 7}
@@ -50,7 +51,7 @@ def test_takes_the_numbers_of_numpy_and_torch(tmp_path: Path) -> None:
     assert (tmp_path / "m.jsonl").read_text() == '{"images_seen": 3, "a": 0.5, "b": 2.0, "c": null, "d": 7}\n'
 
 
-def test_a_torn_last_line_is_skipped_by_the_reader_and_removed_by_the_next_writer(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_skipped_by_the_reader_and_removed_by_the_next_writer(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text('{"images_seen": 1, "a": 1.0}\n{"images_seen": 2, "a": 2.')
     assert read(path) == [{"images_seen": 1, "a": 1.0}]
@@ -59,7 +60,7 @@ def test_a_torn_last_line_is_skipped_by_the_reader_and_removed_by_the_next_write
     assert path.read_text() == '{"images_seen": 1, "a": 1.0}\n{"images_seen": 2, "a": 3.0}\n'
 
 
-def test_a_resume_cuts_back_to_its_checkpoint(tmp_path: Path) -> None:
+def test_resume_truncates_to_its_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     with MetricsFile(path) as log:
         for seen in (64, 128, 192, 256):
@@ -70,10 +71,10 @@ def test_a_resume_cuts_back_to_its_checkpoint(tmp_path: Path) -> None:
     assert path.read_bytes() == b"".join(lines[:2]) + b'{"images_seen": 192, "a": 1.0}\n'
     MetricsFile(path, keep_until=0).close()
     assert read(path) == []
-    assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]  # nothing is left beside
+    assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]  # no temporary file is left
 
 
-def test_a_file_with_nothing_to_cut_is_left_alone(tmp_path: Path) -> None:
+def test_file_without_later_rows_is_not_rewritten(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     with MetricsFile(path) as log:
         log.write(64, {"a": 1.0})
@@ -82,7 +83,7 @@ def test_a_file_with_nothing_to_cut_is_left_alone(tmp_path: Path) -> None:
     assert path.stat().st_ino == before
 
 
-def test_rows_survive_kill_9(tmp_path: Path) -> None:
+def test_rows_survive_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     script = (
         "import sys, os, signal; from pathlib import Path; from trainer.run.metrics_file import MetricsFile\n"
@@ -97,26 +98,26 @@ def test_rows_survive_kill_9(tmp_path: Path) -> None:
     assert read(path) == [{"images_seen": n, "a": n / 7} for n in range(50)]
 
 
-def test_a_missing_file_has_no_rows_and_foreign_lines_are_no_rows(tmp_path: Path) -> None:
+def test_missing_files_and_invalid_lines_give_no_rows(tmp_path: Path) -> None:
     assert read(tmp_path / "none.jsonl") == []
     path = tmp_path / "m.jsonl"
     path.write_text('[1]\n"x"\n{"a": 1}\n{"images_seen": true}\n\n{"images_seen": 5, "word": "x", "a": 1}\n\xff\n')
     assert read(path) == [{"images_seen": 5, "a": 1}]
 
 
-def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_unwritable_file_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").mkdir()
-    with pytest.raises(Failure, match=r"m\.jsonl"):
+    with raises("disk-error", "m.jsonl", kind=Failure):
         MetricsFile(tmp_path / "m.jsonl")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told_and_not_hidden(tmp_path: Path) -> None:
+def test_full_disk_raises(tmp_path: Path) -> None:
     log = MetricsFile(tmp_path / "m.jsonl")
     log._file.close()
     with Path("/dev/full").open("ab", buffering=0) as full:  # refuses every write: no space left
         log._file = full
-        with pytest.raises(Failure, match="disk is full"):
+        with raises("disk-full", kind=Failure):
             log.write(1, {"a": 1.0})
 
 
