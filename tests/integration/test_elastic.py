@@ -51,9 +51,9 @@ def shown(trace: Path) -> dict[int, dict[str, Any]]:
         for row in map(json.loads, file.read_text().splitlines()):
             clock = row["images_seen"]
             assert starts.setdefault(clock, start) == start, f"step at {clock} was repeated"
-            whole = steps.setdefault(clock, {"positions": [], "pictures": [], "noise": [[], []]})
+            whole = steps.setdefault(clock, {"positions": [], "images": [], "noise": [[], []]})
             whole["positions"] += row["positions"]
-            whole["pictures"] += row["pictures"]
+            whole["images"] += row["images"]
             for player, noise in zip(whole["noise"], row["noise"], strict=True):
                 player += noise
     return steps

@@ -1,9 +1,9 @@
-"""A program for `accelerate launch`: train small cases, one after the other, on this job's processes; write them down.
+"""A program for `accelerate launch`: train small cases in turn on the job's processes and write their results.
 
     accelerate launch … tests/support/carrying.py DATA OUT CASES
 
-One start of the processes serves many cases, since it takes longer than twenty steps. CASES is a JSON list of them. For
-each, OUT/NAME.safetensors holds all tensors at the end, OUT/NAME.json what each step logged and each process saw.
+One launch trains many cases, since a launch takes longer than twenty steps. CASES is a JSON list of `Case`. For each
+case, OUT/NAME.safetensors holds all final tensors, OUT/NAME.json the metrics per step and the records per process.
 """
 
 import hashlib
@@ -35,13 +35,13 @@ from trainer.step import Player
 
 @dataclass(frozen=True)
 class Case:
-    """What to train.
+    """A case to train.
 
     Attributes:
-        name: of its files.
+        name: stem of its files.
         words: the trainer's options.
-        steps: how many.
-        first: the number of the first one.
+        steps: number of steps.
+        first: number of the first step.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Case:
 
 
 def stir(module: nn.Module) -> None:
-    """Move all weights a little, alike on all processes: the zeros that end a block hide what lies before them."""
+    """Perturb all weights equally on all processes: zero weights at a block's end would hide the layers before them."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weight in module.parameters():
@@ -59,7 +59,7 @@ def stir(module: nn.Module) -> None:
 
 
 class Watch:
-    """What happened in a player's network since it was last asked: all-reduces, and what it computed in."""
+    """Counts all-reduces and collects the dtypes of a player's network between two calls of `take`."""
 
     def __init__(self, player: Player) -> None:
         self.reductions = 0
@@ -75,14 +75,14 @@ class Watch:
         return allreduce_hook(None, bucket)  # type: ignore[arg-type] - None: all processes
 
     def take(self) -> dict[str, Any]:
-        """What happened, and forget it."""
+        """Return the counts since the last call and reset them."""
         found = {"reductions": self.reductions, "dtypes": sorted(self.dtypes)}
         self.reductions, self.dtypes = 0, set()
         return found
 
 
 def digest(state: TrainingState) -> str:
-    """A hash of all that the processes must have in common: weights, moments, the average's weights."""
+    """Return a hash of everything that must agree between processes: weights, Adam moments, EMA weights."""
     found = hashlib.sha256()
     modules = (state.g.module, state.d.module, state.ema.module)
     weights = (p.detach() for module in modules for p in module.parameters())
@@ -93,7 +93,7 @@ def digest(state: TrainingState) -> str:
 
 
 def tensors_of(state: TrainingState) -> dict[str, Tensor]:
-    """All tensors that a checkpoint would hold, as file/name."""
+    """Return all tensors that a checkpoint would contain, as file/name."""
     state.gather_on_rank0()
     return {
         f"{file}/{name}": tensor.contiguous() for file, held in state.tensors().items() for name, tensor in held.items()
@@ -104,7 +104,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
     """Train a case.
 
     Returns:
-        What to write as JSON, and the state at the end.
+        The record to write as JSON, and the final state.
     """
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = build_state(config, env, dataset.size, dataset.schema.widths, kinds)
@@ -127,7 +127,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
 
 
 def main(data: str, out: str, cases: str) -> None:
-    """Train all cases with the same processes."""
+    """Train all cases on the same processes."""
     dataset = Dataset.open(data)
     with Distributed("cpu", "no", threads=1, timeout=120) as env:
         for case in (Case(**fields) for fields in json.loads(cases)):

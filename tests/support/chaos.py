@@ -1,8 +1,8 @@
-"""Interruptions of a job at random and at aimed moments, and the proof that the same command resumes.
+"""Interrupt a job at random and at chosen moments, and check that the same command resumes it.
 
-A `Campaign` starts one command again and again. Each start meets a `Blow`; what is found after it must be whole, and
-when the command has come to its end, what it made must be what an undisturbed one made, bit for bit. All choices are
-drawn from one seed. `test_chaos.py` says what is done how often.
+A `Campaign` starts one command repeatedly. Each start meets a `Blow`; the files left after it must be intact, and when
+the command finishes, its output must equal that of an undisturbed run bit for bit. All choices are drawn from one seed.
+`test_chaos.py` defines the jobs and the number of blows.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from support.struck import Stroke
 
 STRUCK = ROOT / "tests" / "support" / "struck.py"
 SIGNALS = {"kill -9": "SIGKILL", "TERM": "SIGTERM", "USR1": "SIGUSR1", "Ctrl-C": "SIGINT"}
-REFUSALS = {"full disk": "ENOSPC", "read-only": "EROFS"}  # as the operation that is aimed at sees it
-PATIENCE = 150.0  # seconds that a start may take, on a machine that does other things too
+REFUSALS = {"full disk": "ENOSPC", "read-only": "EROFS"}  # errno of the targeted operation
+PATIENCE = 150.0  # seconds that a start may take on a busy machine
 
 
 class Job(Protocol):
-    """One command and what it makes.
+    """One command and its output.
 
     Attributes:
-        name: in the table.
+        name: name in the table.
         processes: see `launching.command`.
-        moments: what `struck.operation` says when a moment is there (a regular expression), by the moment's name.
-        preludes: what must have happened before one of them counts, by the moment's name.
-        once: moments that come once a start.
-        lasts: seconds in which a random moment is drawn: of the start, and of the work after it.
+        moments: regular expression for the line of `struck.operation` that marks a moment, by the moment's name.
+        preludes: stroke that must precede a moment, by the moment's name.
+        once: moments that occur once per start.
+        lasts: seconds from which a random time is drawn: of the start-up, and of the work after it.
     """
 
     name: str
@@ -60,19 +60,19 @@ class Job(Protocol):
     def examine(self) -> None: ...
     def compare(self) -> None: ...
     def damage(self, kind: str, rng: random.Random) -> bool: ...
-    def anew(self) -> None: ...
+    def reset(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Blow:
-    """What happens to a start.
+    """An interruption of one start.
 
     Attributes:
         event: a name of `SIGNALS` or `REFUSALS`.
         moment: "start-up" or "any" (a random time, from outside), or one of the job's moments.
-        nth: at which operation of the moment's.
-        whom: a signal's receivers, "process" or "job".
-        delay: which share of the job's time passes before a blow from outside.
+        nth: number of the moment's operation, from 1.
+        whom: receivers of a signal, "process" or "job".
+        delay: fraction of the job's time that passes before a blow from outside.
     """
 
     event: str
@@ -82,7 +82,7 @@ class Blow:
     delay: float = 0.0
 
     def strokes(self, job: Job) -> list[Stroke]:
-        """What the started process is to do to itself."""
+        """Return the strokes that the started process applies to itself."""
         if self.moment not in job.moments:
             return []
         event = SIGNALS.get(self.event) or REFUSALS[self.event]
@@ -93,7 +93,7 @@ class Blow:
 
 
 def draw_blows(rng: random.Random, job: Job, count: int) -> Iterator[Blow]:
-    """So many blows: each moment comes in turn, with what is drawn for it."""
+    """Yield ``count`` blows that cycle through the moments, with random events."""
     moments = ["start-up", "any", *job.moments, "any"]
     rng.shuffle(moments)
     for number in range(count):
@@ -101,9 +101,9 @@ def draw_blows(rng: random.Random, job: Job, count: int) -> Iterator[Blow]:
         doing = job.moments.get(moment, "")
         asked = moment in job.preludes and job.preludes[moment].event.startswith("SIG")
         events = ["kill -9"] if asked else list(SIGNALS)
-        if re.search("write|rename", doing) and "rmtree" not in doing:  # what a disk can refuse
+        if re.search("write|rename", doing) and "rmtree" not in doing:  # operations that can fail on a disk
             events += REFUSALS
-        event = rng.choice(["kill -9", *events])  # the hardest one more often
+        event = rng.choice(["kill -9", *events])  # the most destructive event more often
         whom = "process" if event == "USR1" else rng.choice(["process", "job"])
         nth = 1 if moment in job.once else rng.choice([1, 1, 2, 3])
         yield Blow(event, moment, nth, whom, rng.random())
@@ -111,10 +111,10 @@ def draw_blows(rng: random.Random, job: Job, count: int) -> Iterator[Blow]:
 
 @dataclass
 class Campaign:
-    """Blows to one job, and what became of them.
+    """Blows to one job, and their outcomes.
 
     Attributes:
-        struck: how often each event met each moment; a start that ended before is not counted.
+        struck: count per event and moment; a start that ended before its blow is not counted.
     """
 
     job: Job
@@ -125,14 +125,14 @@ class Campaign:
     history: list[str] = field(default_factory=list)
 
     def tallies(self) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
-        """What struck, and what of it was survived."""
+        """Return the counts of blows that struck and of those survived."""
         return self.struck, self.survived
 
     def run(self, blows: Iterator[Blow]) -> None:
-        """Start with one blow after the other, and to the end; compare whenever there is one.
+        """Start once per blow, then run to the end; compare the output whenever the job has finished.
 
         Raises:
-            AssertionError: something was lost; with all that had happened before.
+            AssertionError: something was lost; the message contains the latest history.
         """
         open_blows: list[tuple[str, str]] = []
         try:
@@ -152,7 +152,7 @@ class Campaign:
         self.job.compare()
         for blow in blows:
             self.survived[blow] += 1
-        self.job.anew()
+        self.job.reset()
         return []
 
     def _damage(self, blows: list[tuple[str, str]]) -> None:
@@ -164,14 +164,14 @@ class Campaign:
                 blows.append(("damaged", f"the newest, {kind}"))
 
     def _finish(self) -> None:
-        for _ in range(3):  # a start may find an orphan of the one before still at work
+        for _ in range(3):  # an orphan of the previous start may still be running
             if self.job.finished():
                 return
             self._start(None)
-        assert self.job.finished(), "the same command does not come to its end"
+        assert self.job.finished(), "the same command does not finish"
 
     def _start(self, blow: Blow | None) -> bool:
-        """One start, to its end; whether the blow has struck it."""
+        """Run one start to its end; return whether the blow struck it."""
         log = self.folder / "log"
         log.write_bytes(b"")
         strokes = blow.strokes(self.job) if blow else []
@@ -195,7 +195,7 @@ class Campaign:
         return struck
 
     def _timed(self, blow: Blow | None, strokes: list[Stroke]) -> Callable[[subprocess.Popen[bytes]], bool] | None:
-        """Strikes from outside, when its time has come; None if the process does so itself."""
+        """Return a function that strikes from outside when due; None if the process strikes itself."""
         if blow is None or strokes:
             return None
         starting, working = self.job.lasts
@@ -218,7 +218,7 @@ class Campaign:
 
 
 def _send(process: subprocess.Popen[bytes], name: str, whom: str) -> None:
-    """To the started process (a launcher, if there is one), or to it and all its own: as Ctrl-C or a scheduler does."""
+    """Send a signal to the started process or to its whole job, as Ctrl-C or a scheduler does."""
     number = getattr(signal, name)
     found = psutil.Process(process.pid)
     below = found.children(recursive=True)
@@ -226,7 +226,7 @@ def _send(process: subprocess.Popen[bytes], name: str, whom: str) -> None:
     if name == "SIGUSR1":  # a scheduler sends it to its tasks
         receivers = below or [found]
     if name == "SIGKILL" and whom == "job":
-        found.suspend()  # or it might start another one meanwhile
+        found.suspend()  # so that it starts no other process meanwhile
         receivers = [found, *found.children(recursive=True)]
     for receiver in reversed(receivers):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -234,7 +234,7 @@ def _send(process: subprocess.Popen[bytes], name: str, whom: str) -> None:
 
 
 def _follow(process: subprocess.Popen[bytes], strike: Callable[[subprocess.Popen[bytes]], bool] | None) -> bool:
-    """Until the process and all that it started are gone; whether it was struck from outside."""
+    """Wait until the process and its descendants have ended; return whether it was struck from outside."""
     family: dict[int, psutil.Process] = {}
     end, struck, looked = time.monotonic() + PATIENCE, False, 0.0
     while process.poll() is None:
@@ -250,7 +250,7 @@ def _follow(process: subprocess.Popen[bytes], strike: Callable[[subprocess.Popen
     _, alive = psutil.wait_procs(list(family.values()), timeout=max(1.0, end - time.monotonic()))
     for orphan in alive:
         orphan.kill()
-    assert not alive, f"an orphan lives on: {alive}"
+    assert not alive, f"an orphan is still running: {alive}"
     return struck
 
 
@@ -259,7 +259,7 @@ def _tail(text: str) -> str:
 
 
 def table(campaigns: list[Campaign]) -> str:
-    """What struck when, how often, and how often the same command went on to the same end."""
+    """Return a table of what struck when, how often, and how often the same command then gave the same output."""
     lines = [f"{'job':<20} {'event':<10} {'moment':<34} struck  survived"]
     for campaign in campaigns:
         for (event, moment), struck in sorted(campaign.struck.items()):
@@ -272,14 +272,14 @@ def table(campaigns: list[Campaign]) -> str:
 
 
 def words_of(program: str | Path, strokes: str, log: str, words: list[object], processes: int) -> list[str]:
-    """The command line of a program that is struck."""
+    """Return the command line of a program that is struck."""
     if processes == 0:
         return [sys.executable, str(STRUCK), strokes, log, str(program), *map(str, words)]
     return command([strokes, log, program, *words], processes, STRUCK)
 
 
 def damage_file(path: Path, kind: str, rng: random.Random) -> None:
-    """Cut a file short, turn one of its bits, or empty it."""
+    """Truncate a file, flip one of its bits, or empty it."""
     content = bytearray(path.read_bytes())
     if kind == "truncated":
         del content[rng.randrange(len(content)) :]

@@ -1,10 +1,10 @@
-"""A program that runs another one and lets something happen to it when it is about to touch a certain file.
+"""A program that runs another one and injects a failure when it is about to change a given file.
 
     python tests/support/struck.py STROKES LOG PROGRAM WORD …
 
-STROKES is a JSON list of `Stroke`, which happen one after the other; LOG (or "") receives a line for each time that
-the process is about to change a file. Python announces that itself (PEP 578), so the program runs as it is. Processes
-that it forks strike too; of a training's several processes only rank 0 does.
+STROKES is a JSON list of `Stroke`, which are applied in order; LOG (or "") receives one line for each change to a file
+that the process is about to make. Python's audit events (PEP 578) announce them, so the program runs unmodified. Forked
+processes are included; of several training processes, only rank 0 is.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 @dataclass(frozen=True)
 class Stroke:
-    """What happens, and when.
+    """A failure to inject at an operation on a file.
 
     Attributes:
-        doing: what an operation's line must match (a regular expression), like "rename .*report.html".
-        event: a signal; "ENOSPC" and the like: the operation fails so; or "nothing", to have a stroke come after it.
-        nth: at which operation that matches.
-        whom: the signal's receivers: "process" (this one), or "job" (the launcher and all of its processes).
+        doing: regular expression that an operation's line must match, like "rename .*report.html".
+        event: a signal; an errno ("ENOSPC") with which the operation fails; or "nothing", to delay the next stroke.
+        nth: number of the matching operation, from 1.
+        whom: receivers of the signal: "process" (this one), or "job" (the launcher and all of its processes).
     """
 
     doing: str
@@ -44,7 +44,7 @@ class Stroke:
 
 
 def operation(event: str, args: tuple[Any, ...]) -> str | None:
-    """A line about a change to a file that Python announces; None for any other event."""
+    """Return a line that describes a file change announced by Python; None for any other event."""
     kind = event.removeprefix("os.").removeprefix("shutil.")
     if event == "open" and isinstance(args[2], int) and args[2] & _WRITING:
         return f"write {_text(args[0])}"
@@ -60,10 +60,10 @@ def _text(path: object) -> str:
 
 
 def strike(stroke: Stroke) -> None:
-    """Let it happen, here and now.
+    """Apply a stroke to this process now.
 
     Raises:
-        OSError: if the stroke is an operation's failure.
+        OSError: the stroke is a failing operation.
     """
     if stroke.event == "nothing":
         return
@@ -80,7 +80,7 @@ def strike(stroke: Stroke) -> None:
 
 
 def watch(strokes: list[Stroke], log: str | Path = "") -> None:
-    """Have the strokes happen in this process from now on, and note what it is about to change in a file, if any."""
+    """Apply the strokes to this process from now on, and log its changes to files if ``log`` is given."""
     noted = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if log else None
     left, met, busy = list(strokes), 0, threading.local()
 
@@ -109,7 +109,7 @@ def watch(strokes: list[Stroke], log: str | Path = "") -> None:
 
 
 def main(strokes: str, log: str, program: str) -> None:
-    """Run the program under watch."""
+    """Run the program with the strokes installed."""
     if os.environ.get("RANK", "0") == "0":
         watch([Stroke(**fields) for fields in json.loads(strokes)], log)
     sys.argv[:] = [program, *sys.argv[4:]]

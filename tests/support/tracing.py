@@ -1,10 +1,10 @@
-"""A program that trains as trainer/main.py does and writes down what each process was shown, and when.
+"""A program that trains like trainer/main.py and records the inputs of each process at each step.
 
     accelerate launch … tests/support/tracing.py FOLDER STOP WORD …
 
-FOLDER receives a file a start and process with a line of JSON a step: the clock before it, each picture's position, a
-hash of its pixels and all that is known of it (labels, wrong labels), and a hash of each noise with the label that G
-drew under. When the clock comes to STOP images (0: never), rank 0 receives SIGTERM.
+FOLDER receives one file per start and process, with one line of JSON per step: images seen before the step, each
+image's position, a hash of its pixels, labels and wrong labels, and a hash of each noise vector with G's label. After
+STOP images (0: never), rank 0 receives SIGTERM.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 
 
 def hashes(*columns: Tensor) -> list[str]:
-    """One hash a row of all columns (b, …)."""
+    """Return one hash per row over all columns (b, …)."""
     rows = zip(*(column.detach().contiguous().numpy() for column in columns), strict=True)
     return [hashlib.sha256(b"".join(part.tobytes() for part in row)).hexdigest()[:16] for row in rows]
 
 
 def install(folder: Path, stop: int) -> None:
-    """Have every step of this process written down."""
+    """Record every step of this process."""
     rank = int(os.environ.get("RANK", "0"))
     drawn: list[str] = []
     files: list[IO[str]] = []
@@ -46,7 +46,7 @@ def install(folder: Path, stop: int) -> None:
             files.append((folder / f"{state.images_seen:06d}-{state.env.world_size}-{rank}.jsonl").open("w"))
         drawn.clear()
         row: dict[str, Any] = {"images_seen": state.images_seen, "positions": batch.positions.tolist()}
-        row["pictures"] = hashes(*batch[:6])
+        row["images"] = hashes(*batch[:6])
         result = step(state, batch)
         count = len(batch.images)
         row["noise"] = [drawn[start : start + count] for start in range(0, len(drawn), count)]  # D's step, G's step

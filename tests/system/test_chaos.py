@@ -90,7 +90,7 @@ class Packing:
     def damage(self, kind: str, rng: random.Random) -> bool:
         return False  # a finished shard that goes bad is `shards verify`'s
 
-    def anew(self) -> None:
+    def reset(self) -> None:
         self.number += 1
 
 
@@ -122,7 +122,7 @@ class Training:
         self.lasts = (6.0 if processes else 4.0, 1.5)
         self.unbroken = folder / "unbroken"
         train(*self._words(self.unbroken), processes=processes)
-        self.anew()
+        self.reset()
 
     def _words(self, run: Path) -> list[object]:
         words = [*TINY, "--mixed-precision", "no", "--shards", self.data, "--run", run, "--total-images", IMAGES]
@@ -178,7 +178,7 @@ class Training:
             file.write('{"images_seen": 9999, "loss/d": 1}\n{"images_seen": 9999, "lo')
         return True
 
-    def anew(self) -> None:
+    def reset(self) -> None:
         shutil.rmtree(self.run, ignore_errors=True)
         self.number, self.newest = self.number + 1, 0
 
