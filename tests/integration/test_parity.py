@@ -1,8 +1,8 @@
-"""One process, two and four, with and without accumulation: the same global batch gives the same training.
+"""Parity of one, two and four processes, with and without accumulation, at the same global batch.
 
-Weights cannot be compared after many float32 steps (Adam amplifies rounding), so the proof runs in float64, and
-float32 is held to its single-step gradients. Under a relativistic loss D's last bias cancels out: its gradient is
-identically zero, what Adam makes of its rounding is noise, and it is left out.
+Weights cannot be compared after many float32 steps (Adam amplifies rounding), so trajectories are compared in float64,
+and float32 by the gradients of single steps. Under a relativistic loss D's last bias cancels out: its gradient is
+identically zero, Adam turns its rounding error into noise, and it is not compared.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from support.launching import ROOT, TINY, command, environment, free_port, make_
 from trainer import config as configuration
 from trainer.losses import LOSSES
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a split waits for all of its cases
+pytestmark = pytest.mark.timeout(900)  # the first test of a split runs all of its cases
 
 CANCELS = "head.psi.bias"
 SMALL = "--preset smoke --order full --batch 16 --threads 1 --penalty-every 4"
 EXACT = f"{SMALL} --dtype float64"
 
-# Each of twenty steps in float64: penalties at five of them, D frozen in each of G's.
+# Twenty float64 steps each, five of them with penalties; D is frozen during updates of G.
 TRAJECTORIES = {
     **{loss: f"--loss {loss}" for loss in LOSSES},
     "generated": "--loss matching-aware --mismatch generated",
@@ -46,7 +46,7 @@ TRAJECTORIES = {
     "classifier": "--conditioning classifier",
 }
 EXACTLY = [Case(name, f"{EXACT} {words}") for name, words in TRAJECTORIES.items()]
-# A single one in float32, with and without penalties. Adam's first moment after it with beta1 = 0 *is* the gradient.
+# Single float32 steps, with and without penalties. Adam's first moment after it with beta1 = 0 *is* the gradient.
 SINGLE = [
     Case(f"{loss}-float32-{step}", f"{SMALL} --loss {loss} --mixed-precision no", steps=1, first=step)
     for loss in LOSSES
@@ -59,7 +59,7 @@ CASES = [
     Case("normalised", f"{SMALL} --mixed-precision no --spectral-norm --loss hinge", steps=50),
     Case("bf16", f"{SMALL} --mixed-precision bf16", steps=4, first=2),
 ]
-# Enough to see that something broke; the others are for `make test-all`.
+# Enough to detect a regression; the others run in `make test-all`.
 QUICK = {"relativistic", "hinge", "relativistic-float32-0", "relativistic-float32-1", "fifty", "bf16"}
 ONE, TWO = (1, 1), (2, 2)  # processes, micro-batches of each
 SPLITS = [TWO, *(pytest.param(split, marks=pytest.mark.long) for split in ((1, 2), (2, 1), (4, 1), (4, 2)))]
@@ -72,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def partly_labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fifty pictures: of some only one attribute is known, of a quarter nothing."""
+    """Fifty images: some have only one known attribute, a quarter have none."""
     folder = tmp_path_factory.mktemp("partly")
     (folder / "images").mkdir()
     with (folder / "tags.csv").open("w", newline="") as file:
@@ -88,16 +88,16 @@ def partly_labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def some(names: Iterable[str]) -> list[Any]:
-    """Cases as parameters, those that are not quick marked `long`."""
+    """Return the cases as parameters; those that are not in `QUICK` are marked `long`."""
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in names]
 
 
 class Carried(NamedTuple):
-    """What became of a case."""
+    """Results of a case."""
 
     tensors: dict[str, np.ndarray]  # all at the end, as file/name
-    rows: list[dict[str, float]]  # what each step logged
-    processes: list[dict[str, Any]]  # what each process saw, see `carrying.carry`
+    rows: list[dict[str, float]]  # metrics of each step
+    processes: list[dict[str, Any]]  # records of each process, see `carrying.carry`
 
 
 Carry = Callable[[str, tuple[int, int]], Carried]
@@ -105,7 +105,7 @@ Carry = Callable[[str, tuple[int, int]], Carried]
 
 @pytest.fixture(scope="module")
 def carried(partly_labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Carry:
-    """What becomes of a case on so many processes, in so many micro-batches; one start serves all quick ones."""
+    """Run a case on a number of processes and micro-batches; one launch runs all quick cases."""
 
     @functools.cache
     def start(split: tuple[int, int], quick: bool) -> tuple[Path, subprocess.CompletedProcess[str]]:
@@ -115,7 +115,7 @@ def carried(partly_labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         cases = [dataclasses.replace(case, words=f"{case.words} --accumulate {accumulate}") for case in cases]
         words = [str(partly_labelled), str(folder), json.dumps([dataclasses.asdict(case) for case in cases])]
         line = command(words, processes, program=ROOT / "tests" / "support" / "carrying.py")
-        # As `accelerate launch --mixed_precision bf16` says it: no module may come to compute in it by itself.
+        # As `accelerate launch --mixed_precision bf16` sets it: it must not change the precision of any module.
         env = environment(processes, {"ACCELERATE_MIXED_PRECISION": "bf16"})
         done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=600, check=False)
         return folder, done
@@ -131,7 +131,7 @@ def carried(partly_labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def cancels(name: str, key: str) -> bool:
-    """Whether a tensor's gradient is identically zero in a case."""
+    """Return whether a tensor's gradient is identically zero in a case."""
     words = next(case.words for case in CASES if case.name == name)
     return configuration.load(words.split()).method.loss == "relativistic" and CANCELS in key
 
@@ -152,7 +152,7 @@ def test_float64_weights_agree_after_twenty_steps(carried: Carry, name: str, spl
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", some(case.name for case in SINGLE))
-def test_float32_gradients_of_a_step_agree(carried: Carry, name: str, split: tuple[int, int]) -> None:
+def test_float32_gradients_agree_after_one_step(carried: Carry, name: str, split: tuple[int, int]) -> None:
     one, other = carried(name, ONE).tensors, carried(name, split).tensors
     gradients = [key for key in one if key.endswith("/exp_avg") and not cancels(name, key)]
     assert len(gradients) >= 40
@@ -163,31 +163,31 @@ def test_float32_gradients_of_a_step_agree(carried: Carry, name: str, split: tup
     assert ("loss/penalty" in row) == name.endswith("-0")
 
 
-def test_masks_make_the_processes_counts_unequal(carried: Carry) -> None:
+def test_processes_have_unequal_counts_of_wrong_labels(carried: Carry) -> None:
     shares = [np.array(process["contradicted"]) for process in carried("hinge", TWO).processes]
     assert (shares[0] != shares[1]).sum() > 10
     assert (shares[0] + shares[1] < 16).sum() > 10
 
 
 @pytest.mark.long
-def test_what_should_move_moves(carried: Carry) -> None:
+def test_schedules_and_ada_probability_change(carried: Carry) -> None:
     assert len({row["augment/p"] for row in carried("ada", TWO).rows}) >= 3
     assert len({row["schedule/lr_g"] for row in carried("scheduled", TWO).rows}) > 10
     assert sum("loss/between" in row for row in carried("between", TWO).rows) == 10
 
 
 @pytest.mark.parametrize("name", some(case.name for case in CASES))
-def test_all_processes_hold_the_same_weights(carried: Carry, name: str) -> None:
-    """To the bit, `fifty` and `normalised` after as many steps: averaged weights and moments too."""
+def test_all_processes_have_identical_weights(carried: Carry, name: str) -> None:
+    """Weights, EMA and Adam moments agree bit for bit, for `fifty` and `normalised` after fifty steps."""
     one, other = (process["digest"] for process in carried(name, TWO).processes)
     assert one == other
 
 
 @pytest.mark.parametrize("name", some(case.name for case in CASES))
-def test_trap_one_reduction_a_player_and_step_and_none_of_the_frozen_d(carried: Carry, name: str) -> None:
-    """With two micro-batches, on penalty steps, and with two updates of D to one of G.
+def test_trap_one_all_reduce_per_player_and_step_and_none_of_the_frozen_d(carried: Carry, name: str) -> None:
+    """With two micro-batches, on penalty steps, and with two updates of D per update of G.
 
-    Were D reduced in G's step too, or for each part of its loss, or for each micro-batch, there would be more.
+    More all-reduces would mean that D is reduced in G's step, per loss term or per micro-batch.
     """
     updates = 2 if "--d-steps 2" in TRAJECTORIES.get(name, "") else 1
     for process in carried(name, TWO).processes:
@@ -197,7 +197,7 @@ def test_trap_one_reduction_a_player_and_step_and_none_of_the_frozen_d(carried: 
             assert happened["g"]["reductions"] == (number % updates == 0)
 
 
-def test_trap_precision_inside_the_wrapped_forward(carried: Carry) -> None:
+def test_trap_autocast_is_not_entered_inside_the_wrapped_forward(carried: Carry) -> None:
     """A module prepared under mixed precision would enter autocast again inside its forward, on penalty steps too."""
     for process in carried("bf16", TWO).processes:
         inside = [happened["d"]["dtypes"] for happened in process["happened"]]
@@ -208,8 +208,8 @@ def test_trap_precision_inside_the_wrapped_forward(carried: Carry) -> None:
         )
 
 
-def test_trap_processes_see_different_pictures_and_noise(carried: Carry) -> None:
-    """All draws are keyed by position: apart from each other, and together one process's."""
+def test_trap_processes_draw_different_images_and_noise(carried: Carry) -> None:
+    """Draws are keyed by position: processes have disjoint positions, whose union is that of one process."""
     one, two = (carried("hinge", split).processes for split in (ONE, TWO))
     apart = [set(process["positions"]) for process in two]
     assert not apart[0] & apart[1]
@@ -217,8 +217,8 @@ def test_trap_processes_see_different_pictures_and_noise(carried: Carry) -> None
 
 
 @pytest.mark.long
-def test_trap_nodes_share_the_pictures(partly_labelled: Path, tmp_path: Path) -> None:
-    """Two machines of one process each are both local rank 0."""
+def test_trap_nodes_draw_different_images(partly_labelled: Path, tmp_path: Path) -> None:
+    """On two machines with one process each, both have local rank 0."""
     case = Case("nodes", f"{SMALL} --mixed-precision no", steps=3)
     words = [str(partly_labelled), str(tmp_path), json.dumps([dataclasses.asdict(case)])]
     line = command(words, program=ROOT / "tests" / "support" / "carrying.py")
@@ -246,7 +246,7 @@ def finished(folder: Path, data: Path, processes: int, accumulate: int, *words: 
 
 @pytest.mark.long
 def test_whole_runs_agree(data: Path, tmp_path: Path) -> None:
-    """The way a person starts them, with workers, logs and checkpoints around."""
+    """Compare complete runs of the command line, with workers, logs and checkpoints."""
     words = ("--dtype", "float64", "--total-images", 320, "--penalty-every", 4, "--workers", 1)
     one, other = finished(tmp_path, data, 1, 1, *words), finished(tmp_path, data, 2, 2, *words)
     expected, found = tensors(one), tensors(other)
@@ -257,15 +257,15 @@ def test_whole_runs_agree(data: Path, tmp_path: Path) -> None:
         assert row == pytest.approx(ours, rel=1e-7, abs=1e-9)
 
 
-def test_trap_multi_gpu_without_a_gpu_is_two_processes_that_train_together(data: Path, tmp_path: Path) -> None:
-    """Left to itself, Accelerate lets two processes each believe that they are alone."""
+def test_trap_multi_gpu_config_without_a_gpu_trains_two_processes_together(data: Path, tmp_path: Path) -> None:
+    """By default, Accelerate would start two processes that each train alone."""
     words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 16]
     done = train(*words, processes=2, ACCELERATE_USE_CPU="false")
     assert done.stdout.count("2 processes of 1 thread") == 1
     assert done.stdout.count("done: 16 images seen") == 1
 
 
-def test_trap_a_launcher_that_starts_fewer_processes_than_asked(data: Path, tmp_path: Path) -> None:
+def test_trap_launcher_that_starts_too_few_processes_is_an_error(data: Path, tmp_path: Path) -> None:
     """`accelerate launch --cpu --num_processes 2` silently starts one."""
     words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 16]
     line = command(words, processes=1)
@@ -276,7 +276,7 @@ def test_trap_a_launcher_that_starts_fewer_processes_than_asked(data: Path, tmp_
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_trap_processes_that_cannot_find_each_other_do_not_train_alone(data: Path, tmp_path: Path) -> None:
+def test_trap_processes_without_a_rendezvous_do_not_train_alone(data: Path, tmp_path: Path) -> None:
     words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 16]
     done = train(*words, expect=2, WORLD_SIZE="2")
     assert_printed(done.stderr, "launcher-mismatch", "MASTER_ADDR")
@@ -285,7 +285,7 @@ def test_trap_processes_that_cannot_find_each_other_do_not_train_alone(data: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_trap_a_mistake_under_the_launcher_is_still_one_sentence(data: Path, tmp_path: Path) -> None:
+def test_trap_user_error_under_the_launcher_is_one_line(data: Path, tmp_path: Path) -> None:
     words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--batch", 15]
     done = train(*words, processes=2, expect=None)
     assert done.returncode != 0

@@ -1,9 +1,10 @@
-"""The same command again goes on: bit for bit as if it had never stopped, whatever stopped it."""
+"""Re-running the same command resumes bit for bit as if the run had never stopped, whatever stopped it."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -57,7 +58,7 @@ def unbroken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wait_for(run: Path, count: int) -> None:
-    """Until the run has so many checkpoints."""
+    """Wait until the run has ``count`` checkpoints."""
     end = time.monotonic() + 90
     while time.monotonic() < end:
         if (run / "checkpoints").is_dir() and len(checkpoints(run)) >= count:
@@ -66,11 +67,11 @@ def wait_for(run: Path, count: int) -> None:
     raise AssertionError(f"no {count} checkpoints in {run}")
 
 
-def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_extended_run_equals_uninterrupted_run(data: Path, unbroken: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for images in (272, 512):  # 272 is no multiple of any cadence
+    for images in (272, 512):  # 272 is not a multiple of any interval
         train(*run_words(data, run, images))
-    # The end of a run is always logged, and 272 was one here.
+    # The last step of a run is always logged; the first run ended at 272.
     assert metrics(unbroken) == [row for row in metrics(run) if row["images_seen"] != 272]
     ours, theirs = tensors(run), tensors(unbroken)
     assert ours.keys() == theirs.keys()
@@ -85,10 +86,10 @@ def test_a_run_that_grows_equals_one_that_never_stopped(data: Path, unbroken: Pa
         pytest.param("article", 96, (1, 5), marks=pytest.mark.long),
     ],
 )
-def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
+def test_every_family_resumes_bit_for_bit_from_any_step(
     tmp_path: Path, family: str, size: int, stops: Sequence[int]
 ) -> None:
-    """Networks, average, optimizers, ADA's probability and what is logged; penalties fall on some of the steps."""
+    """Networks, EMA, optimizers, ADA's probability and metrics agree; some of the steps apply penalties."""
     dataset = make_dataset(tmp_path, count=12, size=size)
     words = f"--preset smoke --family {family} --batch 2 --penalty-every 2 --ada-speed 20 --ada-target -0.9"
     words += " --augment ada --flip --ema-half-life 8"
@@ -105,7 +106,7 @@ def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
 
     whole, rows, saved = fresh(), [], {}
     assert whole.adaptive is not None
-    whole.adaptive.p += 0.5  # from where it can go either way
+    whole.adaptive.p += 0.5  # so that it can rise and fall
     for number in range(6):
         rows.append(step(whole, number))
         whole.gather_on_rank0()
@@ -121,8 +122,8 @@ def test_stopped_at_any_step_every_family_goes_on_bit_for_bit(
                 assert torch.equal(other.tensors()[file][name], tensor), (stop, file, name)
 
 
-def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
-    """They follow from the clock, also where --total-images was another while it ran."""
+def test_extended_run_with_schedules_equals_uninterrupted_run(data: Path, tmp_path: Path) -> None:
+    """Schedules depend on images seen only, not on the --total-images of an earlier start."""
     words = "--warmup-images 64 --decay cosine --decay-to 0.1 --decay-images 400 --log-every 16".split()
     words += "--gamma-end 0.05 --beta2-end 0.99 --ema-half-life-end 50".split()
     words += "--augment diff --augment-p 0.1 --augment-p-end 0.9".split()
@@ -137,8 +138,8 @@ def test_a_run_under_schedules_that_grows_equals_one_that_never_stopped(data: Pa
     assert {f"schedule/{name}" for name in others} < metrics(whole)[0].keys()
 
 
-def test_a_run_that_stops_between_two_updates_of_g_equals_one_that_never_stopped(data: Path, tmp_path: Path) -> None:
-    """Three updates of D to one of G: rows fall where G was updated, but for a run's last one."""
+def test_run_stopped_between_generator_updates_equals_uninterrupted_run(data: Path, tmp_path: Path) -> None:
+    """With three updates of D per update of G, rows are logged at updates of G and at the end of a run."""
     words = ("--d-steps", 3, "--log-every", 16, "--penalty-every", 2)
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(*run_words(data, whole, 256), *words)
@@ -152,8 +153,8 @@ def test_a_run_that_stops_between_two_updates_of_g_equals_one_that_never_stopped
 
 
 @pytest.mark.long
-def test_of_four_processes_too(data: Path, tmp_path: Path) -> None:
-    """Of two, any order of adding gradients up gives the same sum; and 96 images is no moment of a penalty."""
+def test_extended_run_of_four_processes_equals_uninterrupted_run(data: Path, tmp_path: Path) -> None:
+    """With two processes, gradients sum to the same value in any order; no penalty is due at 96 images."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(*run_words(data, whole, 256), processes=4)
     for images in (96, 256):
@@ -163,8 +164,8 @@ def test_of_four_processes_too(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [0, 2])
-def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tmp_path: Path, processes: int) -> None:
-    """Stopped between two moves of ADA's probability, whose sums of signs so far are part of the checkpoint."""
+def test_extended_run_with_ada_equals_uninterrupted_run(data: Path, tmp_path: Path, processes: int) -> None:
+    """Stop between two updates of ADA's probability; the checkpoint holds the sums of signs since the last one."""
     words = ("--augment", "ada", "--flip", "--ada-speed", 500, "--ada-target", 0.05, "--log-every", 16)
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(*run_words(data, whole), *words, processes=processes)
@@ -174,7 +175,7 @@ def test_a_run_under_ada_that_grows_equals_one_that_never_stopped(data: Path, tm
     assert_same_run(run, whole)
 
 
-def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_killed_run_resumes(data: Path, unbroken: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(*run_words(data, run))
     wait_for(run, 2)
@@ -182,7 +183,7 @@ def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: P
     process.communicate()
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"images_seen": 480, "loss/d": 1}\n')  # past the checkpoint
-        file.write('{"images_seen": 500, "loss/d": 1')  # a line that the kill tore
+        file.write('{"images_seen": 500, "loss/d": 1')  # a line cut off by the kill
     left = [run / ".config.yaml.4771.tmp", run / "samples" / ".000000000128.png.4771.tmp"]
     for path in left:
         path.write_text("half of it")
@@ -195,7 +196,7 @@ def test_killed_at_any_moment_it_goes_on(data: Path, unbroken: Path, tmp_path: P
 @pytest.mark.parametrize(
     "name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.long), pytest.param("SIGUSR1", marks=pytest.mark.long)]
 )
-def test_a_signal_saves_and_says_how_to_go_on(data: Path, unbroken: Path, tmp_path: Path, name: str) -> None:
+def test_signal_saves_and_prints_how_to_resume(data: Path, unbroken: Path, tmp_path: Path, name: str) -> None:
     run, marker = tmp_path / "run", tmp_path / "requeue"
     process = start(*run_words(data, run), REQUEUE_FILE=str(marker))
     wait_for(run, 1)
@@ -211,9 +212,7 @@ def test_a_signal_saves_and_says_how_to_go_on(data: Path, unbroken: Path, tmp_pa
 
 
 @pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.long)])
-def test_a_marker_that_cannot_be_written_is_one_sentence_after_the_save(
-    data: Path, tmp_path: Path, processes: int
-) -> None:
+def test_unwritable_requeue_marker_is_reported_once_after_the_save(data: Path, tmp_path: Path, processes: int) -> None:
     run = tmp_path / "run"
     process = start(*run_words(data, run, images=200_000), processes=processes, REQUEUE_FILE=str(tmp_path / "no" / "m"))
     wait_for(run, 1)
@@ -226,8 +225,8 @@ def test_a_marker_that_cannot_be_written_is_one_sentence_after_the_save(
     assert processes or "Traceback" not in output
 
 
-def test_trap_a_launcher_that_is_signalled_alone_leaves_no_orphan(data: Path, tmp_path: Path) -> None:
-    """`kill LAUNCHER` kills the launcher only; the trainer notices, saves and leaves."""
+def test_trap_signal_to_the_launcher_alone_leaves_no_orphan(data: Path, tmp_path: Path) -> None:
+    """`kill LAUNCHER` kills the launcher only; the trainer notices, saves and exits."""
     run = tmp_path / "run"
     process = start(*run_words(data, run, images=200_000), processes=1)
     wait_for(run, 1)
@@ -236,14 +235,14 @@ def test_trap_a_launcher_that_is_signalled_alone_leaves_no_orphan(data: Path, tm
     end = time.monotonic() + 30
     while (run / "lock.json").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    assert not (run / "lock.json").exists(), "the trainer went on without its launcher"
+    assert not (run / "lock.json").exists(), "the trainer continued without its launcher"
     assert process.stdout is not None
     assert "stopped (the launcher is gone) and saved" in process.stdout.read()
     state = json.loads((run / "checkpoints" / checkpoints(run)[-1] / "state.json").read_text())
     assert state["images_seen"] % 16 == 0
 
 
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
+def test_damaged_newest_checkpoint_is_reported_and_the_previous_one_used(
     data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -253,41 +252,42 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(
     content[-5] ^= 1
     newest.write_bytes(content)
     done = train(*run_words(data, run))
-    assert "ema.safetensors does not match its hash" in done.stderr
+    assert_printed(done.stderr, "checkpoint-damaged", "ema.safetensors")
     assert "resuming at 384" in done.stdout
     assert_same_run(run, unbroken)
 
 
-def test_a_finished_run_says_so(data: Path, unbroken: Path) -> None:
+def test_re_running_a_finished_run_reports_it_complete(data: Path, unbroken: Path) -> None:
     before = checkpoints(unbroken)
     done = train(*run_words(data, unbroken))
     assert "is complete: 512 images" in done.stdout and "--total-images 1024" in done.stdout
     assert checkpoints(unbroken) == before
 
 
-def test_other_options_are_refused_with_what_differs(data: Path, unbroken: Path) -> None:
+def test_changed_options_are_refused_with_old_and_new_values(data: Path, unbroken: Path) -> None:
     done = train(*run_words(data, unbroken), "--lr-g", "0.5", "--batch", "32", expect=2)
-    assert "lr-g: 0.002 in the run, 0.5 now" in done.stderr
-    assert "batch: 16 in the run, 32 now" in done.stderr
+    assert done.stderr.endswith("[run-options-differ]\n")
+    assert re.search(r"lr-g: 0\.002 .* 0\.5 ", done.stderr)
+    assert re.search("batch: 16 .* 32 ", done.stderr)
     assert "another --run" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_local_run_goes_on_from_a_cache(data: Path, unbroken: Path, tmp_path: Path) -> None:
-    """With a cache the order would be windowed by default; a run that goes on keeps the one it had."""
+def test_local_run_resumes_from_a_cache(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """With a cache, windowed sampling is the default; a resumed run keeps the sampling it started with."""
     run = tmp_path / "run"
     train(*run_words(data, run, 256))
     train(*run_words(data, run), "--cache", tmp_path / "cache")
     assert_same_run(run, unbroken)
 
 
-def test_another_data_set_is_refused(unbroken: Path, tmp_path: Path) -> None:
+def test_another_dataset_is_refused(unbroken: Path, tmp_path: Path) -> None:
     other = make_dataset(tmp_path, count=63)
     done = train(*run_words(other.path, unbroken), expect=2)
     assert_printed(done.stderr, "wrong-dataset", other.path, unbroken)
 
 
-def test_a_second_copy_is_refused(data: Path, tmp_path: Path) -> None:
+def test_second_process_on_the_same_run_is_refused(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = start(*run_words(data, run, images=200_000))
     try:
@@ -299,13 +299,13 @@ def test_a_second_copy_is_refused(data: Path, tmp_path: Path) -> None:
         first.communicate()
 
 
-def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_init_from_starts_with_the_weights_of_another_run(data: Path, unbroken: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = train(*run_words(data, run, images=16), "--init-from", unbroken, "--lr-g", "1e-9", "--lr-d", "1e-9")
     assert f"weights from {unbroken}" in done.stdout
     ours, theirs = tensors(run), tensors(unbroken)
     assert all(np.allclose(ours[k], theirs[k], atol=1e-6) for k in theirs if k.startswith("generator/"))
-    # The average goes on as it would have: it is no fresh start that is to be forgotten at once.
+    # The EMA continues at the old run's decay, without the fast warm-up of a fresh start.
     train(*run_words(data, run, images=32), "--lr-g", "1e-9", "--lr-d", "1e-9")
     for step, found in ((0, ours), (1, tensors(run))):
         survives = decay(512 + 16 * step, 16, config.load(["--preset", "smoke"]).optim.ema_half_life, 0.1)
@@ -316,12 +316,10 @@ def test_new_runs_start_from_old_weights(data: Path, unbroken: Path, tmp_path: P
             assert np.allclose(found[key], theirs[key], atol=1e-6), key
 
 
-def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(
-    data: Path, unbroken: Path, tmp_path: Path
-) -> None:
+def test_resumed_run_does_not_need_its_init_from_run(data: Path, unbroken: Path, tmp_path: Path) -> None:
     old, run = tmp_path / "old", tmp_path / "run"
     shutil.copytree(unbroken, old)
-    (run / "checkpoints" / ".000000000016.partial").mkdir(parents=True)  # killed while it wrote its first one
+    (run / "checkpoints" / ".000000000016.partial").mkdir(parents=True)  # killed while it wrote its first checkpoint
     done = train(*run_words(data, run, images=16), "--init-from", old)
     assert "weights from" in done.stdout
     shutil.rmtree(old)
@@ -330,8 +328,8 @@ def test_a_run_that_goes_on_does_not_need_the_one_that_it_started_from(
     assert not (tmp_path / "other").exists()
 
 
-def test_a_checkpoint_that_one_process_cannot_read_is_one_sentence(data: Path, unbroken: Path, tmp_path: Path) -> None:
-    """As on a machine that does not see the run."""
+def test_checkpoint_unreadable_on_one_rank_is_one_error(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """As on a machine without access to the run directory."""
     run = tmp_path / "run"
     shutil.copytree(unbroken, run)
     (tmp_path / "blind.py").write_text(BLIND.format(root=str(ROOT), main=str(MAIN)))
@@ -358,5 +356,5 @@ main()
 """
 
 
-def test_trap_pruning_after_going_on_keeps_the_newest(data: Path, unbroken: Path) -> None:
+def test_trap_pruning_after_a_resume_keeps_the_newest(data: Path, unbroken: Path) -> None:
     assert checkpoints(unbroken) == [f"{n:012d}" for n in (256, 384, 512)]
