@@ -19,14 +19,13 @@ class UserError(Exception):
     status = 2
     already_reported = False  # True if another process of the job has printed it
 
-    def __init__(self, code: str, message: str | None = None) -> None:
-        # Transitional: a single argument is a message without a code.
-        super().__init__(code if message is None else message)
-        self.code = "" if message is None else code
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...], dict[str, object]]:
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str], dict[str, object]]:
         """Pickle with both arguments: errors travel from worker processes."""
-        return type(self), (self.code, str(self)) if self.code else (str(self),), self.__dict__
+        return type(self), (self.code, str(self)), self.__dict__
 
 
 class Failure(UserError):
@@ -54,7 +53,7 @@ def exit_status(command: Callable[[], object]) -> int:
         # All ranks make the same mistake, but each can fail alone.
         if not error.already_reported and (is_first_process() or isinstance(error, Failure)):
             rank = "" if is_first_process() else f"rank {os.environ.get('RANK', '?')}: "
-            code = f" [{error.code}]" if error.code else ""
+            code = f" [{error.code}]"
             print(f"error: {rank}{error}{code}", file=sys.stderr, flush=True)
         return error.status
     except BrokenPipeError:  # the reader of the output is gone: `… | head`

@@ -319,7 +319,7 @@ def test_an_unfinished_packing_of_another_kind_is_not_touched(tmp_path: Path, mo
     src, out = tagged(tmp_path / "src"), tmp_path / "out"
 
     def stop(task: shard_writer.Task) -> Any:
-        raise Failure("stop here")
+        raise Failure("stopped", "stop here")
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_writer, "write_shard", stop)
