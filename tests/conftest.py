@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import signal
 import tempfile
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
 
 from support import ROOT
@@ -16,6 +20,7 @@ from support.launching import TINY, make_dataset, train
 
 LONG_TIMEOUT = 900  # seconds, for tests marked `long`
 CHAOS_TIMEOUT = 7200
+LARGE = 1 << 30  # bytes of resident memory
 
 # A launcher's, a tracker's or a scheduler's settings around the test run must not steer the runs inside the tests.
 FOREIGN_PREFIXES = ("WANDB_", "ACCELERATE_", "SLURM_", "TORCHELASTIC_", "TRACKIO_")
@@ -38,7 +43,7 @@ hypothesis.settings.load_profile("project")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What the blows of `test_chaos.py` are drawn from; each run of `make chaos` draws others if it is left out."""
+    """Add --chaos-seed, the seed of the interruptions in `test_chaos.py`; `make chaos` draws another one by default."""
     parser.addoption("--chaos-seed", type=int, default=None, help="repeat what this seed drew")
 
 
@@ -86,6 +91,16 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, small_dataset: Path) -
     run = tmp_path_factory.mktemp("trained-run") / "run"
     train(*TINY, "--shards", small_dataset, "--run", run, "--total-images", 64)
     return run
+
+
+@pytest.fixture(autouse=True)
+def return_memory() -> Iterator[None]:
+    """Return free memory to the system after a large test: the trainer's malloc settings would keep it."""
+    yield
+    if psutil.Process().memory_info().rss > LARGE:
+        gc.collect()
+        with contextlib.suppress(AttributeError, OSError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

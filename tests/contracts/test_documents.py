@@ -210,7 +210,10 @@ def test_make_help() -> None:
 
 
 def test_make_runs_what_it_says() -> None:
-    assert what_make_runs("test") == ".venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile"
+    assert (
+        what_make_runs("test")
+        == ".venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
+    )
     assert what_make_runs("demo") == ".venv/bin/python -m trainer demo"
     assert '-m "not chaos"' in what_make_runs("test-all")
     assert what_make_runs("chaos", "ARGS=--chaos-seed 1").endswith("-m chaos tests/system/test_chaos.py --chaos-seed 1")

@@ -118,7 +118,7 @@ def test_damaged_pictures_are_left_out(tmp_path: Path, capsys: pytest.CaptureFix
     folder = written(tmp_path / "tars", [{"jpg": data, "cls": i % 2} for i, data in enumerate(pictures)], per_shard=4)
     dataset = index_in_place(IndexInPlace(folder, size=8, workers=1))
     assert "(left out): 2 " in (said := capsys.readouterr().out) and "part-0000/00001" in said
-    assert "part-0000.tar: pictures that cannot be decoded; index again with --check" in findings(folder).problems[0]
+    assert "part-0000.tar: images that cannot be decoded; index again with --check" in findings(folder).problems[0]
     assert len(dataset) == 4 and dataset.manifest["problems"] == {"pictures that cannot be used (left out)": 2}
     dataset = index_in_place(IndexInPlace(folder, check=True, workers=1))
     assert len(dataset) == 3 and findings(folder).problems == []
