@@ -141,8 +141,8 @@ def flatten(options: Any) -> dict[str, Any]:
 
 
 def flag(name: str) -> str:
-    """Return the option ``--some-name`` of a field ``some_name``."""
-    return f"--{name.replace('_', '-')}"
+    """Return the option ``--some-name`` of a field ``some_name``; ``class_`` is ``--class``."""
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 # ---------------------------------------------------------------- values
@@ -313,6 +313,7 @@ def _normalise(face: Interface, argv: Sequence[str], extra: Sequence[str]) -> tu
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
+        name = f"{name}_" if f"{name}_" in face.named else name
         if name not in face.named and name not in extra:
             negated = name.removeprefix("no_") if name.startswith("no_") else name.removeprefix("no")
             if negated in face.named and face.is_flag(negated) and not equals:

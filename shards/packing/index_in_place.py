@@ -30,6 +30,7 @@ from shards.packing.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember
 from shards.sources.item import Item, Source
+from shards.sources.options import ScanOptions
 from shards.sources.registry import scan_source
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
@@ -118,7 +119,7 @@ def index_in_place(options: IndexInPlace) -> dataset.Dataset:
 
 
 def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Dataset:
-    source = scan_source(src, "webdataset", labels=options.labels)
+    source = scan_source(src, ScanOptions(source="webdataset", labels=options.labels))
     rule = build_labelling(source, options)
     tars = _inspect(src, names, source, options)
     size = options.size or _common_size(src, tars)

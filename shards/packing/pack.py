@@ -31,10 +31,11 @@ from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, build_labelling
 from shards.sources import registry
 from shards.sources.item import Source
+from shards.sources.options import ScanOptions, SourceOptions
 
 
 @dataclass(frozen=True)
-class Pack(LabelOptions):
+class Pack(SourceOptions, LabelOptions):
     """Pack tagged images into a dataset: WebDataset tars with an index, a label schema and label arrays.
 
     SRC is a folder with images and a tags.csv (columns id,tags), one folder per class, or another layout of --source.
@@ -49,9 +50,6 @@ class Pack(LabelOptions):
         minimum=4,
         maximum=4096,
     )
-    source: str = option("auto", f"format of SRC. {registry.describe_formats()}", choices=registry.NAMES)
-    columns: tuple[str, ...] = option((), "table columns to use as labels, or all")
-    group: str | None = option(None, "column, or folder, whose images stay on one side of --validation")
     fit: str = option("crop", "how images are made square", choices=images.FITS)
     background: str = option("white", "colour behind transparent and padded images: a name or #rrggbb")
     min_size: int = option(1, "leave out images whose shorter side has fewer pixels", minimum=1)
@@ -182,14 +180,7 @@ def _pack_shards(options: Pack, build: Path) -> None:
 
 
 def _read(options: Pack, build: Path) -> Source:
-    return registry.scan_source(
-        options.src,
-        options.source,
-        columns=options.columns,
-        group=options.group,
-        labels=options.labels,
-        spool=build / "spool",
-    )
+    return registry.scan_source(options.src, ScanOptions.of(options, labels=options.labels, spool=build / "spool"))
 
 
 def _decides(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict[str, Any]:

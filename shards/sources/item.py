@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shards.core.problems import Problems
 from shards.dataset.schema import Attribute
@@ -76,6 +76,7 @@ class Item:
         caption: a sentence about it.
         vector: numbers that are its label; all vectors of a source have one length.
         group: images of one group (a person, a film) stay on one side of a train/validation split.
+        part: the part of the dataset that the source puts it in: "train", "validation", "test" or "unlabelled".
     """
 
     id: str
@@ -85,6 +86,21 @@ class Item:
     caption: str | None = None
     vector: tuple[float, ...] | None = None
     group: str | None = None
+    part: str | None = None
+
+
+class ColumnUse(NamedTuple):
+    """What became of one column of a table, for people.
+
+    Attributes:
+        name: the column.
+        becomes: what it is used as, such as "id", "tags", "exclusive attribute, 7 values", or "" if it is left out.
+        why: the evidence, or the reason why it is left out and the option that would use it.
+    """
+
+    name: str
+    becomes: str
+    why: str = ""
 
 
 @dataclass
@@ -98,7 +114,11 @@ class Source:
         attributes: attributes that the source itself defines (a table's columns: columns of words are exclusive
             attributes, columns of yes and no are tags). Their values are known only where the row says yes (in
             ``tags``) or no (in ``denied``).
-        problems: counts of what could not be used.
+        problems: counts of what could not be used, and of what was read in a way that a person should know of.
+        evidence: why the source is read as it is, in a few words for people.
+        columns: what became of each column, if there is a table.
+        rows: item's id → (where its label came from, such as "tags.csv, line 7", and the row as it is written there);
+            empty unless `ScanOptions.keep_rows`.
     """
 
     kind: str
@@ -106,3 +126,6 @@ class Source:
     one_class: bool = False
     attributes: tuple[Attribute, ...] = ()
     problems: Problems = field(default_factory=Problems)
+    evidence: str = ""
+    columns: tuple[ColumnUse, ...] = ()
+    rows: dict[str, tuple[str, str]] = field(default_factory=dict)

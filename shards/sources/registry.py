@@ -14,8 +14,9 @@ from shards.dataset.images import EXTENSIONS
 from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.item import Source
 from shards.sources.matching import images_with_texts
+from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 
 _MODULES = (  # of shards.sources.formats, in the order of --help
     "tags",
@@ -37,38 +38,33 @@ _TAGS_TABLE = "tags.csv"  # suggested to a person whose images have no labels ye
 
 def scan_source(
     src: Path,
-    format: str = "auto",
-    *,
-    columns: tuple[str, ...] = (),
-    group: str | None = None,
-    labels: str = "auto",
-    spool: Path | None = None,
+    options: ScanOptions,
 ) -> Source:
     """Find all images of a source and what is known of them.
 
     Args:
         src: a folder, a zip, a tar or a Parquet file.
-        format: one of `NAMES`; "auto" detects the format.
-        columns: further columns of a table to use as labels; ("all",) for every column that can be one.
-        group: the column that holds an image's group; "folder" for the folder that contains the image.
-        labels: "tags" or "caption" decides what texts are; with any other value it is detected.
-        spool: a folder to extract images of Parquet files and compressed tars into; a second call reuses it.
+        options: how it is read.
 
     Raises:
         UserError: the source does not exist or has no images, its format is unclear, a table is broken, or a column
             does not exist.
     """
     tree = list_files(src)
-    chosen = _detect(tree) if format == "auto" else FORMATS[format]
+    if options.source not in NAMES:
+        raise UserError("invalid-value", f"--source: {options.source!r} is not one of {', '.join(NAMES)}")
+    chosen, evidence = _detect(tree, options) if options.source == "auto" else (FORMATS[options.source], "--source")
     if not tree.images and not chosen.in_containers:
         raise _no_images_error(tree)
-    if not chosen.has_columns and (columns or group not in (None, FOLDER)):
-        option = "--columns" if columns else "--group"
+    if not chosen.has_columns and (options.columns or options.group not in (None, FOLDER)):
+        option = "--columns" if options.columns else "--group"
         raise UserError(
             "source-without-columns",
             f"{option}: {src} is read as {chosen.name}, which has no columns; omit the option, or set --source",
         )
-    return chosen.scan(tree, ScanOptions(tuple(columns), group, labels, spool))
+    source = chosen.scan(tree, options)
+    source.evidence = source.evidence or evidence
+    return source
 
 
 def describe_formats() -> str:
@@ -76,15 +72,19 @@ def describe_formats() -> str:
     return "; ".join(f"{format.name}: {format.description}" for format in FORMATS.values())
 
 
-def _detect(tree: FileTree) -> SourceFormat:
-    """Return the format of a tree; raise UserError if none or several match."""
+def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
+    """Return the format of a tree and the evidence for it; raise UserError if none or several match."""
     if not tree.images and not tree.containers:
         raise _no_images_error(tree)
     for by_layout in (False, True):
-        found = [format for format in FORMATS.values() if format.by_layout is by_layout and format.detect(tree)]
+        found = [
+            (format, evidence)
+            for format in FORMATS.values()
+            if format.by_layout is by_layout and (evidence := format.detect(tree, options))
+        ]
         if len(found) > 1:
-            names = " or ".join(f"--source {format.name}" for format in found)
-            described = "; ".join(f"{format.name}: {format.description}" for format in found)
+            names = " or ".join(f"--source {format.name}" for format, _ in found)
+            described = "; ".join(f"{format.name}: {format.description} ({evidence})" for format, evidence in found)
             raise UserError("ambiguous-source", f"{tree.root}: matches several formats ({described}); set {names}")
         if found:
             return found[0]

@@ -32,7 +32,7 @@ from shards.sources.cells import (
 )
 from shards.sources.columns import ColumnCollector, ColumnLabels
 from shards.sources.item import ImageRef, Item, Source
-from shards.sources.source_format import ScanOptions
+from shards.sources.options import ScanOptions
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-
-
-@dataclass(frozen=True)
-class ScanOptions:
-    """Options of a scan; see `shards.sources.registry.scan_source`."""
-
-    columns: tuple[str, ...] = ()
-    group: str | None = None
-    labels: str = "auto"
-    spool: Path | None = None
+from shards.sources.options import ScanOptions
 
 
 @dataclass(frozen=True)
@@ -27,7 +17,8 @@ class SourceFormat:
     Attributes:
         name: its name as a value of ``--source``.
         description: one line for ``--help`` and error messages.
-        detect: returns True if a tree is in this format. It must be cheap: it looks at names only.
+        detect: returns the evidence that a tree is in this format, in a few words for people ("tags.csv with the
+            columns id,tags"); "" if it is not. It must be cheap: it looks at names, and at the heads of a few files.
         scan: reads the labels of a tree, and refers to its images. Raises UserError if the tree is not in this format
             (``--source`` can name any format) or a table is broken; counts what it leaves out in ``tree.problems``.
         has_columns: True if rows have further columns, which ``--columns`` and ``--group`` can name.
@@ -38,7 +29,7 @@ class SourceFormat:
 
     name: str
     description: str
-    detect: Callable[[FileTree], bool]
+    detect: Callable[[FileTree, ScanOptions], str]
     scan: Callable[[FileTree, ScanOptions], Source]
     has_columns: bool = False
     in_containers: bool = False

@@ -14,11 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shards.sources import registry
 from shards.sources.item import Item, Source
+from shards.sources.options import ScanOptions
 
 Files = Mapping[str, str | bytes]  # name → content
 
 CAPTIONS = ("A red fox sits in the snow.", "Two wolves are running over a frozen lake, and one howls.")
+
+
+def scan_source(src: Path, source: str = "auto", **options: Any) -> Source:
+    """Scan a source with the given options."""
+    return registry.scan_source(src, ScanOptions(source=source, **options))
 
 
 def png_bytes(shade: int = 200, side: int = 4) -> bytes:

@@ -9,21 +9,24 @@ from shards.dataset.schema import normalise
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.matching import images_with_texts
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 
 SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 
 
-def detect(tree: FileTree) -> bool:
-    """Return True if all images are in at least two class folders, and no image has a text file."""
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    """Return evidence if all images are in at least two class folders, and no image has a text file."""
     if not tree.images or any("/" not in name for name in tree.images):
-        return False
+        return ""
     splits = split_folders(tree.images)
     classes = {class_folder(name, splits) for name in tree.images} - {""}
     tops = {name.partition("/")[0].lower() for name in tree.images}
     only_splits = not splits and tops <= SPLITS  # train/1.png, test/2.png: splits without classes
-    return len(classes) > 1 and not only_splits and not any(images_with_texts(tree))
+    if len(classes) < 2 or only_splits or any(images_with_texts(tree)):
+        return ""
+    return f"{len(classes):,} folders with images"
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

@@ -11,8 +11,9 @@ from shards.sources.cells import InvalidValue, parse_json, sanitize, short_repr
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.matching import image_finder, images_with_rows, match_image
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 from shards.sources.tables import read_table
 
 TABLES = ("metadata.jsonl", "metadata.csv")
@@ -20,8 +21,9 @@ TABLES = ("metadata.jsonl", "metadata.csv")
 _NAMES = ("file_name", "filename", "image", "file")  # columns that may hold an image's file name
 
 
-def detect(tree: FileTree) -> bool:
-    return bool(tree.images) and bool(_tables(tree))
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    tables = _tables(tree)
+    return f"{tables[0]} next to the images" if tree.images and tables else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

@@ -22,16 +22,17 @@ from shards.sources.file_tree import FileTree
 from shards.sources.image_refs import SpooledImage, file_stamp
 from shards.sources.item import MAX_BYTES, ImageRef, Source
 from shards.sources.matching import image_finder
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 
 _NAMES = ("image", "img", "picture", "jpg", "png", "image_bytes", "bytes")  # of the column with images
 _BATCH = 32  # images in memory
 _SPOOL, _RECORD = "pictures.bin", "pictures.npy"
 
 
-def detect(tree: FileTree) -> bool:
-    return not tree.images and bool(_files(tree))
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    return "Parquet files" if not tree.images and _files(tree) else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

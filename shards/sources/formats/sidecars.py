@@ -6,15 +6,17 @@ from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef, Source
 from shards.sources.matching import images_with_rows, images_with_texts
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 
 _MAX_BYTES = 1 << 20  # of a text file
 
 
-def detect(tree: FileTree) -> bool:
-    """Return True if at least half of the images have a text file."""
-    return bool(tree.images) and sum(1 for _ in images_with_texts(tree)) * 2 >= len(tree.images)
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    """Return evidence if at least half of the images have a text file."""
+    texts = sum(1 for _ in images_with_texts(tree))
+    return f"{texts:,} of {len(tree.images):,} images have a text file" if texts * 2 >= len(tree.images) > 0 else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

@@ -6,15 +6,16 @@ from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.matching import image_finder, images_with_rows, match_image
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 from shards.sources.tables import read_table
 
 TABLE = "tags.csv"
 
 
-def detect(tree: FileTree) -> bool:
-    return bool(tree.images) and TABLE in tree.texts
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    return f"a {TABLE}" if tree.images and TABLE in tree.texts else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

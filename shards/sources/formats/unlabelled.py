@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 
 
-def detect(tree: FileTree) -> bool:
-    """Return False: labels are never ignored unless ``--source pictures`` says so."""
-    return False
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    """Return "": labels are never ignored unless ``--source pictures`` says so."""
+    return ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

@@ -17,8 +17,9 @@ from shards.sources.compressed import COMPRESSED, decompressed
 from shards.sources.file_tree import FileTree, container_type
 from shards.sources.image_refs import TarMember
 from shards.sources.item import ImageRef, Source
+from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
-from shards.sources.source_format import ScanOptions, SourceFormat
+from shards.sources.source_format import SourceFormat
 
 PICKLED = frozenset({"pyd", "pickle", "pkl", "pth", "pt", "ten", "joblib"})
 
@@ -29,8 +30,8 @@ _LABELS = frozenset({"json", "cls", "npy", *_TEXTS})
 _MAX_BYTES = 1 << 24  # of a label
 
 
-def detect(tree: FileTree) -> bool:
-    return not tree.images and bool(_tars(tree))
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    return "tar files" if not tree.images and _tars(tree) else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

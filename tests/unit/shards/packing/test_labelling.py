@@ -21,8 +21,8 @@ from shards.dataset.schema import Attribute, Schema, normalise
 from shards.packing import synonyms
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.item import ImageFile, Item, Source
-from shards.sources.registry import scan_source
 from support.errors import raises
+from support.source_files import scan_source
 from support.text_models import WIDTH, write_onnx
 
 NOWHERE = ImageFile(Path("nowhere.png"), "nowhere.png")

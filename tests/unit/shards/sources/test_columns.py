@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from shards.dataset.schema import Attribute
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import by_id, png_bytes, png_files, write_files
+from support.source_files import by_id, png_bytes, png_files, scan_source, write_files
 
 CELEBA = "id,tags,hair,Eye_Glasses,pose,yaw,film\na,hat,Blue,1,-1,0.5,x\nb,,blond hair,-1,1,-2,x\nc,,,,,,y\n"
 

@@ -24,8 +24,7 @@ from shards.sources.cells import (
     split_tags,
 )
 from shards.sources.item import Source
-from shards.sources.registry import scan_source
-from support.source_files import npy_bytes, png_bytes, write_files, write_tar, write_zip
+from support.source_files import npy_bytes, png_bytes, scan_source, write_files, write_tar, write_zip
 
 MUTATED = settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 IMAGES: dict[str, str | bytes] = {"x/a.png": png_bytes(1), "x/b.png": png_bytes(2), "y/c.png": png_bytes(3)}

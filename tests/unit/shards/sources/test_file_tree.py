@@ -11,9 +11,17 @@ import pytest
 from PIL import Image
 
 from shards.sources.item import Item
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import png_bytes, png_files, tags_by_id, write_files, write_parquet, write_tar, write_zip
+from support.source_files import (
+    png_bytes,
+    png_files,
+    scan_source,
+    tags_by_id,
+    write_files,
+    write_parquet,
+    write_tar,
+    write_zip,
+)
 
 
 def test_image_extensions_that_are_not_read_are_counted(tmp_path: Path) -> None:

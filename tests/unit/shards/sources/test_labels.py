@@ -11,13 +11,13 @@ import pytest
 
 from shards.sources.cells import looks_like_tags
 from shards.sources.item import Source
-from shards.sources.registry import scan_source
 from support.source_files import (
     CAPTIONS,
     merged,
     npy_bytes,
     png_bytes,
     png_files,
+    scan_source,
     write_files,
     write_parquet,
     write_tar,

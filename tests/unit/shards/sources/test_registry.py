@@ -9,10 +9,10 @@ import pytest
 
 from shards.core.errors import UserError
 from shards.sources import formats
-from shards.sources.registry import FORMATS, NAMES, describe_formats, scan_source
+from shards.sources.registry import FORMATS, NAMES, describe_formats
 from shards.sources.source_format import SourceFormat
 from support.errors import raises
-from support.source_files import png_files, tags_by_id, write_files, write_parquet, write_tar
+from support.source_files import png_files, scan_source, tags_by_id, write_files, write_parquet, write_tar
 
 
 def test_every_module_of_formats_is_registered() -> None:

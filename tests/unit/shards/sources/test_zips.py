@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import png_bytes, png_files, tags_by_id, write_zip
+from support.source_files import png_bytes, png_files, scan_source, tags_by_id, write_zip
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import png_files, tags_by_id, write_files, write_zip
+from support.source_files import png_files, scan_source, tags_by_id, write_files, write_zip
 
 
 def test_class_folders(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from shards.dataset.schema import Attribute
-from shards.sources.registry import scan_source
-from support.source_files import CAPTIONS, by_id, png_bytes, png_files, tags_by_id, write_files
+from support.source_files import CAPTIONS, by_id, png_bytes, png_files, scan_source, tags_by_id, write_files
 
 
 def test_tables_in_split_folders(tmp_path: Path) -> None:

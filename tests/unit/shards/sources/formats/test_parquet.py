@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import CAPTIONS, png_bytes, write_files, write_parquet
+from support.source_files import CAPTIONS, png_bytes, scan_source, write_files, write_parquet
 
 
 def test_tables_written_by_hugging_face(tmp_path: Path) -> None:

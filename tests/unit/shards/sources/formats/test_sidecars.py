@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.sources.registry import scan_source
-from support.source_files import CAPTIONS, by_id, png_bytes, png_files, tags_by_id, write_files
+from support.source_files import CAPTIONS, by_id, png_bytes, png_files, scan_source, tags_by_id, write_files
 
 
 def test_tags_and_problems(tmp_path: Path) -> None:

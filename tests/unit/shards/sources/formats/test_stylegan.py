@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import png_bytes, tags_by_id, write_files, write_zip
+from support.source_files import png_bytes, scan_source, tags_by_id, write_files, write_zip
 
 
 def test_zip_with_classes(tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import png_files, tags_by_id, write_files
+from support.source_files import png_files, scan_source, tags_by_id, write_files
 
 
 def tagged(folder: Path, table: str | bytes, *names: str) -> Path:

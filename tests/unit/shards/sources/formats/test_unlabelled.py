@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards.sources.registry import scan_source
-from support.source_files import png_files, tags_by_id, write_files
+from support.source_files import png_files, scan_source, tags_by_id, write_files
 
 
 def test_images_alone(tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from PIL import Image
 
 from shards.dataset.schema import Attribute
 from shards.sources.image_refs import TarMember
-from shards.sources.registry import scan_source
 from support.errors import raises
-from support.source_files import npy_bytes, png_bytes, tags_by_id, write_files, write_tar
+from support.source_files import npy_bytes, png_bytes, scan_source, tags_by_id, write_files, write_tar
 
 
 def test_tar_cut_between_two_members_is_named(tmp_path: Path) -> None:
