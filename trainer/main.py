@@ -11,6 +11,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from shards.core import streams
 from shards.core.errors import is_first_process
 from trainer.process import openmp, signals
 from trainer.process.exit import end
@@ -38,6 +39,7 @@ def train(argv: Sequence[str]) -> None:
         if is_first_process():
             print(config.usage(COMMAND))
         return
+    streams.output_is_optional()
     options = config.load(argv)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from trainer.process import stall_watchdog

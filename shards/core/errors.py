@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from shards.core import streams
+
 
 class UserError(Exception):
     """A mistake in what was requested: an option, a file, a word. Exit status 2.
@@ -46,7 +48,20 @@ def warn(code: str, message: str) -> None:
 
 
 def exit_status(command: Callable[[], object]) -> int:
-    """Run ``command`` and return the exit status of the process; print a `UserError` as one sentence."""
+    """Run ``command`` and return the exit status of the process; print a `UserError` as one sentence.
+
+    Standard streams are protected first (see `shards.core.streams`). Standard output that was lost makes the status of
+    a command that succeeded 1, or 141 if its reader is gone (`… | head`), unless it is optional.
+    """
+    streams.protect()
+    status = _status_of(command)
+    lost = streams.lost_output()
+    if status or lost is None:
+        return status
+    return 141 if streams.is_without_reader(lost) else 1
+
+
+def _status_of(command: Callable[[], object]) -> int:
     try:
         command()
     except UserError as error:
@@ -56,9 +71,9 @@ def exit_status(command: Callable[[], object]) -> int:
             code = f" [{error.code}]"
             print(f"error: {rank}{error}{code}", file=sys.stderr, flush=True)
         return error.status
-    except BrokenPipeError:  # the reader of the output is gone: `… | head`
-        sys.stderr.close()
-        return 141
+    except SystemExit as asked:  # --help
+        if asked.code:
+            raise
     except KeyboardInterrupt:
         return 130
     except OSError as error:
