@@ -5,8 +5,6 @@ This module needs neither Accelerate nor a tracker, so that images can be genera
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -54,9 +52,7 @@ def load_generator(saved: checkpoint.Checkpoint, device: torch.device) -> tuple[
     Raises:
         UserError: the weights do not fit the saved architecture.
     """
-    fields: dict[str, Any] = saved.state["architecture"]
-    fields = fields | {name: tuple(fields[name]) for name in ("widths", "channels")}  # JSON has no tuples
-    architecture = Architecture(**fields)
+    architecture = saved.state.architecture
     generator, _ = fresh_networks(architecture, 0)
     with state_dicts.explain_load_errors(saved.path):
         state_dicts.load_module(generator, saved.tensors("ema"))

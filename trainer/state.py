@@ -180,12 +180,12 @@ class TrainingState:
                 state_dicts.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
             if self.adaptive is not None:
                 self.adaptive.load(saved.tensors("ada"), self.env.is_rank0)
-        if saved.state["scaler"]:
-            self.env.scaler.load_state_dict(saved.state["scaler"])
+        if saved.state.scaler:
+            self.env.scaler.load_state_dict(saved.state.scaler)
         self.images_seen = saved.images_seen
-        self.damaged = saved.state.get("damaged", 0)  # older runs have none of these counts
-        self.guard.skipped = saved.state.get("skipped", 0)
-        self.head_start = saved.state.get("head_start", 0)
+        self.damaged = saved.state.damaged
+        self.guard.skipped = saved.state.skipped
+        self.head_start = saved.state.head_start
 
     def init_from(self, saved: checkpoint.Checkpoint) -> list[str]:
         """Take the weights of another run where they fit.
@@ -198,7 +198,7 @@ class TrainingState:
         Raises:
             UserError: this process cannot read the checkpoint.
         """
-        self.head_start = saved.state.get("head_start", 0) + saved.images_seen
+        self.head_start = saved.state.head_start + saved.images_seen
         with state_dicts.explain_load_errors(saved.path):
             fresh = state_dicts.transfer(self.g.module, saved.tensors("generator"))
             state_dicts.transfer(self.ema.module, saved.tensors("ema"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,17 @@ def make_state(folder: Path, *words: str) -> tuple[TrainingState, Stream]:
     options = config.load(["--preset", "smoke", "--batch", "8", *words])
     state = build_state(options, make_env(), dataset.size, dataset.schema.widths)
     return state, Stream(dataset, options.data.batch, options.seed)
+
+
+def plain_values(images_seen: int) -> dict[str, Any]:
+    """Return the least that a checkpoint holds besides tensors."""
+    architecture = Architecture(family="residual", size=SIZE, widths=WIDTHS, noise=NOISE, embedding=4)
+    return {
+        "images_seen": images_seen,
+        "architecture": dataclasses.asdict(architecture),
+        "config": {},
+        "scaler": {},
+    }
 
 
 def make_players(

@@ -33,8 +33,8 @@ def open_run_and_dataset(run: Path, checkpoint: str | None, shards: str | None, 
         UserError: there is no such run, checkpoint or dataset, or the dataset is not the run's.
     """
     sampler = load(run, checkpoint, device)
-    dataset = _open_dataset(run, sampler.saved.state["config"], shards)
-    size = sampler.saved.state["architecture"]["size"]
+    dataset = _open_dataset(run, sampler.saved.state.config, shards)
+    size = sampler.saved.state.architecture.size
     if dataset.size != size:
         raise UserError(
             "wrong-dataset",

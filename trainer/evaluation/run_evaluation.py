@@ -212,7 +212,7 @@ def _compared_count(inputs: _Inputs, real: RealFeatures, results: Results) -> in
 def _compute_metrics(inputs: _Inputs, measurements: Measurements, real: RealFeatures, results: Results) -> None:
     """Compute the metrics in the order of their needs."""
     dataset = inputs.run.dataset
-    same_data = inputs.run.sampler.saved.state["data"] == dataset.fingerprint
+    same_data = inputs.run.sampler.saved.state.data == dataset.fingerprint
     chosen = [metric for metric in METRICS.values() if metric.name in inputs.networks.metrics]
     for metric in sorted(chosen, key=lambda metric: metric.needs):
         if Needs.TRAINING_IMAGES in metric.needs:

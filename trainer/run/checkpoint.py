@@ -1,17 +1,18 @@
 """Checkpoints: everything that a run needs to resume, saved atomically and without pickle.
 
 ``RUN/checkpoints/000000012800/`` holds safetensors of the weights, their average and the optimizers' moments, and
-``state.json`` with the images seen, the options, the label schema and a hash of every file. A directory is written
-under another name, fsynced and renamed, so a directory with a final name is complete; hashes detect later damage.
+``state.json`` with the images seen, the options, the label schema, a hash of every other file and one of itself. A
+directory is written under another name, fsynced and renamed, and renamed again before it is removed, so a directory
+with a final name is complete; hashes detect later damage.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,11 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from shards.core import atomic_io
+from shards.core import atomic_io, self_hash, text_files
 from shards.core.atomic_io import move_directory, sha256, write_json
 from shards.core.errors import Failure, UserError, warn
+from trainer.run.saved_state import Best, SavedState
 
 FORMAT_VERSION = 1
+
+_STATE = "state.json"
+_MAX_STATE = 1 << 26  # bytes
 
 
 class NewerFormatError(UserError):
@@ -37,12 +42,12 @@ class Checkpoint:
     """A checkpoint whose files match their hashes."""
 
     path: Path
-    state: dict[str, Any]
+    state: SavedState
 
     @property
     def images_seen(self) -> int:
         """Images seen when it was saved."""
-        return self.state["images_seen"]
+        return self.state.images_seen
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Load the tensors of one file, on the CPU."""
@@ -87,11 +92,12 @@ def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[st
         for name, tensors in files.items():
             path = building / f"{name}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+            path.chmod(stat.S_IMODE(building.stat().st_mode) & 0o666)  # as the umask allows; safetensors writes 0600
             _sync(path)
             hashes[path.name] = sha256(path)
-        write_json(building / "state.json", {"format_version": FORMAT_VERSION, **state, "sha256": hashes})
-        if final.exists():  # damaged
-            shutil.rmtree(final, ignore_errors=True)
+        content = {"format_version": FORMAT_VERSION, **state, "sha256": hashes}
+        write_json(building / _STATE, self_hash.with_hash(content))
+        _remove(final)  # a damaged one
         move_directory(building, final)
     except (OSError, SafetensorError, Failure) as error:
         shutil.rmtree(building, ignore_errors=True)
@@ -110,20 +116,21 @@ def _is_intact(path: Path) -> bool:
 def prune(run: Path, keep: int) -> None:
     """Remove all but the best and the newest ``keep`` checkpoints, and the remains of interrupted saves."""
     marked = read_best(run)
-    for old in _directories(run)[:-keep]:
+    for old in directories(run)[:-keep]:
         if marked is None or old != directory(run, marked.images_seen):
-            shutil.rmtree(old, ignore_errors=True)
-    for partial in (run / "checkpoints").glob(".*.partial"):
-        shutil.rmtree(partial, ignore_errors=True)
+            _remove(old)
+    for pattern in (".*.partial", ".*.removed"):
+        for remains in (run / "checkpoints").glob(pattern):
+            shutil.rmtree(remains, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class Best:
-    """The best checkpoint so far, and the metric that chose it."""
-
-    images_seen: int
-    metric: str
-    value: float
+def _remove(path: Path) -> None:
+    """Remove a directory: renamed first, so that a process that is killed leaves no part of it under its name."""
+    doomed = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there is none, or the disk is read-only
+        path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def mark_best(run: Path, best: Best) -> None:
@@ -134,28 +141,45 @@ def mark_best(run: Path, best: Best) -> None:
     """
     with atomic_io.explain_disk_errors(run / "checkpoints"):
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-    write_json(run / "checkpoints" / "best.json", asdict(best))
+    write_json(run / "checkpoints" / "best.json", self_hash.with_hash(asdict(best)))
 
 
 def read_best(run: Path) -> Best | None:
-    """Return the mark of the best checkpoint; None if there is none, or the checkpoint is gone."""
-    try:
-        content = json.loads((run / "checkpoints" / "best.json").read_text())
-        best = Best(int(content["images_seen"]), str(content["metric"]), float(content["value"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return best if directory(run, best.images_seen).is_dir() else None
+    """Return the mark of the best checkpoint; None if there is none.
+
+    A mark that is missing, damaged or of a checkpoint that is gone is found again in the checkpoints.
+    """
+    best = _written_best(run)
+    return best if best is not None and directory(run, best.images_seen).is_dir() else _newest_best(run)
 
 
-def restore_best(run: Path, newest: Checkpoint) -> None:
-    """Mark the newest checkpoint if it was saved as the best but the process ended before it wrote the mark.
+def _written_best(run: Path) -> Best | None:
+    with contextlib.suppress(OSError, ValueError):
+        content = text_files.read_json(run / "checkpoints" / "best.json", _MAX_STATE)
+        if self_hash.is_intact(content) is not False:
+            return Best.from_json(content)
+    return None
+
+
+def restore_best(run: Path) -> None:
+    """Write the mark again if the process ended, or the file was damaged, before it said what the checkpoints say.
 
     Raises:
         Failure: the mark cannot be written.
     """
-    best = newest.state.get("best")
-    if best is not None and read_best(run) != Best(**best):
-        mark_best(run, Best(**best))
+    best = _newest_best(run)
+    if best is not None and _written_best(run) != best:
+        mark_best(run, best)
+
+
+def _newest_best(run: Path) -> Best | None:
+    """Return the mark of the newest checkpoint that was saved as the best: each of these is better than the last."""
+    for path in reversed(directories(run)):
+        with contextlib.suppress(OSError, ValueError, NewerFormatError):
+            best = _read_state(path)[1].best
+            if best is not None and best.images_seen == int(path.name):
+                return best
+    return None
 
 
 def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -165,7 +189,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
         UserError: a newer checkpoint has a later format; older weights must not silently replace it.
     """
     complaints: list[str] = []
-    for path in reversed(_directories(run)):
+    for path in reversed(directories(run)):
         try:
             return read(path), complaints
         except NewerFormatError:
@@ -176,25 +200,58 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def read(path: Path) -> Checkpoint:
-    """Open a checkpoint and verify the hashes of its files.
+    """Open a checkpoint and verify the hashes of all its files.
 
     Raises:
         UserError: it is not a checkpoint, is damaged, or has a later format.
     """
     try:
-        state = json.loads((path / "state.json").read_text())
-        version = state["format_version"]
-        if version > FORMAT_VERSION:
-            raise NewerFormatError(
-                "newer-format",
-                f"{path} has checkpoint format {version}, and this version reads up to {FORMAT_VERSION}; upgrade",
-            )
-        for name, expected in state["sha256"].items():
-            if sha256(path / name) != expected:
-                raise UserError("checkpoint-damaged", f"checkpoint {path} is damaged: {name} does not match its hash")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content, state = _read_state(path)
+        _check_files(path, content.get("sha256"))
+    except (OSError, ValueError) as error:
         raise UserError("checkpoint-damaged", f"checkpoint {path} is damaged: {error}") from None
     return Checkpoint(path, state)
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], SavedState]:
+    """Return the content of a checkpoint's state.json, and its checked values.
+
+    Raises:
+        ValueError, OSError: it cannot be read, or does not match its hash or the name of its directory.
+        NewerFormatError: it has a later format.
+    """
+    try:
+        content = text_files.read_json(path / _STATE, _MAX_STATE)
+    except text_files.UnreadableText as error:
+        raise ValueError(f"{_STATE} {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{_STATE} is not an object")
+    if self_hash.is_intact(content) is False:
+        raise ValueError(f"{_STATE} does not match its hash")
+    version = content.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{_STATE} has no format_version")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            "newer-format",
+            f"{path} has checkpoint format {version}, and this version reads up to {FORMAT_VERSION}; upgrade",
+        )
+    state = SavedState.from_json(content)
+    if path.name != directory(path, state.images_seen).name:
+        raise ValueError(f"it was saved at {state.images_seen:,} images, which is not the name of its directory")
+    return content, state
+
+
+def _check_files(path: Path, hashes: Any) -> None:
+    """Check that exactly the files that have a hash are there, and match it."""
+    names = {file.name for file in path.glob("*.safetensors")}
+    if not isinstance(hashes, dict) or not hashes:
+        raise ValueError(f"{_STATE} has no hashes")
+    if different := sorted(names ^ hashes.keys()):
+        raise ValueError(f"{different[0][:60]!r} has a hash or is there, and not both")
+    for name, expected in hashes.items():
+        if sha256(path / name) != expected:
+            raise ValueError(f"{name} does not match its hash")
 
 
 def find(run: Path, which: str | None = None) -> Checkpoint:
@@ -213,7 +270,7 @@ def find(run: Path, which: str | None = None) -> Checkpoint:
         return read(directory(run, best.images_seen))
     if which is not None:
         if not re.fullmatch("[0-9]+", which) or not directory(run, int(which)).is_dir():
-            names = [p.name.lstrip("0") or "0" for p in _directories(run)]
+            names = [p.name.lstrip("0") or "0" for p in directories(run)]
             raise UserError(
                 "checkpoint-missing", f"{run} has no checkpoint {which}; available: {', '.join(names) or 'none'}"
             )
@@ -230,7 +287,7 @@ def find(run: Path, which: str | None = None) -> Checkpoint:
 
 def rename_damaged(run: Path, newest: Checkpoint) -> None:
     """Rename the damaged checkpoints newer than ``newest``, so that they do not count among those to keep."""
-    for path in _directories(run):
+    for path in directories(run):
         if int(path.name) > newest.images_seen:
             shutil.rmtree(path.with_suffix(".damaged"), ignore_errors=True)
             path.rename(path.with_suffix(".damaged"))
@@ -241,7 +298,8 @@ def directory(run: Path, images_seen: int) -> Path:
     return run / "checkpoints" / f"{images_seen:012d}"
 
 
-def _directories(run: Path) -> list[Path]:
+def directories(run: Path) -> list[Path]:
+    """Return the directories of a run's checkpoints, oldest first."""
     return sorted(p for p in (run / "checkpoints").glob("[0-9]*") if re.fullmatch("[0-9]+", p.name) and p.is_dir())
 
 

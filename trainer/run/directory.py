@@ -98,7 +98,7 @@ class RunDirectory:
             return None
         for complaint in complaints:
             warn("checkpoint-damaged", f"{complaint}; resuming from {saved.path.name}")
-        if differences := compare(saved.state["config"], config):
+        if differences := compare(saved.state.config, config):
             lines = "\n".join(differences)
             raise UserError(
                 "run-options-differ",
@@ -106,13 +106,13 @@ class RunDirectory:
                 f"use the same options to resume, or another --run "
                 f"(--init-from {self.path} starts it from these weights)",
             )
-        if saved.state["data"] != dataset.fingerprint:
+        if saved.state.data != dataset.fingerprint:
             raise UserError(
                 "wrong-dataset",
                 f"{dataset.where} is not the dataset that {self.path} was trained on; use that one, or another --run",
             )
         checkpoint.rename_damaged(self.path, saved)
-        checkpoint.restore_best(self.path, saved)
+        checkpoint.restore_best(self.path)
         return saved
 
     def has_checkpoints(self) -> bool:

@@ -18,6 +18,7 @@ from shards.core.errors import Failure
 from support.errors import codes, raises
 from support.launching import MAIN, ROOT, TINY, checkpoints, command, environment, make_dataset, metrics, train
 from support.struck import Stroke, watch
+from support.training import plain_values
 from trainer.run import checkpoint
 from trainer.run.async_checkpoint import AsyncCheckpointer, Snapshot
 from trainer.run.checkpoint import Best
@@ -51,7 +52,7 @@ def test_checkpoint_holds_the_state_at_the_call_of_save(disk: Disk) -> None:
     with disk.lock(), AsyncCheckpointer(disk, keep=3, log=said.append) as saver:
         for images in (16, 32):
             weight += images
-            saver.save({"images_seen": images}, {"g": {"w": weight}})
+            saver.save(plain_values(images), {"g": {"w": weight}})
             assert not (disk.checkpoints / f"{images:012d}").exists(), "save returned before the write"
             weight += 1000  # the training goes on
             disk.go.set()
@@ -68,9 +69,9 @@ def test_checkpoint_holds_the_state_at_the_call_of_save(disk: Disk) -> None:
 def test_save_waits_for_the_previous_write_and_logs_it(disk: Disk) -> None:
     said: list[str] = []
     with disk.lock(), AsyncCheckpointer(disk, keep=3, log=said.append) as saver:
-        saver.save({"images_seen": 16}, {"g": {"w": torch.zeros(1)}})
+        saver.save(plain_values(16), {"g": {"w": torch.zeros(1)}})
         threading.Timer(0.3, disk.go.set).start()
-        saver.save({"images_seen": 32}, {"g": {"w": torch.ones(1)}})
+        saver.save(plain_values(32), {"g": {"w": torch.ones(1)}})
         assert checkpoints(disk.path)[0] == f"{16:012d}"
     assert len(said) == 1 and "waited 0." in said[0] and "32 images" in said[0]
     assert checkpoints(disk.path) == [f"{n:012d}" for n in (16, 32)]
@@ -80,14 +81,14 @@ def test_failed_write_is_raised_once_by_the_next_wait(disk: Disk) -> None:
     disk.go.set()
     disk.full = True
     with disk.lock(), AsyncCheckpointer(disk, keep=3, log=print) as saver:
-        saver.save({"images_seen": 16}, {"g": {"w": torch.zeros(1)}})
+        saver.save(plain_values(16), {"g": {"w": torch.zeros(1)}})
         while not saver.failed:
             pass
         with raises("disk-error", kind=Failure):
-            saver.save({"images_seen": 32}, {"g": {"w": torch.zeros(1)}})
+            saver.save(plain_values(32), {"g": {"w": torch.zeros(1)}})
         assert not saver.failed
         disk.full = False
-        saver.save({"images_seen": 48}, {"g": {"w": torch.zeros(1)}})
+        saver.save(plain_values(48), {"g": {"w": torch.zeros(1)}})
     assert checkpoints(disk.path) == [f"{48:012d}"]
 
 
@@ -95,7 +96,7 @@ def test_failed_write_is_raised_once_by_the_next_wait(disk: Disk) -> None:
 def test_error_completes_the_write_but_ctrl_c_does_not_wait(disk: Disk, kind: type[BaseException]) -> None:
     with disk.lock():
         with contextlib.suppress(kind), AsyncCheckpointer(disk, keep=3, log=print) as saver:
-            saver.save({"images_seen": 16}, {"g": {"w": torch.zeros(1)}})
+            saver.save(plain_values(16), {"g": {"w": torch.zeros(1)}})
             if kind is ValueError:
                 disk.go.set()
             raise kind
@@ -124,7 +125,7 @@ def save_in_a_child(run: Path, stroke: Stroke | None, log: str | Path = "") -> i
         try:
             directory._lock.held = lambda: True  # type: ignore[method-assign]
             with AsyncCheckpointer(directory, keep=2, log=print) as saver:
-                saver.save({"images_seen": 32}, {"g": {"w": torch.full((9,), 32.0)}}, Best(32, "kid", 0.1))
+                saver.save(plain_values(32), {"g": {"w": torch.full((9,), 32.0)}}, Best(32, "kid", 0.1))
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -132,7 +133,7 @@ def save_in_a_child(run: Path, stroke: Stroke | None, log: str | Path = "") -> i
 
 def older(run: Path) -> Path:
     for images in (8, 16):
-        checkpoint.save(run, {"images_seen": images}, {"g": {"w": torch.full((9,), float(images))}}, 2)
+        checkpoint.save(run, plain_values(images), {"g": {"w": torch.full((9,), float(images))}}, 2)
     checkpoint.mark_best(run, Best(8, "kid", 0.2))
     return run
 
@@ -152,11 +153,11 @@ def test_save_killed_before_any_operation_leaves_intact_checkpoints_and_a_valid_
         assert saved.tensors("g")["w"].tolist() == [saved.images_seen] * 9
         mark = checkpoint.read_best(run)
         assert mark is not None, "the mark names an existing checkpoint"
-        checkpoint.restore_best(run, saved)
+        checkpoint.restore_best(run)
         assert checkpoint.read_best(run) == (Best(32, "kid", 0.1) if saved.images_seen == 32 else Best(8, "kid", 0.2))
         seen.append(saved.images_seen)
-        checkpoint.save(run, {"images_seen": 48}, {"g": {"w": torch.zeros(9)}}, 2)
-        assert not list((run / "checkpoints").glob(".*.partial"))
+        checkpoint.save(run, plain_values(48), {"g": {"w": torch.zeros(9)}}, 2)
+        assert not [p for p in (run / "checkpoints").iterdir() if p.suffix in (".partial", ".removed")]
     assert seen == sorted(seen) and set(seen) == {16, 32}
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from shards.core.errors import Failure
+from shards.core import self_hash
+from shards.core.errors import Failure, UserError
 from support.errors import raises
+from support.training import plain_values
 from trainer.run import checkpoint, state_dicts
 
 
 def save(run: Path, images_seen: int, keep: int = 3) -> Path:
-    return checkpoint.save(
-        run, {"images_seen": images_seen}, {"ema": {"w": torch.full((3,), float(images_seen))}}, keep
-    )
+    return checkpoint.save(run, plain_values(images_seen), {"ema": {"w": torch.full((3,), float(images_seen))}}, keep)
 
 
 def test_save_and_read(tmp_path: Path) -> None:
@@ -58,11 +61,118 @@ def test_damaged_checkpoint_is_skipped_for_the_previous_one(tmp_path: Path, dama
         checkpoint.read(newest)
 
 
+def test_every_flipped_bit_of_every_file_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    whole = checkpoint.read(newest)
+    unnoticed = []
+    for file in sorted(newest.iterdir()):
+        data = bytearray(file.read_bytes())
+        for place, bit in itertools.product(range(len(data)), range(8)):
+            data[place] ^= 1 << bit
+            file.write_bytes(data)
+            with contextlib.suppress(UserError):
+                found = checkpoint.read(newest)
+                assert found == whole, f"bit {bit} of byte {place} of {file.name}"
+                unnoticed.append(data[place] ^ (1 << bit))
+            data[place] ^= 1 << bit
+        file.write_bytes(data)
+    assert set(unnoticed) <= {ord(" "), ord("\n")}, "only blanks between the values of state.json may change"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"images_seen": 1}, "name of its directory"),
+        ({"images_seen": "2"}, "images_seen"),
+        ({"images_seen": -2}, "images_seen"),
+        ({"images_seen": True}, "images_seen"),
+        ({"damaged": -1}, "damaged"),
+        ({"skipped": 0.5}, "skipped"),
+        ({"head_start": 1 << 60}, "head_start"),
+        ({"scaler": {"scale": "2"}}, "scaler"),
+        ({"scaler": {"scale": 2}}, "scaler"),
+        ({"architecture": {}}, "architecture"),
+        ({"architecture": {"family": "residual", "size": 8, "widths": [0], "noise": 1, "embedding": 1}}, "widths"),
+        ({"config": []}, "config"),
+        ({"config": {"shards": 3}}, "shards"),
+        ({"best": {"images_seen": 2, "metric": "kid", "value": None}}, "best"),
+        ({"row": {"loss/d": "1"}}, "row"),
+        ({"sha256": {}}, "hashes"),
+        ({"sha256": {"../ema.safetensors": ""}}, "ema"),
+        ({"format_version": "1"}, "format_version"),
+    ],
+)
+def test_values_of_a_wrong_type_or_range_are_damage(tmp_path: Path, change: dict[str, object], named: str) -> None:
+    """Also in a checkpoint without a hash of its state, as older versions wrote them."""
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2)
+    content = json.loads((newest / "state.json").read_text())
+    del content[self_hash.KEY]
+    (newest / "state.json").write_text(json.dumps(content))
+    assert checkpoint.read(newest).images_seen == 2
+    (newest / "state.json").write_text(json.dumps(content | change))
+    with raises("checkpoint-damaged", newest, named):
+        checkpoint.read(newest)
+    found, _ = checkpoint.newest(tmp_path)
+    assert found is not None and found.images_seen == 1
+
+
+@pytest.mark.parametrize("name", ["images_seen", "architecture", "config", "scaler", "sha256", "format_version"])
+def test_missing_values_are_damage(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path, 2) / "state.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in (name, self_hash.KEY)}))
+    with raises("checkpoint-damaged", path.parent):
+        checkpoint.read(path.parent)
+
+
+def test_deeply_nested_state_is_damage(tmp_path: Path) -> None:
+    path = save(tmp_path, 2) / "state.json"
+    path.write_text("[" * 100_000)
+    with raises("checkpoint-damaged", path.parent, "nested"):
+        checkpoint.read(path.parent)
+
+
+def test_renamed_checkpoint_is_damage(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2).rename(checkpoint.directory(tmp_path, 3))
+    found, complaints = checkpoint.newest(tmp_path)
+    assert found is not None and found.images_seen == 1
+    assert len(complaints) == 1
+
+
+def test_files_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            path = save(tmp_path / str(umask), 1)
+        finally:
+            os.umask(before)
+        assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {mode}
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "not JSON"])
+def test_lost_mark_of_the_best_is_found_in_the_checkpoints(tmp_path: Path, damage: str) -> None:
+    for images_seen in (1, 2, 3):
+        best = checkpoint.Best(images_seen, "kid", 1 / images_seen) if images_seen < 3 else None
+        checkpoint.save(tmp_path, plain_values(images_seen), {"ema": {"w": torch.zeros(1)}}, 9, best)
+    mark = tmp_path / "checkpoints" / "best.json"
+    mark.write_text({"flipped": mark.read_text().replace('"images_seen": 2', '"images_seen": 3')}.get(damage, "["))
+    if damage == "missing":
+        mark.unlink()
+    assert checkpoint.read_best(tmp_path) == checkpoint.Best(2, "kid", 0.5)
+    save(tmp_path, 4, keep=1)
+    assert [path.name for path in checkpoint.directories(tmp_path)] == ["000000000002", "000000000004"]
+    checkpoint.restore_best(tmp_path)
+    assert json.loads(mark.read_text())["images_seen"] == 2
+
+
 def test_later_format_is_an_error_and_not_damage(tmp_path: Path) -> None:
     """Skipping it would sample from older weights, and training would prune it."""
     save(tmp_path, 1)
     state = save(tmp_path, 2) / "state.json"
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"format_version": 99}))
+    state.write_text(json.dumps(self_hash.with_hash(json.loads(state.read_text()) | {"format_version": 99})))
     with raises("newer-format", "99"):
         checkpoint.newest(tmp_path)
 
@@ -127,7 +237,7 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 def test_trap_moments_are_restored_in_the_memory_format_of_their_parameter(tmp_path: Path, channels_last: bool) -> None:
     net, optimizer = trained(channels_last)
     files = {"net": state_dicts.module_tensors(net), "moments": state_dicts.optimizer_tensors(net, optimizer)}
-    saved = checkpoint.read(checkpoint.save(tmp_path, {"images_seen": 1}, files, keep=1))
+    saved = checkpoint.read(checkpoint.save(tmp_path, plain_values(1), files, keep=1))
     other, fresh = trained(channels_last)
     with torch.no_grad():
         for p in other.parameters():
