@@ -128,6 +128,7 @@ class Trainer:
         self._last_checkpoint = state.images_seen
         self._reported_skips = state.guard.skipped
         self._first_damage = ""  # seen by this rank
+        self._lost_worker = ""  # what happened to a data worker of this rank
 
     def fit(self) -> None:
         """Train until the run has seen its images or is asked to stop.
@@ -190,8 +191,11 @@ class Trainer:
         Unless exact counts are due, the sums arrive one step late, so that no rank waits.
         """
         self._first_damage = self._first_damage or batch.first_damage
-        # If rank 0 cannot record or save, all ranks stop as they do after a signal: together, with a checkpoint.
+        self._lost_worker = self._lost_worker or batch.lost_worker
+        # If rank 0 cannot record or save, or a rank has lost a data worker, all ranks stop as they do after a signal:
+        # together, with a checkpoint.
         failed = self.saver.failed or (self.monitor is not None and self.monitor.failure is not None)
+        failed = failed or bool(self._lost_worker)
         stop, damaged = self.env.sum_async(failed or signals.request() is not None, batch.damaged)
         if due.exact_counts or stop:
             late_stop, late_damaged = self.env.flush(2)
@@ -258,9 +262,17 @@ class Trainer:
             raise self._too_damaged()
         self.env.on_rank0(lambda: self.monitor.raise_failure() if self.monitor is not None else None)
         seen, run = self.state.images_seen, self.saver.run
+        lost = next((what for what in self.env.all_gather(self._lost_worker) if what), "")
         if seen >= self.total_images:
             return self.env.print(f"done: {seen:,} images seen, weights in {run.checkpoints}")
-        reason = self.env.broadcast(signals.request()) or "another process was asked to stop"
+        reason = next((reason for reason in self.env.all_gather(signals.request() or "") if reason), "")
+        if lost and not reason:
+            raise self._reported_once(
+                Failure(
+                    "worker-killed",
+                    f"a data worker {lost}; saved at {seen:,} images in {run.path}; re-run the same command to resume",
+                )
+            )
         self.env.print(
             f"stopped ({reason}) and saved at {seen:,} images in {run.path}; re-run the same command to resume"
         )
@@ -294,12 +306,17 @@ class Trainer:
     def _too_damaged(self) -> Failure:
         first = next((damage for damage in self.env.all_gather(self._first_damage) if damage), "")
         seen = self.state.images_seen
-        error = Failure(
-            "damaged-images",
-            f"damaged images: {self.state.damaged:,} of {seen:,} seen, more than --damaged-limit "
-            f"{self.config.data.damaged_limit} allows{f' (first {first})' if first else ''}; repair the dataset "
-            f"(`cgan verify` names what is wrong) or raise the limit; saved at {seen:,} images",
+        return self._reported_once(
+            Failure(
+                "damaged-images",
+                f"damaged images: {self.state.damaged:,} of {seen:,} seen, more than --damaged-limit "
+                f"{self.config.data.damaged_limit} allows{f' (first {first})' if first else ''}; repair the dataset "
+                f"(`cgan verify` names what is wrong) or raise the limit; saved at {seen:,} images",
+            )
         )
+
+    def _reported_once(self, error: Failure) -> Failure:
+        """Return an error that all ranks raise, so that only rank 0 reports it."""
         error.already_reported = not self.env.is_rank0
         return error
 

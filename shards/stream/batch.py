@@ -25,6 +25,7 @@ class Batch(NamedTuple):
     wrong_count: int  # samples of the *global* batch that have a wrong label
     damaged: int = 0  # samples of this rank's part that could not be read or decoded, and were replaced
     first_damage: str = ""  # what was wrong with the first of them, and where
+    lost_worker: str = ""  # what happened to a data worker; the trainer read this batch itself, and should stop
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Return the batch on ``device`` in floating point ``dtype``, with the images scaled to [-1, 1]."""

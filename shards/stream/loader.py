@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from shards.core.errors import Failure, UserError
+from shards.core.errors import UserError
 from shards.stream.batch import Batch
 from shards.stream.shared_ring import SharedRing
 from shards.stream.stream import Stream, channels_last
+from shards.stream.worker_watch import WorkerWatch
 
 _AHEAD = 4  # batches that a worker may be ahead of the trainer
 
@@ -35,7 +36,10 @@ def batches(stream: Stream, start: int, workers: int, pin_memory: bool = False) 
 
     Raises:
         UserError: the shards are no longer available.
-        Failure: a shard cannot be read, no replacement for a damaged sample was found, or a worker was killed.
+        Failure: a shard cannot be read, or no replacement for a damaged sample was found.
+
+    If a worker is killed, or stays stopped, this process reads the batches from there on, and says so in
+    ``lost_worker``: the trainer can save, and stop.
     """
     made = _from_workers(stream, start, workers) if workers else map(stream.__getitem__, itertools.count(start))
     for batch in made:
@@ -55,29 +59,35 @@ def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
         prefetch_factor=_AHEAD,
         worker_init_fn=partial(_start_worker, ring),
     )
-    iterator = iter(loader)
+    watch = WorkerWatch(partial(iter, loader))
 
     def end() -> None:
         ring.close()
-        iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
+        watch.close()
 
     # The workers ignore SIGTERM, with which an exiting interpreter would end them and then wait: end them before that.
     atexit.register(end)
+    number = start
     try:
-        for number, sent in zip(itertools.count(start), iterator, strict=False):
+        for sent in watch:
             if isinstance(sent, UserError):
                 raise sent
             rest: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in sent]
             yield Batch(channels_last(ring[number]), *rest)
+            number += 1
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise Failure(
-            "worker-killed", "a data-loading process was killed (out of memory?); use fewer --workers"
-        ) from None
     finally:
         end()  # now rather than with the last reference: the traceback of an error may keep one
         atexit.unregister(end)
+    lost = (
+        "was stopped (SIGSTOP), and did not continue"
+        if watch.stopped
+        else "was killed (out of memory? use fewer --workers)"
+    )
+    for further in itertools.count(number):
+        yield stream[further]._replace(lost_worker=lost)
 
 
 class _RingWriter(TorchDataset[Any]):

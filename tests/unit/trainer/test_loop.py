@@ -107,6 +107,14 @@ def test_damaged_images_above_the_limit_end_the_run_with_a_checkpoint(tmp_path: 
     assert recorder.events == ["advance 8", "checkpoint 8"]
 
 
+def test_a_lost_data_worker_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    trainer, recorder = make_trainer(tmp_path)
+    trainer.incoming = iter([next(trainer.incoming)._replace(lost_worker="was killed")])
+    with raises("worker-killed", "was killed", "saved at 8 images", kind=Failure):
+        trainer.fit()
+    assert recorder.events == ["advance 8", "checkpoint 8"]
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, recorder = make_trainer(tmp_path, "--checkpoint-every", "8")
     monkeypatch.setattr(trainer.state, "is_finite", lambda: False)

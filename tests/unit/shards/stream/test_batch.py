@@ -21,7 +21,7 @@ def test_a_moved_batch_has_images_between_minus_one_and_one() -> None:
     assert moved.images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(moved.images, batch.images.double() / 127.5 - 1)
     assert {field.dtype for field in moved[:6]} == {torch.float64} and moved.positions.dtype == torch.int64
-    assert moved[7:] == batch[7:] == (9, 1, "x.tar")
+    assert moved[7:] == batch[7:] == (9, 1, "x.tar", "")
 
 
 def test_micro_batches_are_consecutive_parts_with_the_counts_of_the_whole() -> None:
