@@ -1,0 +1,1 @@
+"""Cells and texts that hold tags: separators, lists, weights, escapes, and phrases."""

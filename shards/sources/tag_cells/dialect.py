@@ -1,0 +1,170 @@
+"""How a column writes tags into its cells: decided once for the whole column, from all of its cells."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from shards.core.problems import Problems
+from shards.dataset.letters import clean_letters
+from shards.dataset.schema import normalise
+from shards.sources.cells import Tags, sanitize
+from shards.sources.tag_cells import emoticons
+from shards.sources.tag_cells.lists import Weighted, flatten, read_list
+from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
+from shards.sources.tag_cells.weights import Suffix, suffix_of, without_brackets, without_suffix
+
+_CELLS = 200_000  # different cells from which the dialect is inferred
+_ENTITY = re.compile(r"&#?\w{1,31};")
+_ESCAPED = re.compile(r"\\([()\[\]{}_:,'\"&^*~#-])")
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»", "「": "」"}
+_LIST_STARTS = ("[", "{", "(", "array", "np.array", "numpy.array")
+
+
+class TagDialect:
+    """The dialect of a column of tags.
+
+    Make one with `infer`, read every cell with `tags` or `split`, and then `report` what was interpreted.
+
+    Args:
+        separators: names of what separates tags, of `shards.sources.tag_cells.separators`.
+        suffix: how weights follow tags.
+        min_weight: weighted tags below this are left out.
+        are_tags: see `infer`.
+    """
+
+    def __init__(
+        self,
+        separators: Separators = (COMMA, "line ends"),
+        suffix: Suffix = "",
+        min_weight: float = 0,
+        are_tags: bool = True,
+    ) -> None:
+        self.separators, self.min_weight, self.are_tags = separators, min_weight, are_tags
+        self.suffix: Suffix = suffix
+        self._pattern = pattern(separators)
+        self._known: dict[str, tuple[list[Weighted], str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    @classmethod
+    def infer(cls, cells: Iterable[Any], *, are_tags: bool = True, min_weight: float = 0) -> TagDialect:
+        """Return the dialect of a column.
+
+        Args:
+            cells: its cells: texts, or lists and objects.
+            are_tags: True if the column is known to hold tags. False: it may as well hold class names, such as "tench,
+                Tinca tinca", so that even commas need evidence.
+            min_weight: see the class.
+        """
+        counts: Counter[str] = Counter()
+        for cell in cells:
+            if isinstance(cell, str) and (cell in counts or len(counts) < _CELLS):
+                counts[cell] += 1
+        texts: Counter[str] = Counter()
+        for cell, count in counts.items():
+            text, _ = emoticons.set_aside(_prepared(cell))
+            if not _starts_list(text) or read_list(text) is None:
+                texts[text] += count
+        separators = find_separators(texts, are_tags)
+        dialect = cls(separators, "", min_weight, are_tags)
+        dialect.suffix = suffix_of(dialect._pieces(text) for text in itertools.islice(texts, _CELLS))
+        return dialect
+
+    @property
+    def has_several(self) -> bool:
+        """True if cells hold several tags, so that a column of classes is one of tags."""
+        return bool(self.separators)
+
+    @property
+    def described(self) -> str:
+        """What separates the tags, for people."""
+        return " and ".join(name if name.isalpha() or " " in name else f"'{name}'" for name in self.separators)
+
+    def split(self, cell: Any) -> list[Weighted]:
+        """Return the tags of a cell with their weights, before normalisation; None for a tag without a weight.
+
+        Raises:
+            InvalidValue: the cell is neither a text nor a list or object of tags.
+        """
+        pairs, kind = self._split(cell)
+        if kind:
+            self._counts[kind] += 1
+        return pairs
+
+    def tags(self, cell: Any, interned: dict[Tags, Tags] | None = None) -> Tags | None:
+        """Return the normalised tags of a cell, without repetitions; None for None.
+
+        Raises:
+            InvalidValue: as `split`.
+        """
+        if cell is None:
+            return None
+        pairs = self.split(cell)
+        kept = [tag for tag, weight in pairs if weight is None or weight >= self.min_weight]
+        self._counts["weighted"] += sum(weight is not None for _, weight in pairs)
+        self._counts["light"] += len(pairs) - len(kept)
+        tags = tuple(sys.intern(word) for word in dict.fromkeys(map(normalise, kept)) if word)
+        return interned.setdefault(tags, tags) if interned is not None else tags
+
+    def report(self, problems: Problems) -> None:
+        """Say what was interpreted or left out since the last report."""
+        counts, self._counts = self._counts, Counter()
+        if BLANKS in self.separators and counts["split"]:
+            problems.add("tags-split-at-blanks", count=counts["split"])
+        elif counts["split"] and not (self.are_tags and {COMMA, "line ends"}.issuperset(self.separators)):
+            problems.add("tags-split", detail=self.described, count=counts["split"])
+        if counts["list"]:
+            problems.add("tags-in-lists", count=counts["list"])
+        if counts["weighted"]:
+            problems.add("tags-weighted", count=counts["weighted"])
+        if counts["light"]:
+            problems.add("tags-light", detail=f"{self.min_weight:g}", count=counts["light"])
+
+    def _split(self, cell: Any) -> tuple[list[Weighted], str]:
+        if not isinstance(cell, str):
+            return [(clean_letters(tag), weight) for tag, weight in flatten(cell)], ""
+        if (known := self._known.get(cell)) is None:
+            known = self._parsed(cell)
+            if len(self._known) < _CELLS:
+                self._known[cell] = known
+        return known
+
+    def _parsed(self, cell: str) -> tuple[list[Weighted], str]:
+        text = _prepared(cell)
+        if _starts_list(text) and (value := read_list(text)) is not None:
+            return [(_plain(tag), weight) for tag, weight in flatten(value)], "list"
+        text, found = emoticons.set_aside(text)
+        pieces = self._pieces(text)
+        pairs: list[Weighted] = []
+        for tag, weight in without_brackets(pieces):
+            tag, own = without_suffix(tag, self.suffix)
+            tag = emoticons.put_back(_plain(tag), found)
+            pairs.append((tag, weight if own is None else own))
+        return pairs, "split" if len(pieces) > 1 else ""
+
+    def _pieces(self, text: str) -> list[str]:
+        pieces = self._pattern.split(text) if self._pattern else [text]
+        return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _prepared(cell: str) -> str:
+    """Return a cell with clean letters and without HTML entities."""
+    text = clean_letters(sanitize(cell))
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text) if "&" in text else text
+
+
+def _starts_list(text: str) -> bool:
+    return text.lstrip().startswith(_LIST_STARTS)
+
+
+def _plain(tag: str) -> str:
+    """Return a tag without escapes and without the quotes around it."""
+    tag = _ESCAPED.sub(r"\1", tag.strip()) if "\\" in tag else tag.strip()
+    if len(tag) > 2 and _QUOTES.get(tag[0]) == tag[-1] and tag[0] not in tag[1:-1]:
+        tag = tag[1:-1].strip()
+    return tag
