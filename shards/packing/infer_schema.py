@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema, normalise
+from shards.packing.tag_families import Family, RowSample, find_families
 
 _RARER = 3.0  # tags exclude each other if they occur together less than a third as often as expected by chance
 _SWEEPS = 50
 
 
+class Found(NamedTuple):
+    """An inferred attribute, and why it is what it is, in a few words for people."""
+
+    attribute: Attribute
+    reason: str
+
+
 def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = False) -> Schema:
-    """Infer a schema from rows of tags.
+    """Return the schema of the attributes that `infer_attributes` finds."""
+    return Schema(tuple(found.attribute for found in infer_attributes(rows, one_class=one_class)))
+
+
+def infer_attributes(rows: Iterable[Sequence[str] | None], *, one_class: bool = False) -> list[Found]:
+    """Infer attributes from rows of tags.
 
     Tags with the same last word (their noun) that (almost) never occur together become the values of one exclusive
-    attribute. If groups of them do occur together (hair colours, hair lengths), they become several attributes. Other
-    tags are independent. If no row has two tags, all tags are one attribute.
+    attribute. If groups of them do occur together (hair colours, hair lengths), they become several attributes. Tags
+    without a common noun become one if they exclude each other and cover (almost) all rows, as "elf", "orc" and
+    "dwarf" may do (see `shards.packing.tag_families`). Other tags are independent. If no row has two tags, all tags
+    are one attribute.
 
     Args:
         rows: the tags of each row; None and empty rows are ignored.
@@ -31,11 +47,15 @@ def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = Fals
     count: Counter[str] = Counter()
     together: Counter[tuple[str, str]] = Counter()
     filled, longest = 0, 0
+    sample = RowSample()
     for row in rows:
         tags = sorted({normalise(tag) for tag in row or ()} - {""})
+        if not tags:
+            continue
         count.update(tags)
         together.update(_pairs(tags))
-        filled, longest = filled + bool(tags), max(longest, len(tags))
+        sample.add(tags)
+        filled, longest = filled + 1, max(longest, len(tags))
     if not count:
         raise UserError(
             "source-unlabelled",
@@ -45,11 +65,56 @@ def infer_schema(rows: Iterable[Sequence[str] | None], *, one_class: bool = Fals
     nouns = {_noun(tag) for tag in count}
     if one_class or (longest == 1 and len(count) > 1):
         name = nouns.pop() if len(nouns) == 1 and not one_class else ""
-        return Schema((Attribute(name or "class", "exclusive", tuple(sorted(count))),))
+        reason = f"each of {filled:,} images has one of its {len(count):,} values"
+        return [Found(Attribute(name or "class", "exclusive", tuple(sorted(count))), reason)]
     groups = _groups(count, together, filled)
+    families = _families(sample, count, groups)
     grouped = {tag for sets in groups.values() for group in sets for tag in group}
-    singles = [Attribute(tag, "tag", (tag,)) for tag in sorted(set(count) - grouped)]
-    return Schema((*_named(groups, {a.name for a in singles}), *singles))
+    grouped |= {tag for family in families for tag in family.tags}
+    singles = [
+        Found(Attribute(tag, "tag", (tag,)), f"in {count[tag]:,} of {filled:,} images, independent of the other tags")
+        for tag in sorted(set(count) - grouped)
+    ]
+    taken = {found.attribute.name for found in singles}
+    exclusive = [*_named(groups, taken, count, filled), *_named_families(families, taken)]
+    return [*sorted(exclusive, key=lambda found: found.attribute.name), *singles]
+
+
+def _families(sample: RowSample, count: Iterable[str], groups: dict[str, list[list[str]]]) -> list[Family]:
+    """Return the families of tags without a common noun; groups with a noun that are part of a larger one are removed.
+
+    A family that has some of a noun's tags and not the others is refused: what is left might be one.
+    """
+    by_noun = [frozenset(group) for sets in groups.values() for group in sets]
+    families = []
+    for family in find_families(sample.rows, count):
+        met = [group for group in by_noun if not group.isdisjoint(family.tags)]
+        if all(group < set(family.tags) for group in met):
+            families.append(family)
+    inside = {tag for family in families for tag in family.tags}
+    for noun, sets in groups.items():
+        groups[noun] = [group for group in sets if inside.isdisjoint(group)]
+    free = set(count) - inside - {tag for sets in groups.values() for group in sets for tag in group}
+    return [*families, *find_families(sample.rows, free)]
+
+
+def _named_families(families: list[Family], taken: set[str]) -> list[Found]:
+    """Return an attribute per family, named after its most frequent values."""
+    found = []
+    for family in families:
+        name = _free("/".join(family.tags[:3]) + ("/…" if len(family.tags) > 3 else ""), taken)
+        reason = f"one of these is in {family.covered:.1%} of the images, and several are in {family.doubled:.1%}"
+        found.append(Found(Attribute(name, "exclusive", tuple(sorted(family.tags))), reason))
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken, and add it to those that are."""
+    free, number = name, 2
+    while free in taken:
+        free, number = f"{name} {number}", number + 1
+    taken.add(free)
+    return free
 
 
 def _noun(tag: str) -> str:
@@ -134,16 +199,15 @@ def _exclusive(size: np.ndarray, pairs: np.ndarray, rows: int) -> list[int]:
     return group.tolist()
 
 
-def _named(groups: dict[str, list[list[str]]], taken: set[str]) -> list[Attribute]:
+def _named(groups: dict[str, list[list[str]]], taken: set[str], count: Counter[str], rows: int) -> list[Found]:
     """Return an attribute per set: the largest set of a noun is named after it, the others after their values."""
     attributes = []
     for noun, sets in groups.items():
         for group in sorted(sets, key=lambda group: (-len(group), group)):
             shown = [tag.removesuffix(f" {noun}") for tag in group]
             content = f"{noun} ({'/'.join(shown[:3])}{'/…' if len(shown) > 3 else ''})"
-            name, number = noun if noun not in taken else content, 2
-            while name in taken:
-                name, number = f"{content} {number}", number + 1
-            taken.add(name)
-            attributes.append(Attribute(name, "exclusive", tuple(group)))
-    return sorted(attributes, key=lambda attribute: attribute.name)
+            name = _free(noun if noun not in taken else content, taken)
+            have = min(rows, sum(count[tag] for tag in group))
+            reason = f"tags that end in {noun!r} and (almost) never occur together; {have / rows:.0%} of the images"
+            attributes.append(Found(Attribute(name, "exclusive", tuple(group)), reason))
+    return attributes
