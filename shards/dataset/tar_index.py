@@ -20,6 +20,7 @@ class Member(NamedTuple):
     extension: str  # what follows that dot, in lower case: "jpg", "cls", "seg.png"
     offset: int  # of its content, in bytes from the beginning of the tar
     length: int  # of its content, in bytes
+    name: str  # its path in the tar
 
 
 def members(tar: Path) -> Iterator[Member]:
@@ -29,7 +30,7 @@ def members(tar: Path) -> Iterator[Member]:
         UserError: the file is not a tar, or damaged.
     """
     try:
-        with tarfile.open(tar, "r:") as archive:
+        with tarfile.open(tar, "r:", encoding="utf-8") as archive:
             end = -1
             for member in archive:
                 if member.offset <= end or member.size < 0:  # with a negative size, tarfile would loop
@@ -38,7 +39,8 @@ def members(tar: Path) -> Iterator[Member]:
                 folder, slash, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 if member.isreg() and not member.issparse():
-                    yield Member(folder + slash + stem, extension.lower(), member.offset_data, member.size)
+                    key = folder + slash + stem
+                    yield Member(key, extension.lower(), member.offset_data, member.size, member.name)
                 archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - it would keep every header
         _check_end(tar, archive.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:

@@ -27,7 +27,7 @@ from shards.dataset import dataset, images, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
-from shards.sources.compressed import COMPRESSED
+from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember
 from shards.sources.item import Item, Source
 from shards.sources.options import ScanOptions

@@ -1,10 +1,8 @@
-"""The files of a folder or a zip, by name; formats read both in the same way."""
+"""The files of a folder or of archives, by name; formats read all of them in the same way."""
 
 from __future__ import annotations
 
 import os
-import struct
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +10,20 @@ from pathlib import Path
 from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.images import EXTENSIONS
+from shards.sources.archives.compressed import COMPRESSED
+from shards.sources.archives.listing import TEXTS, Member, archive_members, are_samples, is_zip, stem
 from shards.sources.cells import sanitize
-from shards.sources.compressed import COMPRESSED
-from shards.sources.image_refs import ZipEntry, ZipMember
-from shards.sources.item import MAX_BYTES, ImageFile, ImageRef
+from shards.sources.item import ImageFile, ImageRef
+from shards.sources.layout.junk import is_junk
+from shards.sources.layout.masks import find_masks
+from shards.sources.options import ScanOptions
 
-TEXTS = frozenset({".txt", ".caption", ".csv", ".json", ".jsonl"})
 CONTAINERS = frozenset({".parquet", ".tar"})
 
 UNSUPPORTED = frozenset(  # image formats that are not read
     {".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
     | {".svg", ".exr", ".hdr", ".dds", ".pcx", ".cr2", ".nef", ".arw", ".dng"}
 )
-_METHODS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstd", 98: "ppmd"}
-_HIDDEN = ("__MACOSX", "Thumbs.db")
 
 
 @dataclass
@@ -36,8 +34,9 @@ class FileTree:
         root: the folder or file.
         images: files with an image's extension.
         texts: files that may hold labels.
-        containers: tars and Parquet files (none inside a zip).
+        containers: tars of samples, and Parquet files (none inside an archive).
         problems: counts of files that cannot be used.
+        doubt: what folders may be besides classes, for messages; "" if that is clear.
     """
 
     root: Path
@@ -45,6 +44,7 @@ class FileTree:
     texts: dict[str, ImageRef] = field(default_factory=dict)
     containers: dict[str, Path] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
+    doubt: str = ""
 
     def note_unread(self, name: str, extension: str) -> None:
         """Count a file that is not read if its extension is that of an image."""
@@ -73,35 +73,88 @@ def container_type(name: str) -> str:
     return extension if extension in CONTAINERS else ".tar" if COMPRESSED.search(name) else ""
 
 
-def list_files(src: Path) -> FileTree:
-    """Return the files of a source.
+def list_files(src: Path, options: ScanOptions | None = None) -> FileTree:
+    """Return the files of a source. Archives are read like folders, unless images are beside them.
 
     Raises:
-        UserError: the path does not exist, or is a file other than a zip, tar or Parquet file.
+        UserError: the path does not exist, or is a file other than a zip, tar or Parquet file, or is damaged.
     """
     tree = FileTree(src)
+    found: dict[str, Path] = {}
     if src.is_dir():
-        _list_folder(tree)
+        found = _list_folder(tree)
     elif not src.exists():
         raise UserError(
             "source-missing", f"{src}: no such folder or file; SRC is a folder, a zip, a tar or a Parquet file"
         )
-    elif container_type(src.name) and src.is_file():
+    elif container_type(src.name) == ".parquet" and src.is_file():
         tree.containers[src.name] = src
-    elif src.suffix.lower() == ".zip" and src.is_file():
-        _list_zip(tree)
+    elif is_archive(src.name) and src.is_file():
+        found = {src.name: src}
     else:
         raise UserError("source-unsupported", f"{src}: SRC must be a folder or a .zip, .tar or .parquet file")
+    _read_archives(tree, found, options or ScanOptions())
+    _drop_masks(tree)
     return tree
 
 
-def _list_folder(tree: FileTree) -> None:
+def is_archive(name: str) -> bool:
+    """Return True if a file's name is that of a zip or of a tar, compressed or not."""
+    return is_zip(name) or container_type(name) == ".tar"
+
+
+def _read_archives(tree: FileTree, found: dict[str, Path], options: ScanOptions) -> None:
+    """Add the files in archives to a tree; tars of samples become containers."""
+    tars = {name: path for name, path in found.items() if not is_zip(name)}
+    if tars and (options.source == "webdataset" or are_samples(tars)):
+        tree.containers.update(tars)
+        found = {name: path for name, path in found.items() if name not in tars}
+    if tree.images or tree.containers:
+        for name in found:
+            tree.problems.add("archive-not-read", name)
+        return
+    for name, path in found.items():
+        prefix = f"{stem(name)}/" if len(found) > 1 else ""
+        for member in archive_members(path, options, tree.problems):
+            _add_member(tree, prefix + member.name, member)
+
+
+def _add_member(tree: FileTree, name: str, member: Member) -> None:
+    extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 - many files
+    if extension not in EXTENSIONS | TEXTS:
+        tree.note_unread(name, extension)
+        return
+    files = tree.images if extension in EXTENSIONS else tree.texts
+    if member.file is None:
+        tree.problems.add(member.refused[0], name, detail=member.refused[1])
+    elif name in files:
+        tree.problems.add("zip-member-repeated", name)
+    else:
+        files[name] = member.file
+
+
+def _drop_masks(tree: FileTree) -> None:
+    masks = find_masks(tree.images)
+    for name in sorted(masks.names):
+        tree.problems.add("mask-left-out", name)
+        del tree.images[name]
+    if masks.doubtful:
+        tree.doubt = f"{masks.doubtful[0]}/ may be a class, or hold masks or annotations of the other images"
+
+
+def _list_folder(tree: FileTree) -> dict[str, Path]:
+    """Add the files of a folder to a tree, and return its archives."""
+    archives: dict[str, Path] = {}
+
     def count_unreadable(error: OSError) -> None:
         tree.problems.add("folder-unreadable", str(error.filename))
 
-    for path, name in _walk(tree.root, count_unreadable):
+    for path, name in _walk(tree.root, count_unreadable, tree.problems):
         extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 - many files
         name = sanitize(os.fsencode(name).decode("utf-8", "replace"))
+        if is_archive(name):
+            archives.setdefault(name, Path(path))
+            continue
         if container_type(name):
             tree.containers.setdefault(name, Path(path))
             continue
@@ -112,9 +165,10 @@ def _list_folder(tree: FileTree) -> None:
             files[name] = ImageFile(path, name)
         else:
             tree.note_unread(name, extension)
+    return archives
 
 
-def _walk(root: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[str, str]]:
+def _walk(root: Path, on_error: Callable[[OSError], None], problems: Problems) -> Iterator[tuple[str, str]]:
     """Yield (path, path below the root) of all files in the order of their names; follow links, but not in loops."""
     visited: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, onerror=on_error, followlinks=True):
@@ -127,52 +181,20 @@ def _walk(root: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[str
             subfolders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not _hidden(name))
         below = os.path.relpath(folder, root)
+        for name in filter(is_junk, subfolders):
+            _count_junk(os.path.join(folder, name), problems)  # noqa: PTH118
+        subfolders[:] = sorted(name for name in subfolders if not is_junk(name))
         for name in sorted(names):
-            if not _hidden(name):
-                yield os.path.join(folder, name), name if below == "." else f"{below}/{name}"  # noqa: PTH118
+            shown = name if below == "." else f"{below}/{name}"
+            if not is_junk(name):
+                yield os.path.join(folder, name), shown  # noqa: PTH118
+            elif os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
+                problems.add("junk-left-out", sanitize(shown))
 
 
-def _list_zip(tree: FileTree) -> None:
-    try:
-        with zipfile.ZipFile(tree.root) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, EOFError, OverflowError) as e:
-        raise UserError("file-damaged", f"{tree.root}: not a readable zip ({e}); recreate it") from None
-    names = [sanitize(member.filename.replace("\\", "/")) for member in members]
-    top = _wrapper_folder(names)
-    for member, name in sorted(zip(members, names, strict=True), key=lambda pair: pair[1]):
-        name, extension = name.removeprefix(top), os.path.splitext(name)[1].lower()  # noqa: PTH122
-        if any(_hidden(part) for part in name.split("/")):
-            continue
-        if extension not in EXTENSIONS | TEXTS:
-            tree.note_unread(name, extension)
-        elif member.flag_bits & 1:
-            tree.problems.add("zip-member-encrypted", name)
-        elif (method := member.compress_type) not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            tree.problems.add("zip-member-compression", name, detail=_METHODS.get(method, f"method {method}"))
-        elif member.file_size > MAX_BYTES:
-            tree.problems.add("zip-member-too-large", name)
-        else:
-            deflated = member.compress_type == zipfile.ZIP_DEFLATED
-            entry = ZipEntry(member.header_offset, deflated, member.compress_size, member.file_size, member.CRC)
-            files = tree.images if extension in EXTENSIONS else tree.texts
-            if name in files:
-                tree.problems.add("zip-member-repeated", name)
-            files.setdefault(name, ZipMember(tree.root, entry))
-
-
-def _wrapper_folder(names: list[str]) -> str:
-    """Return the one folder around everything in a zip, which many archivers add; "" if there is none.
-
-    A single folder that may be a class is not taken for a wrapper.
-    """
-    tops = {name.partition("/")[0] for name in names if not _hidden(name.partition("/")[0])}
-    inside = {name.partition("/")[2] for name in names}
-    tables = any("/" not in name and os.path.splitext(name)[1].lower() in TEXTS for name in inside)  # noqa: PTH122
-    return f"{next(iter(tops))}/" if len(tops) == 1 and (tables or any("/" in name for name in inside)) else ""
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in _HIDDEN
+def _count_junk(folder: str, problems: Problems) -> None:
+    for _, _, names in os.walk(folder):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
+                problems.add("junk-left-out", sanitize(f"{os.path.basename(folder)}/{name}"))  # noqa: PTH119

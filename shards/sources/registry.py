@@ -50,7 +50,7 @@ def scan_source(
         UserError: the source does not exist or has no images, its format is unclear, a table is broken, or a column
             does not exist.
     """
-    tree = list_files(src)
+    tree = list_files(src, options)
     if options.source not in NAMES:
         raise UserError("invalid-value", f"--source: {options.source!r} is not one of {', '.join(NAMES)}")
     chosen, evidence = _detect(tree, options) if options.source == "auto" else (FORMATS[options.source], "--source")

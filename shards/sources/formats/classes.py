@@ -1,65 +1,110 @@
-"""A folder of images per class, SRC/CLASS/image.png."""
+"""A folder of images per class: SRC/CLASS/image.png, also with parts of the dataset, buckets and levels of classes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+import sys
+from collections.abc import Iterator
 
 from shards.core.errors import UserError
-from shards.dataset.schema import normalise
 from shards.sources.file_tree import FileTree
-from shards.sources.item import Source
+from shards.sources.item import Item, Source
+from shards.sources.layout.class_names import Classes, name_classes
+from shards.sources.layout.levels import Layout, read_layout
+from shards.sources.layout.synsets import read_synsets, read_validation_classes
 from shards.sources.matching import images_with_texts
 from shards.sources.options import ScanOptions
-from shards.sources.rows import RowCollector
+from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
 
-SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+NAME = "classes"
+
+_PREVIEW = re.compile(
+    r"(readme|preview|overview|samples?|examples?|logo|banner|cover|montage|grid|collage)\b", re.IGNORECASE
+)
+_PREVIEWS = 10
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
     """Return evidence if all images are in at least two class folders, and no image has a text file."""
-    if not tree.images or any("/" not in name for name in tree.images):
+    names = tree.images.keys() - _previews(tree)
+    if not names or any("/" not in name for name in names):
         return ""
-    splits = split_folders(tree.images)
-    classes = {class_folder(name, splits) for name in tree.images} - {""}
-    tops = {name.partition("/")[0].lower() for name in tree.images}
-    only_splits = not splits and tops <= SPLITS  # train/1.png, test/2.png: splits without classes
-    if len(classes) < 2 or only_splits or any(images_with_texts(tree)):
+    layout = read_layout(names)
+    classes = {tuple(folder.labels) for folder in layout.folders.values() if folder.labels}
+    if len(classes) < 2 or any(images_with_texts(tree)):
         return ""
-    return f"{len(classes):,} folders with images"
+    if any(not folder.labels and folder.part in (None, "train") for folder in layout.folders.values()):
+        return ""
+    return _evidence(layout, len(classes))
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:
-    rows = RowCollector(str(tree.root), options, tree.problems)
-    images = []
-    row_of: dict[str, int] = {}
-    splits = split_folders(tree.images)
-    for split in splits:
-        tree.problems.add("folder-is-split", split)
-    for name, image in tree.images.items():
-        label = class_folder(name, splits)
-        if not label:
-            tree.problems.add("image-outside-class-folder", name)
-        elif label not in row_of:
-            row_of[label] = rows.add({"label": normalise(label)}, name)
-        images.append((name, image, row_of.get(label)))
-    if not row_of:
+    trusted = options.source == NAME
+    for name in _previews(tree):
+        tree.problems.add("image-is-preview", name)
+        del tree.images[name]
+    layout = read_layout(tree.images, trusted=trusted)
+    if (doubt := layout.doubt or tree.doubt) and not trusted:
+        raise UserError(
+            "unclear-source",
+            f"{tree.root}: {doubt}; set --source classes if they are classes, name the labels by --table or "
+            "--from-name, or move them out of SRC",
+        )
+    synsets = read_synsets(tree)
+    classes = name_classes(layout, synsets, tree.problems)
+    if not classes.tags:
         raise UserError("format-mismatch", f"{tree.root}: contains no class folders (SRC/CLASS/image.png)")
-    return rows.build_source("classes", images, one_class=True)
+    _note(layout, tree)
+    items = list(_items(tree, layout, classes, _listed(tree, layout, classes), options))
+    evidence = _evidence(layout, len(classes.names))
+    rows = {item.id: (f"folder {item.id.rpartition('/')[0]}", "") for item in items} if options.keep_rows else {}
+    return Source(NAME, items, not classes.attributes, classes.attributes, tree.problems, evidence, rows=rows)
 
 
-def split_folders(names: Collection[str]) -> list[str]:
-    """Return the top folders if all of them are splits of a dataset (train, test …) that contain class folders."""
-    tops = sorted({name.partition("/")[0] for name in names if "/" in name})
-    nested = any(name.count("/") > 1 for name in names)
-    return tops if nested and all(top.lower() in SPLITS for top in tops) else []
+def _previews(tree: FileTree) -> list[str]:
+    """Return the images at the top whose names say that they show the dataset, if there are folders besides."""
+    found = [name for name in tree.images if "/" not in name and _PREVIEW.match(name)]
+    return found if len(found) <= _PREVIEWS and len(found) < len(tree.images) else []
 
 
-def class_folder(name: str, splits: Collection[str]) -> str:
-    """Return the folder that is an image's class, below the folders of splits; "" if the image is outside of one."""
-    folders = name.split("/")[:-1]
-    depth = 1 if splits else 0
-    return folders[depth] if len(folders) > depth else ""
+def _evidence(layout: Layout, classes: int) -> str:
+    parts = f" in the parts {', '.join(layout.parts[:6])}" if layout.parts else ""
+    return f"{classes:,} class folders{parts}"
 
 
-FORMAT = SourceFormat("classes", "a folder per class", detect, scan, by_layout=True)
+def _note(layout: Layout, tree: FileTree) -> None:
+    for code, folders in (
+        ("folder-is-split", layout.parts),
+        ("folder-divides-files", layout.buckets),
+        ("folder-below-class", layout.cut),
+    ):
+        for folder in folders:
+            tree.problems.add(code, folder)
+
+
+def _items(
+    tree: FileTree, layout: Layout, classes: Classes, listed: dict[str, tuple[str, ...]], options: ScanOptions
+) -> Iterator[Item]:
+    for name, image in tree.images.items():
+        folder = layout.of(name)
+        tags = classes.tags.get(folder.path) or listed.get(name)
+        if tags is None:
+            tree.problems.add("image-outside-class-folder", name)
+        group = sys.intern(folder.path or ".") if options.group == FOLDER else None
+        yield Item(name, image, tags, group=group, part=folder.part)
+
+
+def _listed(tree: FileTree, layout: Layout, classes: Classes) -> dict[str, tuple[str, ...]]:
+    """Return the classes of images outside class folders that a list names, such as Tiny-ImageNet's."""
+    by_folder = {
+        folder.labels[-1]: classes.tags[path] for path, folder in layout.folders.items() if len(folder.labels) == 1
+    }
+    found = {}
+    for name, label in read_validation_classes(tree).items():
+        if label in by_folder and not layout.of(name).labels:
+            found[name] = by_folder[label]
+    return found
+
+
+FORMAT = SourceFormat(NAME, "a folder per class", detect, scan, by_layout=True)

@@ -1,4 +1,4 @@
-"""WebDataset tars, of others or our own: members that share a name up to its first dot are a sample."""
+"""WebDataset tars, of others or our own: members that share a key, the name without its ending, are a sample."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.images import EXTENSIONS
 from shards.dataset.tar_index import Member, has_end_mark, members
+from shards.sources.archives.compressed import COMPRESSED, decompressed
+from shards.sources.archives.sample_keys import Split, best_split, rekeyed
 from shards.sources.cells import InvalidValue, parse_json, parse_npy, sanitize, short_repr
-from shards.sources.compressed import COMPRESSED, decompressed
 from shards.sources.file_tree import FileTree, container_type
 from shards.sources.image_refs import TarMember
 from shards.sources.item import ImageRef, Source
+from shards.sources.layout.junk import in_junk
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
@@ -28,6 +30,7 @@ _RAW = "image.npy"
 _TEXTS = ("txt", "caption", "text")
 _LABELS = frozenset({"json", "cls", "npy", *_TEXTS})
 _MAX_BYTES = 1 << 24  # of a label
+_HEAD = 2000  # members that show how their names are split into key and ending
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
@@ -41,10 +44,14 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     rows = RowCollector(str(tree.root), options, tree.problems, ("id", "known", "key", "__key__"))
     images: list[tuple[str, ImageRef, int | None]] = []
     ids: set[str] = set()
-    arrays_are_labels = _arrays_are_labels([path for _, path in tars])
+    split = best_split(itertools.islice((member.name for _, path in tars for member in _members(path)), _HEAD))
+    arrays_are_labels = _arrays_are_labels([path for _, path in tars], split)
     for name, path in tars:
+        for member in members(path):
+            if in_junk(member.name) and member.extension.rpartition(".")[2] in _IMAGES:
+                tree.problems.add("junk-left-out", member.name)
         folder = COMPRESSED.sub("", name).removesuffix(".tar").removesuffix(".TAR")
-        for key, sample, handle in _samples(path):
+        for key, sample, handle in _samples(path, split):
             id = sanitize(f"{folder}/{key}")
             if id in ids:
                 tree.problems.add("sample-key-repeated", id)
@@ -81,7 +88,14 @@ def _image(tar: Path, sample: list[Member], id: str, problems: Problems) -> TarM
     return TarMember(tar, found[0].offset, found[0].length, found[0].extension) if found else None
 
 
-def _samples(tar: Path) -> Iterator[tuple[str, list[Member], int]]:
+def _members(tar: Path) -> Iterator[Member]:
+    """Yield the members of a tar but those that a system left behind, such as ._0001.jpg."""
+    for member in members(tar):
+        if not in_junk(member.name):
+            yield member
+
+
+def _samples(tar: Path, split: Split) -> Iterator[tuple[str, list[Member], int]]:
     """Yield (key, members, file descriptor of the tar) of each run of members with one key.
 
     Raises:
@@ -92,16 +106,17 @@ def _samples(tar: Path) -> Iterator[tuple[str, list[Member], int]]:
     except OSError as error:
         raise UserError("file-unreadable", f"{tar}: cannot be read ({error.strerror})") from None
     try:
-        for key, sample in itertools.groupby(members(tar), key=lambda member: member.key):
+        keyed = (rekeyed(member, split) for member in _members(tar))
+        for key, sample in itertools.groupby(keyed, key=lambda member: member.key):
             yield key, list(sample), handle
     finally:
         os.close(handle)
 
 
-def _arrays_are_labels(tars: list[Path]) -> bool:
+def _arrays_are_labels(tars: list[Path], split: Split) -> bool:
     """Return False if the .json of one of the first samples has tags: .npy members only repeat them as vectors then."""
     for path in tars:
-        for _, sample, handle in itertools.islice(_samples(path), 1000):
+        for _, sample, handle in itertools.islice(_samples(path, split), 1000):
             note = next((member for kind, member in _label_members(sample) if kind == "json"), None)
             try:
                 content = parse_json(_bytes(note, handle)) if note else None

@@ -44,7 +44,7 @@ def test_tables_of_several_formats_are_ambiguous(tmp_path: Path) -> None:
 
 def test_tars_and_parquet_files_are_ambiguous(tmp_path: Path) -> None:
     images = png_files("1.png")
-    write_tar(tmp_path / "a.tar", images)
+    write_tar(tmp_path / "a.tar", images | {"1.cls": "x"})
     write_parquet(tmp_path / "b.parquet", {"image": list(images.values())})
     with raises("ambiguous-source", "--source parquet", "--source webdataset"):
         scan_source(tmp_path)
@@ -83,7 +83,7 @@ def test_unclear_layout_is_refused_unless_a_format_is_set(tmp_path: Path, names:
 
 def test_unclear_layout_names_text_files_and_containers(tmp_path: Path) -> None:
     write_files(tmp_path, png_files("x/1.png", "y/2.png", "y/3.png") | {"x/1.txt": "hat"})
-    write_tar(tmp_path / "a.tar", png_files("1.png"))
+    write_tar(tmp_path / "a.tar", png_files("1.png") | {"1.cls": "x"})
     with raises("unclear-source", "the folders x, y", "tar files", "1 text files for 3 images"):
         scan_source(tmp_path)
 

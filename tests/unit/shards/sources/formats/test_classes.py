@@ -34,8 +34,13 @@ def test_folders_of_splits_are_not_classes(tmp_path: Path) -> None:
     assert tags_by_id(scan_source(wrapped)) == tags_by_id(source)
     one = write_files(tmp_path / "one", png_files("Train/cat/1.png", "Train/dog/2.png"))
     assert {item.tags for item in scan_source(one).items} == {("cat",), ("dog",)}
-    words = write_files(tmp_path / "words", png_files("test/a/1.png", "bus/b/2.png"))
-    assert {item.tags for item in scan_source(words).items} == {("test",), ("bus",)}
+
+
+def test_folder_named_like_a_part_beside_classes_is_a_question(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("test/a/1.png", "bus/b/2.png"))
+    with raises("unclear-source", "test/", "bus/", "--source classes"):
+        scan_source(tmp_path)
+    assert {item.tags for item in scan_source(tmp_path, "classes").items} == {("a", "test"), ("b", "bus")}
 
 
 def test_splits_without_classes_are_unclear(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from support.source_files import npy_bytes, png_bytes, scan_source, tags_by_id, 
 
 
 def test_tar_cut_between_two_members_is_named(tmp_path: Path) -> None:
-    whole = write_tar(tmp_path / "a.tar", {"1.png": png_bytes(1), "2.png": png_bytes(2)}).read_bytes()
-    (tmp_path / "a.tar").write_bytes(whole[:1024])
+    whole = write_tar(tmp_path / "a.tar", {"1.cls": "x", "1.png": png_bytes(1), "2.png": png_bytes(2)}).read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:2048])
     source = scan_source(tmp_path)
     assert [item.id for item in source.items] == ["a/1"]
     assert source.problems.found["tar-without-end-mark"] == ["a.tar"]
@@ -152,7 +152,7 @@ def test_our_own_tars(tmp_path: Path) -> None:
 def test_samples_without_an_image_or_with_several(tmp_path: Path) -> None:
     files = {"1.seg.png": png_bytes(9), "1.jpg": png_bytes(1), "2.cls": "3", "3.a.png": png_bytes(3)}
     files |= {"4.png": png_bytes(4), "4.webp": png_bytes(5)}
-    source = scan_source(write_tar(tmp_path / "a.tar", files))
+    source = scan_source(write_tar(tmp_path / "a.tar", files), "webdataset")
     images = {item.id: item.image.read() for item in source.items}
     assert images == {"a/1": png_bytes(1), "a/3": png_bytes(3), "a/4": png_bytes(4)}
     assert source.problems.found["sample-without-image"] == ["a/2"]
