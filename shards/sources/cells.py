@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from shards.core.atomic_io import join_names
+from shards.dataset.letters import clean_letters
 from shards.dataset.schema import MAX_SIZE, normalise
 
 Tags = tuple[str, ...]
@@ -67,23 +68,8 @@ def has_separator(text: str) -> bool:
     return re.search(COMMAS, text) is not None
 
 
-def parse_tags(value: Any, interned: dict[Tags, Tags]) -> Tags | None:
-    """Return the tags of a cell, a text with commas or a list of texts; None for None.
-
-    Raises:
-        InvalidValue: the cell holds something else.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return split_tags(value, interned)
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return split_tags(",".join(word.replace(",", " ") for word in value), interned)
-    raise InvalidValue(f"tags must be a text or a list of texts, not {short_repr(value)}")
-
-
 def parse_label(value: Any, names: list[str] | None = None) -> Label | tuple[float, ...] | None:
-    """Return a word, a single number (see `interpret_labels`), or a list of numbers as a vector; None for nothing.
+    """Return a text, a single number (see `interpret_labels`), or a list of numbers as a vector; None for nothing.
 
     Args:
         value: the cell.
@@ -101,7 +87,7 @@ def parse_label(value: Any, names: list[str] | None = None) -> Label | tuple[flo
             raise InvalidValue(f"class {short_repr(value)} of {len(names)}")
         value = names[int(value)]
     if isinstance(value, str):
-        return sys.intern(normalise(sanitize(value))) or None
+        return sys.intern(" ".join(clean_letters(sanitize(value)).split())) or None
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise InvalidValue(f"class {short_repr(value)}")
     if isinstance(value, int | float):

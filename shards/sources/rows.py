@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
-from shards.dataset.schema import Attribute
+from shards.dataset.schema import Attribute, normalise
 from shards.sources.cells import (
     COMMAS,
     SPACES,
@@ -20,26 +20,25 @@ from shards.sources.cells import (
     Label,
     Tags,
     first_value,
-    has_separator,
     interpret_labels,
     is_space_separated,
     looks_like_tags,
     parse_caption,
     parse_label,
-    parse_tags,
     sanitize,
     split_tags,
 )
 from shards.sources.columns import ColumnCollector, ColumnLabels
 from shards.sources.item import ImageRef, Item, Source
 from shards.sources.options import ScanOptions
+from shards.sources.tag_cells.dialect import TagDialect
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"
 
 
 class _Row(NamedTuple):
-    tags: Tags | str | None  # a text until its separator is known
+    tags: Tags | str | None  # a text until the dialect of all texts is known
     label: Label | None
     vector: tuple[float, ...] | None
     group: str | None
@@ -70,7 +69,6 @@ class RowCollector:
         self.rows: list[_Row] = []
         self.texts: list[str | None] = []
         self.interned: dict[Tags, Tags] = {}
-        self.comma_separated = False  # True if tags are lists, or texts with commas, in any row
 
     def add(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]] | None = None) -> int:
         """Add a row. Values that cannot be read are counted and left out.
@@ -88,8 +86,7 @@ class RowCollector:
         label = self._label(row, at, names or {})
         text = self._parse(parse_caption, first_value(row, TEXT), None, at)
         if isinstance(label, list):
-            tags = split_tags(tags) if isinstance(tags, str) else tags or ()
-            tags, label = (*tags, *label), None
+            tags, label = (*(TagDialect().tags(tags) or ()), *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
         group = row.get(self.group_column) if self.group_column else None
         parsed = _Row(tags, single, vector, _group(group))
@@ -98,23 +95,21 @@ class RowCollector:
         return len(self.rows) - 1
 
     def _tags(self, value: Any, at: str) -> Tags | str | None:
-        is_text = isinstance(value, str)
-        self.comma_separated = self.comma_separated or isinstance(value, list) or (is_text and has_separator(value))
-        if is_text and not self.comma_separated:
+        if isinstance(value, str):
             return sys.intern(value.strip())
-        return self._parse(parse_tags, value, self.interned, at)
+        return self._parse(TagDialect().tags, value, self.interned, at)
 
     def _label(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]]) -> Any:
         if not self.classes:
             return None
         column = next((name for name in LABEL if row.get(name) not in (None, "")), None)
         value = row.get(column) if column else None
-        if isinstance(value, list) and value and column:
-            if all(isinstance(word, str) for word in value):
-                return list(self._parse(parse_tags, value, self.interned, at) or ())
-            if column in names:
-                words = [self._parse(parse_label, one, names[column], at) for one in value]
-                return [word for word in words if isinstance(word, str)]
+        if column and isinstance(value, list) and column in names:
+            words = [self._parse(parse_label, one, names[column], at) for one in value]
+            return [normalise(word) for word in words if isinstance(word, str)]
+        entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if any(isinstance(entry, str | dict | list) for entry in entries):
+            return list(self._parse(TagDialect().tags, value, self.interned, at) or ())
         return self._parse(parse_label, value, names.get(column or ""), at)
 
     def _parse(self, parse: Any, value: Any, extra: Any, at: str) -> Any:
@@ -139,8 +134,7 @@ class RowCollector:
             UserError: a column or group does not exist, or vectors differ in length.
         """
         self._split_tag_texts()
-        if not one_class:
-            self._interpret_labels()
+        self._interpret_labels(one_class)
         columns = self._column_labels()
         separator = self._text_separator()
         tagged = bool(separator) or any(row.tags is not None for row in self.rows)
@@ -156,11 +150,14 @@ class RowCollector:
         )
 
     def _split_tag_texts(self) -> None:
-        texts = [row.tags for row in self.rows if isinstance(row.tags, str)]
-        separator = COMMAS if self.comma_separated else self._separator(texts)
+        dialect = self._dialect((row.tags for row in self.rows if isinstance(row.tags, str)), are_tags=True)
         for number, row in enumerate(self.rows):
             if isinstance(row.tags, str):
-                self.rows[number] = row._replace(tags=split_tags(row.tags, self.interned, separator))
+                self.rows[number] = row._replace(tags=self._parse(dialect.tags, row.tags, self.interned, ""))
+        dialect.report(self.problems)
+
+    def _dialect(self, cells: Iterable[str], are_tags: bool) -> TagDialect:
+        return TagDialect.infer(cells, are_tags=are_tags, min_weight=self.options.min_weight)
 
     def _separator(self, texts: list[str]) -> str:
         """Return what separates the tags of texts; spaces are counted as a problem."""
@@ -169,13 +166,25 @@ class RowCollector:
         self.problems.add("tags-split-at-blanks", count=len(texts))
         return SPACES
 
-    def _interpret_labels(self) -> None:
-        """Turn single labels into words or vectors."""
-        interpreted = interpret_labels({row.label for row in self.rows if row.label is not None})
+    def _interpret_labels(self, one_class: bool) -> None:
+        """Turn single labels into words, vectors, or tags if they are lists; names of classes are words."""
+        labels = {row.label for row in self.rows if row.label is not None}
+        interpreted = {label: label for label in labels} if one_class else interpret_labels(labels)
+        words = (row.label for row in self.rows if isinstance(row.label, str) and interpreted[row.label] is row.label)
+        dialect = TagDialect(()) if one_class else self._dialect(words, are_tags=False)
         for number, row in enumerate(self.rows):
-            if row.label is not None and (label := interpreted[row.label]) is not row.label:
-                word, vector = (label, None) if isinstance(label, str) else (None, label)
-                self.rows[number] = row._replace(label=word, vector=vector)
+            if row.label is None:
+                continue
+            label = interpreted[row.label]
+            if isinstance(label, tuple):
+                self.rows[number] = row._replace(label=None, vector=label)
+            elif dialect.has_several and isinstance(row.label, str):
+                own = row.tags if isinstance(row.tags, tuple) else ()
+                tags = self._parse(dialect.tags, row.label, self.interned, "") or ()
+                self.rows[number] = row._replace(label=None, tags=(*own, *tags))
+            else:
+                self.rows[number] = row._replace(label=sys.intern(normalise(str(label))) or None)
+        dialect.report(self.problems)
 
     def _column_labels(self) -> ColumnLabels:
         if self.group_column:

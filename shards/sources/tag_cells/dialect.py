@@ -47,6 +47,7 @@ class TagDialect:
     ) -> None:
         self.separators, self.min_weight, self.are_tags = separators, min_weight, are_tags
         self.suffix: Suffix = suffix
+        self.has_lists = False
         self._pattern = pattern(separators)
         self._known: dict[str, tuple[list[Weighted], str]] = {}
         self._counts: Counter[str] = Counter()
@@ -72,13 +73,14 @@ class TagDialect:
                 texts[text] += count
         separators = find_separators(texts, are_tags)
         dialect = cls(separators, "", min_weight, are_tags)
+        dialect.has_lists = len(texts) < len(counts)
         dialect.suffix = suffix_of(dialect._pieces(text) for text in itertools.islice(texts, _CELLS))
         return dialect
 
     @property
     def has_several(self) -> bool:
         """True if cells hold several tags, so that a column of classes is one of tags."""
-        return bool(self.separators)
+        return bool(self.separators) or self.has_lists
 
     @property
     def described(self) -> str:
