@@ -75,6 +75,13 @@ _SENTENCES = {
     "tag-rare": "tags that fewer than {detail} pictures have (left out)",
     "values-conflicting": "pictures with two values of {detail} (unknown there)",
     "caption-not-encoded": "captions that no --text-encoder reads (kept as notes)",
+    # arrays
+    "array-of-objects": "arrays of Python objects (pickled: never read)",
+    "array-not-used": "arrays that are neither images nor their labels (left out)",
+    "rows-one-hot": "label rows with a single 1 among zeros (taken as classes)",
+    "rows-of-flags": "label rows of zeros and ones (taken as tags)",
+    "label-ten-is-zero": "labels 10 (the digit 0, as in SVHN)",
+    "pixels-rescaled": "pictures with values from {detail} (scaled to 0 to 255)",
     # images
     "image-unusable": "pictures that cannot be used (left out)",
     "colour-profile-unusable": "colour profiles that cannot be used (taken as sRGB)",

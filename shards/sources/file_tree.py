@@ -11,6 +11,7 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.images import EXTENSIONS
 from shards.sources.archives.compressed import COMPRESSED
+from shards.sources.archives.git_lfs import check_pointers
 from shards.sources.archives.listing import TEXTS, Member, archive_members, are_samples, is_zip, stem
 from shards.sources.cells import sanitize
 from shards.sources.item import ImageFile, ImageRef
@@ -21,7 +22,7 @@ from shards.sources.options import ScanOptions
 CONTAINERS = frozenset({".parquet", ".tar"})
 
 UNSUPPORTED = frozenset(  # image formats that are not read
-    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
     | {".svg", ".exr", ".hdr", ".dds", ".pcx", ".cr2", ".nef", ".arw", ".dng"}
 )
 
@@ -35,6 +36,7 @@ class FileTree:
         images: files with an image's extension.
         texts: files that may hold labels.
         containers: tars of samples, and Parquet files (none inside an archive).
+        others: all other files, such as arrays; they are not read unless a format knows them.
         problems: counts of files that cannot be used.
         doubt: what folders may be besides classes, for messages; "" if that is clear.
     """
@@ -43,6 +45,7 @@ class FileTree:
     images: dict[str, ImageRef] = field(default_factory=dict)
     texts: dict[str, ImageRef] = field(default_factory=dict)
     containers: dict[str, Path] = field(default_factory=dict)
+    others: dict[str, ImageRef] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     doubt: str = ""
 
@@ -77,7 +80,7 @@ def list_files(src: Path, options: ScanOptions | None = None) -> FileTree:
     """Return the files of a source. Archives are read like folders, unless images are beside them.
 
     Raises:
-        UserError: the path does not exist, or is a file other than a zip, tar or Parquet file, or is damaged.
+        UserError: the path does not exist, or an archive is damaged.
     """
     tree = FileTree(src)
     found: dict[str, Path] = {}
@@ -92,7 +95,9 @@ def list_files(src: Path, options: ScanOptions | None = None) -> FileTree:
     elif is_archive(src.name) and src.is_file():
         found = {src.name: src}
     else:
-        raise UserError("source-unsupported", f"{src}: SRC must be a folder or a .zip, .tar or .parquet file")
+        tree.others[src.name] = ImageFile(src, src.name)
+    containers = {name: ImageFile(path, name) for name, path in (found | tree.containers).items()}
+    check_pointers(src, tree.images or containers or tree.others)
     _read_archives(tree, found, options or ScanOptions())
     _drop_masks(tree)
     return tree
@@ -123,8 +128,7 @@ def _add_member(tree: FileTree, name: str, member: Member) -> None:
     extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 - many files
     if extension not in EXTENSIONS | TEXTS:
         tree.note_unread(name, extension)
-        return
-    files = tree.images if extension in EXTENSIONS else tree.texts
+    files = tree.images if extension in EXTENSIONS else tree.texts if extension in TEXTS else tree.others
     if member.file is None:
         tree.problems.add(member.refused[0], name, detail=member.refused[1])
     elif name in files:
@@ -164,6 +168,7 @@ def _list_folder(tree: FileTree) -> dict[str, Path]:
         elif extension in EXTENSIONS or extension in TEXTS:
             files[name] = ImageFile(path, name)
         else:
+            tree.others[name] = ImageFile(path, name)
             tree.note_unread(name, extension)
     return archives
 

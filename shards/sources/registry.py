@@ -12,6 +12,7 @@ from pathlib import Path
 from shards.core.errors import UserError
 from shards.dataset.images import EXTENSIONS
 from shards.sources.file_tree import FileTree, container_type, list_files
+from shards.sources.foreign import foreign_error
 from shards.sources.item import Source
 from shards.sources.matching import images_with_texts
 from shards.sources.options import ScanOptions
@@ -26,6 +27,7 @@ _MODULES = (  # of shards.sources.formats, in the order of --help
     "stylegan",
     "parquet",
     "webdataset",
+    "arrays",
     "unlabelled",
 )
 FORMATS: dict[str, SourceFormat] = {
@@ -55,7 +57,7 @@ def scan_source(
         raise UserError("invalid-value", f"--source: {options.source!r} is not one of {', '.join(NAMES)}")
     chosen, evidence = _detect(tree, options) if options.source == "auto" else (FORMATS[options.source], "--source")
     if not tree.images and not chosen.in_containers:
-        raise _no_images_error(tree)
+        raise foreign_error(tree) or _no_images_error(tree)
     if not chosen.has_columns and (options.columns or options.group not in (None, FOLDER)):
         option = "--columns" if options.columns else "--group"
         raise UserError(
@@ -74,8 +76,6 @@ def describe_formats() -> str:
 
 def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
     """Return the format of a tree and the evidence for it; raise UserError if none or several match."""
-    if not tree.images and not tree.containers:
-        raise _no_images_error(tree)
     for by_layout in (False, True):
         found = [
             (format, evidence)
@@ -88,10 +88,17 @@ def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
             raise UserError("ambiguous-source", f"{tree.root}: matches several formats ({described}); set {names}")
         if found:
             return found[0]
+    if not tree.images:
+        raise foreign_error(tree) or _no_images_error(tree)
     raise _unclear_error(tree)
 
 
 def _no_images_error(tree: FileTree) -> UserError:
+    if tree.root.is_file() and tree.others:
+        raise UserError(
+            "source-unsupported",
+            f"{tree.root}: SRC must be a folder, a .zip, .tar or .parquet file, or arrays (.npz, .npy, .mat, .h5)",
+        )
     expected = f"looked for {', '.join(sorted(EXTENSIONS))} in all folders"
     left_out = tree.problems.described(1)[:3]
     return UserError("no-images", "; ".join([f"{tree.root}: contains no images ({expected})", *left_out]))

@@ -19,6 +19,7 @@ from shards.core import atomic_io
 from shards.core.errors import UserError
 from shards.sources.cells import InvalidValue, parse_json, sanitize, shorten_names
 from shards.sources.file_tree import FileTree
+from shards.sources.foreign import url_column, urls_only_error
 from shards.sources.image_refs import SpooledImage, file_stamp
 from shards.sources.item import MAX_BYTES, ImageRef, Source
 from shards.sources.matching import image_finder
@@ -108,6 +109,8 @@ class _Table:
         named = [name for name in _NAMES if name in found]
         if not found:
             columns = shorten_names(schema.names, 20)
+            if url := url_column(schema.names):
+                raise urls_only_error(self.path, url, schema.names)
             raise UserError(
                 "no-image-column",
                 f"{self.path}: none of its columns ({columns}) contains images (bytes, or a struct with a field bytes)",
