@@ -23,6 +23,12 @@ from trainer.distributed import network_interfaces
 BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
 _TAKEN = "failed to listen|EADDRINUSE"
 _NCCL_WAITS = 15.0  # seconds longer than gloo: gloo raises an error, while NCCL's watchdog kills the process
+_STRATEGIES = {  # variables that `accelerate launch` sets
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
 _HOW = (
     "on GPUs launch with --multi_gpu --num_processes N, "
     "on a CPU with --config_file launch/accelerate/cpu_processes.yaml"
@@ -40,6 +46,7 @@ def join(device: torch.device, timeout: float) -> Accelerator:
         UserError: the launcher's variables are incomplete, or launcher and Accelerate disagree on the world size.
         Failure: the ranks did not find each other, or there are fewer GPUs than processes.
     """
+    _check_strategy()
     _check_gpu_count()
     cpu = device.type == "cpu"
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
@@ -119,6 +126,18 @@ def _wanted_of_launcher() -> int | None:
         if option.replace("-", "_") == "__num_processes" and value.isdigit():
             return int(value)
     return None
+
+
+def _check_strategy() -> None:
+    """Check that the launcher's configuration asks for nothing but data parallelism."""
+    for variable, strategy in _STRATEGIES.items():
+        if os.environ.get(variable, "false").lower() in ("true", "1"):
+            raise UserError(
+                "launcher-strategy",
+                f"`accelerate launch` is configured for {strategy} (by an option, or by "
+                "~/.cache/huggingface/accelerate/default_config.yaml), but this trainer uses DDP only; run "
+                f"`accelerate config` again, or {_HOW}",
+            )
 
 
 def _check_gpu_count() -> None:
