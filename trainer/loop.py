@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shards.core import atomic_io
 from shards.core.errors import Failure, UserError
@@ -25,9 +25,12 @@ from trainer.evaluation.periodic import PeriodicEvaluator
 from trainer.process import signals
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.checkpoint import Best
+from trainer.run.metrics_file import strict_row
 from trainer.state import TrainingState
 from trainer.step import StepResult
+from trainer.tracking.cadence import is_due
 from trainer.tracking.monitor import Monitor
+from trainer.tracking.restore_outputs import restore_outputs
 
 
 def train(config: Config) -> None:
@@ -56,14 +59,17 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         evaluator = PeriodicEvaluator(
             config.evaluation, built.dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
         )
-    resumed = setup.enter_run(built, exits)
+    saved = setup.enter_run(built, exits)
+    if saved is not None:
+        ema = state.ema.module
+        env.on_rank0(lambda: restore_outputs(built.run, config, built.dataset, saved, ema, env.print))
     if state.images_seen >= total:
         return env.print(
             f"{built.run.path} is complete: {total:,} images seen; "
             f"continue it with --total-images {2 * total}, or start another with --run NAME"
         )
     env.print(
-        f"{'resuming at' if resumed else 'training from'} {state.images_seen:,} of {total:,} images "
+        f"{'resuming at' if saved is not None else 'training from'} {state.images_seen:,} of {total:,} images "
         f"on {env.describe()}; {setup.describe_order(built.stream)}"
     )
     monitor = env.on_rank0(
@@ -172,10 +178,7 @@ class Trainer:
         cycle = batch * self.config.method.d_steps  # its last step updates G too, and so measures everything
 
         def due(every: int | None, unit: int = 1) -> bool:
-            """Whether the step crosses a multiple of ``every``, on a clock that ticks every ``unit`` images."""
-            if every is None or after >= self.total_images:
-                return every is not None
-            return after // unit * unit // every > before // unit * unit // every
+            return is_due(every, before, after, self.total_images, unit)
 
         evaluate = self.evaluator is not None and due(evaluation.evaluate_every)
         return Due(
@@ -248,10 +251,15 @@ class Trainer:
         if not self.state.is_finite():
             raise self._divergence("weights")
         self.state.gather_on_rank0()
-        self.env.on_rank0(lambda: self.saver.save(self.state.values(), self.state.tensors(), best))
+        self.env.on_rank0(lambda: self.saver.save(self._plain_values(), self.state.tensors(), best))
         if self._last_checkpoint:  # it is on the disk now; the new one is still being written
             self.env.resume_hint = setup.resume_hint(self._last_checkpoint)
         self._last_checkpoint = self.state.images_seen
+
+    def _plain_values(self) -> dict[str, Any]:
+        """Return the plain values of a checkpoint, with the metrics of its step: they could not be measured again."""
+        row = self.monitor.row_at(self.state.images_seen) if self.monitor is not None else {}
+        return self.state.values() | {"row": strict_row(row)}
 
     # -------------------------------------------------------- the end of a run
 

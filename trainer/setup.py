@@ -84,11 +84,11 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     return TrainingSetup(config, env, dataset, stream, state, run)
 
 
-def enter_run(built: TrainingSetup, exits: ExitStack) -> bool:
+def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     """Lock the run directory and restore its newest checkpoint, or the weights that --init-from names.
 
     Returns:
-        Whether the run resumes from a checkpoint of its own.
+        The checkpoint from which the run resumes; None if it starts.
 
     Raises:
         UserError: another process trains this run, or it was started with other options or data.
@@ -102,7 +102,7 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> bool:
     elif initial_weights is not None:
         fresh = env.on_all_ranks(lambda: state.init_from(initial_weights))
         env.print(f"weights from {initial_weights.path}" + (f"; initialized: {', '.join(fresh)}" if fresh else ""))
-    return checkpoint is not None
+    return checkpoint
 
 
 def describe(built: TrainingSetup) -> str:

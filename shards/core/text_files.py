@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_JSON = 1 << 28  # bytes: the manifest of a million shards
-MAX_YAML = 1 << 22  # bytes: a schema of 100,000 values
+MAX_YAML = 1 << 24  # bytes: a schema of 500,000 values
 MAX_LINE = 1 << 20  # bytes of a line of JSON
 MAX_DEPTH = 64
 MAX_DIGITS = 300  # of a whole number, which then still is a finite float

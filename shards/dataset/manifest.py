@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from shards.core import text_files
 from shards.core.errors import UserError
 
 FORMAT_VERSION = 1
@@ -41,8 +41,8 @@ def read_manifest(folder: Path, name: str) -> dict[str, Any]:
     require_manifest(folder / MANIFEST, name)
     where = f"{name}/{MANIFEST}"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = text_files.read_json(folder / MANIFEST)
+    except (OSError, ValueError) as error:
         raise UserError("manifest-invalid", f"{where}: cannot be read ({error}); pack the dataset again") from None
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version is None or not is_count(version, 1):

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
+from shards.core import text_files
 from shards.core.errors import UserError
 
 Kind = Literal["exclusive", "tag", "vector", "text"]
@@ -208,15 +209,12 @@ class Schema:
         Raises:
             UserError: the file is missing, not YAML, or not a schema.
         """
-        import yaml
-
         try:
-            content = yaml.safe_load(path.read_text("utf-8"))
+            content = text_files.read_yaml(path)
         except OSError as error:
             raise UserError("file-unreadable", f"{path}: the schema cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, a huge number
-            reason = " ".join(str(error).split())[:300]
-            raise UserError("invalid-yaml", f"{path}: not valid YAML ({reason})") from None
+        except text_files.UnreadableText as error:
+            raise UserError("invalid-yaml", f"{path} {error}") from None
         return Schema.from_json(content, str(path))
 
     @functools.cached_property

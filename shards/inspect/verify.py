@@ -7,7 +7,6 @@ labels in the tars, and that images can be decoded.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.core import process_pool, self_hash
+from shards.core import process_pool, self_hash, text_files
 from shards.core.atomic_io import join_names
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
@@ -119,8 +118,8 @@ def findings(folder: Path, *, quick: bool = False, processes: int = 1) -> Findin
 def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
     """Return the manifest, even if it has problems; None if it is unusable."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = text_files.read_json(folder / MANIFEST)
+    except (OSError, ValueError) as error:
         found.add(f"{MANIFEST}: cannot be read ({error}); nothing else can be checked; copy it back or pack again")
         return None
     if not isinstance(manifest, dict) or not is_count(manifest.get("format_version"), 1):

@@ -7,7 +7,6 @@ command is run again.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shards.core import atomic_io, process_pool, self_hash
+from shards.core import atomic_io, process_pool, self_hash, text_files
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
 from shards.core.version import __version__, revision
@@ -208,8 +207,8 @@ def _refuse_other_files(src: Path) -> None:
             raise UserError("output-exists", f"{src}: {what}; nothing was changed; move that away first")
         return
     try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        manifest = text_files.read_json(path)
+    except (OSError, ValueError):
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("in_place") is not True:
         packed = isinstance(manifest, dict) and "format_version" in manifest

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.core import atomic_io, process_pool, rng
+from shards.core import atomic_io, process_pool, rng, text_files
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError
 from shards.core.permutation import permute
@@ -252,8 +252,8 @@ def _name(options: Pack) -> str:
 def _notes(src: Path) -> dict[str, str]:
     """Return the origin and licence of the images in SRC/source.json, if it exists."""
     try:
-        notes = json.loads((src / "source.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        notes = text_files.read_json(src / "source.json", text_files.MAX_LINE)
+    except (OSError, ValueError):
         return {}
     return {key: value for key, value in notes.items() if isinstance(value, str)} if isinstance(notes, dict) else {}
 

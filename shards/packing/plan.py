@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.core import atomic_io
+from shards.core import atomic_io, text_files
 from shards.core.errors import UserError
 from shards.core.problems import Noted, Problems
 from shards.packing import shard_writer
@@ -114,7 +114,7 @@ def load(build: Path) -> Plan:
     """
     path = build / _FILE
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = text_files.read_json(path)
         parts = tuple(Part(**part) for part in content["parts"])
         problems = {str(kind): (int(count), list(names)) for kind, (count, names) in content["problems"].items()}
         plan = Plan(**{**content, "parts": parts, "problems": problems})
@@ -132,7 +132,7 @@ def record(plan: Plan, build: Path, part: Part, name: str) -> dict[str, Any] | N
     """Return the record of a shard if the shard and everything that belongs to it is complete on disk, else None."""
     data, records = part.below(build / "data"), part.below(build / "records")
     try:
-        found = json.loads(shard_writer.record_path(records, name).read_text("utf-8"))
+        found = text_files.read_json(shard_writer.record_path(records, name))
         whole = (data / name).stat().st_size == found["bytes"] and found["file"] == name
         Problems().take(found["problems"])
         arrays = [shard_writer.array_path(records, name, array) for array in shard_writer.ARRAYS]

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from shards.core import text_files
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS, Attribute, normalise
 from shards.sources.item import Item
-
-_LARGEST = 64 << 20  # bytes of an alias file
 
 
 def load(path: Path) -> dict[str, str]:
@@ -20,18 +19,12 @@ def load(path: Path) -> dict[str, str]:
     Raises:
         UserError: the file cannot be read, is not a mapping of words, is ambiguous, or has a cycle.
     """
-    import yaml
-
     try:
-        if path.stat().st_size > _LARGEST:
-            raise UserError(
-                "file-too-large", f"{path}: larger than {_LARGEST:,} bytes, the limit for a file of synonyms"
-            )
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = text_files.read_yaml(path)
     except OSError as error:
         raise UserError("file-unreadable", f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError("invalid-yaml", f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
+    except text_files.UnreadableText as error:
+        raise UserError("invalid-yaml", f"{path} {error}") from None
     if not isinstance(content, dict):
         raise UserError(
             "invalid-synonyms", f'{path}: write lines like `azure hair: blue hair`, or `azure hair: ""` to drop a tag'

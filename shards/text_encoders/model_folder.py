@@ -7,12 +7,11 @@ them, because both can run arbitrary code. Nothing is downloaded.
 from __future__ import annotations
 
 import hashlib
-import json
 import reprlib
 from pathlib import Path
 from typing import Any
 
-from shards.core import atomic_io
+from shards.core import atomic_io, text_files
 from shards.core.errors import UserError
 
 _MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
@@ -104,17 +103,15 @@ class ModelFolder:
 
     def _read_json(self, file: Path) -> Any:
         try:
-            if file.stat().st_size > _MAX_JSON:
-                raise UserError("model-damaged", f"{file}: larger than {_MAX_JSON:,} bytes, so not a configuration")
-            return json.loads(file.read_text("utf-8"))
+            return text_files.read_json(file, _MAX_JSON)
         except OSError as error:
             raise UserError(
                 "file-unreadable",
                 f"{file}: cannot be read ({error.strerror}); --text-encoder takes the folder of a "
                 "sentence-transformers model",
             ) from None
-        except (ValueError, RecursionError):
-            raise UserError("invalid-json", f"{file}: not valid JSON") from None
+        except text_files.UnreadableText as error:
+            raise UserError("invalid-json", f"{file} {error}") from None
 
     def _optional_config(self, file: Path) -> dict[str, Any]:
         return self.read_config(file) if file.is_file() else {}

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
-
-from shards.core import cli
+from shards.core import cli, text_files
 from shards.core.cli import option, section
 from shards.core.errors import UserError
 from shards.stream.sampling import check_division
@@ -220,11 +218,11 @@ def _coerce_all(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = text_files.read_yaml(path)
     except OSError as error:
         raise UserError("file-unreadable", f"--config {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
-        raise UserError("invalid-yaml", f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except text_files.UnreadableText as error:
+        raise UserError("invalid-yaml", f"--config {path} {error}") from None
     if not isinstance(values or {}, dict):
         raise UserError("invalid-yaml", f"--config {path}: expected lines like `batch: 64`")
     return values or {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from shards import text_encoders
+from shards.core import text_files
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels, sample_labels
 from shards.dataset.schema import Schema, normalise
@@ -160,7 +160,7 @@ def read_vocabulary(run: Path) -> Vocabulary:
         UserError: a file of the run is missing or damaged.
     """
     try:
-        content = json.loads((run / "schema.json").read_text())
+        content = text_files.read_json(run / "schema.json")
         schema = Schema.from_json(content, str(run / "schema.json"))
         encoder, synonyms = content.get("text_encoder"), content.get("aliases")
         kept = load_file(run / "labels.safetensors")

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from shards.core import cli
+from shards.core import cli, text_files
 from shards.core.atomic_io import explain_disk_errors, write_bytes
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
@@ -110,9 +108,9 @@ def _read(folder: Path, name: str) -> Run:
     require_run(folder)
     path = folder / "config.yaml"
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError("run-damaged", f"{path} cannot be read: {' '.join(str(error).split())}") from None
+        config = text_files.read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise UserError("run-damaged", f"{path} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise UserError("run-damaged", f"{path} contains no options; give the --run directory of a training")
     run = Run(name, Config().to_dict() | config)  # options that did not exist yet had their default values

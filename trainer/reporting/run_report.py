@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
+from shards.core import text_files
 from shards.core.atomic_io import write_bytes
 from shards.core.cli import argument, parse
 from shards.core.errors import UserError
@@ -159,10 +159,10 @@ def _page(run: Path) -> str:
 def _config(path: Path) -> tuple[dict[str, Any], str]:
     """Return the options by dotted name, and a note for the page if they cannot be shown."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = text_files.read_yaml(path)
     except FileNotFoundError:
         return {}, "<p><code>config.yaml</code> is missing.</p>"
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError):
         return {}, "<p><code>config.yaml</code> cannot be read.</p>"
     if not isinstance(loaded, dict):
         return {}, "<p><code>config.yaml</code> contains no options.</p>"

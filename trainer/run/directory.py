@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.numpy import save
 
+from shards.core import text_files
 from shards.core.atomic_io import write_bytes
 from shards.core.errors import Failure, UserError, warn
 from shards.core.version import __version__, revision
@@ -124,8 +125,8 @@ class RunDirectory:
         if not self.has_checkpoints():
             return None
         try:
-            content = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            content = text_files.read_yaml(self.path / "config.yaml")
+        except (OSError, ValueError):
             return None
         order = content.get("order") if isinstance(content, dict) else None
         return order if order in ORDERS else None

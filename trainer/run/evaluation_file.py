@@ -10,12 +10,12 @@ that a perfect generator would have. An evaluation replaces an earlier one with 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shards.core import text_files
 from shards.core.atomic_io import file_lock, write_json
 from shards.core.errors import Failure, UserError
 
@@ -37,7 +37,7 @@ def read(run: Path) -> dict[int, list[dict[str, Any]]]:
     """
     path = path_of(run)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = text_files.read_json(path)
         if content["format_version"] > FORMAT_VERSION:
             raise UserError(
                 "newer-format",

@@ -8,13 +8,16 @@ a line leaves a truncated last line; the reader skips it, and the next writer re
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from shards.core import text_files
 from shards.core.atomic_io import atomic_writer, explain_disk_errors
+from shards.core.errors import Failure
 from trainer.metric_names import CLOCK
 
 
@@ -35,7 +38,8 @@ class MetricsFile:
         with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                _cut_back(path, math.inf if keep_until is None else keep_until)
+                with _explained(path):
+                    _cut_back(path, math.inf if keep_until is None else keep_until)
             # Unbuffered: a row is one write call, so even kill -9 between two rows loses nothing.
             self._file = path.open("ab", buffering=0)
 
@@ -45,7 +49,7 @@ class MetricsFile:
         Raises:
             Failure: the row could not be written (a full disk).
         """
-        row = {CLOCK: int(images_seen)} | {key: _strict(value) for key, value in values.items()}
+        row = {CLOCK: int(images_seen)} | strict_row(values)
         line = json.dumps(row, allow_nan=False).encode() + b"\n"
         with explain_disk_errors(self.path):
             while line:
@@ -70,15 +74,43 @@ def read(path: Path) -> list[dict[str, float]]:
 
 
 def rows(path: Path) -> Iterator[dict[str, float]]:
-    """Yield the complete rows one by one, for files that do not fit in memory."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
+    """Yield the complete rows one by one, for files that do not fit in memory.
+
+    Raises:
+        Failure: it is not a file.
+    """
+    if not path.exists():
         return
-    with file:
-        for line in file:
+    with _explained(path), text_files.open_regular(path) as file:
+        for line in text_files.lines(file):
             if (row := _parse(line)) is not None:
                 yield row
+
+
+def restore_row(path: Path, images_seen: int, values: Mapping[str, float]) -> None:
+    """Write the row of a checkpoint's step if the file lacks it: the disk was full when it was logged.
+
+    Rows with more ``images_seen`` are removed, as they are when a run resumes.
+
+    Raises:
+        Failure: the file cannot be written.
+    """
+    if values and all(row[CLOCK] != images_seen for row in rows(path)):
+        with MetricsFile(path, keep_until=images_seen) as file:
+            file.write(images_seen, values)
+
+
+def strict_row(values: Mapping[str, float]) -> dict[str, float | int | None]:
+    """Return numbers (or 0-dimensional arrays and tensors) as strict JSON values: None for one that is not finite."""
+    return {key: _strict(value) for key, value in values.items()}
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except text_files.UnreadableText as error:
+        raise Failure("file-unreadable", f"{path} {error}") from None
 
 
 def _strict(value: float) -> float | int | None:
@@ -91,7 +123,7 @@ def _strict(value: float) -> float | int | None:
 def _parse(line: bytes) -> dict[str, float] | None:
     """Return the row of a line; None if the line is truncated or foreign."""
     try:
-        row = json.loads(line)
+        row = text_files.parse_json(line)
     except ValueError:
         return None
     if not isinstance(row, dict) or type(row.get(CLOCK)) is not int:
@@ -105,12 +137,12 @@ def _is_number(value: object) -> bool:
 
 def _cut_back(path: Path, keep_until: float) -> None:
     """Keep the complete rows up to ``keep_until``, atomically; a file with nothing to remove stays untouched."""
-    with path.open("rb") as old:
-        if all(_is_kept(line, keep_until) for line in old):
+    with text_files.open_regular(path) as old:
+        if all(_is_kept(line, keep_until) for line in text_files.lines(old)):
             return
         old.seek(0)
         with atomic_writer(path) as new:
-            new.writelines(line for line in old if _is_kept(line, keep_until))
+            new.writelines(line for line in text_files.lines(old) if _is_kept(line, keep_until))
 
 
 def _is_kept(line: bytes, keep_until: float) -> bool:

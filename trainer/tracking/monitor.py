@@ -14,21 +14,16 @@ from tqdm import tqdm
 
 from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
-from shards.dataset.label_rows import Labels, sample_rows
 from trainer import metric_names
 from trainer.config import Config
-from trainer.generation import image_grid
-from trainer.generation.generate import generate_images
-from trainer.generation.showcase import showcase
-from trainer.noise import normal
 from trainer.reporting.number_format import format_duration
 from trainer.reporting.run_report import write_report
 from trainer.run.directory import RunDirectory
 from trainer.run.metrics_file import MetricsFile
 from trainer.tracking.diagnostics import Diagnostics
+from trainer.tracking.sample_grids import SampleGrids
 from trainer.tracking.trackers import open_trackers
 
-_ROWS, _COLUMNS = 8, 8
 _PRINT_SECONDS = 10.0  # between two progress lines where there is no terminal for a progress bar
 
 
@@ -52,11 +47,8 @@ class Monitor:
         self.run, self.total_images = run, config.schedule.total_images
         self.diagnostics = Diagnostics()
         self.failure: Failure | None = None
-        rows = sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
-        sampled = Labels(dataset.labels[rows], dataset.known[rows])
-        self.labels, self.titles = showcase(dataset.schema, sampled, _ROWS, _COLUMNS, rows)
-        positions = torch.arange(len(self.labels.label), device=device)
-        self.z = normal(config.seed, "noise of the grid", positions, config.network.noise_size)
+        self.grids = SampleGrids(run.samples, config, dataset, device)
+        self._last_row: tuple[int, dict[str, float]] = (-1, {})
         self.log_file = MetricsFile(run.metrics, keep_until=images_seen)
         tracking = config.tracking
         self.trackers = open_trackers(
@@ -120,11 +112,17 @@ class Monitor:
             except Failure as error:
                 self.failure = error
 
+    def row_at(self, images_seen: int) -> dict[str, float]:
+        """Return what was logged at ``images_seen``; empty if nothing was."""
+        at, row = self._last_row
+        return row if at == images_seen else {}
+
     def _log(self, images_seen: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()
         speed = (images_seen - self._last_images) / max(now - self._last_log - self._excluded_seconds, 1e-9)
         self._last_log, self._last_images, self._excluded_seconds = now, images_seen, 0.0
         row = {**values, metric_names.SPEED: speed}
+        self._last_row = images_seen, row
         self.log_file.write(images_seen, row)
         self.trackers.log(images_seen, row)
         for code, message in self.diagnostics.update(row).items():
@@ -143,11 +141,9 @@ class Monitor:
     def save_grid(self, images_seen: int, generator: nn.Module) -> None:
         """Generate images from the fixed noise and labels; write the sample grid and the report."""
         start = time.monotonic()
-        images = generate_images(generator, self.z, self.labels)
-        path = self.run.samples / f"{images_seen:012d}.png"
         with self._warned():
-            image_grid.save(image_grid.grid(images, _COLUMNS, row_titles=self.titles), path, captions=self.titles)
-            self.trackers.log_grid(images_seen, path, self.titles)
+            path = self.grids.draw(images_seen, generator)
+            self.trackers.log_grid(images_seen, path, self.grids.titles)
             write_report(self.run.path)
         self.exclude_time(time.monotonic() - start)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import netrc
 import os
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from shards.core import text_files
 from shards.core.atomic_io import write_json
 from trainer import metric_names
 
@@ -175,7 +175,7 @@ def _run_id(run: Path, from_environment: str | None) -> str:
     """Return the run's W&B id, which is stored in the run directory."""
     file = run / "tracking.json"
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        kept = json.loads(file.read_text()).get("wandb_run_id")
+        kept = text_files.read_json(file, text_files.MAX_LINE).get("wandb_run_id")
         if isinstance(kept, str) and from_environment in (None, "", kept):
             return kept
     new = from_environment or secrets.token_hex(4)

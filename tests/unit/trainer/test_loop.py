@@ -55,6 +55,9 @@ class Recorder:
     def advance(self, images_seen: int, images: int, metrics: dict[str, float]) -> None:
         self.events.append(f"advance {images_seen}" + "".join(f" {m}" for m in ("loss/d", "score") if m in metrics))
 
+    def row_at(self, images_seen: int) -> dict[str, float]:
+        return {"loss/d": float(images_seen)}
+
     def save_grid(self, images_seen: int, generator: object) -> None:
         self.events.append("grid")
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from tqdm import tqdm
 
-from shards.core import self_hash
+from shards.core import self_hash, text_files
 from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused, write_bytes, write_json
 from shards.core.errors import UserError, warn
 from shards.dataset.dataset import Dataset
@@ -141,7 +141,7 @@ class Judge:
         if not (folder / _NOTES).is_file():
             raise UserError("judge-missing", f"{folder} has no judge ({_NOTES}); train one with: cgan judge DATASET")
         try:
-            notes = json.loads((folder / _NOTES).read_text("utf-8"))
+            notes = text_files.read_json(folder / _NOTES)
             if notes["format_version"] > FORMAT_VERSION:
                 raise UserError(
                     "newer-format",

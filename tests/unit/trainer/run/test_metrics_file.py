@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from shards.core.errors import Failure
 from support import ROOT
 from support.errors import raises
+from trainer.run import metrics_file
 from trainer.run.metrics_file import MetricsFile, read
 
 
@@ -107,8 +108,39 @@ def test_missing_files_and_invalid_lines_give_no_rows(tmp_path: Path) -> None:
 
 def test_unwritable_file_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").mkdir()
-    with raises("disk-error", "m.jsonl", kind=Failure):
+    with raises("file-unreadable", "m.jsonl", kind=Failure):
         MetricsFile(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"a":' * 100_000, "x" * (3 << 20)])
+def test_hostile_lines_give_no_rows_and_are_removed(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{{"images_seen": 1, "a": 2}}\n{line}\n{{"images_seen": 3, "a": 1{"0" * 400}}}\n')
+    assert read(path) == [{"images_seen": 1, "a": 2}]
+    MetricsFile(path, keep_until=9).close()
+    assert path.read_text() == '{"images_seen": 1, "a": 2}\n'
+
+
+def test_numbers_of_every_row_fit_into_a_float(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{{"images_seen": 1, "a": {"9" * 300}, "b": 1e999}}\n')
+    assert all(isinstance(float(value), float) for row in read(path) for value in row.values())
+
+
+def test_pipe_is_named_in_the_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.jsonl")
+    with raises("file-unreadable", "m.jsonl", kind=Failure):
+        read(tmp_path / "m.jsonl")
+
+
+def test_row_of_a_checkpoint_is_restored_once(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"images_seen": 16, "a": 1}\n{"images_seen": 48, "a": 3}\n')
+    for _ in range(2):
+        metrics_file.restore_row(path, 32, {"a": 2})
+    assert [row["images_seen"] for row in read(path)] == [16, 32]
+    metrics_file.restore_row(path, 64, {})
+    assert len(read(path)) == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

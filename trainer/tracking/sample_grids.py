@@ -1,0 +1,56 @@
+"""The sample grids of a run: the same noise and the same labels each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import Labels, sample_rows
+from trainer.config import Config
+from trainer.generation import image_grid
+from trainer.generation.generate import generate_images
+from trainer.generation.showcase import showcase
+from trainer.noise import normal
+
+_ROWS, _COLUMNS = 8, 8
+
+
+class SampleGrids:
+    """Draws the grids of one run.
+
+    Args:
+        folder: where the images are written, named by images seen.
+        config: the options of the run.
+        dataset: provides the labels.
+        device: of the generator.
+
+    Attributes:
+        titles: one per row.
+    """
+
+    def __init__(self, folder: Path, config: Config, dataset: Dataset, device: torch.device) -> None:
+        self.folder = folder
+        rows = sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
+        sampled = Labels(dataset.labels[rows], dataset.known[rows])
+        self.labels, self.titles = showcase(dataset.schema, sampled, _ROWS, _COLUMNS, rows)
+        positions = torch.arange(len(self.labels.label), device=device)
+        self.z = normal(config.seed, "noise of the grid", positions, config.network.noise_size)
+
+    def draw(self, images_seen: int, generator: nn.Module) -> Path:
+        """Generate the images of a grid, write it, and return its path.
+
+        Raises:
+            Failure: it cannot be written.
+        """
+        images = generate_images(generator, self.z, self.labels)
+        path = grid_path(self.folder, images_seen)
+        image_grid.save(image_grid.grid(images, _COLUMNS, row_titles=self.titles), path, captions=self.titles)
+        return path
+
+
+def grid_path(folder: Path, images_seen: int) -> Path:
+    """Return the path of the grid at ``images_seen``."""
+    return folder / f"{images_seen:012d}.png"
