@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps
+from PIL import Image, ImageCms, ImageColor, ImageOps, features
 
 from shards.core.errors import UserError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
 # Pillow's names; no formats that it passes to other programs, such as EPS.
 READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 FITS = ("crop", "pad", "stretch")
@@ -25,6 +27,11 @@ _QUALITY = 95
 _NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "NPY": "raw"}
 _ORIENTATION = 0x0112
 _NPY = b"\x93NUMPY"
+_NOT_IMAGES = {  # what downloads leave in place of images, in lower case
+    b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
+    b"<!doctype html": "a web page, not an image",
+    b"<html": "a web page, not an image",
+}
 _SPARE = 2  # a JPEG is decoded at reduced size only if that is at least so many times the final size
 _PROFILE = 1 << 24  # bytes; larger colour profiles are ignored
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
@@ -114,7 +121,7 @@ def prepare(
     encoded: as JPEG with quality 95 and full colour resolution, unless ``form`` says otherwise.
 
     Args:
-        data: an encoded image of one of the formats `READ`, or a .npy file of uint8 (H, W, 3).
+        data: an encoded image of one of the formats `READ`, AVIF or HEIC, or a .npy file of uint8 (H, W, 3).
         size: height and width of the result, in pixels.
         fit: how an image is made square: "crop" its centre, "pad" with the background, or "stretch".
         form: one of `FORMS`.
@@ -301,10 +308,13 @@ def _opened(data: bytes) -> Image.Image:
         return _raw(data)
     if not data:
         raise ImageError("an empty file")
+    for start, name in _NOT_IMAGES.items():
+        if data[:200].lstrip().lower().startswith(start):
+            raise ImageError(name)
     bomb = ImageError("refused: a decompression bomb, or too many pixels to open safely")
     with _guarded():
         try:
-            image = Image.open(io.BytesIO(data), formats=READ)
+            image = Image.open(io.BytesIO(data), formats=_formats(data))
         except Image.DecompressionBombError:
             raise bomb from None
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 1 << 62):  # Pillow only warns
@@ -312,6 +322,27 @@ def _opened(data: bytes) -> Image.Image:
     if max(image.size) > LARGEST:
         raise ImageError(f"refused: {image.size[0]} x {image.size[1]} pixels")
     return image
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """Return the formats that an image may have; raise ImageError if it needs a package that is not installed."""
+    if data[4:8] != b"ftyp":
+        return READ
+    if b"avif" in data[8:32] or b"avis" in data[8:32]:
+        if not features.check("avif"):
+            raise ImageError("AVIF needs Pillow 11.3 or newer")
+        return ("AVIF",)
+    _register_heic()
+    return ("HEIF",)
+
+
+@functools.cache
+def _register_heic() -> None:
+    try:
+        import pi_heif
+    except ImportError:
+        raise ImageError('HEIC needs a package: pip install "cgan-trainer[heic]"') from None
+    pi_heif.register_heif_opener(thumbnails=False)
 
 
 def _raw(data: bytes) -> Image.Image:
