@@ -14,6 +14,8 @@ from shards.dataset.images import EXTENSIONS
 from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.foreign import foreign_error
 from shards.sources.item import Source
+from shards.sources.layout.hints import describe_layout
+from shards.sources.layout.parts import assign_parts
 from shards.sources.matching import images_with_texts
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
@@ -22,12 +24,14 @@ from shards.sources.source_format import SourceFormat
 _MODULES = (  # of shards.sources.formats, in the order of --help
     "tags",
     "classes",
+    "names",
     "sidecars",
     "metadata",
     "stylegan",
     "parquet",
     "webdataset",
     "arrays",
+    "oxford_pets",
     "unlabelled",
 )
 FORMATS: dict[str, SourceFormat] = {
@@ -65,6 +69,7 @@ def scan_source(
             f"{option}: {src} is read as {chosen.name}, which has no columns; omit the option, or set --source",
         )
     source = chosen.scan(tree, options)
+    assign_parts(source)
     source.evidence = source.evidence or evidence
     return source
 
@@ -76,6 +81,8 @@ def describe_formats() -> str:
 
 def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
     """Return the format of a tree and the evidence for it; raise UserError if none or several match."""
+    if options.from_name and tree.images:  # a person's word
+        return FORMATS["names"], "--from-name"
     for by_layout in (False, True):
         found = [
             (format, evidence)
@@ -118,9 +125,10 @@ def _unclear_error(tree: FileTree) -> UserError:
         found += ", " + " and ".join(sorted({container_type(name)[1:] for name in tree.containers})) + " files"
     if texts:
         found += f", {texts:,} text files for {len(tree.images):,} images"
+    hints = "".join(f"; {clause}" for clause in (*describe_layout(tree.images), *tree.problems.described(1)[:3]))
     return UserError(
         "unclear-source",
         f"{tree.root}: cannot tell what the images show: found {found}, but no {_TAGS_TABLE} (columns id,tags) and no "
         f"folder per class; add a {_TAGS_TABLE}, or set --source classes, --source sidecars, or "
-        "--source pictures --schema OTHER/schema.yaml (unlabelled)",
+        f"--source pictures --schema OTHER/schema.yaml (unlabelled){hints}",
     )

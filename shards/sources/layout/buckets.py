@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 from enum import Enum
 
-from shards.sources.layout.folder_names import is_bucket
+from shards.sources.layout.folder_names import is_portion
 
 _NUMBER = re.compile(r"\d+")
 _PREFIX = re.compile(r"[0-9a-f]{1,3}", re.IGNORECASE)
 _HASH = re.compile(r"[0-9a-f]{8,}", re.IGNORECASE)
+_YEAR = re.compile(r"(19|20)\d\d")
 _SIZES = (100, 256, 500, 512, 1000, 1024, 2000, 5000, 10000, 100000)  # files per bucket, or the remainder's base
 
 
@@ -31,11 +32,13 @@ def are_buckets(pairs: Iterable[tuple[str, str]]) -> Verdict:
     """
     pairs = list(pairs)
     folders = {folder for folder, _ in pairs}
-    if all(map(is_bucket, folders)) or _are_hashes(folders, pairs):
+    if _are_portions(folders) or _are_hashes(folders, pairs):
         return Verdict.YES
+    if _look_like_hashes(folders) or all(map(_YEAR.fullmatch, folders)):
+        return Verdict.UNDECIDED
     if not all(folder.isdecimal() for folder in folders):
         return Verdict.NO
-    padded = any(len(folder) > 2 and folder.startswith("0") for folder in folders)
+    padded = any(len(folder) > 1 and folder.startswith("0") for folder in folders)
     if _numbers_fit(pairs):
         return Verdict.YES if padded else Verdict.UNDECIDED
     return Verdict.UNDECIDED if padded else Verdict.NO
@@ -48,9 +51,20 @@ def are_initials(pairs: Iterable[tuple[str, str]]) -> bool:
     )
 
 
+def _are_portions(folders: set[str]) -> bool:
+    """Return True if folders are named alike but for a number, and like portions of files: images_001, images_002."""
+    return all(map(is_portion, folders)) and len({_NUMBER.sub("", folder) for folder in folders}) == 1
+
+
+def _look_like_hashes(folders: set[str]) -> bool:
+    alike = len(folders) > 7 and all(map(_PREFIX.fullmatch, folders)) and len(set(map(len, folders))) == 1
+    return alike and not all(map(str.isdecimal, folders)) and any(map(_NUMBER.search, folders))
+
+
 def _are_hashes(folders: set[str], pairs: list[tuple[str, str]]) -> bool:
     return all(map(_PREFIX.fullmatch, folders)) and all(
-        _HASH.fullmatch(name.partition(".")[0]) and name.lower().startswith(folder.lower()) for folder, name in pairs
+        _HASH.fullmatch(name.partition(".")[0]) and folder.lower() in name.lower()[: 4 * len(folder)]
+        for folder, name in pairs
     )
 
 

@@ -95,7 +95,7 @@ def _words(level: list[str], shown: Mapping[str, str], parts: list[str], problem
     for name, part in zip(level, parts, strict=True):
         by_part.setdefault(part, set()).add(shown[name])
     names = sorted(set(shown.values()))
-    words = words_by_case(names, set().union(*map(cased_words, by_part.values())))
+    words = words_by_case(names, set[str]().union(*map(cased_words, by_part.values())))
     for name in names:
         if words[name] != normalise(name):
             problems.add("case-kept-apart", f"{name}: {words[name]}")

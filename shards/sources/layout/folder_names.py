@@ -14,6 +14,9 @@ _PARTS = {
     **dict.fromkeys(("test", "testing", "tst", "testset"), TEST),
     **dict.fromkeys(("unlabeled", "unlabelled", "unsup", "unsupervised", "nolabel", "nolabels", "pred"), UNLABELLED),
     **dict.fromkeys(("prediction", "predict"), UNLABELLED),
+    **dict.fromkeys(("labeled", "labelled", "训练", "训练集"), TRAIN),
+    **dict.fromkeys(("验证", "验证集"), VALIDATION),
+    **dict.fromkeys(("测试", "测试集"), TEST),
 }
 _NEUTRAL = frozenset(
     {"set", "sets", "data", "dataset", "split", "part", "image", "images", "img", "imgs", "picture", "pictures"}
@@ -27,11 +30,11 @@ _MASKS = frozenset(
     | {"matte", "mattes", "alpha", "parsing", "semantic", "edges", "normals", "keypoints", "landmarks", "bbox"}
     | {"bboxes", "saliency", "thumbnail", "thumbnails", "thumb", "thumbs"}
 )
-_BUCKET = re.compile(
-    r"(?:part|shard|batch|chunk|bucket|subset|fold|dir|block|volume|vol)[ _-]?\d+|\d+px", re.IGNORECASE
+_PORTIONS = frozenset(
+    {"part", "shard", "batch", "chunk", "bucket", "subset", "fold", "folder", "dir", "block", "volume", "vol", "px"}
 )
 _SIZE = re.compile(r"[1-9]\d{1,3}(?:x[1-9]\d{1,3}|px)?$", re.IGNORECASE)
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 
 
 class PartName(NamedTuple):
@@ -54,11 +57,17 @@ def words(name: str) -> list[str]:
 def part_name(name: str) -> PartName | None:
     """Return which part of a dataset a name may stand for; None if it names none, or several."""
     found = words(name)
-    parts = {_PARTS[word] for word in found if word in _PARTS}
-    if len(parts) != 1:
+    part = names_part(name)
+    if part is None:
         return None
     rest = tuple(w for w in found if w not in _PARTS and w not in _NEUTRAL and not w.isdigit())
-    return PartName(parts.pop(), rest)
+    return PartName(part, rest)
+
+
+def names_part(name: str) -> str | None:
+    """Return the one part of a dataset that words of a name stand for; None if there is none, or several."""
+    parts = {_PARTS[word] for word in words(name) if word in _PARTS}
+    return parts.pop() if len(parts) == 1 else None
 
 
 def names_only_part(name: str) -> bool:
@@ -70,23 +79,30 @@ def names_only_part(name: str) -> bool:
 def read_parts(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return name → (part, domain) if all folders of one level are parts of a dataset; else nothing.
 
-    The domain is the letter of ``trainA`` and ``testB``, which is a class; "" for other names.
+    The domain is the letter of ``trainA`` and ``testB``, which is a class; "" for other names. A folder such as "data"
+    beside folders that are parts has the part "".
     """
     found = {name: part_name(name) for name in names}
     known = {name: part for name, part in found.items() if part is not None}
-    if not known or len(known) < len(found):
+    if not known:
+        return {}
+    if all(name in known or holds_images(name) for name in found) and () in {part.rest for part in known.values()}:
+        known |= {name: PartName("", ()) for name in found if name not in known}
+    if len(known) < len(found):
         return {}
     rests = {part.rest for part in known.values()}
     if all(len(rest) == 1 and len(rest[0]) == 1 for rest in rests):
         return {name: (part.part, part.rest[0].upper()) for name, part in known.items()}
-    if len(rests) == 1 or () in rests:
+    if () in rests or (len(rests) == 1 and len(known) > 1):
         return {name: (part.part, "") for name, part in known.items()}
     return {}
 
 
-def is_bucket(name: str) -> bool:
-    """Return True if a name stands for one of several portions of files, such as "part1" or "shard_00"."""
-    return _BUCKET.fullmatch(name) is not None
+def is_portion(name: str) -> bool:
+    """Return True if a name stands for one of several portions of files, such as "part1" or "images_003"."""
+    found = words(name)
+    named = {word for word in found if not word.isdigit()}
+    return len(named) < len(found) and bool(named & (_PORTIONS | _AROUND_IMAGES)) and names_part(name) is None
 
 
 def is_container(name: str) -> bool:

@@ -6,8 +6,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from shards.sources.layout.buckets import Verdict, are_buckets, are_initials
-from shards.sources.layout.folder_names import TEST, UNLABELLED, is_bucket, is_container, names_only_part, read_parts
+from shards.sources.layout.folder_names import (
+    TEST,
+    UNLABELLED,
+    is_container,
+    is_portion,
+    names_only_part,
+    part_name,
+    read_parts,
+)
 
+_DEPTH = 64  # folders inside each other; deeper ones are not read
 _SAMPLE = 100  # names of images per folder that are looked at
 
 
@@ -72,7 +81,7 @@ def _folders(names: Collection[str]) -> dict[str, Folder]:
         path, _, file = name.rpartition("/")
         folder = found.get(path)
         if folder is None:
-            folder = found[path] = Folder(path, path.split("/") if path else [])
+            folder = found[path] = Folder(path, path.split("/", _DEPTH)[:_DEPTH] if path else [])
         if len(folder.samples) < _SAMPLE:
             folder.samples.append(file)
     _drop_containers(found)
@@ -83,7 +92,7 @@ def _drop_containers(folders: dict[str, Folder]) -> None:
     """Remove folders such as "images" from paths where they are the only folder in theirs and it has no images."""
     children: dict[str, set[str]] = {}
     for path in folders:
-        parts = path.split("/") if path else []
+        parts = path.split("/", _DEPTH)[:_DEPTH] if path else []
         for depth, part in enumerate(parts):
             children.setdefault("/".join(parts[:depth]), set()).add(part)
     for folder in folders.values():
@@ -132,20 +141,20 @@ class _Reader:
         for folder in folders:
             head = folder.rest.pop(0)
             part, domain = parts[head]
-            folder.part = folder.part if folder.part == UNLABELLED else part
+            folder.part = folder.part if folder.part == UNLABELLED else part or folder.part
             folder.labels += [domain] if domain else []
             while folder.rest[:1] == [head]:
                 folder.rest.pop(0)
-        self.layout.parts += sorted(set(parts) - set(self.layout.parts))
+        self.layout.parts += sorted({head for head, (part, _) in parts.items() if part} - set(self.layout.parts))
 
     @staticmethod
     def _repeated(heads: set[str], deeper: list[Folder]) -> str:
-        """Return the folder beside the parts of a dataset that has the same parts again, as in a faulty archive."""
-        others = [head for head in heads if not names_only_part(head)]
-        if len(others) != 1 or len(heads) == 1:
-            return ""
-        inside = {folder.rest[1] if len(folder.rest) > 1 else "" for folder in deeper if folder.rest[0] == others[0]}
-        return others[0] if inside <= heads - {others[0]} else ""
+        """Return the folder that has folders of the same names as those beside it, as in a faulty archive."""
+        inside: dict[str, set[str]] = {}
+        for folder in deeper:
+            inside.setdefault(folder.rest[0], set()).add(folder.rest[1] if len(folder.rest) > 1 else "")
+        found = [head for head, below in inside.items() if len(below) > 1 and below <= heads - {head}]
+        return found[0] if len(found) == 1 else ""
 
     def _is_wrapper(self, folders: list[Folder], deeper: list[Folder]) -> bool:
         """Return True if one folder is around all others, so that its name tells no images apart."""
@@ -208,9 +217,9 @@ class _Reader:
         if self.layout.doubt or self.trusted:
             return
         for what, odd in (
-            ("parts of the dataset", [head for head in heads if names_only_part(head)]),
+            ("parts of the dataset", _like_parts(heads)),
             ("all images of the source", [head for head in heads if is_container(head)]),
-            ("portions of the images", [head for head in heads if is_bucket(head)]),
+            ("portions of the images", [head for head in heads if is_portion(head)]),
         ):
             if odd and len(heads) > 1:
                 self.layout.doubt = (
@@ -218,6 +227,15 @@ class _Reader:
                     f"{_shown(heads - set(odd)) or 'others'}"
                 )
                 return
+
+
+def _like_parts(names: Collection[str]) -> list[str]:
+    """Return the names that stand for parts alone, or that differ from another one in the part alone."""
+    found = {name: part for name in names if (part := part_name(name))}
+    rests: dict[tuple[str, ...], set[str]] = {}
+    for part in found.values():
+        rests.setdefault(part.rest, set()).add(part.part)
+    return [name for name, part in found.items() if not part.rest or len(rests[part.rest]) > 1]
 
 
 def _shown(names: Collection[str]) -> str:
