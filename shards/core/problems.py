@@ -75,6 +75,11 @@ _SENTENCES = {
     "tag-rare": "tags that fewer than {detail} pictures have (left out)",
     "values-conflicting": "pictures with two values of {detail} (unknown there)",
     "caption-not-encoded": "captions that no --text-encoder reads (kept as notes)",
+    # JSON records
+    "record-of-several": "JSON files with several objects (the first counts)",
+    "record-without-image": "records without a picture (left out)",
+    "tag-of-category": "tags of the category {detail} (left out)",
+    "json-file-unreadable": "JSON files that cannot be read (their pictures are kept)",
     # arrays
     "array-of-objects": "arrays of Python objects (pickled: never read)",
     "array-not-used": "arrays that are neither images nor their labels (left out)",

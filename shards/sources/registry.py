@@ -32,6 +32,8 @@ _MODULES = (  # of shards.sources.formats, in the order of --help
     "webdataset",
     "arrays",
     "oxford_pets",
+    "json_sidecars",
+    "booru",
     "unlabelled",
 )
 FORMATS: dict[str, SourceFormat] = {

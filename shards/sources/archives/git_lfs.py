@@ -32,14 +32,14 @@ def spread(names: Iterable[str]) -> Iterator[str]:
     yield from listed[:: max(1, len(listed) // _SAMPLE)][:_SAMPLE]
 
 
-def head(file: ImageRef) -> bytes:
-    """Return the first bytes of a file; nothing for one that is not a plain file, or is in an archive."""
-    if not isinstance(file, ImageFile):
-        return b""
+def head(file: ImageRef, count: int = 64) -> bytes:
+    """Return the first bytes of a file; nothing if it cannot be read."""
     try:
+        if not isinstance(file, ImageFile):
+            return file.read()[:count]
         if not os.path.isfile(file.path):  # noqa: PTH113 - many files
             return b""
         with open(file.path, "rb", buffering=0) as opened:  # noqa: PTH123
-            return opened.read(64)
+            return opened.read(count)
     except OSError:
         return b""
