@@ -119,7 +119,13 @@ def file_lock(path: Path, busy: str, *, shared: bool = False) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, or is not a file (a pipe would never end).
+    """
+    if not path.is_file():
+        raise OSError(errno.ENOENT if not path.exists() else errno.EINVAL, "not a file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

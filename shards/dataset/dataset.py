@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shards.core.errors import Failure, UserError
+from shards.dataset.content_check import check_manifest, check_sidecars
 from shards.dataset.manifest import MANIFEST, read_manifest, require_manifest
 from shards.dataset.npy_mmap import open_memmap
 from shards.dataset.schema import Schema
@@ -78,6 +79,9 @@ class Dataset:
         self._entries = np.asarray(self.entries)  # indexing a memmap is slow
         if not checked:
             self._check_bounds()
+            check_manifest(self.manifest, self.where)
+        if cached is None and not checked:  # the cache has verified what it fetched
+            check_sidecars(self.path, self.manifest, list(sidecars))
         self.fingerprint = _fingerprint(self.manifest, self.schema)
         self._files = ShardReader(self._open_shard, self._shard_name, cached=self.remote)
         self._prefetcher: Prefetcher | None = None

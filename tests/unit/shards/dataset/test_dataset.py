@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 import subprocess
@@ -20,8 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from shards.core import self_hash
+from shards.core.atomic_io import sha256
 from shards.core.errors import Failure, UserError
-from shards.dataset import shard_reader, tar_index
+from shards.dataset import content_check, shard_reader, tar_index
 from shards.dataset.dataset import Dataset
 from shards.dataset.sidecars import FORMATS
 from shards.packing.pack import Pack, pack
@@ -120,7 +123,7 @@ def test_the_fingerprint_follows_the_content(packed: Path, copy: Path) -> None:
 def edit(folder: Path, change: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(self_hash.with_hash(manifest)))
 
 
 @pytest.mark.parametrize(
@@ -227,9 +230,82 @@ def test_bounds_of_the_shards(packed: Path, copy: Path) -> None:
     assert (dataset.fit, dataset.background, dataset.in_place, dataset.remote) == ("crop", "white", False, False)
     entries = np.load(copy / "index.npy")
     np.save(copy / "index.npy", entries[::-1])
+    edit(copy, lambda m: m["sidecars"].update({"index.npy": sha256(copy / "index.npy")}))
     turned = Dataset.open(copy)
     with raises("index-not-in-shard-order", "--order full"):
         _ = turned.shard_bounds
+
+
+def test_sidecars_of_other_content_are_refused(copy: Path) -> None:
+    """Rows in another order have the right size and shape, and the manifest knows better."""
+    for name in ("index.npy", "labels.npy", "known.npy"):
+        whole = (copy / name).read_bytes()
+        values = np.load(copy / name)
+        values[0], values[-1] = values[-1].copy(), values[0].copy()
+        np.save(copy / name, values)
+        if (copy / name).read_bytes() != whole:
+            with raises("sidecar-damaged", name, "sha256"):
+                Dataset.open(copy)
+        (copy / name).write_bytes(whole)
+    Dataset.open(copy)
+
+
+def test_altered_manifest_is_refused(copy: Path) -> None:
+    content = json.loads((copy / "manifest.json").read_text())
+    content["schema"]["attributes"][0]["name"] += "s"
+    (copy / "manifest.json").write_text(json.dumps(content))
+    with raises("manifest-invalid", "manifest.json", "seal"):
+        Dataset.open(copy)
+
+
+def test_each_content_is_hashed_once(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(content_check, "_SETTLED", -60.0)
+    monkeypatch.setattr(content_check, "_hash", lambda path: hashed.append(path.name) or sha256(path))
+    for _ in range(3):
+        Dataset.open(copy)
+    assert sorted(hashed) == ["index.npy", "known.npy", "labels.npy"]
+    note = next((tmp_path / "cache").rglob("*.json"))
+    for damaged in ("[" * 100_000, "[]", '{"labels.npy": 3}'):
+        note.write_text(damaged)
+        hashed.clear()
+        Dataset.open(copy)
+        assert len(hashed) == 3
+    labels, before = copy / "labels.npy", (copy / "labels.npy").stat()
+    data = labels.read_bytes()
+    labels.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(labels, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with raises("sidecar-damaged", "labels.npy"):
+        Dataset.open(copy)
+
+
+def test_files_that_changed_just_now_are_not_remembered(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a tick of the clock, a second change would have the same time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(content_check, "_SETTLED", 3600.0)
+    Dataset.open(copy)
+    assert not any(path.read_text().strip() != "{}" for path in (tmp_path / "cache").rglob("*.json"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["manifest.json", "index.npy", "labels.npy", "known.npy"])
+def test_a_flipped_bit_of_any_byte_is_noticed_or_changes_nothing(packed: Path, name: str) -> None:
+    whole, original = (packed / name).read_bytes(), Dataset.open(packed)
+    unnoticed = set()
+    try:
+        for place in range(len(whole)):
+            data = bytearray(whole)
+            data[place] ^= 1 << place % 8
+            (packed / name).write_bytes(data)
+            with contextlib.suppress(UserError):
+                assert Dataset.open(packed).manifest == original.manifest
+                unnoticed.add(chr(whole[place]))
+    finally:
+        (packed / name).write_bytes(whole)
+    assert unnoticed <= {" ", "\n"}, "blanks between the values of the manifest"
 
 
 def test_no_dataset_and_a_dataset_that_shrinks_later(packed: Path, copy: Path, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def _modules(*kinds: str, path: str = "") -> Callable[[Path], None]:
         (_replace("modules.json", b"[" * 100_000), "invalid-json", "modules.json"),
         (_replace("modules.json", b"{}"), "model-damaged", "modules.json"),
         (_replace("config.json", b"[]"), "model-damaged", "config.json"),
-        (_replace("config.json", b" " * (2 << 20)), "invalid-json", "config.json: larger than"),
+        (_replace("config.json", b" " * (2 << 20)), "invalid-json", "config.json is larger than"),
         (_modules("os.path.Transformer"), "model-unsupported", "'os.path.Transformer'"),
         (_modules("sentence_transformers.models.Router"), "model-unsupported", "Transformer, Pooling, Dense"),
         (_modules("sentence_transformers.models.Pooling"), "model-unsupported", "has Pooling"),
