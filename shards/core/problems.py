@@ -65,6 +65,8 @@ _SENTENCES = {
     "text-file-not-utf8": "text files that are not UTF-8 (their pictures are kept)",
     "tags-split-at-blanks": "texts without commas whose tags have underscores (parted at blanks)",
     "tags-split": "cells with several tags, separated by {detail} (split)",
+    "phrases-read": "phrases of modifiers and nouns ({detail}): each modifier with its noun is a tag",
+    "phrase-not-understood": "phrases that cannot be read as modifiers and nouns (unknown there)",
     "tags-in-lists": "cells that hold a list (its entries are the tags)",
     "tags-weighted": "tags with a weight or count (read without it; --min-weight leaves light ones out)",
     "tags-light": "tags with a weight below {detail} (left out)",

@@ -13,9 +13,10 @@ from typing import Any
 from shards.core.problems import Problems
 from shards.dataset.letters import clean_letters
 from shards.dataset.schema import normalise
-from shards.sources.cells import Tags, sanitize
+from shards.sources.cells import Tags, sanitize, shorten_names
 from shards.sources.tag_cells import emoticons
 from shards.sources.tag_cells.lists import Weighted, flatten, read_list
+from shards.sources.tag_cells.phrases import Phrases, learn_phrases
 from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
 from shards.sources.tag_cells.weights import Suffix, suffix_of, without_brackets, without_suffix
 
@@ -48,9 +49,11 @@ class TagDialect:
         self.separators, self.min_weight, self.are_tags = separators, min_weight, are_tags
         self.suffix: Suffix = suffix
         self.has_lists = False
+        self.phrases: Phrases | None = None  # set if cells are phrases; the separators are not used then
         self._pattern = pattern(separators)
         self._known: dict[str, tuple[list[Weighted], str]] = {}
         self._counts: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()  # phrases
 
     @classmethod
     def infer(cls, cells: Iterable[Any], *, are_tags: bool = True, min_weight: float = 0) -> TagDialect:
@@ -66,13 +69,16 @@ class TagDialect:
         for cell in cells:
             if isinstance(cell, str) and (cell in counts or len(counts) < _CELLS):
                 counts[cell] += 1
+        dialect = cls((), "", min_weight, are_tags)
+        if phrases := learn_phrases(counts):
+            dialect.phrases = phrases
+            return dialect
         texts: Counter[str] = Counter()
         for cell, count in counts.items():
             text, _ = emoticons.set_aside(_prepared(cell))
             if not _starts_list(text) or read_list(text) is None:
                 texts[text] += count
-        separators = find_separators(texts, are_tags)
-        dialect = cls(separators, "", min_weight, are_tags)
+        dialect = cls(find_separators(texts, are_tags), "", min_weight, are_tags)
         dialect.has_lists = len(texts) < len(counts)
         dialect.suffix = suffix_of(dialect._pieces(text) for text in itertools.islice(texts, _CELLS))
         return dialect
@@ -80,7 +86,7 @@ class TagDialect:
     @property
     def has_several(self) -> bool:
         """True if cells hold several tags, so that a column of classes is one of tags."""
-        return bool(self.separators) or self.has_lists
+        return bool(self.separators) or self.has_lists or self.phrases is not None
 
     @property
     def described(self) -> str:
@@ -94,12 +100,14 @@ class TagDialect:
             InvalidValue: the cell is neither a text nor a list or object of tags.
         """
         pairs, kind = self._split(cell)
-        if kind:
+        if kind == "unread phrase":
+            self._unread[cell] += 1
+        elif kind:
             self._counts[kind] += 1
         return pairs
 
     def tags(self, cell: Any, interned: dict[Tags, Tags] | None = None) -> Tags | None:
-        """Return the normalised tags of a cell, without repetitions; None for None.
+        """Return the normalised tags of a cell, without repetitions; None for None, or a phrase that cannot be read.
 
         Raises:
             InvalidValue: as `split`.
@@ -107,6 +115,8 @@ class TagDialect:
         if cell is None:
             return None
         pairs = self.split(cell)
+        if not pairs and self.phrases and isinstance(cell, str) and cell.strip():
+            return None
         kept = [tag for tag, weight in pairs if weight is None or weight >= self.min_weight]
         self._counts["weighted"] += sum(weight is not None for _, weight in pairs)
         self._counts["light"] += len(pairs) - len(kept)
@@ -120,6 +130,12 @@ class TagDialect:
             problems.add("tags-split-at-blanks", count=counts["split"])
         elif counts["split"] and not (self.are_tags and {COMMA, "line ends"}.issuperset(self.separators)):
             problems.add("tags-split", detail=self.described, count=counts["split"])
+        if self.phrases and counts["phrase"]:
+            nouns = shorten_names(self.phrases.nouns, 5)
+            problems.add("phrases-read", detail=nouns, count=counts["phrase"])
+        for phrase, count in self._unread.most_common():
+            problems.add("phrase-not-understood", phrase, count=count)
+        self._unread.clear()
         if counts["list"]:
             problems.add("tags-in-lists", count=counts["list"])
         if counts["weighted"]:
@@ -138,6 +154,9 @@ class TagDialect:
 
     def _parsed(self, cell: str) -> tuple[list[Weighted], str]:
         text = _prepared(cell)
+        if self.phrases:
+            tags = self.phrases.read(text)
+            return [(tag, None) for tag in tags or ()], "phrase" if tags is not None else "unread phrase"
         if _starts_list(text) and (value := read_list(text)) is not None:
             return [(_plain(tag), weight) for tag, weight in flatten(value)], "list"
         text, found = emoticons.set_aside(text)

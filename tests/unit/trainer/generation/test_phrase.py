@@ -110,6 +110,24 @@ def test_tag_that_denies_another_can_be_named() -> None:
         parse("smile and no shoes", tags)
 
 
+SPELLED = Schema(tuple(Attribute(name, "tag", (name,)) for name in ("artoria (fate)", "^ ^", ";)", r"old \(tag\)")))
+
+
+@pytest.mark.parametrize(
+    ("phrase", "tags"),
+    [
+        ("artoria (fate)", {0: 1}),
+        (r"artoria \(fate\), ^_^", {0: 1, 1: 1}),
+        ("ａｒｔｏｒｉａ\u200b (fate)，^_^", {0: 1, 1: 1}),
+        ("^_^;artoria (fate)", {0: 1, 1: 1}),
+        (";), ^_^", {1: 1, 2: 1}),
+        (r"old \(tag\)", {3: 1}),  # datasets of older versions have tags with escapes
+    ],
+)
+def test_tags_can_be_spelled_as_prompts_and_tables_spell_them(phrase: str, tags: dict[int, int]) -> None:
+    assert parse(phrase, SPELLED) == tags
+
+
 CHOICES = st.tuples(*(st.none() | st.sampled_from(a.values) for a in SCHEMA.attributes))
 
 
