@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -12,10 +13,10 @@ from shards.packing.tag_families import RowSample, find_families
 WHO = {"elves wood": 9, "orcs": 7, "dwarves": 5, "undead skeletal": 3, "merfolk": 2, "drakes": 1}
 DOING = {"standing": 5, "running": 4, "attacking": 3, "casting": 2, "defending": 1}
 
-Families = list[dict[str, float]]  # value → weight
+Families = Sequence[Mapping[str, float]]  # value → weight
 
 
-def one_of(weights: dict[str, float], draw: random.Random) -> str:
+def one_of(weights: Mapping[str, float], draw: random.Random) -> str:
     return draw.choices(list(weights), list(weights.values()))[0]
 
 
@@ -72,7 +73,7 @@ def test_random_schemas_are_found_again_and_nothing_else() -> None:
     """Of the random families, nine in ten are found exactly; what is found is never a mixture."""
     draw, true, exact = random.Random(2), 0, 0
     for seed in range(30):
-        families: Families = []
+        families: list[dict[str, float]] = []
         for number in range(draw.randint(0, 3)):
             skew = draw.choice((0, 0.5, 1))
             families.append({f"{number} {i}a": 1 / (i + 1) ** skew for i in range(draw.choice((3, 5, 8, 15)))})
