@@ -21,6 +21,7 @@ import numpy as np
 
 from shards.core.errors import Failure, UserError
 from shards.dataset.content_check import check_manifest, check_sidecars
+from shards.dataset.label_rows import LabelArray
 from shards.dataset.manifest import MANIFEST, read_manifest, require_manifest
 from shards.dataset.npy_mmap import open_memmap
 from shards.dataset.schema import Schema
@@ -47,7 +48,7 @@ class Dataset:
         schema: its label schema (L entries, A attributes).
         size: height and width of every image, in pixels.
         entries: `ENTRY` records (N,), memory-mapped.
-        labels: float32 (N, L), memory-mapped.
+        labels: float32 (N, L) as it is read; memory-mapped, and stored as bytes if all entries are zeros and ones.
         known: bool (N, A), memory-mapped.
         shards: paths of the S shards, which may not have been fetched yet.
         shard_bytes: int64 (S,), the sizes of the shards.
@@ -75,7 +76,8 @@ class Dataset:
         if cached is None and not checked:
             _check_sizes(self.path, self.manifest["shards"])
         sidecars = sidecar_shapes(self.manifest, self.schema)
-        self.entries, self.labels, self.known = (open_memmap(self.path / n, *s) for n, s in sidecars.items())
+        self.entries, labels, self.known = (open_memmap(self.path / n, *s) for n, s in sidecars.items())
+        self.labels = LabelArray(labels)
         self._entries = np.asarray(self.entries)  # indexing a memmap is slow
         if not checked:
             self._check_bounds()

@@ -9,7 +9,7 @@ from typing import Any
 from shards.core import text_files
 from shards.core.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: labels.npy may be uint8, and wide labels are not repeated in the tars
 MANIFEST = "manifest.json"
 
 _SHARD_NAME = re.compile(r"[^/\\\0]{1,251}\.tar")

@@ -45,5 +45,5 @@ def load_sample(dataset: Dataset, index: int) -> Sample:
         read_pixels(dataset, index, pixels)
     except ValueError as error:
         raise Failure("image-damaged", f"{dataset.where}: sample {index:,} cannot be decoded ({error})") from None
-    label, known = np.array(dataset.labels[index]), np.array(dataset.known[index])
+    label, known = dataset.labels[index], np.array(dataset.known[index])
     return Sample(Image.fromarray(pixels), tuple(dataset.schema.words(label, known)), label, known, index)

@@ -25,6 +25,7 @@ Kind = Literal["exclusive", "tag", "vector", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WORDLESS = ("vector", "text")  # kinds with a size instead of values: phrases cannot name them
 MAX_SIZE = 1 << 16  # numbers of a vector or text
+WIDE = 256  # entries of zeros and ones, above which a label is stored as a list of its ones
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -112,6 +113,16 @@ class Schema:
     def starts(self) -> np.ndarray:
         """int64 (A,): the first entry of each attribute in the label vector."""
         return np.cumsum((0, *self.widths[:-1]), dtype=np.int64)
+
+    @property
+    def label_dtype(self) -> np.dtype:
+        """How label vectors are stored: as bytes if all entries are zeros and ones, else float32."""
+        return np.dtype(np.float32 if any(a.kind in WORDLESS for a in self.attributes) else np.uint8)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether label vectors would take more space in a tar than small images: they are stored as a list there."""
+        return self.label_dtype == np.uint8 and self.width > WIDE
 
     @functools.cached_property
     def places(self) -> dict[str, tuple[int, int]]:

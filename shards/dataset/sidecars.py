@@ -41,12 +41,24 @@ def save_rows(path: Path, dtype: Any, shape: tuple[int, ...], parts: Iterable[np
         os.fsync(file.fileno())
 
 
+def label_dtype(manifest: dict[str, Any]) -> np.dtype:
+    """Return the dtype of labels.npy according to the manifest: float32 unless it says uint8.
+
+    Raises:
+        UserError: it names another type.
+    """
+    name = manifest.get("label_dtype", "float32")
+    if name not in ("float32", "uint8"):
+        raise UserError("manifest-invalid", f"{MANIFEST}: label_dtype is {name!r}, not float32 or uint8; pack again")
+    return np.dtype(name)
+
+
 def sidecar_shapes(manifest: dict[str, Any], schema: Schema) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Return the dtypes and shapes of the sidecars (entries, labels, known) according to the manifest."""
     count = manifest["samples"]
     return {
         "index.npy": (ENTRY, (count,)),
-        "labels.npy": (np.dtype(np.float32), (count, schema.width)),
+        "labels.npy": (label_dtype(manifest), (count, schema.width)),
         "known.npy": (np.dtype(bool), (count, len(schema.attributes))),
     }
 

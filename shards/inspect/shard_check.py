@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -196,11 +197,15 @@ def _check_labels(
     masks: list[str] = []
     for row, key in keys.items():
         at = row - shard.start
-        if labels is not None:
-            expected = _npy(labels[at])
+        notes = _content(tar, members.get((key, "json")))
+        if labels is not None and shard.schema is not None and shard.schema.is_wide and (key, "npy") not in members:
+            if _list(notes, "ones") != np.flatnonzero(labels[at]).tolist():
+                differ.append(f"{key} (row {row})")
+        elif labels is not None:
+            expected = _npy(np.asarray(labels[at], np.float32))
             if (there := _content(tar, members.get((key, "npy")))) != expected:
                 differ.append(_difference(shard, key, row, expected, there))
-        if known is not None and _known(_content(tar, members.get((key, "json")))) != known[at].tolist():
+        if known is not None and _known(notes) != known[at].tolist():
             masks.append(f"{key} (row {row})")
     name = shard.path.name
     found.named(f"labels.npy: labels differ from those in {name}; copy both again, or pack again", differ)
@@ -228,14 +233,20 @@ def _content(tar: int, member: tar_index.Member | None) -> bytes:
 
 
 def _known(notes: bytes) -> list[bool] | None:
+    known = _list(notes, "known")
+    if known is None or not all(entry in (0, 1) for entry in known):
+        return None
+    return [bool(entry) for entry in known]
+
+
+def _list(notes: bytes, name: str) -> list[Any] | None:
+    """Return a list in the JSON of a sample; None if it has none of this name."""
     try:
         content = parse_json(notes)
     except InvalidValue:
         return None
-    known = content.get("known") if isinstance(content, dict) else None
-    if not isinstance(known, list) or not all(entry in (0, 1) for entry in known):
-        return None
-    return [bool(entry) for entry in known]
+    found = content.get(name) if isinstance(content, dict) else None
+    return found if isinstance(found, list) else None
 
 
 def _npy(row: np.ndarray) -> bytes:

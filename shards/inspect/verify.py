@@ -23,7 +23,7 @@ from shards.dataset.dataset import Dataset
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, is_count, shard_record_error, short_repr
 from shards.dataset.npy_mmap import open_memmap
 from shards.dataset.schema import Schema
-from shards.dataset.sidecars import ENTRY
+from shards.dataset.sidecars import ENTRY, label_dtype
 from shards.inspect.shard_check import Findings, Shard, Sidecar, check
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")  # that every dataset has
@@ -216,7 +216,7 @@ def _readable(folder: Path, manifest: dict[str, Any], schema: Schema | None, fou
     count = manifest.get("samples")
     shapes: dict[str, tuple[Any, tuple[Any, ...]]] = {"index.npy": (ENTRY, (count,))}
     if schema:
-        shapes["labels.npy"] = (np.dtype(np.float32), (count, schema.width))
+        shapes["labels.npy"] = (label_dtype(manifest), (count, schema.width))
         shapes["known.npy"] = (np.dtype(bool), (count, len(schema.attributes)))
     good = set()
     for name, (dtype, shape) in shapes.items():

@@ -320,7 +320,7 @@ def _entries(tars: list[TarContents], source: Source, size: int) -> tuple[np.nda
 
 def _write_sidecars(folder: Path, source: Source, rule: Labelling, entries: np.ndarray, kept: list[Item]) -> None:
     """Write index.npy, labels.npy, known.npy and schema.yaml, each atomically."""
-    labels = np.zeros((len(kept), rule.schema.width), np.float32)
+    labels = np.zeros((len(kept), rule.schema.width), rule.schema.label_dtype)
     known = np.zeros((len(kept), len(rule.schema.attributes)), bool)
     for start in range(0, len(kept), _ROWS):
         rows = rule.rows(kept[start : start + _ROWS])
@@ -361,6 +361,7 @@ def _write_manifest(
         "source": {"kind": source.kind, "folder": src.name, "pictures": None},
         "licence": options.licence,
         "samples": len(entries),
+        "label_dtype": rule.schema.label_dtype.name,
         "copied": int(np.count_nonzero(entries["format"] != FORMATS.index("other"))),
         "problems": source.problems.sentences(),
         "sidecars": {name: atomic_io.sha256(folder / name) for name in _SIDECARS},

@@ -142,6 +142,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         **{key: value for key, value in made.manifest.items() if key != "schema"},
         "split": part.split,
         "samples": count,
+        "label_dtype": schema.label_dtype.name,
         "copied": copied,
         "duplicates": sum(n for code, n in problems.counts().items() if code.startswith("duplicate-")),
         "problems": problems.sentences(),
@@ -158,7 +159,7 @@ def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], sch
     count = sum(shard["samples"] for shard in shards)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
         "entries": (sidecars.ENTRY, (count,)),
-        "labels": (np.float32, (count, schema.width)),
+        "labels": (schema.label_dtype, (count, schema.width)),
         "known": (bool, (count, len(schema.attributes))),
         "hashes": (np.uint8, (count, 32)),
     }

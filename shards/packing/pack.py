@@ -197,6 +197,7 @@ def _decides(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict
         **_options_that_decide(options),
         "size": recipe.size,
         **recipe.labelling.identity,
+        "label format": recipe.labelling.schema.label_dtype.name,
         "pictures and tags": digest.hexdigest(),
     }
 

@@ -95,8 +95,9 @@ def write_shard(task: Task) -> str:
                 if image.profile_ignored:
                     problems.add("colour-profile-unusable", item.id)
                 digest = hashlib.sha256(data)
-                notes = _notes(item, rows.known[number], digest.hexdigest())
-                tar.write(_sample(key(task.start + number), image, recipe.size, rows.labels[number], notes))
+                label, wide = rows.labels[number], recipe.labelling.schema.is_wide
+                notes = _notes(item, rows.known[number], digest.hexdigest(), np.flatnonzero(label) if wide else None)
+                tar.write(_sample(key(task.start + number), image, recipe.size, None if wide else label, notes))
                 kept.append(number)
                 hashes.append(digest.digest())
                 copied += image.copied
@@ -106,7 +107,7 @@ def write_shard(task: Task) -> str:
         conflicts = recipe.labelling.rows([task.items[i] for i in kept]).conflicts
     arrays = {
         "entries": _entries(path, [key(task.start + number) for number in kept], recipe.size),
-        "labels": rows.labels[kept],
+        "labels": rows.labels[kept].astype(recipe.labelling.schema.label_dtype),
         "known": rows.known[kept],
         "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
     }
@@ -132,10 +133,13 @@ def key(position: int) -> str:
     return f"{position:09d}"
 
 
-def _notes(item: Item, known: np.ndarray, sha256: str) -> bytes:
+def _notes(item: Item, known: np.ndarray, sha256: str, ones: np.ndarray | None) -> bytes:
+    """Return the JSON of a sample; ``ones``: the entries of a wide label that are one."""
     notes: dict[str, Any] = {"id": item.id, "tags": item.tags, "known": known.astype(int).tolist()}
     more = {"denied": item.denied, "caption": item.caption, "group": item.group}
     notes |= {name: value for name, value in more.items() if value}
+    if ones is not None:
+        notes["ones"] = ones.tolist()
     notes["sha256"] = sha256
     # A lone surrogate (from an undecodable file name) has no UTF-8 form; JSON escapes it.
     text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
@@ -151,12 +155,13 @@ def _npy(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _sample(name: str, image: Prepared, size: int, label: np.ndarray, notes: bytes) -> dict[str, Any]:
-    """Return one WebDataset sample: image, label vector, JSON."""
+def _sample(name: str, image: Prepared, size: int, label: np.ndarray | None, notes: bytes) -> dict[str, Any]:
+    """Return one WebDataset sample: image, label vector (unless it is wide), JSON."""
     data, extension = image.data, image.format
     if extension == "raw":
         data, extension = _npy(np.frombuffer(data, np.uint8).reshape(size, size, 3)), "image.npy"
-    return {"__key__": name, extension: data, "npy": _npy(label), "json": notes}
+    vector = {} if label is None else {"npy": _npy(label)}
+    return {"__key__": name, extension: data, **vector, "json": notes}
 
 
 def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:

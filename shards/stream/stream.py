@@ -7,7 +7,7 @@ do not depend on the number of ranks or workers.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,8 +61,9 @@ class Stream(TorchDataset[Batch]):
         self.sampling, self.wrong = sampling, wrong
         self.order = build_order(dataset, sampling, batch, seed)
         schema = dataset.schema
+        labels = cast(np.ndarray, dataset.labels)  # rows of it are arrays, and only rows are used
         self._table = LabelTable(
-            dataset.labels, dataset.known, schema.starts, tuple(attribute.kind for attribute in schema.attributes)
+            labels, dataset.known, schema.starts, tuple(attribute.kind for attribute in schema.attributes)
         )
         self._labelled = _labelled_samples(dataset)
         self._prefetched: list[int] = []

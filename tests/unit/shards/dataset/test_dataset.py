@@ -66,7 +66,8 @@ def test_every_picture_is_read_under_its_own_label(packed: Path) -> None:
         parity = "even" if number % 2 == 0 else "odd"
         words = [tag for tag in dataset.schema.words(dataset.labels[i], dataset.known[i]) if " " not in tag]
         assert words == [parity] and dataset.format(i) == "png"
-    assert isinstance(dataset.labels, np.memmap) and dataset.labels.dtype == np.float32
+    assert isinstance(dataset.labels.stored, np.memmap) and dataset.labels.stored.dtype == np.uint8
+    assert dataset.labels[:2].dtype == np.asarray(dataset.labels).dtype == np.float32
     assert isinstance(dataset.known, np.memmap) and dataset.known.dtype == bool
 
 
@@ -129,7 +130,7 @@ def edit(folder: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "named"),
     [
-        (lambda m: m.update(format_version=2), "newer-format", "format version 2"),
+        (lambda m: m.update(format_version=3), "newer-format", "format version 3"),
         (lambda m: m.pop("format_version"), "manifest-invalid", "format_version"),
         (lambda m: m.update(picture_size=0), "manifest-invalid", "picture_size"),
         (lambda m: m.update(samples=True), "manifest-invalid", "samples must be"),

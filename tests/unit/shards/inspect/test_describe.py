@@ -13,6 +13,7 @@ from shards.core.errors import exit_status
 from shards.core.problems import Problems
 from shards.dataset import summary
 from shards.dataset.dataset import Dataset
+from shards.dataset.schema import Attribute, Schema
 from shards.inspect import contact_sheet, describe
 from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.pack import Pack, pack
@@ -134,6 +135,9 @@ def test_co_occurrences(tmp_path: Path) -> None:
     assert "co-occur less often than by chance (top 1 of 1):\n  blue hair + smile: 0 images" in text
 
 
+_TWO = (("hair", "blue", "red"), ("tail", "long", "short"))
+
+
 def test_chance_is_computed_where_both_attributes_are_known(tmp_path: Path) -> None:
     """Two attributes that are never known together have no co-occurrences."""
     samples = [
@@ -143,7 +147,10 @@ def test_chance_is_computed_where_both_attributes_are_known(tmp_path: Path) -> N
         }
         for i in range(200)
     ] + [{"png": Image.new("RGB", (4, 4)), "json": {"tags": ["red hair", "long tail"]}}]
-    dataset = index_in_place(IndexInPlace(written(tmp_path / "tars", samples, 300), workers=1))
+    schema = Schema(tuple(Attribute(n, "exclusive", (f"{a} {n}", f"{b} {n}")) for n, a, b in _TWO))
+    schema.save(tmp_path / "two.yaml")
+    tars = written(tmp_path / "tars", samples, 300)
+    dataset = index_in_place(IndexInPlace(tars, workers=1, schema=tmp_path / "two.yaml"))
     assert len(dataset.schema.attributes) == 2 and dataset.known.sum() == 202
     assert describe.pairs(dataset, summary.tally(dataset).present) == []
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shards.core import atomic_io, self_hash
 from shards.core.errors import Failure, exit_status
@@ -113,6 +114,29 @@ def test_changed_labels_are_reported_per_sample(whole: Path) -> None:
     assert "altered" not in said(whole) and f"(row {row}: the tar says" in said(whole)
 
 
+def test_wide_labels_take_little_space_and_are_checked_all_the_same(tmp_path: Path) -> None:
+    """A thousand classes of one image each: the tar lists the one entry that is set, and labels.npy has bytes."""
+    for number in range(300):
+        (tmp_path / "src" / f"name {number:03}").mkdir(parents=True)
+        Image.new("RGB", (4, 4), (number % 256, number // 256, 9)).save(
+            tmp_path / "src" / f"name {number:03}" / "a.png"
+        )
+    dataset = pack(Pack(tmp_path / "src", tmp_path / "out", size=4, workers=1))
+    assert (tmp_path / "out" / "labels.npy").stat().st_size < 300 * 300 + 4096
+    with tarfile.open(dataset.shards[0]) as tar:
+        members = {member.name: tar.extractfile(member) for member in tar}
+    assert not [name for name in members if name.endswith(".npy")]
+    for i in range(300):
+        notes = json.loads(members[f"{i:09d}.json"].read())  # pyright: ignore[reportOptionalMemberAccess]
+        assert [dataset.schema.values[one] for one in notes["ones"]] == notes["tags"]
+        assert dataset.schema.words(dataset.labels[i], dataset.known[i]) == notes["tags"]
+    assert not findings(tmp_path / "out").problems
+    labels = np.load(tmp_path / "out" / "labels.npy")
+    labels[7] = labels[8]
+    np.save(tmp_path / "out" / "labels.npy", labels)
+    assert "labels differ" in said(tmp_path / "out") and "row 7" in said(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -165,8 +189,7 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
     (whole / "index.npy").unlink()
     text = said(whole)
     assert (
-        "labels.npy: contains float32 (23, " in text
-        and "known.npy: not a readable array (its header is damaged)" in text
+        "labels.npy: contains uint8 (23, " in text and "known.npy: not a readable array (its header is damaged)" in text
     )
     assert "index.npy: missing" in text
 
@@ -178,7 +201,7 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
         ({"picture_size": 0}, "picture_size must be a whole number above 0"),
         ({"picture_size": 1 << 40}, "picture_size 1099511627776"),
         ({"picture_size": 9}, "8x8, not 9x9"),
-        ({"format_version": 2}, "format version 2"),
+        ({"format_version": 3}, "format version 3"),
         ({"shards": []}, "it lists no shards"),
         ({"shards": [{"file": "../x.tar", "samples": 24, "bytes": 1, "sha256": ""}]}, "is not a shard's name"),
         ({"shards": [{"file": "/etc/x.tar", "samples": 24, "bytes": 1, "sha256": ""}]}, "is not a shard's name"),

@@ -70,7 +70,7 @@ def glue(shares: list[Batch]) -> Batch:
     assert len({share.wrong_count for share in shares}) == 1, "every rank knows the global count"
     first = next((share.first_damage for share in shares if share.first_damage), "")
     damaged = sum(share.damaged for share in shares)
-    return Batch(**tensors, wrong_count=shares[0].wrong_count, damaged=damaged, first_damage=first)
+    return Batch(**tensors, wrong_count=shares[0].wrong_count, damaged=damaged, first_damage=first, lost_worker="")
 
 
 def assert_equal(one: Batch, other: Batch) -> None:

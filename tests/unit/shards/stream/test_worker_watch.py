@@ -69,6 +69,8 @@ def test_a_stopped_worker_does_not_delay_the_end(stream: Stream) -> None:
     next(incoming)
     for worker in workers():
         worker.send_signal(signal.SIGSTOP)
+    while any(worker.status() != psutil.STATUS_STOPPED for worker in workers()):
+        time.sleep(0.01)
     began = time.monotonic()
     incoming.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator
     assert time.monotonic() - began < 4 and not workers()
