@@ -124,10 +124,10 @@ def test_wide_labels_take_little_space_and_are_checked_all_the_same(tmp_path: Pa
     dataset = pack(Pack(tmp_path / "src", tmp_path / "out", size=4, workers=1))
     assert (tmp_path / "out" / "labels.npy").stat().st_size < 300 * 300 + 4096
     with tarfile.open(dataset.shards[0]) as tar:
-        members = {member.name: tar.extractfile(member) for member in tar}
+        members = {member.name: tar.extractfile(member).read() for member in tar}  # pyright: ignore[reportOptionalMemberAccess]
     assert not [name for name in members if name.endswith(".npy")]
     for i in range(300):
-        notes = json.loads(members[f"{i:09d}.json"].read())  # pyright: ignore[reportOptionalMemberAccess]
+        notes = json.loads(members[f"{i:09d}.json"])
         assert [dataset.schema.values[one] for one in notes["ones"]] == notes["tags"]
         assert dataset.schema.words(dataset.labels[i], dataset.known[i]) == notes["tags"]
     assert not findings(tmp_path / "out").problems
