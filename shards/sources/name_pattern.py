@@ -12,7 +12,8 @@ ID = "id"  # a field that names the image, and is no label
 
 _TOKEN = re.compile(r"\{([A-Za-z]\w*)\}|(\*)|(#)|([^{}*#]+)")
 _MAX_LENGTH = 200
-_MAX_STARS = 3  # more of them take too long on a hostile name
+_MAX_STARS = 2  # in one folder or file name: more of them take too long on a hostile name
+_MAX_NAME = 255  # letters of a folder or file name
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class NamePattern:
         labels = tuple(name for name in names if name != ID)
         if not labels or len(set(names)) != len(names):
             raise _invalid(text, "needs a field for each label, with different names")
-        if sum(kind == "*" for level in levels for kind, _ in level) > _MAX_STARS or len(text) > _MAX_LENGTH:
-            raise _invalid(text, f"is too long, or has more than {_MAX_STARS} stars")
+        if any(sum(kind == "*" for kind, _ in level) > _MAX_STARS for level in levels) or len(text) > _MAX_LENGTH:
+            raise _invalid(text, f"is too long, or has more than {_MAX_STARS} stars in one name")
         regex = re.compile("/".join(map(_level_regex, levels)))
         with_ending = text.lower().endswith(tuple(EXTENSIONS)) or text.endswith(".*")
         return cls(text, labels, regex, len(levels), with_ending)
@@ -55,7 +56,10 @@ class NamePattern:
     def match(self, path: str) -> dict[str, str] | None:
         """Return field → text for the path of an image; None if it does not match."""
         name = path if self._with_ending else path.rpartition(".")[0]
-        found = self._regex.fullmatch("/".join(name.split("/")[-self._depth :]))
+        levels = name.split("/")[-self._depth :]
+        if any(len(level) > _MAX_NAME for level in levels):
+            return None
+        found = self._regex.fullmatch("/".join(levels))
         return {field: found[field] for field in self.fields} if found else None
 
 

@@ -35,7 +35,7 @@ _DAMAGED = (
     *(zlib.error, lzma.LZMAError),
 )
 _HEAD = 1000  # members that decide what a tar is
-_HEAD_BYTES = 1 << 28
+_HEAD_BYTES = 1 << 26
 _TARS = 8  # of a folder that are looked at
 
 
@@ -134,7 +134,7 @@ def _wrapper_folder(names: list[str]) -> str:
 
 def _has_samples(path: Path) -> bool:
     """Return True if, among the first members of a tar, an image and a label share a key."""
-    kinds: dict[str, set[bool]] = {}
+    kinds: dict[str, bool] = {}
     for name in _first_names(path):
         folder, _, file = name.lower().rpartition("/")
         key, _, extension = file.rpartition(".")
@@ -142,19 +142,21 @@ def _has_samples(path: Path) -> bool:
         if in_junk(name) or not (is_image or extension in _SAMPLE_LABELS):
             continue
         for spelling in {key, key.partition(".")[0]}:
-            kinds.setdefault(f"{folder}/{spelling}", set()).add(is_image)
-    return any(len(kind) > 1 for kind in kinds.values())
+            if kinds.setdefault(f"{folder}/{spelling}", is_image) is not is_image:
+                return True
+    return False
 
 
 def _first_names(path: Path) -> Iterator[str]:
+    mode = "r|*" if COMPRESSED.search(path.name) else "r:"
     size = 0
     try:
-        with tarfile.open(path, "r|*", encoding="utf-8") as archive:
+        with tarfile.open(path, mode, encoding="utf-8") as archive:
             for member in itertools.islice(archive, _HEAD):
                 size += member.size
                 if member.isreg():
                     yield member.name
-                if size > _HEAD_BYTES or member.size < 0:
+                if member.size < 0 or (size > _HEAD_BYTES and mode != "r:"):
                     return
     except _DAMAGED:
         return  # told when the tar is read

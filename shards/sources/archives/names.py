@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from shards.core.errors import UserError
@@ -49,7 +49,7 @@ def decode_names(path: Path, raw: Mapping[str, bytes], encoding: str | None, pro
     return dict(zip(raw, decoded, strict=True))
 
 
-def _decoded(names, encoding: str) -> list[str] | None:
+def _decoded(names: Iterable[bytes], encoding: str) -> list[str] | None:
     try:
         return [name.decode(encoding) for name in names]
     except (UnicodeDecodeError, LookupError):
@@ -63,10 +63,13 @@ def _detect(names: list[bytes]) -> str:
     if not any(_has_pair(name) for name in names):
         return "cp437"  # single letters with accents among plain ones
     joined = b"\n".join(names)
-    tests: dict[str, Callable[[str], float]] = {"cp932": _share_of_kana, "gbk": _share_of_common_hanzi}
-    scores = {e: score(text[0]) for e, score in tests.items() if (text := _decoded([joined], e))}
-    fitting = [encoding for encoding, score in scores.items() if score > 0.8 or (encoding == "cp932" and score > 0.3)]
+    fitting = [e for e, (score, least) in _SCORES.items() if (text := _decoded([joined], e)) and score(text[0]) > least]
     return fitting[0] if len(fitting) == 1 else ""
+
+
+def _share_of_hangul(text: str) -> float:
+    letters = _foreign(text)
+    return sum("\uac00" <= letter <= "\ud7a3" for letter in letters) / max(1, len(letters))
 
 
 def _has_pair(name: bytes) -> bool:
@@ -87,3 +90,10 @@ def _share_of_common_hanzi(text: str) -> float:
     letters = _foreign(text)
     codes = [letter.encode("gbk") for letter in letters]
     return sum(len(code) == 2 and 0xB0 <= code[0] <= 0xD7 and code[1] >= 0xA1 for code in codes) / max(1, len(codes))
+
+
+_SCORES: dict[str, tuple[Callable[[str], float], float]] = {  # what a text has much of, and how much is enough
+    "cp932": (_share_of_kana, 0.3),
+    "gbk": (_share_of_common_hanzi, 0.8),
+    "euc_kr": (_share_of_hangul, 0.8),
+}

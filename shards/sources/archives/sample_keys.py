@@ -46,7 +46,7 @@ def best_split(names: Iterable[str]) -> Split:
 
 def rekeyed(member: Member, split: Split) -> Member:
     """Return a member with the key and extension of its sample."""
-    folder, slash, name = member.name.rpartition("/")
+    folder, slash, name = member.name.removeprefix("./").rpartition("/")
     key, extension = split(name)
     return member._replace(key=f"{folder}{slash}{key}", extension=extension.lower())
 

@@ -11,7 +11,7 @@ from shards.core.atomic_io import join_names
 from shards.sources.cells import shorten_names
 from shards.sources.layout.levels import Layout, read_layout
 
-_NUMBERED = re.compile(r"(.*?[^\W\d].*?)([ _.-]+\(?)(\d+)(\)?)")
+_NUMBERED = re.compile(r"(.*?[^\W\d_].*?)([ _.-]+\(?)(\d+)(\)?)")
 _ENOUGH = 0.9  # of the names that must fit a pattern
 _MAX_VALUES = 200
 
