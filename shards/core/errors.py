@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -76,6 +77,11 @@ def _status_of(command: Callable[[], object]) -> int:
             raise
     except KeyboardInterrupt:
         return 130
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and not re.search("map segment|allocate memory", str(error)):
+            raise
+        print("error: not enough memory (see `ulimit -v` and `free`) [out-of-memory]", file=sys.stderr, flush=True)
+        return 1
     except OSError as error:
         if error.filename is None:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from shards.packing.pack import Pack, pack
 
 INKS = {"red": (214, 60, 50), "green": (60, 160, 80), "blue": (60, 90, 210), "yellow": (235, 200, 40)}
 FORMS = ("round", "square", "tall")
+_TIME = 1_000_000_000
 
 
 def draw(number: int, size: int) -> tuple[Image.Image, str]:
@@ -51,4 +53,6 @@ def smoke_dataset(out: Path, count: int = 64, size: int = 16) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "shapes"
         write_folder(source, count, size)
+        for path in source.rglob("*"):  # a packing is resumed from a source of the same names, sizes and times
+            os.utime(path, (_TIME, _TIME))
         pack(Pack(src=source, out=out, size=size, workers=1, name="shapes"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -185,8 +186,9 @@ def _array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         found = np.load(path, allow_pickle=False)
         if found.dtype == dtype and found.shape == shape:
             return found
-    except Exception:  # numpy's reading of a damaged header fails in many ways
-        pass
+    except Exception as error:  # numpy's reading of a damaged header fails in many ways
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):  # such as too many open files
+            raise Failure("file-unreadable", f"{path}: cannot be read ({error.strerror})") from None
     raise Failure(
         "shard-damaged",
         f"{path}: does not match its shard; delete the files of that shard there and re-run the same command",

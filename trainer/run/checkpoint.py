@@ -156,8 +156,9 @@ def read_best(run: Path) -> Best | None:
 def _written_best(run: Path) -> Best | None:
     with contextlib.suppress(OSError, ValueError):
         content = text_files.read_json(run / "checkpoints" / "best.json", _MAX_STATE)
+        best = Best.from_json(content)
         if self_hash.is_intact(content) is not False:
-            return Best.from_json(content)
+            return best
     return None
 
 

@@ -55,10 +55,7 @@ class RunDirectory:
             Failure: the disk is full or not writable, or another process has taken the run over.
         """
         if not self._lock.held():
-            raise Failure(
-                "in-use",
-                f"{self.path} was taken over by another process while this one was suspended; nothing was saved",
-            )
+            raise Failure("in-use", f"{self.path} {self._lock.loss()}; nothing was saved since the last checkpoint")
         checkpoint.save(self.path, {**values, **self.identity}, files, keep, best)
 
     def lock(self) -> RunLock:
@@ -71,6 +68,12 @@ class RunDirectory:
             self.samples.mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
+            if self.path.is_symlink() and not self.path.exists():
+                raise UserError(
+                    "not-writable",
+                    f"--run {self.path} is a symlink to {self.path.readlink()}, which does not exist; create that "
+                    "directory, or use another --run",
+                ) from None
             raise UserError("not-writable", f"--run {self.path} cannot be written: {error.strerror}") from None
         return self._lock
 

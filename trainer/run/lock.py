@@ -20,11 +20,13 @@ from typing import Any
 
 import psutil
 
+from shards.core import text_files
 from shards.core.atomic_io import file_lock, write_bytes
 from shards.core.errors import UserError
 
 STALE_AFTER = 120.0  # seconds without a heartbeat after which a holder counts as dead
 _HEARTBEAT = 10.0  # seconds
+_MAX_BYTES = 1 << 16
 
 
 class RunLock:
@@ -37,7 +39,9 @@ class RunLock:
     def __init__(self, run: Path) -> None:
         self.path = run / "lock.json"
         self._stop = threading.Event()
+        self._directory: int | None = None  # an open handle, which follows the directory when it is moved
         self._me = {
+            "run": os.path.abspath(run),  # noqa: PTH100 - of a directory that may not exist yet
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
@@ -57,6 +61,7 @@ class RunLock:
                     "wait for it, stop it, or use another --run",
                 )
             self._write_heartbeat()
+        self._directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         threading.Thread(target=self._refresh_heartbeat, daemon=True).start()
         return self
 
@@ -68,6 +73,9 @@ class RunLock:
         if self.held() and (kind is None or issubclass(kind, Exception)):
             with contextlib.suppress(OSError):  # of a read-only disk: what ended the run is reported instead
                 self.path.unlink(missing_ok=True)
+        if self._directory is not None:
+            os.close(self._directory)
+            self._directory = None
 
     def held(self) -> bool:
         """Return True if this process still holds the lock, or the disk does not answer."""
@@ -76,13 +84,27 @@ class RunLock:
         except OSError:
             return True
 
+    def loss(self) -> str:
+        """Return how this process lost the lock, as a clause."""
+        if self.path.exists() or self._directory is None:
+            return "was taken over by another process while this one was suspended"
+        if os.fstat(self._directory).st_nlink == 0:
+            return "was removed while it was trained"
+        with contextlib.suppress(OSError):
+            now = Path(f"/proc/self/fd/{self._directory}").readlink()
+            if now.samefile(f"/proc/self/fd/{self._directory}") and now != self.path.parent.absolute():
+                return f"was moved to {now} while it was trained; continue it with --run {now}"
+        return "lost its lock.json while it was trained"
+
     def _holder(self) -> dict[str, Any] | None:
         """Return the living process that holds the lock, or None."""
         holder = self._read()
         if holder is None:
             return None
         if all(holder.get(key) == self._me[key] for key in ("host", "machine")):
-            return holder if holder.get("started") == _started(int(holder["pid"])) is not None else None
+            if self._is_copy(holder):
+                return None
+            return holder if holder.get("started") == _started(holder["pid"]) is not None else None
         if holder.get("job") and holder["job"] == self._me["job"] and holder.get("try", 0) < self._me["try"]:
             return None  # SLURM ended that attempt before it started this one
         try:
@@ -90,13 +112,22 @@ class RunLock:
         except FileNotFoundError:
             return None
 
+    def _is_copy(self, holder: dict[str, Any]) -> bool:
+        """Return whether the lock came with a copy of the run directory, whose original the holder still writes."""
+        original = holder.get("run")
+        if not isinstance(original, str) or original == self._me["run"]:
+            return False
+        with contextlib.suppress(OSError):
+            theirs = Path(original)
+            return _read(theirs / "lock.json") == holder and not theirs.samefile(self.path.parent)
+        return False
+
     def _read(self) -> dict[str, Any] | None:
-        """Return the content of the lock file; None if it is missing or truncated."""
+        """Return the content of the lock file; None if it is missing or damaged."""
         try:
-            holder = json.loads(self.path.read_text())
-        except (FileNotFoundError, ValueError):
+            return _read(self.path)
+        except FileNotFoundError:
             return None
-        return holder if isinstance(holder, dict) and {"host", "pid"} <= holder.keys() else None
 
     def _write_heartbeat(self) -> None:
         write_bytes(self.path, json.dumps(self._me).encode())
@@ -105,6 +136,22 @@ class RunLock:
         while not self._stop.wait(_HEARTBEAT) and self.held():
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return the content of a lock file; None if it is damaged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        holder = text_files.read_json(path, _MAX_BYTES)
+    except ValueError:
+        return None
+    if not isinstance(holder, dict) or not isinstance(holder.get("host"), str):
+        return None
+    pid, attempt = holder.get("pid"), holder.get("try", 0)
+    return holder if type(pid) is int and 0 < pid < 1 << 31 and type(attempt) is int else None
 
 
 def _machine() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from shards.core import text_files
 from support.errors import raises
 from trainer.run import lock
 from trainer.run.lock import RunLock
@@ -95,7 +97,7 @@ def test_unreadable_disk_does_not_release_the_lock(tmp_path: Path, monkeypatch: 
         raise OSError(30, "Read-only file system")
 
     with RunLock(tmp_path) as lock:
-        monkeypatch.setattr(Path, "read_text", refuse)
+        monkeypatch.setattr(text_files, "read_json", refuse)
         assert lock.held()
         monkeypatch.setattr(Path, "unlink", refuse)  # nor does it hide what ended the run
 
@@ -138,7 +140,39 @@ def test_former_holder_notices_the_takeover_and_keeps_the_new_lock(tmp_path: Pat
     assert json.loads((tmp_path / "lock.json").read_text())["host"] == "elsewhere"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_copy_of_a_run_that_is_being_trained_is_not_locked(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with RunLock(tmp_path / "run"):
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        with RunLock(tmp_path / "copy"):
+            pass
+        (tmp_path / "link").symlink_to(tmp_path / "run")
+        with raises("in-use"), RunLock(tmp_path / "link"):
+            pass
+
+
+def test_moved_run_is_still_locked_and_its_former_trainer_says_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with RunLock(tmp_path / "run") as lock:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        assert not lock.held()
+        assert f"moved to {tmp_path / 'moved'}" in lock.loss()
+        with raises("in-use", f"process {os.getpid()}"), RunLock(tmp_path / "moved"):
+            pass
+        shutil.rmtree(tmp_path / "moved")
+        assert "removed" in lock.loss()
+
+
+def test_takeover_is_named(tmp_path: Path) -> None:
+    with RunLock(tmp_path) as lock:
+        write_lock(tmp_path)
+        assert "taken over" in lock.loss()
+
+
+DAMAGED = ["", "{", "[]", "{}", "[" * 100_000, '{"host": "x", "pid": "abc"}', '{"host": 1, "pid": 1}', "\xff"]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, f'{{"host": "x", "pid": {"9" * 400}}}', '{"host": "x", "pid": -1}'])
 def test_truncated_lock_file_does_not_hold_the_lock(tmp_path: Path, content: str) -> None:
     (tmp_path / "lock.json").write_text(content)
     with RunLock(tmp_path):
