@@ -82,6 +82,11 @@ _SENTENCES = {
     "record-without-image": "records without a picture (left out)",
     "tag-of-category": "tags of the category {detail} (left out)",
     "json-file-unreadable": "JSON files that cannot be read (their pictures are kept)",
+    # annotations
+    "caption-not-first": "further captions of a picture (the first counts)",
+    "annotation-not-first": "further annotations of a picture (the first counts)",
+    "annotation-unreadable": "annotations that cannot be read (their pictures are kept)",
+    "category-unknown": "annotations of a category that the file does not name (left out)",
     # arrays
     "array-of-objects": "arrays of Python objects (pickled: never read)",
     "array-not-used": "arrays that are neither images nor their labels (left out)",

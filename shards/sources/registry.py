@@ -34,6 +34,10 @@ _MODULES = (  # of shards.sources.formats, in the order of --help
     "oxford_pets",
     "json_sidecars",
     "booru",
+    "annotations.coco",
+    "annotations.captions",
+    "annotations.label_studio",
+    "annotations.voc",
     "unlabelled",
 )
 FORMATS: dict[str, SourceFormat] = {

@@ -16,7 +16,7 @@ from support.source_files import png_files, scan_source, tags_by_id, write_files
 
 
 def test_every_module_of_formats_is_registered() -> None:
-    modules = {path.stem for path in Path(formats.__path__[0]).glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in Path(formats.__path__[0]).rglob("*.py")} - {"__init__"}
     assert {format.scan.__module__.rpartition(".")[2] for format in FORMATS.values()} == modules
     assert all(isinstance(format, SourceFormat) for format in FORMATS.values())
     assert all(format.name == name and format.description in describe_formats() for name, format in FORMATS.items())
