@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from shards.core.errors import exit_status
 from support.launching import assert_same_run, checkpoints
 from support.struck import Stroke, watch
+from trainer import loop, main
+
+assert loop  # what training imports is imported once, and not in every child
 
 OPTIONS = (
     "--preset smoke --batch 16 --total-images 64 --checkpoint-every 16 --grid-every 32 --log-every 16 --keep 2 "
@@ -23,11 +27,8 @@ def train_in_a_child(dataset: Path, run: Path, strokes: list[Stroke], log: str |
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, 1)
-            from shards.core.errors import exit_status
-            from trainer.main import train
-
             watch(strokes, log)
-            status = exit_status(lambda: train(["--shards", str(dataset), "--run", str(run), *OPTIONS]))
+            status = exit_status(lambda: main.train(["--shards", str(dataset), "--run", str(run), *OPTIONS]))
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

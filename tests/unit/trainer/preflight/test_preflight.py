@@ -18,7 +18,8 @@ import psutil
 import pytest
 import torch
 
-from shards.core import cli
+from shards.core import cli, self_hash
+from shards.core.atomic_io import write_json
 from shards.core.errors import exit_status
 from shards.examples.shapes import write_folder
 from shards.packing.index_in_place import IndexInPlace, index_in_place
@@ -205,7 +206,7 @@ def test_nodes_with_different_directories(data: Path, tmp_path: Path) -> None:
         (tmp_path / node).mkdir()
         shutil.copytree(data, tmp_path / node / "data")
     manifest = tmp_path / "two" / "data" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"source"', '"sauce"', 1) + "\n")
+    write_json(manifest, self_hash.with_hash(json.loads(manifest.read_text().replace('"source"', '"sauce"', 1))))
     status, said = on_two_nodes(tmp_path / "one", tmp_path / "two", "--shards", "data", "--run", "run")
     red = "\n".join(lines(said, "✗"))
     assert status == 1
