@@ -11,6 +11,7 @@ from shards.sources.file_tree import FileTree
 from shards.sources.item import Item, Source
 from shards.sources.layout.class_names import Classes, name_classes
 from shards.sources.layout.levels import Layout, read_layout
+from shards.sources.layout.parallel_texts import first_caption, parallel_texts
 from shards.sources.layout.synsets import read_synsets, read_validation_classes
 from shards.sources.matching import images_with_texts
 from shards.sources.options import ScanOptions
@@ -86,13 +87,15 @@ def _note(layout: Layout, tree: FileTree) -> None:
 def _items(
     tree: FileTree, layout: Layout, classes: Classes, listed: dict[str, tuple[str, ...]], options: ScanOptions
 ) -> Iterator[Item]:
+    texts = parallel_texts(tree)
     for name, image in tree.images.items():
         folder = layout.of(name)
+        caption = first_caption(tree, texts[name], tree.problems) if name in texts else None
         tags = classes.tags.get(folder.path) or listed.get(name)
         if tags is None:
             tree.problems.add("image-outside-class-folder", name)
         group = sys.intern(folder.path or ".") if options.group == FOLDER else None
-        yield Item(name, image, tags, group=group, part=folder.part)
+        yield Item(name, image, tags, caption=caption, group=group, part=folder.part)
 
 
 def _listed(tree: FileTree, layout: Layout, classes: Classes) -> dict[str, tuple[str, ...]]:

@@ -33,7 +33,7 @@ _SPOOL, _RECORD = "pictures.bin", "pictures.npy"
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
-    return "Parquet files" if not tree.images and _files(tree) else ""
+    return "Parquet files" if not tree.images and _files(tree).keys() - _of_tars(tree) else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:
@@ -69,6 +69,12 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
 
 def _files(tree: FileTree) -> dict[str, Path]:
     return {name: path for name, path in tree.containers.items() if path.suffix.lower() == ".parquet"}
+
+
+def _of_tars(tree: FileTree) -> set[str]:
+    """Return the tables that only repeat what a tar of the same name has, as img2dataset writes them."""
+    tars = {name.removesuffix(".tar") for name in tree.containers if name.endswith(".tar")}
+    return {name for name in tree.containers if name.removesuffix(".parquet") in tars}
 
 
 class _Table:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef, Source
+from shards.sources.layout.levels import read_layout
+from shards.sources.layout.parallel_texts import first_caption, parallel_texts
 from shards.sources.matching import images_with_rows, images_with_texts
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
@@ -16,6 +20,9 @@ _MAX_BYTES = 1 << 20  # of a text file
 def detect(tree: FileTree, options: ScanOptions) -> str:
     """Return evidence if at least half of the images have a text file."""
     texts = sum(1 for _ in images_with_texts(tree))
+    if not texts and (parallel := parallel_texts(tree)):
+        folders = read_layout(tree.images).folders.values()
+        texts = len(parallel) if len({tuple(folder.labels) for folder in folders}) < 2 else 0  # else: class folders
     return f"{texts:,} of {len(tree.images):,} images have a text file" if texts * 2 >= len(tree.images) > 0 else ""
 
 
@@ -23,11 +30,15 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     rows = RowCollector(str(tree.root), options, tree.problems)
     matched: dict[str, int] = {}
     used: set[str] = set()
-    for name, sidecar in images_with_texts(tree):
+    parallel = {} if any(images_with_texts(tree)) else parallel_texts(tree)
+    classes = _class_folders(parallel)
+    for name, sidecar in parallel.items() if parallel else images_with_texts(tree):
         used.add(sidecar)
-        text = _text(tree, sidecar, tree.texts[sidecar])
+        text = (
+            _text(tree, sidecar, tree.texts[sidecar]) if not parallel else first_caption(tree, sidecar, tree.problems)
+        )
         if text is not None:
-            matched[name] = rows.add({"text": text}, sidecar)
+            matched[name] = rows.add({"text": text, **classes.get(sidecar, {})}, sidecar)
     if not matched:
         raise UserError("format-mismatch", f"{tree.root}: contains no text files of images (image.png and image.txt)")
     for name in tree.texts:
@@ -36,6 +47,12 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     used.clear()
     tree.texts.clear()  # saves memory with a million files
     return rows.build_source("sidecars", images_with_rows(tree, matched, "text"))
+
+
+def _class_folders(parallel: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return text file → its folder as a class, if texts in folders of their own are in several of them."""
+    folders = {text: text.split("/")[-2] for text in parallel.values()}
+    return {text: {"label": name} for text, name in folders.items()} if len(set(folders.values())) > 1 else {}
 
 
 def _text(tree: FileTree, name: str, file: ImageRef) -> str | None:

@@ -18,7 +18,18 @@ from PIL import Image
 from shards.dataset.schema import Attribute
 from shards.sources.image_refs import TarMember
 from support.errors import raises
-from support.source_files import npy_bytes, png_bytes, scan_source, tags_by_id, write_files, write_tar
+from support.source_files import (
+    by_id,
+    merged,
+    npy_bytes,
+    png_bytes,
+    png_files,
+    scan_source,
+    tags_by_id,
+    write_files,
+    write_parquet,
+    write_tar,
+)
 
 
 def test_tar_cut_between_two_members_is_named(tmp_path: Path) -> None:
@@ -157,3 +168,15 @@ def test_samples_without_an_image_or_with_several(tmp_path: Path) -> None:
     assert images == {"a/1": png_bytes(1), "a/3": png_bytes(3), "a/4": png_bytes(4)}
     assert source.problems.found["sample-without-image"] == ["a/2"]
     assert source.problems.found["sample-with-several-images"] == ["a/4"]
+
+
+def test_tables_that_repeat_the_tars_of_img2dataset_are_not_read(tmp_path: Path) -> None:
+    sample = {"00000.json": '{"caption": "A red car.", "key": "00000"}', "00000.txt": "A red car."}
+    src = tmp_path / "src"
+    for name in ("00000", "00001"):
+        write_parquet(src / f"{name}.parquet", {"url": ["https://example.org/1.png"], "caption": ["A red car."]})
+        write_tar(src / f"{name}.tar", merged(png_files("00000.png"), sample))
+        write_files(src, {f"{name}_stats.json": '{"count": 1}'})
+    source = scan_source(src)
+    assert source.kind == "webdataset" and len(source.items) == 2
+    assert by_id(source)["00001/00000"].caption == "A red car."
