@@ -51,6 +51,7 @@ _SENTENCES = {
     "row-too-long": "rows of {detail} with more cells than columns (left out; put cells with commas in quotes)",
     "row-too-short": "rows of {detail} with fewer cells than columns (the missing ones are empty)",
     "decimal-comma": "columns of {detail} with decimal commas (read as numbers)",
+    "json-key-repeated": "keys that stood before in the same JSON object (the last one counts)",
     "line-unreadable": "lines that cannot be read (left out)",
     "entry-malformed": "entries that are not [name, label] (left out)",
     "sample-key-repeated": "samples with a key that stood before (the first counts)",

@@ -24,7 +24,6 @@ _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _BOUNDARY = re.compile(rb"[\x00-\x2f\x3a-\x3f]+")  # bytes that end a character in every encoding
 _UTF8_LETTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _SAMPLE = 1 << 20  # bytes that are looked at
-_SHORT = 200  # bytes; two or three letters in GBK can be valid UTF-8
 _MAX_PIECES = 5_000
 _MARGIN = 4.0  # natural logarithm of how much more probable the best encoding must be
 _UNLIKELY = re.compile("[\x00-\x08\x0e-\x1f\ufffe\uffff\ue000-\uf8ff]")
@@ -100,7 +99,7 @@ def _detect_and_decode(data: bytes, where: str) -> Decoded:
         text = data.decode()
     except UnicodeDecodeError as error:
         return _decode_legacy(data, where, error.start)
-    if len(data) < _SHORT and any(unicodedata.category(letter) == "Cn" for letter in text) and (name := detect([data])):
+    if _has_impossible_letters(text) and (name := detect([data])):
         return Decoded(data.decode(name), name, "as UTF-8 it has letters that do not exist")
     return Decoded(text, "utf-8", "valid UTF-8")
 
@@ -178,6 +177,12 @@ def _checked(text: str, where: str) -> str:
         line = text.count("\n", 0, at) + 1
         raise UserError("text-binary", f"{where}, line {line}: contains NUL characters; this is not a text file")
     return text
+
+
+def _has_impossible_letters(text: str) -> bool:
+    """Return True if a text in UTF-8 may be one in GBK: some pairs of letters there are one letter here."""
+    beyond = set() if text.isascii() else {letter for letter in set(text) if letter >= "\x80"}
+    return bool(beyond) and max(beyond) < "\u0800" and any(unicodedata.category(letter) == "Cn" for letter in beyond)
 
 
 def _damaged(where: str, encoding: str) -> UserError:

@@ -33,6 +33,7 @@ class Table:
         dialect: how it is written; ``str`` says it in words.
         encoding: by Python's name.
         decimal_commas: columns of numbers with a comma in place of the point; cells are given with a point.
+        place: what the numbers of rows count.
     """
 
     where: str
@@ -42,6 +43,7 @@ class Table:
     encoding: str
     text: str = field(repr=False)
     decimal_commas: frozenset[str] = frozenset()
+    place = "line"
 
     @property
     def has_header(self) -> bool:
