@@ -25,6 +25,7 @@ from shards.core.version import __version__, revision
 from shards.dataset import dataset, images, summary
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.sidecars import ENTRY, FORMATS
+from shards.packing import doubts
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember
@@ -120,6 +121,7 @@ def index_in_place(options: IndexInPlace) -> dataset.Dataset:
 def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Dataset:
     source = scan_source(src, ScanOptions(source="webdataset", labels=options.labels))
     rule = build_labelling(source, options)
+    doubts.check_labels(source, rule.schema, options)
     tars = _inspect(src, names, source, options)
     size = options.size or _common_size(src, tars)
     entries, kept = _entries(tars, source, size)

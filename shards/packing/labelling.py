@@ -36,6 +36,7 @@ class LabelOptions:
     )
     min_count: int = option(1, "leave out tags with fewer images", minimum=1)
     text_encoder: str | None = option(None, "encoder of captions: minilm, or a sentence-transformers folder")
+    yes: bool = option(False, "use labels that look wrong, after you have looked at them (cgan preview)")
 
 
 class Rows(NamedTuple):

@@ -26,7 +26,7 @@ from shards.core.permutation import permute
 from shards.core.version import __version__
 from shards.dataset import dataset, images
 from shards.dataset.manifest import MANIFEST
-from shards.packing import merge, plan, prescan, shard_writer, validation_split
+from shards.packing import doubts, merge, plan, prescan, shard_writer, validation_split
 from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, build_labelling
 from shards.sources import registry
@@ -157,9 +157,9 @@ def _pack_shards(options: Pack, build: Path) -> None:
         size = size or prescan.common_size(source.items, facts)
         if options.duplicates == "drop":
             prescan.drop_duplicates(source, facts)
-    recipe = shard_writer.Recipe(
-        build_labelling(source, options), size, options.fit, options.format, options.background, options.min_size
-    )
+    labelling = build_labelling(source, options)
+    doubts.check_labels(source, labelling.schema, options)
+    recipe = shard_writer.Recipe(labelling, size, options.fit, options.format, options.background, options.min_size)
     held_out = validation_split.select_validation(source.items, options.validation, options.seed)
     parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
     if options.validation:
