@@ -10,7 +10,6 @@ import json
 import math
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,17 +17,16 @@ import numpy as np
 
 from shards.core.atomic_io import join_names
 from shards.dataset.letters import clean_letters
-from shards.dataset.schema import MAX_SIZE, normalise
+from shards.dataset.schema import MAX_SIZE
 
 Tags = tuple[str, ...]
 Label = str | int | float  # a single label as a source writes it
 
-COMMAS, SPACES = "[,\n]", r"\s+"  # patterns of what separates tags
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?")  # "007" is a word
 _MAX_EXACT_INTEGER = 1 << 53  # larger floats cannot represent every integer
 _UNSTORABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_BLANKS = re.compile(r"[^\S\t]+")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_MAX_TAG = 40  # characters; longer pieces suggest captions
 
 
 class InvalidValue(ValueError):
@@ -54,18 +52,6 @@ def parse_json(data: bytes | str) -> Any:
         raise InvalidValue("nested too deeply") from None
     except ValueError as error:
         raise InvalidValue(f"not JSON: {' '.join(str(error).split())[:120]}") from None
-
-
-def split_tags(text: str, interned: dict[Tags, Tags] | None = None, separator: str = COMMAS) -> Tags:
-    """Return the normalised tags of a text, without repetitions; equal results share one object in ``interned``."""
-    words = map(normalise, re.split(separator, sanitize(text)))
-    tags = tuple(sys.intern(word) for word in dict.fromkeys(words) if word)
-    return interned.setdefault(tags, tags) if interned is not None else tags
-
-
-def has_separator(text: str) -> bool:
-    """Return True if a text contains a comma or a line end, and so may have several tags."""
-    return re.search(COMMAS, text) is not None
 
 
 def parse_label(value: Any, names: list[str] | None = None) -> Label | tuple[float, ...] | None:
@@ -169,55 +155,17 @@ def parse_npy(data: bytes) -> float | list[float]:
 def parse_caption(value: Any) -> str | None:
     """Return a text with single spaces and without empty lines, or the first of a list of texts; None for nothing.
 
+    Tabs stay: they may separate tags.
+
     Raises:
         InvalidValue: the value is something else.
     """
     if isinstance(value, list) and value:
         value = value[0]
     if value is None or isinstance(value, str):
-        lines = (" ".join(line.split()) for line in sanitize(value or "").splitlines())
+        lines = (_BLANKS.sub(" ", line).strip() for line in sanitize(value or "").splitlines())
         return "\n".join(line for line in lines if line) or None
     raise InvalidValue(f"must be a text, not {short_repr(value)}")
-
-
-def is_space_separated(texts: Iterable[str]) -> bool:
-    """Return True if texts look like tags separated by spaces, as boorus write them (`1girl long_hair`).
-
-    None has a comma, most have several words with an underscore among them, and most words occur repeatedly.
-    """
-    counts: Counter[str] = Counter()
-    rows = several = 0
-    for text in texts:
-        if has_separator(text):
-            return False
-        words = text.split()
-        rows += bool(words)
-        several += len(words) > 1 and "_" in text
-        if len(counts) < 1_000_000:
-            counts.update(words)
-    repeated = sum(count for count in counts.values() if count > 1)
-    return several * 2 > rows and repeated * 2 >= counts.total()
-
-
-def looks_like_tags(texts: Iterable[str]) -> bool:
-    """Return True if texts look like tags separated by commas rather than captions: short pieces, most repeated."""
-    counts: Counter[str] = Counter()
-    rows = longer = commas = 0
-    for text in texts:
-        pieces = [normalise(piece) for piece in re.split("[,\n]", text) if piece.strip()]
-        rows += 1
-        commas += len(pieces) > 1
-        longer += any(len(piece) > _MAX_TAG or piece.count(" ") > 4 or piece.endswith(".") for piece in pieces)
-        if len(counts) < 1_000_000:
-            counts.update(pieces)
-    if not rows or longer * 10 > rows:
-        return False
-    total, repeated = counts.total(), sum(count for count in counts.values() if count > 1)
-    # Short captions without commas are repeated too ("a red fox"), but have articles.
-    articles = sum(count for piece, count in counts.items() if piece.startswith(("a ", "an ", "the ")))
-    if articles * 5 > total:
-        return False
-    return bool(commas) and (repeated * 2 >= total or commas * 10 >= rows * 9)
 
 
 def shorten_names(names: Iterable[str], limit: int = 10) -> str:

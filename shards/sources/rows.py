@@ -14,24 +14,20 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.schema import Attribute, normalise
 from shards.sources.cells import (
-    COMMAS,
-    SPACES,
     InvalidValue,
     Label,
     Tags,
     first_value,
     interpret_labels,
-    is_space_separated,
-    looks_like_tags,
     parse_caption,
     parse_label,
     sanitize,
-    split_tags,
 )
 from shards.sources.columns import ColumnCollector, ColumnLabels
 from shards.sources.item import ImageRef, Item, Source
 from shards.sources.options import ScanOptions
 from shards.sources.tag_cells.dialect import TagDialect
+from shards.sources.tag_cells.texts import Texts, understand_texts
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"
@@ -134,15 +130,17 @@ class RowCollector:
             UserError: a column or group does not exist, or vectors differ in length.
         """
         self._split_tag_texts()
+        texts = self._understand_texts()
         self._interpret_labels(one_class)
         columns = self._column_labels()
-        separator = self._text_separator()
-        tagged = bool(separator) or any(row.tags is not None for row in self.rows)
+        tagged = texts.kind == "tags" or any(row.tags is not None for row in self.rows)
         labels = {str(row.label): None for row in self.rows if row.label is not None}
         attributes = list(columns.attributes)
         if labels and tagged and not one_class:
             attributes.append(self._class_attribute(labels, attributes))
-        items = [self._item(id, image, row, separator, columns) for id, image, row in images]
+        items = [self._item(id, image, row, texts, columns) for id, image, row in images]
+        if texts.dialect:
+            texts.dialect.report(self.problems)
         _check_vector_lengths(items)
         only_labels = bool(labels) and not tagged and not attributes
         return Source(
@@ -158,13 +156,6 @@ class RowCollector:
 
     def _dialect(self, cells: Iterable[str], are_tags: bool) -> TagDialect:
         return TagDialect.infer(cells, are_tags=are_tags, min_weight=self.options.min_weight)
-
-    def _separator(self, texts: list[str]) -> str:
-        """Return what separates the tags of texts; spaces are counted as a problem."""
-        if not is_space_separated(texts):
-            return COMMAS
-        self.problems.add("tags-split-at-blanks", count=len(texts))
-        return SPACES
 
     def _interpret_labels(self, one_class: bool) -> None:
         """Turn single labels into words, vectors, or tags if they are lists; names of classes are words."""
@@ -193,13 +184,23 @@ class RowCollector:
             return self.columns.labels(self.problems)
         return ColumnLabels((), [], [], [])
 
-    def _text_separator(self) -> str:
-        """Return what separates the tags of texts; "" if the texts are captions, as in rows that also have tags."""
+    def _understand_texts(self) -> Texts:
+        """Return what the texts are: captions in rows that also have tags. Those that are numbers become labels."""
         pairs = zip(self.rows, self.texts, strict=True)
-        texts = [text for row, text in pairs if text and row.tags is None]
-        if self.options.labels in ("tags", "caption") or any(row.tags is not None for row in self.rows):
-            return self._separator(texts) if self.options.labels == "tags" and texts else ""
-        return self._separator(texts) if looks_like_tags(texts) or is_space_separated(texts) else ""
+        cells = [text for row, text in pairs if text and row.tags is None]
+        labels = self.options.labels
+        if labels not in ("tags", "caption") and any(row.tags is not None for row in self.rows):
+            labels = "caption"
+            cells = [text for text in self.texts if text]
+        texts = understand_texts(cells, forced=labels, min_weight=self.options.min_weight)
+        if texts.kind in ("numbers", "boxes", "codes"):
+            self.problems.add(f"texts-are-{texts.kind}", count=len(cells))
+            for number, text in enumerate(self.texts):
+                row = self.rows[number]
+                if text and texts.kind == "numbers" and row.label is None and row.vector is None:
+                    self.rows[number] = row._replace(label=self._parse(parse_label, text, None, ""))
+            self.texts = [None] * len(self.texts)
+        return texts
 
     @staticmethod
     def _class_attribute(labels: dict[str, None], attributes: list[Attribute]) -> Attribute:
@@ -208,16 +209,16 @@ class RowCollector:
         name = "class" if all(attribute.name != "class" for attribute in attributes) else "class label"
         return Attribute(name, "exclusive", tuple(sorted(label for label in labels if label not in used)))
 
-    def _item(self, id: str, image: ImageRef, number: int | None, separator: str, columns: ColumnLabels) -> Item:
+    def _item(self, id: str, image: ImageRef, number: int | None, texts: Texts, columns: ColumnLabels) -> Item:
         row = _EMPTY_ROW if number is None else self.rows[number]
         words: list[str] | None = None if row.tags is None else list(row.tags)
         caption = None
         if number is not None and (text := self.texts[number]):
             self.texts[number] = None  # saves memory with a million texts; rows that images share have no text
-            if separator and row.tags is None:
-                words = list(split_tags(text, self.interned, separator))
-            else:
-                caption = text.replace("\n", " ")
+            if not texts.dialect or row.tags is not None:
+                caption = self._caption(text, texts)
+            elif (read := self._parse(texts.dialect.tags, text, self.interned, id)) is not None:
+                words = list(read)
         if row.label is not None:
             words = [*(words or ()), str(row.label)]
         denied: Tags = ()
@@ -232,6 +233,13 @@ class RowCollector:
         if self.options.group == FOLDER:
             group = sys.intern(id.rpartition("/")[0] or ".")  # SRC itself is a folder too
         return Item(id, image, tags and self.interned.setdefault(tags, tags), denied, caption, vector, group)
+
+    def _caption(self, text: str, texts: Texts) -> str:
+        first, _, rest = text.partition("\n")
+        if rest and texts.several:
+            self.problems.add("caption-first-of-several")
+            text = first
+        return " ".join(text.split())
 
 
 def _group(value: Any) -> str | None:

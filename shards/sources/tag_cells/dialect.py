@@ -123,6 +123,10 @@ class TagDialect:
         tags = tuple(sys.intern(word) for word in dict.fromkeys(map(normalise, kept)) if word)
         return interned.setdefault(tags, tags) if interned is not None else tags
 
+    def pieces(self, cell: str) -> list[str]:
+        """Return the tags of a text, without counting anything."""
+        return [tag for tag, _ in self._split(cell)[0]]
+
     def report(self, problems: Problems) -> None:
         """Say what was interpreted or left out since the last report."""
         counts, self._counts = self._counts, Counter()

@@ -16,14 +16,14 @@ from shards.core.errors import UserError
 from shards.sources.cells import (
     InvalidValue,
     interpret_labels,
-    looks_like_tags,
     parse_json,
     parse_label,
     parse_npy,
     sanitize,
-    split_tags,
 )
 from shards.sources.item import Source
+from shards.sources.tag_cells.dialect import TagDialect
+from shards.sources.tag_cells.texts import looks_like_tags
 from support.source_files import npy_bytes, png_bytes, scan_source, write_files, write_tar, write_zip
 
 MUTATED = settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -175,8 +175,8 @@ def test_rows_of_any_values(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
 
 @given(st.text())
 def test_splitting_any_text(text: str) -> None:
-    words = split_tags(text)
-    assert split_tags(",".join(words)) == words and len(set(words)) == len(words)
+    words = TagDialect().tags(text)
+    assert words is not None and len(set(words)) == len(words)
     assert isinstance(looks_like_tags([text, text]), bool)
 
 

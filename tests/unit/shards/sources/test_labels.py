@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.sources.cells import looks_like_tags
 from shards.sources.item import Source
+from shards.sources.tag_cells.texts import looks_like_tags
 from support.source_files import (
     CAPTIONS,
     merged,
