@@ -70,13 +70,3 @@ def images_with_rows(
         if name not in matched:
             tree.problems.add("image-unlabelled", name, detail=what)
         yield name, image, matched.get(name)
-
-
-def images_with_texts(tree: FileTree) -> Iterator[tuple[str, str]]:
-    """Yield (image, text file) by name for all images with a text file, image.txt or image.png.txt for image.png."""
-    for name in tree.images:
-        stem = name.rpartition(".")[0]
-        for sidecar in (f"{stem}.txt", f"{stem}.caption", f"{name}.txt"):
-            if sidecar in tree.texts:
-                yield name, sidecar
-                break

@@ -16,10 +16,10 @@ from shards.sources.foreign import foreign_error
 from shards.sources.item import Source
 from shards.sources.layout.hints import describe_layout
 from shards.sources.layout.parts import assign_parts
-from shards.sources.matching import images_with_texts
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
+from shards.sources.text_files import images_with_texts
 
 _MODULES = (  # of shards.sources.formats, in the order of --help
     "tags",

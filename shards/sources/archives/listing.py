@@ -25,7 +25,8 @@ from shards.sources.item import MAX_BYTES, ImageRef
 from shards.sources.layout.junk import in_junk
 from shards.sources.options import ScanOptions
 
-TEXTS = frozenset({".txt", ".caption", ".csv", ".json", ".jsonl"})  # files that may hold labels
+# files that may hold labels
+TEXTS = frozenset({".txt", ".caption", ".tags", ".label", ".text", ".csv", ".json", ".jsonl"})
 RAW = ".image.npy"  # ending of pixels that are not encoded
 _SAMPLE_LABELS = frozenset({"json", "cls", "npy", "txt", "caption", "text", "pyd", "pickle", "pkl"})
 

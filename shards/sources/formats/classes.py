@@ -13,10 +13,10 @@ from shards.sources.layout.class_names import Classes, name_classes
 from shards.sources.layout.levels import Layout, read_layout
 from shards.sources.layout.parallel_texts import first_caption, parallel_texts
 from shards.sources.layout.synsets import read_synsets, read_validation_classes
-from shards.sources.matching import images_with_texts
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
+from shards.sources.text_files import images_with_texts
 
 NAME = "classes"
 

@@ -11,10 +11,11 @@ from shards.sources.cells import InvalidValue, parse_json, shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.json_records import row_of
-from shards.sources.matching import images_with_rows, images_with_texts
+from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import LABEL, RowCollector
 from shards.sources.source_format import SourceFormat
+from shards.sources.text_files import images_with_texts
 
 NAME = "json"
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
-from shards.sources.item import ImageRef, Source
+from shards.sources.item import Source
 from shards.sources.layout.levels import read_layout
 from shards.sources.layout.parallel_texts import first_caption, parallel_texts
-from shards.sources.matching import images_with_rows, images_with_texts
+from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
+from shards.sources.tag_cells.boxes import are_boxes, box_classes, boxes_in
+from shards.sources.text_files import images_with_texts, read_texts, text_ending
 
-_MAX_BYTES = 1 << 20  # of a text file
+NAME = "sidecars"
+
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
@@ -27,26 +30,48 @@ def detect(tree: FileTree, options: ScanOptions) -> str:
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:
+    near = dict(images_with_texts(tree))
+    parallel = {} if near else parallel_texts(tree)
+    if near:
+        found = read_texts(tree, near.values(), options.encoding)
+    else:
+        found = {name: text for name in parallel.values() if (text := first_caption(tree, name, tree.problems))}
+    if not found:
+        raise UserError("format-mismatch", f"{tree.root}: contains no text files of images (image.png and image.txt)")
+    used = {*near.values(), *parallel.values()}
+    for name in tree.texts:
+        if text_ending(name) and name not in used:
+            tree.problems.add("text-file-without-image", name)
+    classes, boxes = _class_folders(parallel), _tags_of_boxes(tree, found.values())
     rows = RowCollector(str(tree.root), options, tree.problems)
     matched: dict[str, int] = {}
-    used: set[str] = set()
-    parallel = {} if any(images_with_texts(tree)) else parallel_texts(tree)
-    classes = _class_folders(parallel)
-    for name, sidecar in parallel.items() if parallel else images_with_texts(tree):
-        used.add(sidecar)
-        text = (
-            _text(tree, sidecar, tree.texts[sidecar]) if not parallel else first_caption(tree, sidecar, tree.problems)
-        )
-        if text is not None:
-            matched[name] = rows.add({"text": text, **classes.get(sidecar, {})}, sidecar)
-    if not matched:
-        raise UserError("format-mismatch", f"{tree.root}: contains no text files of images (image.png and image.txt)")
-    for name in tree.texts:
-        if name.endswith((".txt", ".caption")) and name not in used:
-            tree.problems.add("text-file-without-image", name)
-    used.clear()
+    for image, name in (near or parallel).items():
+        if (text := found.pop(name, None)) is not None:
+            row = {"tags": boxes.get(text, [])} if boxes else {"text": text, **classes.get(name, {})}
+            matched[image] = rows.add(row, name)
     tree.texts.clear()  # saves memory with a million files
-    return rows.build_source("sidecars", images_with_rows(tree, matched, "text"))
+    return rows.build_source(NAME, images_with_rows(tree, matched, "text"))
+
+
+def _tags_of_boxes(tree: FileTree, texts: Collection[str]) -> dict[str, list[str]]:
+    """Return text → the names of the classes in its boxes; empty if the texts are no boxes.
+
+    Raises:
+        UserError: they are boxes, and no file names their classes.
+    """
+    if not are_boxes(texts):
+        return {}
+    found = {text: boxes_in(text) or set() for text in texts}
+    where, names = box_classes(tree)
+    if not names or max((number for numbers in found.values() for number in numbers), default=0) >= len(names):
+        raise UserError(
+            "texts-are-boxes",
+            f"{tree.root}: the text files have boxes (class x y width height, as YOLO writes them), which are no tags; "
+            "write the names of the classes into classes.txt, one per line, to make those that an image shows its "
+            "tags, or set --source pictures or --source classes",
+        )
+    tree.problems.add("boxes-are-tags", detail=where, count=len(texts))
+    return {text: [names[number] for number in sorted(numbers)] for text, numbers in found.items()}
 
 
 def _class_folders(parallel: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -55,21 +80,4 @@ def _class_folders(parallel: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {text: {"label": name} for text, name in folders.items()} if len(set(folders.values())) > 1 else {}
 
 
-def _text(tree: FileTree, name: str, file: ImageRef) -> str | None:
-    """Return the content of a text file; None if it cannot be used, which is counted."""
-    try:
-        data = file.read()
-    except OSError as error:
-        tree.problems.add("text-file-unreadable", f"{name}: {error.strerror}")
-        return None
-    if len(data) > _MAX_BYTES:
-        tree.problems.add("text-file-too-large", name)
-        return None
-    try:
-        return data.decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        tree.problems.add("text-file-not-utf8", name)
-        return None
-
-
-FORMAT = SourceFormat("sidecars", "a text file per image with tags or a caption", detect, scan, by_layout=True)
+FORMAT = SourceFormat(NAME, "a text file per image with tags or a caption", detect, scan, by_layout=True)

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shards.dataset.schema import normalise
+from shards.sources.cells import InvalidValue
+from shards.sources.tag_cells.boxes import are_boxes
 from shards.sources.tag_cells.dialect import TagDialect
-from shards.sources.tag_cells.lists import read_list
+from shards.sources.tag_cells.lists import Weighted, flatten, read_list
 from shards.sources.tag_cells.phrases import learn_phrases
 
 Kind = Literal["tags", "captions", "numbers", "boxes", "codes", ""]
 
 _MOSTLY = 0.9
 _MAX_TAG = 40  # characters; longer pieces suggest captions
+_MAX_NUMBER = 30
 _MAX_BLANKS = 4  # of a tag
-_BOX = re.compile(r"\s*\d+(?:[ \t]+-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?){4,}\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?\s*", re.IGNORECASE)
 _CODE = re.compile(r"\s*(?:[0-9a-fA-F]{16,}|(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/]{24,}={0,2}|[a-z]+://\S+)\s*")
 _ENDS = (".", "!", "?", "。", "！", "？")
@@ -64,22 +66,14 @@ def understand_texts(texts: Collection[str], *, forced: str = "", min_weight: fl
     return captions
 
 
-def boxes_in(text: str) -> set[int] | None:
-    """Return the class numbers of the boxes in a text, as YOLO writes them (class x y w h); None for any other text."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines or not all(_BOX.fullmatch(line) for line in lines):
-        return None
-    return {int(line.split()[0]) for line in lines}
-
-
 def _no_words(texts: Collection[str]) -> Literal["numbers", "boxes", "codes", ""]:
     """Return what texts without words are; "" if most of them have words."""
     filled = [text for text in texts if text.strip()]
     if not filled:
         return ""
-    if sum(boxes_in(text) is not None for text in filled) >= _MOSTLY * len(filled):
+    if are_boxes(filled):
         return "boxes"
-    if sum(_NUMBER.fullmatch(text) is not None for text in filled) >= _MOSTLY * len(filled):
+    if sum(len(text) < _MAX_NUMBER and _NUMBER.fullmatch(text) is not None for text in filled) >= _MOSTLY * len(filled):
         return "numbers"
     codes = sum(_CODE.fullmatch(text) is not None or _is_record(text) for text in filled)
     return "codes" if codes >= _MOSTLY * len(filled) else ""
@@ -88,14 +82,24 @@ def _no_words(texts: Collection[str]) -> Literal["numbers", "boxes", "codes", ""
 def _is_record(text: str) -> bool:
     """Return True for JSON or XML that is no list of tags."""
     text = text.strip()
-    return (text.startswith(("{", "[{")) and read_list(text) is None) or text.startswith("<?xml")
+    return (text.startswith(("{", "[{")) and _list(text) is None) or text.startswith("<?xml")
+
+
+def _list(text: str) -> list[Weighted] | None:
+    """Return the tags of a list or object; None for other texts."""
+    try:
+        value = read_list(text)
+        return None if value is None else flatten(value)
+    except InvalidValue:
+        return None
 
 
 def _are_tags(texts: Collection[str], dialect: TagDialect) -> bool:
     if dialect.phrases:
         counts = Counter(texts)
         return learn_phrases(counts, **_STRICT) is not None
-    return dialect.has_lists or looks_like_tags(texts, dialect) or _are_classes(texts)
+    lists = sum(_list(text) is not None for text in texts) if dialect.has_lists else 0
+    return lists * 2 > len(texts) or looks_like_tags(texts, dialect) or _are_classes(texts)
 
 
 def looks_like_tags(texts: Iterable[str], dialect: TagDialect | None = None) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.errors import raises
 from support.source_files import CAPTIONS, by_id, png_bytes, png_files, scan_source, tags_by_id, write_files
 
 
@@ -59,3 +60,51 @@ def test_files_too_large_for_an_image_are_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(OSError, match="1,099,511,627,776"):
         by_id(scan_source(tmp_path))["big.png"].image.read()
+
+
+def test_endings_in_any_case(tmp_path: Path) -> None:
+    names = ("a.TXT", "b.tags", "c.label", "d.png.Txt")
+    write_files(tmp_path, dict.fromkeys(names, "hat, wig") | png_files("a.png", "b.png", "c.png", "d.png"))
+    assert set(tags_by_id(scan_source(tmp_path)).values()) == {("hat", "wig")}
+
+
+def test_boxes_are_no_tags(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"{i}.txt": f"{i % 2} 0.5 0.5 0.1 0.2\n" for i in range(4)})
+    write_files(tmp_path, png_files(*(f"{i}.png" for i in range(4))))
+    with raises("texts-are-boxes", "classes.txt", "--source"):
+        scan_source(tmp_path)
+    write_files(tmp_path, {"2.txt": "0 0.1 0.1 0.1 0.1\n1 0.1 0.1 0.1 0.1\n", "3.txt": "", "obj.names": "cat\ndog\n"})
+    source = scan_source(tmp_path)
+    assert tags_by_id(source) == {"0.png": ("cat",), "1.png": ("dog",), "2.png": ("cat", "dog"), "3.png": ()}
+    assert source.problems.counts()["boxes-are-tags obj.names"] == 4
+
+
+def test_boxes_in_a_folder_of_labels(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files(*(f"images/train/{i}.png" for i in range(4))))
+    write_files(tmp_path, {f"labels/train/{i}.txt": f"{i % 2} 0.5 0.5 0.1 0.2\n" for i in range(4)})
+    write_files(tmp_path, {"data.yaml": "train: images/train\nnames: {0: cat, 1: dog}\n"})
+    assert tags_by_id(scan_source(tmp_path))["images/train/1.png"] == ("dog",)
+
+
+def test_texts_with_a_number_each_are_classes(tmp_path: Path) -> None:
+    write_files(tmp_path, {f"{i}.txt": str(i % 3) for i in range(9)} | png_files(*(f"{i}.png" for i in range(9))))
+    source = scan_source(tmp_path)
+    assert tags_by_id(source)["4.png"] == ("1",) and source.problems.counts() == {"texts-are-numbers": 9}
+
+
+def test_first_of_several_captions_counts(tmp_path: Path) -> None:
+    texts = {f"{i}.txt": f"{CAPTIONS[i % 2]}\nAnother caption.\nA third one." for i in range(4)}
+    source = scan_source(write_files(tmp_path, {**texts, **png_files(*(f"{i}.png" for i in range(4)))}))
+    assert {item.caption for item in source.items} == set(CAPTIONS)
+    assert source.problems.counts() == {"caption-first-of-several": 4}
+
+
+def test_prompts_with_weights_escapes_and_kept_tokens(tmp_path: Path) -> None:
+    texts = {
+        "0.txt": r"alice, red shoes ||| (blue hair:1.2), artoria \(fate\), ^_^",
+        "1.txt": "alice ||| red hair, ((smile))",
+        "2.txt": "alice ||| red hair, smile",
+    }
+    source = scan_source(write_files(tmp_path, {**texts, **png_files("0.png", "1.png", "2.png")}))
+    assert tags_by_id(source)["0.png"] == ("alice", "red shoes", "blue hair", "artoria (fate)", "^ ^")
+    assert tags_by_id(source)["1.png"] == ("alice", "red hair", "smile")
