@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Iterator
 
+from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
 from shards.sources.text.encoding import decode, detect
 
@@ -48,6 +49,10 @@ def read_texts(tree: FileTree, names: Iterable[str], encoding: str | None) -> di
                 texts[name] = data.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
             legacy[name] = data
+        except UserError:
+            if encoding:
+                raise
+            tree.problems.add("text-file-not-utf8", name)
     common = detect(legacy.values()) if legacy else ""
     for name, data in legacy.items():
         if common:

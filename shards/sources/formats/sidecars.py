@@ -19,7 +19,6 @@ from shards.sources.text_files import images_with_texts, read_texts, text_ending
 NAME = "sidecars"
 
 
-
 def detect(tree: FileTree, options: ScanOptions) -> str:
     """Return evidence if at least half of the images have a text file."""
     texts = sum(1 for _ in images_with_texts(tree))

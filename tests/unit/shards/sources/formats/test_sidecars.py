@@ -14,7 +14,7 @@ from support.source_files import CAPTIONS, by_id, png_bytes, png_files, scan_sou
 def test_tags_and_problems(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{i}.png": png_bytes() for i in range(6)})
     texts = {"0.txt": "1girl, Blue_Hair, smile", "1.txt": "1girl, red hair", "2.png.txt": "1girl, smile\nhat"}
-    write_files(tmp_path, {**texts, "3.caption": "", "4.txt": b"caf\xe9", "readme.txt": "nothing"})
+    write_files(tmp_path, {**texts, "3.caption": "", "4.txt": b"\0\1", "readme.txt": "nothing"})
     source = scan_source(tmp_path)
     assert source.kind == "sidecars" and not source.one_class
     assert tags_by_id(source) == {
@@ -108,3 +108,17 @@ def test_prompts_with_weights_escapes_and_kept_tokens(tmp_path: Path) -> None:
     source = scan_source(write_files(tmp_path, {**texts, **png_files("0.png", "1.png", "2.png")}))
     assert tags_by_id(source)["0.png"] == ("alice", "red shoes", "blue hair", "artoria (fate)", "^ ^")
     assert tags_by_id(source)["1.png"] == ("alice", "red hair", "smile")
+
+
+def test_texts_in_other_encodings_are_read_and_said(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files(*(f"{i}.png" for i in range(12))))
+    write_files(tmp_path / "wide", png_files("0.png", "1.png"))
+    for i in range(12):
+        (tmp_path / f"{i}.txt").write_bytes(f"{('青い', '赤い')[i % 2]}髪, smile, 女の子\r\n".encode("cp932"))
+    for i in range(2):
+        (tmp_path / "wide" / f"{i}.txt").write_bytes(f"{('blue', 'red')[i]} hair, smile".encode("utf-16"))
+    source = scan_source(tmp_path)
+    tags = tags_by_id(source)
+    assert tags["0.png"] == ("青い髪", "smile", "女の子") and tags["wide/1.png"] == ("red hair", "smile")
+    assert source.problems.counts() == {"text-decoded cp932": 12, "text-decoded utf-16-le": 2}
+    assert tags_by_id(scan_source(tmp_path / "wide", encoding="utf-16"))["0.png"] == ("blue hair", "smile")
