@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+DEPTH = 64  # folders inside each other; deeper ones are not read
 TRAIN, VALIDATION, TEST, UNLABELLED = "train", "validation", "test", "unlabelled"
 
 _PARTS = {
@@ -49,9 +51,10 @@ class PartName(NamedTuple):
     rest: tuple[str, ...]
 
 
-def words(name: str) -> list[str]:
+@functools.lru_cache(maxsize=1 << 12)
+def words(name: str) -> tuple[str, ...]:
     """Return the words and numbers of a name in lower case: "JPEGImages_2017" has jpeg, images and 2017."""
-    return [word.lower() for word in _WORDS.findall(name)]
+    return tuple(map(str.lower, _WORDS.findall(name)))
 
 
 def part_name(name: str) -> PartName | None:

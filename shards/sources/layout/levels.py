@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from shards.sources.layout.buckets import Verdict, are_buckets, are_initials
 from shards.sources.layout.folder_names import (
+    DEPTH,
     TEST,
     UNLABELLED,
     is_container,
@@ -16,7 +17,6 @@ from shards.sources.layout.folder_names import (
     read_parts,
 )
 
-_DEPTH = 64  # folders inside each other; deeper ones are not read
 _SAMPLE = 100  # names of images per folder that are looked at
 
 
@@ -81,7 +81,7 @@ def _folders(names: Collection[str]) -> dict[str, Folder]:
         path, _, file = name.rpartition("/")
         folder = found.get(path)
         if folder is None:
-            folder = found[path] = Folder(path, path.split("/", _DEPTH)[:_DEPTH] if path else [])
+            folder = found[path] = Folder(path, path.split("/", DEPTH)[:DEPTH] if path else [])
         if len(folder.samples) < _SAMPLE:
             folder.samples.append(file)
     _drop_containers(found)
@@ -92,7 +92,7 @@ def _drop_containers(folders: dict[str, Folder]) -> None:
     """Remove folders such as "images" from paths where they are the only folder in theirs and it has no images."""
     children: dict[str, set[str]] = {}
     for path in folders:
-        parts = path.split("/", _DEPTH)[:_DEPTH] if path else []
+        parts = path.split("/", DEPTH)[:DEPTH] if path else []
         for depth, part in enumerate(parts):
             children.setdefault("/".join(parts[:depth]), set()).add(part)
     for folder in folders.values():
@@ -153,7 +153,7 @@ class _Reader:
         inside: dict[str, set[str]] = {}
         for folder in deeper:
             inside.setdefault(folder.rest[0], set()).add(folder.rest[1] if len(folder.rest) > 1 else "")
-        found = [head for head, below in inside.items() if len(below) > 1 and below <= heads - {head}]
+        found = [head for head, below in inside.items() if len(below) > 1 and below <= heads and head not in below]
         return found[0] if len(found) == 1 else ""
 
     def _is_wrapper(self, folders: list[Folder], deeper: list[Folder]) -> bool:

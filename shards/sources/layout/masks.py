@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from shards.sources.layout.folder_names import holds_images, is_mask, part_name
+from shards.sources.layout.folder_names import DEPTH, holds_images, is_mask, part_name
 
 _MASK_FILE = re.compile(
     r"[_.-](?:mask|masks|seg|segmentation|gt|label|labels|matte|trimap|depth|alpha|annotation)(?:[ _-]?\d+)?$"
@@ -58,7 +58,8 @@ def find_masks(names: Collection[str]) -> Masks:
 def _folders(names: Collection[str]) -> dict[str, set[str]]:
     """Return folder → the folders in it, for all folders that have images in or below them."""
     found: dict[str, set[str]] = {"": set()}
-    for folder in {name.rpartition("/")[0] for name in names}:
+    for path in {name.rpartition("/")[0] for name in names}:
+        folder = "/".join(path.split("/", DEPTH)[:DEPTH])
         while folder:
             above, _, last = folder.rpartition("/")
             found.setdefault(folder, set())
@@ -76,10 +77,10 @@ def _others(path: str, folders: dict[str, set[str]]) -> list[str]:
 
 def _above(name: str) -> Iterator[str]:
     """Yield the folders that contain a file, the outermost first."""
-    at = name.find("/")
-    while at >= 0:
+    at, depth = name.find("/"), 0
+    while at >= 0 and depth < DEPTH:
         yield name[:at]
-        at = name.find("/", at + 1)
+        at, depth = name.find("/", at + 1), depth + 1
 
 
 def _stems(name: str, suffixes: bool = True) -> Iterator[str]:
