@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.core import atomic_io, self_hash
+from shards.core import atomic_io, self_hash, text_files
 from shards.core.cli import argument, parse
 from shards.core.errors import Failure, UserError
 from shards.core.problems import NAMES_KEPT, Problems
@@ -234,8 +233,6 @@ def _id(records: Path, shards: list[dict[str, Any]], bounds: np.ndarray, row: in
     """Return the id of a sample in the source."""
     number = int(np.searchsorted(bounds, row, side="right")) - 1
     try:
-        return str(
-            json.loads(shard_writer.ids_path(records, shards[number]["file"]).read_text("utf-8"))[row - bounds[number]]
-        )
+        return str(text_files.read_json(shard_writer.ids_path(records, shards[number]["file"]))[row - bounds[number]])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return shard_writer.key(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +212,18 @@ def dangers(name: str, source: str) -> Iterator[str]:
             yield f"{at} {called}"
 
 
+def unbounded_readers(name: str, source: str) -> Iterator[str]:
+    """JSON and YAML files that are read without the limits of `shards.core.text_files`."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called, text = _called(node), ast.unparse(node)
+        if called in ("json.load", "yaml.safe_load") or (
+            called == "json.loads" and re.search("read_(text|bytes)", text)
+        ):
+            yield f"{name}:{node.lineno} {called}; use shards.core.text_files"
+
+
 # What an Accelerate or torch object offers and this system may not use, with the reason.
 TRAPS = {
     "prepare": "a prepared loader reads everything on every process, or half of it; a prepared module enters autocast",
@@ -258,7 +271,7 @@ def sources() -> dict[str, str]:
 Rule = Callable[[str, str], Iterator[str]]
 
 
-@pytest.mark.parametrize("rule", [forbidden_imports, dangers, traps, shape])
+@pytest.mark.parametrize("rule", [forbidden_imports, dangers, unbounded_readers, traps, shape])
 def test_sources_keep_the_rule(rule: Rule) -> None:
     files = sources()
     assert {name.split("/")[0] for name in files} == set(TOP_LEVEL)
@@ -381,6 +394,11 @@ def test_circle_of_two_packages_is_found() -> None:
 )
 def test_a_danger_is_seen(source: str) -> None:
     assert list(dangers("trainer/new.py", source))
+
+
+@pytest.mark.parametrize("source", ["json.load(file)", "json.loads(path.read_text())", "yaml.safe_load(text)"])
+def test_reader_without_limits_is_found(source: str) -> None:
+    assert list(unbounded_readers("trainer/new.py", source))
 
 
 def test_their_safe_forms_pass() -> None:

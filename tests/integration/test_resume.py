@@ -358,3 +358,38 @@ main()
 
 def test_trap_pruning_after_a_resume_keeps_the_newest(data: Path, unbroken: Path) -> None:
     assert checkpoints(unbroken) == [f"{n:012d}" for n in (256, 384, 512)]
+
+
+def test_exchanged_labels_are_not_trained_on(tmp_path: Path) -> None:
+    """The manifest stays as it was, and so does the fingerprint: only the content tells."""
+    dataset = make_dataset(tmp_path, 40)
+    run = tmp_path / "run"
+    words = [*TINY, "--shards", dataset.path, "--run", run, "--checkpoint-every", 32]
+    train(*words, "--total-images", 32)
+    labels = np.load(dataset.path / "labels.npy")
+    np.save(dataset.path / "labels.npy", labels[::-1])
+    done = train(*words, "--total-images", 64, expect=2)
+    assert_printed(done.stderr, "sidecar-damaged", "labels.npy")
+    np.save(dataset.path / "labels.npy", labels)
+    train(*words, "--total-images", 64)
+
+
+def test_run_that_is_moved_while_it_trains_says_where_it_is(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, 40)
+    words = [*TINY, "--shards", dataset.path, "--checkpoint-every", 320, "--total-images", 10**6]
+    trainer = start(*words, "--run", tmp_path / "run")
+    wait_for_checkpoint(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    said, _ = trainer.communicate(timeout=120)
+    assert trainer.returncode == 1
+    assert_printed(said, "in-use", f"moved to {tmp_path / 'moved'}")
+    seen = int(checkpoints(tmp_path / "moved")[-1])
+    again = train(*words[:-1], seen + 16, "--run", tmp_path / "moved")
+    assert f"resuming at {seen:,}" in again.stdout
+
+
+def wait_for_checkpoint(run: Path) -> None:
+    end = time.monotonic() + 120
+    while not ((run / "checkpoints").exists() and checkpoints(run)):
+        assert time.monotonic() < end
+        time.sleep(0.05)

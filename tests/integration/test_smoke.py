@@ -17,7 +17,7 @@ import trainer.generation.sampler
 import trainer.main
 import trainer.process.signals
 from support.errors import assert_printed, raises
-from support.launching import ROOT, TINY, checkpoints, make_dataset, train
+from support.launching import MAIN, ROOT, TINY, checkpoints, command, environment, make_dataset, train
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +233,14 @@ def test_diverging_run_stops_with_intact_checkpoints(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     for path in (tmp_path / "run" / "checkpoints").glob("*"):
         assert trainer.generation.sampler.load(tmp_path / "run", path.name.lstrip("0"))
+
+
+def test_smoke_run_that_is_killed_while_it_packs_starts_again(tmp_path: Path) -> None:
+    words = ["--preset", "smoke", "--run", tmp_path / "run", "--total-images", 16, "--log-with", "none"]
+    stroke = '[{"doing": "write .*manifest.json", "event": "SIGKILL"}]'
+    line = command([stroke, "", MAIN, *words], program=ROOT / "tests" / "support" / "struck.py")
+    killed = subprocess.run(line, env=environment(0, {}), capture_output=True, check=False, timeout=120)
+    assert killed.returncode == -9
+    assert not (tmp_path / "run" / "data" / "manifest.json").exists()
+    train(*words)
+    assert checkpoints(tmp_path / "run") == [f"{16:012d}"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.core import atomic_io
+from shards.core import atomic_io, text_files
 from shards.core.errors import UserError
 from shards.sources.cells import InvalidValue, parse_json, sanitize, shorten_names
 from shards.sources.file_tree import FileTree
@@ -238,7 +238,7 @@ def _spool_images(spool: Path, tables: list[_Table]) -> np.ndarray:
 def _load_record(spool: Path, stamps: str) -> np.ndarray | None:
     """Return what an earlier run recorded for the same tables; None if there is none or the spool is incomplete."""
     try:
-        content = json.loads((spool / "pictures.json").read_text("utf-8"))
+        content = text_files.read_json(spool / "pictures.json")
         record = np.load(spool / _RECORD, allow_pickle=False)
         complete = content["tables"] == stamps and os.path.getsize(spool / _SPOOL) == content["bytes"]  # noqa: PTH202
     except (OSError, ValueError, KeyError, TypeError, EOFError):
