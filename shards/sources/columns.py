@@ -11,12 +11,15 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.schema import MAX_SIZE, Attribute, normalise
 from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
+from shards.sources.spelling import words_by_case
 
 ALL = "all"
 MAX_VALUES = 1000  # of a column of words
 
+WORDS, NUMBERS, TAG = "words", "numbers", "tag"  # types of columns
+
 _YES, _NO = frozenset({"true", "yes"}), frozenset({"false", "no"})
-_EMPTY = frozenset({"na", "n/a", "nan", "null", "none"})  # in columns of numbers, or of yes and no
+_EMPTY = frozenset({"", "-", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
 _MAX_COLUMNS = 4096
 _MOSTLY_NUMBERS = 0.9  # of a column's cells: its words are mistakes then
 _MAX_WORD = 64  # characters of a word in a column
@@ -37,17 +40,26 @@ class ColumnCollector:
     """Collects the cells of selected columns row by row; the types of the columns are inferred from all rows.
 
     A column of true and false (or of 0 and 1, or of -1 and 1) is a tag of its name; one of numbers is an entry of
-    the vector; one of words is an exclusive attribute. NA, nan, null and none are empty cells in the first two, and
-    words in the last. "all" selects every column that has one of these types.
+    the vector; one of words is an exclusive attribute. NA, nan, null, none and "-" are empty cells. -1 beside 0 and 1
+    is unknown. "all" selects every column that has one of these types.
 
     Args:
         where: the table's path, for messages.
         selected: names of columns, or ("all",).
         reserved: columns with another meaning, which "all" does not select.
+        kinds: column → its type (`WORDS`, `NUMBERS` or `TAG`), where that is known.
+        plain: columns whose values are labels without the column's name after them.
     """
 
-    def __init__(self, where: str, selected: Sequence[str], reserved: Iterable[str]) -> None:
-        self.where = where
+    def __init__(
+        self,
+        where: str,
+        selected: Sequence[str],
+        reserved: Iterable[str],
+        kinds: Mapping[str, str] | None = None,
+        plain: Iterable[str] = (),
+    ) -> None:
+        self.where, self.kinds, self.plain = where, dict(kinds or {}), frozenset(plain)
         self.everything = tuple(selected) == (ALL,)
         self.reserved = frozenset(reserved)
         self.positions: dict[str, int] = {} if self.everything else {name: i for i, name in enumerate(selected)}
@@ -77,7 +89,7 @@ class ColumnCollector:
             except InvalidValue as error:
                 if not self.everything:
                     problems.add("cell-unreadable", f"{at}: {error}", detail=repr(shorten_names([name])))
-            if name not in self.not_numbers and _number(cells[position]) is None and not _empty(cells[position]):
+            if name not in self.not_numbers and _number(cells[position]) is None and not is_empty(cells[position]):
                 self.not_numbers[name] = f"{at} has {short_repr(cells[position])}"
         self.rows.append(tuple(cells))
 
@@ -102,16 +114,17 @@ class ColumnCollector:
         numeric: list[list[Cell]] = []
         for name, position in self.positions.items():
             if not self.everything:
-                self.require(name, "--columns")
-            values = [row[position] if position < len(row) else None for row in self.rows]
-            filled = [None if _empty(value) else value for value in values]
-            if (kind := _kind(filled)) != "words":
-                values = filled
-            if kind == "numbers":
+                self.require(name, "--columns" if name not in self.kinds else "--class or --numbers")
+            cells = (row[position] if position < len(row) else None for row in self.rows)
+            values = [None if is_empty(value) else value for value in cells]
+            kind = self.kinds.get(name, "") if any(value is not None for value in values) else ""
+            kind = kind or _kind(values)
+            if kind == NUMBERS:
+                self._check_numbers(name, values)
                 numeric.append(values)
-            elif kind == "tag":
-                attributes.append(_tag(name, values, labels))
-            elif kind == "words" and (words := self._words(name, values, filled)):
+            elif kind == TAG:
+                attributes.append(_tag(name, _without_uncertain(name, values, problems), labels))
+            elif kind == WORDS and (words := self._words(name, _without_negative(name, values, problems))):
                 attributes.append(_exclusive(name, values, words, labels))
             elif not kind and not self.everything:
                 problems.add("column-empty", shorten_names([name]))
@@ -120,19 +133,27 @@ class ColumnCollector:
             labels.vectors[row] = _concatenated(cells)
         return labels._replace(attributes=tuple(attributes))
 
-    def _words(self, name: str, values: list[Cell], filled: list[Cell]) -> dict[str, str]:
+    def _check_numbers(self, name: str, values: list[Cell]) -> None:
+        """Raise UserError if a column that must have numbers has something else."""
+        if any(value is not None and _number(value) is None and not isinstance(value, tuple) for value in values):
+            raise UserError(
+                "column-not-numbers",
+                f"--numbers {shorten_names([name])}: {self.where}: {self.not_numbers.get(name, 'a cell')}, which is no "
+                "number; correct the cell or leave it empty, or use --class",
+            )
+
+    def _words(self, name: str, values: list[Cell]) -> dict[str, str]:
         """Return cell → value of the attribute; empty for free text, which "all" does not select.
 
         Args:
             name: the column.
             values: its cells.
-            filled: its cells, with None for NA and the like.
 
         Raises:
             UserError: nearly all cells are numbers, or there are too many different words.
         """
-        numbers, count = sum(_number(v) is not None for v in filled), sum(v is not None for v in filled)
-        if numbers >= _MOSTLY_NUMBERS * count:
+        numbers, count = sum(_number(v) is not None for v in values), sum(v is not None for v in values)
+        if self.kinds.get(name) != WORDS and numbers >= _MOSTLY_NUMBERS * count:
             raise UserError(
                 "word-among-numbers",
                 f"--columns {shorten_names([name])}: {self.where}: {self.not_numbers[name]}, but {numbers:,} of "
@@ -150,13 +171,32 @@ class ColumnCollector:
             )
         if is_free_text or (self.everything and rows > 20 and len(cells) * 2 > rows):
             return {}
-        noun = normalise(sanitize(name))
-        words = {cell: normalise(cell) for cell in cells}
-        return {
-            cell: sys.intern(word if word == noun or word.endswith(f" {noun}") else f"{word} {noun}")
-            for cell, word in words.items()
-            if word
-        }
+        noun = "" if name in self.plain else normalise(sanitize(name))
+        words = words_by_case(cells)
+        return {cell: sys.intern(_with_noun(word, noun)) for cell, word in words.items() if word}
+
+
+def _with_noun(word: str, noun: str) -> str:
+    return word if not noun or word == noun or word.endswith(f" {noun}") else f"{word} {noun}"
+
+
+def _without_uncertain(name: str, values: list[Cell], problems: Problems) -> list[Cell]:
+    """Return cells of yes and no without -1, if there are 0 too: it means uncertain, or unknown."""
+    numbers = {_number(value) for value in values if value is not None and not isinstance(value, bool)}
+    if not {0, -1} <= numbers:
+        return values
+    uncertain = [_number(value) == -1 for value in values]
+    problems.add("cell-uncertain", detail=repr(shorten_names([name])), count=sum(uncertain))
+    return [None if unsure else value for value, unsure in zip(values, uncertain, strict=True)]
+
+
+def _without_negative(name: str, values: list[Cell], problems: Problems) -> list[Cell]:
+    """Replace -1 by None, in place, in a column of classes that are numbers otherwise; it means no class."""
+    numbers = {number for value in values if value is not None and (number := _number(value)) is not None}
+    if -1 in numbers and min(numbers) == -1 and len(numbers) > 2 and len(numbers) == len({*values} - {None}):
+        problems.add("class-negative", detail=repr(shorten_names([name])), count=sum(_number(v) == -1 for v in values))
+        values[:] = [None if _number(value) == -1 else value for value in values]
+    return values
 
 
 def _cell(value: Any) -> Cell:
@@ -184,8 +224,11 @@ def _number(value: Cell) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _empty(value: Cell) -> bool:
-    return value is None or (isinstance(value, str) and value.lower() in _EMPTY)
+def is_empty(value: Any) -> bool:
+    """Return True for a cell that says nothing: NA, nan, null, none, "-" or blanks."""
+    if isinstance(value, str):
+        return len(value) < 9 and value.strip().lower() in _EMPTY
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _kind(values: list[Cell]) -> str:
@@ -194,13 +237,13 @@ def _kind(values: list[Cell]) -> str:
     if not present:
         return ""
     if all(isinstance(v, bool) or (isinstance(v, str) and v.lower() in _YES | _NO) for v in present):
-        return "tag"
+        return TAG
     if any(isinstance(value, tuple) for value in present):
-        return "numbers"
+        return NUMBERS
     numbers = {_number(value) for value in present if not isinstance(value, bool)}
     if None in numbers or any(isinstance(value, bool) for value in present):
-        return "words"
-    return "tag" if numbers <= {0, 1} or numbers <= {-1, 1} else "numbers"
+        return WORDS
+    return TAG if numbers <= {-1, 0, 1} else NUMBERS
 
 
 def _yes(value: Cell) -> bool:

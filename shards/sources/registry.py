@@ -68,8 +68,7 @@ def scan_source(
     chosen, evidence = _detect(tree, options) if options.source == "auto" else (FORMATS[options.source], "--source")
     if not tree.images and not chosen.in_containers:
         raise foreign_error(tree) or _no_images_error(tree)
-    if not chosen.has_columns and (options.columns or options.group not in (None, FOLDER)):
-        option = "--columns" if options.columns else "--group"
+    if not chosen.has_columns and (option := _column_option(options)):
         raise UserError(
             "source-without-columns",
             f"{option}: {src} is read as {chosen.name}, which has no columns; omit the option, or set --source",
@@ -78,6 +77,13 @@ def scan_source(
     assign_parts(source)
     source.evidence = source.evidence or evidence
     return source
+
+
+def _column_option(options: ScanOptions) -> str:
+    """Return the option that names columns; "" if none does."""
+    given = {"--columns": options.columns, "--class": options.class_, "--numbers": options.numbers, "--id": options.id}
+    given["--group"] = options.group if options.group != FOLDER else None
+    return next((option for option, value in given.items() if value), "")
 
 
 def describe_formats() -> str:

@@ -6,6 +6,7 @@ whole source. Formats therefore add rows of plain values, and items are built at
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -22,15 +23,28 @@ from shards.sources.cells import (
     parse_caption,
     parse_label,
     sanitize,
+    shorten_names,
 )
-from shards.sources.columns import ColumnCollector, ColumnLabels
-from shards.sources.item import ImageRef, Item, Source
+from shards.sources.columns import ALL, NUMBERS, WORDS, ColumnCollector, ColumnLabels
+from shards.sources.item import ColumnUse, ImageRef, Item, Source
 from shards.sources.options import ScanOptions
+from shards.sources.spelling import words_by_case
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.texts import Texts, understand_texts
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"
+
+
+class RowKeys(NamedTuple):
+    """The columns that hold tags, a class and a text; the first one of each that has a value counts."""
+
+    tags: tuple[str, ...] = TAGS
+    label: tuple[str, ...] = LABEL
+    text: tuple[str, ...] = TEXT
+
+
+_KEYS = RowKeys()
 
 
 class _Row(NamedTuple):
@@ -52,35 +66,61 @@ class RowCollector:
         problems: counts values that cannot be read.
         reserved: columns with a special meaning in the format, besides those of tags, label and text.
         classes: True if a column "label" or "class" is a label even if ``--columns`` does not name it.
+        keys: the columns that hold tags, a class and a text.
+        columns: collects further columns (default: those that ``--columns``, ``--class`` and ``--numbers`` name).
     """
 
     def __init__(
-        self, where: str, options: ScanOptions, problems: Problems, reserved: tuple[str, ...] = (), classes: bool = True
+        self,
+        where: str,
+        options: ScanOptions,
+        problems: Problems,
+        reserved: tuple[str, ...] = (),
+        classes: bool = True,
+        keys: RowKeys = _KEYS,
+        columns: ColumnCollector | None = None,
     ) -> None:
-        self.options, self.problems, self.classes = options, problems, classes
+        self.options, self.problems, self.classes, self.keys = options, problems, classes, keys
         self.group_column = options.group if options.group != FOLDER else None
         grouping = (self.group_column,) if self.group_column else ()
-        columns = (*TAGS, *(LABEL if classes else ()), *TEXT, *reserved, *grouping)
-        self.columns = ColumnCollector(where, options.columns, columns)
+        taken = (*keys.tags, *(keys.label if classes else ()), *keys.text, *reserved, *grouping)
+        self.reserved = frozenset(taken)
+        self.columns = columns if columns is not None else _named_columns(where, options, taken)
+        self.uses: tuple[ColumnUse, ...] = ()
+        self.written: list[tuple[str, str]] = []
+        self.parts: dict[int, str] = {}
         self.rows: list[_Row] = []
         self.texts: list[str | None] = []
         self.interned: dict[Tags, Tags] = {}
 
-    def add(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]] | None = None) -> int:
+    def add(
+        self,
+        row: Mapping[str, Any],
+        at: str,
+        names: Mapping[str, list[str]] | None = None,
+        part: str | None = None,
+        written: Mapping[str, Any] | None = None,
+    ) -> int:
         """Add a row. Values that cannot be read are counted and left out.
 
         Args:
             row: column → value, of the types that JSON has.
             at: the row's name in reports, such as "line 7".
             names: column → names of the classes that its numbers stand for.
+            part: the part of the dataset that the row belongs to.
+            written: the row as the source has it, if that is another one.
 
         Returns:
             The row's number, for `build_source`.
         """
         self.columns.add(row, self.problems, at)
-        tags = self._tags(row.get(TAGS[0]), at)
+        if self.options.keep_rows:
+            self.written.append((at, row_as_written(written if written is not None else row)))
+        if part:
+            self.parts[len(self.rows)] = part
+        tags = self._tags(row.get(self.keys.tags[0]), at)
         label = self._label(row, at, names or {})
-        text = self._parse(parse_caption, first_value(row, TEXT), None, at)
+        text = self._parse(parse_caption, first_value(row, self.keys.text), None, at)
         if isinstance(label, list):
             tags, label = (*(TagDialect().tags(tags) or ()), *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
@@ -98,7 +138,7 @@ class RowCollector:
     def _label(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]]) -> Any:
         if not self.classes:
             return None
-        column = next((name for name in LABEL if row.get(name) not in (None, "")), None)
+        column = next((name for name in self.keys.label if row.get(name) not in (None, "")), None)
         value = row.get(column) if column else None
         if column and isinstance(value, list) and column in names:
             words = [self._parse(parse_label, one, names[column], at) for one in value]
@@ -129,6 +169,7 @@ class RowCollector:
         Raises:
             UserError: a column or group does not exist, or vectors differ in length.
         """
+        images = list(images)
         self._split_tag_texts()
         texts = self._understand_texts()
         self._interpret_labels(one_class)
@@ -136,7 +177,7 @@ class RowCollector:
         tagged = texts.kind == "tags" or any(row.tags is not None for row in self.rows)
         labels = {str(row.label): None for row in self.rows if row.label is not None}
         attributes = list(columns.attributes)
-        if labels and tagged and not one_class:
+        if labels and (tagged or attributes) and not one_class:
             attributes.append(self._class_attribute(labels, attributes))
         items = [self._item(id, image, row, texts, columns) for id, image, row in images]
         if texts.dialect:
@@ -144,8 +185,45 @@ class RowCollector:
         _check_vector_lengths(items)
         only_labels = bool(labels) and not tagged and not attributes
         return Source(
-            kind, items, one_class=only_labels or one_class, attributes=tuple(attributes), problems=self.problems
+            kind,
+            items,
+            one_class=only_labels or one_class,
+            attributes=tuple(attributes),
+            problems=self.problems,
+            columns=self.uses or self._column_uses(attributes),
+            rows=self._written_rows(images),
         )
+
+    def _column_uses(self, attributes: list[Attribute]) -> tuple[ColumnUse, ...]:
+        """Return what became of each column, where no format has decided it."""
+        kinds = {attribute.name: attribute for attribute in attributes}
+        uses = []
+        for name in self.columns.names:
+            attribute = kinds.get(normalise(sanitize(name)))
+            if name in self.keys.tags:
+                use = ColumnUse(name, "tags")
+            elif self.classes and name in self.keys.label:
+                use = ColumnUse(name, "class")
+            elif name in self.keys.text:
+                use = ColumnUse(name, "text")
+            elif name == self.group_column:
+                use = ColumnUse(name, "group", "--group")
+            elif name in self.columns.positions and attribute:
+                several = attribute.kind == "exclusive"
+                use = ColumnUse(name, f"exclusive attribute, {len(attribute.values):,} values" if several else "tag")
+            elif name in self.columns.positions:
+                use = ColumnUse(name, "numbers")
+            elif name in self.reserved:
+                use = ColumnUse(name, "", "names the image")
+            else:
+                use = ColumnUse(name, "", f"not selected; --columns {name}")
+            uses.append(use)
+        return tuple(uses)
+
+    def _written_rows(self, images: list[tuple[str, ImageRef, int | None]]) -> dict[str, tuple[str, str]]:
+        if not self.options.keep_rows:
+            return {}
+        return {id: self.written[number] for id, _, number in images if number is not None}
 
     def _split_tag_texts(self) -> None:
         dialect = self._dialect((row.tags for row in self.rows if isinstance(row.tags, str)), are_tags=True)
@@ -161,20 +239,25 @@ class RowCollector:
         """Turn single labels into words, vectors, or tags if they are lists; names of classes are words."""
         labels = {row.label for row in self.rows if row.label is not None}
         interpreted = {label: label for label in labels} if one_class else interpret_labels(labels)
+        no_class = set[Label]() if one_class else _no_class(interpreted)
+        spelled = words_by_case([str(word) for word in interpreted.values() if not isinstance(word, tuple)])
         words = (row.label for row in self.rows if isinstance(row.label, str) and interpreted[row.label] is row.label)
         dialect = TagDialect(()) if one_class else self._dialect(words, are_tags=False)
         for number, row in enumerate(self.rows):
             if row.label is None:
                 continue
             label = interpreted[row.label]
-            if isinstance(label, tuple):
+            if row.label in no_class:
+                self.problems.add("label-negative")
+                self.rows[number] = row._replace(label=None)
+            elif isinstance(label, tuple):
                 self.rows[number] = row._replace(label=None, vector=label)
             elif dialect.has_several and isinstance(row.label, str):
                 own = row.tags if isinstance(row.tags, tuple) else ()
                 tags = self._parse(dialect.tags, row.label, self.interned, "") or ()
                 self.rows[number] = row._replace(label=None, tags=(*own, *tags))
             else:
-                self.rows[number] = row._replace(label=sys.intern(normalise(str(label))) or None)
+                self.rows[number] = row._replace(label=sys.intern(spelled[str(label)]) or None)
         dialect.report(self.problems)
 
     def _column_labels(self) -> ColumnLabels:
@@ -232,7 +315,8 @@ class RowCollector:
         group = row.group
         if self.options.group == FOLDER:
             group = sys.intern(id.rpartition("/")[0] or ".")  # SRC itself is a folder too
-        return Item(id, image, tags and self.interned.setdefault(tags, tags), denied, caption, vector, group)
+        part = self.parts.get(number) if number is not None else None
+        return Item(id, image, tags and self.interned.setdefault(tags, tags), denied, caption, vector, group, part)
 
     def _caption(self, text: str, texts: Texts) -> str:
         first, _, rest = text.partition("\n")
@@ -240,6 +324,33 @@ class RowCollector:
             self.problems.add("caption-first-of-several")
             text = first
         return " ".join(text.split())
+
+
+def row_as_written(row: Mapping[str, Any]) -> str:
+    """Return a row on one line, for people."""
+    shown = {name: cell for name, cell in row.items() if cell not in (None, "")}
+    try:
+        text = json.dumps(shown, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        text = shorten_names(shown)
+    return sanitize(text if len(text) <= 300 else f"{text[:300]}…")
+
+
+def _named_columns(where: str, options: ScanOptions, reserved: Iterable[str]) -> ColumnCollector:
+    """Return what collects the columns that options name."""
+    kinds = dict.fromkeys(options.class_, WORDS) | dict.fromkeys(options.numbers, NUMBERS)
+    if options.columns == (ALL,):
+        return ColumnCollector(where, options.columns, reserved, kinds)
+    selected = (*options.columns, *(name for name in kinds if name not in options.columns))
+    return ColumnCollector(where, selected, reserved, kinds)
+
+
+def _no_class(interpreted: Mapping[Label, Any]) -> set[Label]:
+    """Return the labels that are -1 among classes 0, 1, …: images without a class."""
+    words = [word for word in interpreted.values() if isinstance(word, str)]
+    if "-1" not in words or len({*words}) < 3 or not all(word == "-1" or word.isdigit() for word in words):
+        return set()
+    return {label for label, word in interpreted.items() if word == "-1"}
 
 
 def _group(value: Any) -> str | None:

@@ -45,15 +45,49 @@ def test_all_selects_columns_except_free_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gap", ["NA", "nan", "None", "null", "N/A", ""])
-def test_gaps_in_columns_of_numbers_and_of_yes_and_no_are_unknown(tmp_path: Path, gap: str) -> None:
+def test_gaps_in_columns_are_unknown(tmp_path: Path, gap: str) -> None:
     rows = f"0,,0.5,yes,1,blue\n1,,{gap},no,{gap},none\n2,,2,{gap},0,red\n"
     write_table(tmp_path, 3, "id,tags,x,hat,smile,bow\n" + rows)
     for columns in (("x", "hat", "smile", "bow"), ("all",)):
         source = scan_source(tmp_path, columns=columns)
-        kinds = {"hat": ("hat",), "smile": ("smile",), "bow": ("blue bow", "none bow", "red bow")}
+        kinds = {"hat": ("hat",), "smile": ("smile",), "bow": ("blue bow", "red bow")}
         assert {a.name: a.values for a in source.attributes} == kinds
         assert [item.vector for item in source.items] == [(0.5,), None, (2.0,)]
         assert [item.denied for item in source.items] == [(), ("hat",), ("smile",)]
+
+
+def test_minus_one_beside_zero_and_one_is_unknown(tmp_path: Path) -> None:
+    write_table(tmp_path, 4, "id,tags,edema,glasses\n0,,1.0,1\n1,,-1.0,-1\n2,,0.0,1\n3,,,-1\n")
+    source = scan_source(tmp_path, columns=("edema", "glasses"))
+    assert [item.tags for item in source.items] == [("edema", "glasses"), (), ("glasses",), ()]
+    assert [item.denied for item in source.items] == [(), ("glasses",), ("edema",), ("glasses",)]
+    assert source.problems.counts() == {"cell-uncertain 'edema'": 1}
+
+
+def test_named_classes_and_numbers(tmp_path: Path) -> None:
+    write_table(tmp_path, 4, "id,tags,year,age\n0,,2001,7\n1,,2002,8\n2,,2001,9\n3,,-1,10\n")
+    source = scan_source(tmp_path, class_=("year",), numbers=("age",))
+    assert source.attributes == (Attribute("year", "exclusive", ("2001 year", "2002 year")),)
+    assert [item.tags for item in source.items] == [("2001 year",), ("2002 year",), ("2001 year",), ()]
+    assert [item.vector for item in source.items] == [(7.0,), (8.0,), (9.0,), (10.0,)]
+    assert source.problems.counts() == {"class-negative 'year'": 1}
+    write_table(tmp_path, 2, "id,tags,age\n0,,old\n1,,8\n")
+    with raises("column-not-numbers", "--numbers age", "tags.csv", "line 2", "'old'"):
+        scan_source(tmp_path, numbers=("age",))
+
+
+def test_values_that_differ_by_case_alone_stay_apart(tmp_path: Path) -> None:
+    write_table(tmp_path, 3, "id,tags,letter\n0,,A\n1,,a\n2,,b\n")
+    tags = [item.tags for item in scan_source(tmp_path, columns=("letter",)).items]
+    assert tags == [("capital a letter",), ("small a letter",), ("b letter",)]
+
+
+def test_rows_and_columns_are_kept_for_people(tmp_path: Path) -> None:
+    source = scan_source(celeba(tmp_path), columns=("hair",), keep_rows=True)
+    where, row = source.rows["a.png"]
+    assert where == "line 2" and '"hair": "Blue"' in row and "d.png" not in source.rows
+    uses = {use.name: use.becomes for use in source.columns}
+    assert uses["tags"] == "tags" and uses["hair"] == "exclusive attribute, 2 values" and uses["film"] == ""
 
 
 def test_word_among_numbers_is_named(tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ def test_single_numbers_are_classes_if_all_are_whole(tmp_path: Path, labels: lis
     assert labels_of(scan_source(write_tar(tmp_path / "values.tar", merged(images, values)))) == expected
 
 
+def test_minus_one_among_classes_is_no_class(tmp_path: Path) -> None:
+    images = png_files(*(f"{i}.png" for i in range(4)))
+    labels = [-1, 0, 1, -1]
+    lines = "\n".join(json.dumps({"file_name": f"{i}.png", "label": label}) for i, label in enumerate(labels))
+    content = json.dumps({"labels": [[f"{i}.png", label] for i, label in enumerate(labels)]})
+    for name, text in (("metadata.jsonl", lines), ("dataset.json", content)):
+        source = scan_source(write_files(tmp_path / name, images | {name: text}))
+        assert labels_of(source) == [None, "0", "1", None]
+        assert source.problems.counts()["label-negative"] == 2
+
+
 def test_whole_numbers_in_csv_and_arrays(tmp_path: Path) -> None:
     images = png_files(*(f"{i}.png" for i in range(3)))
     table = {"metadata.csv": "file_name,label\n0.png,3.0\n1.png,\n2.png,1.0\n"}
