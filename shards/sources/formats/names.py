@@ -9,7 +9,7 @@ from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-from shards.sources.name_pattern import NamePattern
+from shards.sources.layout.name_pattern import NamePattern
 from shards.sources.options import ScanOptions
 from shards.sources.rows import LABEL, TAGS, TEXT, RowCollector
 from shards.sources.source_format import SourceFormat

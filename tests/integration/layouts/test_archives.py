@@ -100,7 +100,9 @@ def write_encoded_zip(path: Path, names: list[str], encoding: str) -> Path:
 @pytest.mark.parametrize(
     ("encoding", "one", "two"),
     [
-        ("gbk", "数据/蓝色头发", "数据/红色头发"),
+        ("gb18030", "数据/蓝", "数据/红"),
+        ("cp949", "데이터/고양이", "데이터/강아지"),
+        ("big5", "資料/藍", "資料/紅"),
         ("cp932", "データ/あおいかみ", "データ/あかいかみ"),
         ("cp437", "data/café", "data/señor"),
         ("utf-8", "数据/蓝", "数据/红"),
@@ -115,10 +117,10 @@ def test_names_of_old_zips(tmp_path: Path, encoding: str, one: str, two: str) ->
 
 
 def test_names_in_an_unclear_encoding_are_a_question(tmp_path: Path) -> None:
-    path = write_encoded_zip(tmp_path / "a.zip", ["홍길동/1.png", "이순신/2.png"], "euc_kr")
-    with raises("encoding-unclear", "--encoding", "euc_kr (홍길동/1.png)"):
+    path = write_encoded_zip(tmp_path / "a.zip", ["кошка/1.png", "собака/2.png"], "cp866")
+    with raises("encoding-unclear", "--encoding", "cp866 (кошка/1.png)"):
         scan_source(path)
-    assert {item.tags for item in scan_source(path, encoding="euc_kr").items} == {("홍길동",), ("이순신",)}
+    assert {item.tags for item in scan_source(path, encoding="cp866").items} == {("кошка",), ("собака",)}
     with raises("encoding-unclear", "--encoding ascii"):
         scan_source(path, encoding="ascii")
 

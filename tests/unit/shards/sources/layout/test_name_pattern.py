@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shards.sources.name_pattern import NamePattern
+from shards.sources.layout.name_pattern import NamePattern
 
 
 @pytest.mark.parametrize(
