@@ -9,10 +9,10 @@ from shards.dataset.schema import Attribute
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Item, Source
 from shards.sources.layout.name_pattern import NamePattern
-from shards.sources.layout.spelling import words_by_case
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
+from shards.sources.spelling import words_by_case
 
 NAME = "oxford-pets"
 

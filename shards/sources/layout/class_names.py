@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from shards.core.problems import Problems
 from shards.dataset.schema import Attribute, normalise
 from shards.sources.layout.levels import Folder, Layout
-from shards.sources.layout.spelling import cased_words, merged_by_case, words_by_case
+from shards.sources.spelling import cased_words, merged_by_case, words_by_case
 
 _COPY = re.compile(r"(.+?)(?: \(\d{1,2}\)| - Copy| copy)")  # how file managers name a second folder
 _NUMBERED = re.compile(r"(?:\d+[ ._-]+|n\d{8}[ ._-]+)(\S.*)")

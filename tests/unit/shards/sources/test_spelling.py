@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shards.sources.layout.spelling import merged_by_case, words_by_case
+from shards.sources.spelling import merged_by_case, words_by_case
 
 
 def test_single_letters_are_kept_apart() -> None:
