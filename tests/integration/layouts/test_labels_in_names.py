@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.errors import raises
-from support.source_files import png_files, scan_source, tags_by_id, write_files
+from support.source_files import by_id, png_files, scan_source, tags_by_id, write_files
 
 
 def test_flat_folder_of_numbered_names(tmp_path: Path) -> None:
@@ -25,6 +25,10 @@ def test_ages_and_codes_in_names(tmp_path: Path) -> None:
         scan_source(tmp_path)
     with raises("column-undecided", "{age}", "--class age", "--numbers age"):
         scan_source(tmp_path, from_name="{age}_{gender}_{race}_*")
+    source = scan_source(tmp_path, from_name="{age}_{gender}_{race}_*", numbers=("age",), class_=("gender", "race"))
+    items = by_id(source)
+    assert items["part2/21_1_1_201701160001.png"].tags == ("1 gender", "1 race")
+    assert items["part3/22_0_2_201701160002.png"].vector == (22.0,)
 
 
 def test_names_that_do_not_match_are_counted(tmp_path: Path) -> None:
