@@ -82,6 +82,7 @@ _SENTENCES = {
     "texts-are-codes": "texts of JSON, hashes or addresses, which are no tags (left out)",
     "boxes-are-tags": "texts of boxes (the names of the classes in {detail} that they show are tags)",
     "caption-first-of-several": "texts with several captions, one per line (the first counts)",
+    "letters-cleaned": "cells with invisible or full-width letters (read without them, or as plain ones)",
     "tags-in-lists": "cells that hold a list (its entries are the tags)",
     "tags-weighted": "tags with a weight or count (read without it; --min-weight leaves light ones out)",
     "tags-light": "tags with a weight below {detail} (left out)",

@@ -92,6 +92,7 @@ class RowCollector:
         self.rows: list[_Row] = []
         self.texts: list[str | None] = []
         self.interned: dict[Tags, Tags] = {}
+        self.lists = TagDialect(min_weight=options.min_weight)  # of cells that are no texts
 
     def add(
         self,
@@ -122,7 +123,7 @@ class RowCollector:
         label = self._label(row, at, names or {})
         text = self._parse(parse_caption, first_value(row, self.keys.text), None, at)
         if isinstance(label, list):
-            tags, label = (*(TagDialect().tags(tags) or ()), *label), None
+            tags, label = (*(self.lists.tags(tags) or ()), *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
         group = row.get(self.group_column) if self.group_column else None
         parsed = _Row(tags, single, vector, _group(group))
@@ -133,7 +134,7 @@ class RowCollector:
     def _tags(self, value: Any, at: str) -> Tags | str | None:
         if isinstance(value, str):
             return sys.intern(value.strip())
-        return self._parse(TagDialect().tags, value, self.interned, at)
+        return self._parse(self.lists.tags, value, self.interned, at)
 
     def _label(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]]) -> Any:
         if not self.classes:
@@ -145,7 +146,7 @@ class RowCollector:
             return [normalise(word) for word in words if isinstance(word, str)]
         entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         if any(isinstance(entry, str | dict | list) for entry in entries):
-            return list(self._parse(TagDialect().tags, value, self.interned, at) or ())
+            return list(self._parse(self.lists.tags, value, self.interned, at) or ())
         return self._parse(parse_label, value, names.get(column or ""), at)
 
     def _parse(self, parse: Any, value: Any, extra: Any, at: str) -> Any:
@@ -180,6 +181,7 @@ class RowCollector:
         if labels and (tagged or attributes) and not one_class:
             attributes.append(self._class_attribute(labels, attributes))
         items = [self._item(id, image, row, texts, columns) for id, image, row in images]
+        self.lists.report(self.problems)
         if texts.dialect:
             texts.dialect.report(self.problems)
         _check_vector_lengths(items)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-import itertools
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +20,8 @@ from shards.sources.tag_cells.phrases import Phrases, learn_phrases
 from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
 from shards.sources.tag_cells.weights import Suffix, suffix_of, without_brackets, without_suffix
 
-_CELLS = 200_000  # different cells from which the dialect is inferred
+_SAMPLE = 50_000  # different cells from which the dialect is inferred
+_REMEMBERED = 200_000  # different cells
 _ENTITY = re.compile(r"&#?\w{1,31};")
 _ESCAPED = re.compile(r"\\([()\[\]{}_:,'\"&^*~#-])")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`", "«": "»", "「": "」"}
@@ -67,7 +68,7 @@ class TagDialect:
         """
         counts: Counter[str] = Counter()
         for cell in cells:
-            if isinstance(cell, str) and (cell in counts or len(counts) < _CELLS):
+            if isinstance(cell, str) and (cell in counts or len(counts) < _SAMPLE):
                 counts[cell] += 1
         dialect = cls((), "", min_weight, are_tags)
         if phrases := learn_phrases(counts):
@@ -80,7 +81,7 @@ class TagDialect:
                 texts[text] += count
         dialect = cls(find_separators(texts, are_tags), "", min_weight, are_tags)
         dialect.has_lists = len(texts) < len(counts)
-        dialect.suffix = suffix_of(dialect._pieces(text) for text in itertools.islice(texts, _CELLS))
+        dialect.suffix = suffix_of(dialect._pieces(text) for text in texts)
         return dialect
 
     @property
@@ -100,6 +101,8 @@ class TagDialect:
             InvalidValue: the cell is neither a text nor a list or object of tags.
         """
         pairs, kind = self._split(cell)
+        if isinstance(cell, str) and not cell.isascii() and clean_letters(cell) != unicodedata.normalize("NFC", cell):
+            self._counts["cleaned"] += 1
         if kind == "unread phrase":
             self._unread[cell] += 1
         elif kind:
@@ -140,6 +143,8 @@ class TagDialect:
         for phrase, count in self._unread.most_common():
             problems.add("phrase-not-understood", phrase, count=count)
         self._unread.clear()
+        if counts["cleaned"]:
+            problems.add("letters-cleaned", count=counts["cleaned"])
         if counts["list"]:
             problems.add("tags-in-lists", count=counts["list"])
         if counts["weighted"]:
@@ -149,10 +154,10 @@ class TagDialect:
 
     def _split(self, cell: Any) -> tuple[list[Weighted], str]:
         if not isinstance(cell, str):
-            return [(clean_letters(tag), weight) for tag, weight in flatten(cell)], ""
+            return [(_plain(clean_letters(tag)), weight) for tag, weight in flatten(cell)], ""
         if (known := self._known.get(cell)) is None:
             known = self._parsed(cell)
-            if len(self._known) < _CELLS:
+            if len(self._known) < _REMEMBERED:
                 self._known[cell] = known
         return known
 

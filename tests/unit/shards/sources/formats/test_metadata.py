@@ -71,3 +71,14 @@ def test_unreadable_lines_are_counted_and_named_by_line(tmp_path: Path) -> None:
     assert counts["row-without-image"] == 2
     assert any("metadata.jsonl, line 2: " in line for line in source.problems.lines())
     json.dumps(source.problems.found, ensure_ascii=False).encode()
+
+
+def test_light_tags_in_objects_are_left_out(tmp_path: Path) -> None:
+    lines = [
+        '{"file_name": "a.png", "tags": {"hat": 0.9, "wig": 0.1}}',
+        '{"file_name": "b.png", "tags": [{"name": "hat", "score": 0.2}, "smile"]}',
+    ]
+    write_files(tmp_path, png_files("a.png", "b.png") | {"metadata.jsonl": "\n".join(lines)})
+    source = scan_source(tmp_path, min_weight=0.5)
+    assert tags_by_id(source) == {"a.png": ("hat",), "b.png": ("smile",)}
+    assert source.problems.counts() == {"tags-weighted": 3, "tags-light 0.5": 2}

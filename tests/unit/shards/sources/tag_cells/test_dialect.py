@@ -157,3 +157,9 @@ def test_any_dialect_gives_the_same_tags(rows: list[tuple[str, list[str]]], chan
         assert read(*map(spell, lists)) == expected
     assert read(*(", ".join(f"{tag}:{chance.randrange(9999)}" for tag in tags) for tags in lists)) == expected
     assert read(*(", ".join(f"({tag}:{chance.random():.2f})" for tag in tags) for tags in lists)) == expected
+
+
+def test_cleaned_letters_are_said() -> None:
+    cells = ("blue\u200b hair, smile", "ｂｌｕｅ hair，smile", "青い髪, smile", "blue\u00a0hair, smile")
+    assert set(read(*cells)) == {("blue hair", "smile"), ("青い髪", "smile")}
+    assert said(*cells) == {"letters-cleaned": 2}
