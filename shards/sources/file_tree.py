@@ -65,7 +65,9 @@ class FileTree:
             UserError: it cannot be read.
         """
         try:
-            return self.texts[name].read()
+            data = self.texts[name].read()
+            check_pointers(self.root, {name: self.texts[name]} if data.startswith(b"version https://git-lfs") else {})
+            return data
         except OSError as error:
             raise UserError("file-unreadable", f"{self.where(name)}: cannot be read ({error.strerror})") from None
 

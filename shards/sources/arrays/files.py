@@ -139,7 +139,7 @@ def _local(tree: FileTree, name: str, spool: Path | None) -> Path:
         else:
             with gzip.open(ref.path) as source:
                 _copy(source, copy, os.stat(ref.path).st_size)  # noqa: PTH116
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise UserError("file-damaged", f"{tree.where(name)}: cannot be decompressed ({error})") from None
     return copy
 
@@ -149,16 +149,27 @@ def _spooled(spool: Path, *of: str) -> Path:
 
 
 def _copy(source: Any, copy: Path, packed: int) -> None:
-    """Copy a stream to a file, unless its size suggests a decompression bomb."""
+    """Copy a stream to a file; raise ValueError if it is damaged or its size suggests a decompression bomb."""
     with atomic_io.explain_disk_errors(copy.parent):
         copy.parent.mkdir(parents=True, exist_ok=True)
-    done = 0
     with atomic_io.atomic_writer(copy) as out:
-        while piece := source.read(_PIECE):
-            done += len(piece)
-            if not is_plausible_size(packed, done):
-                raise OSError(0, f"refused: {packed:,} bytes unpack to more than {done:,}")
+        for piece in _pieces(source, packed):
             out.write(piece)
+
+
+def _pieces(source: Any, packed: int) -> Iterator[bytes]:
+    done = 0
+    while True:
+        try:
+            piece = source.read(_PIECE)
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise ValueError(str(error)) from None
+        if not piece:
+            return
+        done += len(piece)
+        if not is_plausible_size(packed, done):
+            raise ValueError(f"refused: its {packed:,} bytes unpack to more than {done:,}; unpack it yourself")
+        yield piece
 
 
 # ---------------------------------------------------------------- formats

@@ -60,6 +60,11 @@ def test_pointers_of_git_lfs_are_named(tmp_path: Path, names: tuple[str, ...]) -
         scan_source(write_files(tmp_path, dict.fromkeys(names, POINTER)))
 
 
+def test_a_table_that_is_a_pointer_is_named(tmp_path: Path) -> None:
+    with raises("git-lfs-pointers", "tags.csv"):
+        scan_source(write_files(tmp_path, {**png_files("a.png"), "tags.csv": POINTER}))
+
+
 def test_images_with_a_few_pointers_among_them_are_read(tmp_path: Path) -> None:
     write_files(tmp_path, {**png_files("a/0.png", "a/1.png", "b/0.png"), "b/1.png": POINTER})
     assert len(scan_source(tmp_path).items) == 4

@@ -280,6 +280,13 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
             scan(src, tmp_path)
 
 
+def test_damaged_and_bursting_archives_are_named(tmp_path: Path) -> None:
+    name = "train-images-idx3-ubyte.gz"
+    for number, data in enumerate((b"no gzip", gzip.compress(idx_bytes(GREY))[:-30], gzip.compress(bytes(1 << 28)))):
+        with raises("file-damaged", name):
+            scan(write_files(tmp_path / str(number), {name: data}), tmp_path)
+
+
 def test_a_header_that_promises_too_much_is_damaged(tmp_path: Path) -> None:
     content = struct.pack(">BBBB3I", 0, 0, 8, 3, 4_000_000_000, 28, 28)
     with raises("file-damaged", "train-images-idx3-ubyte"):
