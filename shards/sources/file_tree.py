@@ -145,7 +145,7 @@ def _drop_masks(tree: FileTree) -> None:
         tree.problems.add("mask-left-out", name)
         del tree.images[name]
     if masks.doubtful:
-        tree.doubt = f"{masks.doubtful[0]}/ may be a class, or hold masks or annotations of the other images"
+        tree.doubt = f"{masks.doubtful[0]}/ may be a class (--source classes), or hold masks of the other images"
 
 
 def _list_folder(tree: FileTree) -> dict[str, Path]:

@@ -49,8 +49,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if (doubt := layout.doubt or tree.doubt) and not trusted:
         raise UserError(
             "unclear-source",
-            f"{tree.root}: {doubt}; set --source classes if they are classes, name the labels by --table or "
-            "--from-name, or move them out of SRC",
+            f"{tree.root}: {doubt}; or name the labels by --table or --from-name, or move folders out of SRC",
         )
     synsets = read_synsets(tree)
     classes = name_classes(layout, synsets, tree.problems)

@@ -11,7 +11,7 @@ from shards.sources.layout.folder_names import is_portion
 _NUMBER = re.compile(r"\d+")
 _PREFIX = re.compile(r"[0-9a-f]{1,3}", re.IGNORECASE)
 _HASH = re.compile(r"[0-9a-f]{8,}", re.IGNORECASE)
-_YEAR = re.compile(r"(19|20)\d\d")
+_DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
 _SIZES = (100, 256, 500, 512, 1000, 1024, 2000, 5000, 10000, 100000)  # files per bucket, or the remainder's base
 
 
@@ -34,7 +34,7 @@ def are_buckets(pairs: Iterable[tuple[str, str]]) -> Verdict:
     folders = {folder for folder, _ in pairs}
     if _are_portions(folders) or _are_hashes(folders, pairs):
         return Verdict.YES
-    if _look_like_hashes(folders) or all(map(_YEAR.fullmatch, folders)):
+    if _look_like_hashes(folders) or all(map(_DATE.fullmatch, folders)):
         return Verdict.UNDECIDED
     if not all(folder.isdecimal() for folder in folders):
         return Verdict.NO

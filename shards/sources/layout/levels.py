@@ -115,10 +115,10 @@ class _Reader:
         """Read the next levels of some folders until all are read; called again for levels below a class."""
         while deeper := [folder for folder in folders if folder.rest]:
             heads = {folder.rest[0] for folder in deeper}
-            if parts := self._parts(heads, deeper):
-                self._take_parts(deeper, parts)
-            elif inner := self._repeated(heads, deeper):
+            if inner := self._repeated(heads, deeper):
                 self._take_buckets([folder for folder in deeper if folder.rest[0] == inner], {inner})
+            elif parts := self._parts(heads, deeper):
+                self._take_parts(deeper, parts)
             elif len(heads) == 1 and self._is_wrapper(folders, deeper):
                 self._drop(deeper, repeated=True)
             elif self._are_initials(heads, deeper):
@@ -135,7 +135,20 @@ class _Reader:
         found = read_parts(heads)
         if found and any(folder.part for folder in deeper) and not all(map(names_only_part, heads)):
             return {}
-        return found
+        return found or self._parts_and_others(heads)
+
+    def _parts_and_others(self, heads: set[str]) -> dict[str, tuple[str, str]]:
+        """Return the parts if there are several, though folders that are no parts are beside them; note the doubt."""
+        parts = {name: part.part for name in _like_parts(heads) if (part := part_name(name))}
+        others = heads - parts.keys()
+        if len(set(parts.values())) < 2 or not others:
+            return {}
+        if not self.trusted:
+            self.layout.doubt = self.layout.doubt or (
+                f"{_shown(parts)} are parts of the dataset, but not {_shown(others)} beside them "
+                "(--source classes keeps images that are in no class folder, unlabelled)"
+            )
+        return {name: (parts.get(name, ""), "") for name in heads}
 
     def _take_parts(self, folders: list[Folder], parts: dict[str, tuple[str, str]]) -> None:
         for folder in folders:
@@ -186,7 +199,9 @@ class _Reader:
         if verdict is Verdict.YES:
             return set() if self._is_all_there_is(folders) else heads
         if verdict is Verdict.UNDECIDED and not self.trusted and not self.layout.doubt:
-            self.layout.doubt = f"{_shown(heads)} may be classes, or folders that only divide the images"
+            self.layout.doubt = (
+                f"{_shown(heads)} may be classes (--source classes), or folders that only divide the images"
+            )
         return set()
 
     def _take_buckets(self, deeper: list[Folder], heads: set[str]) -> None:
@@ -224,7 +239,7 @@ class _Reader:
             if odd and len(heads) > 1:
                 self.layout.doubt = (
                     f"{_shown(odd)} {'is' if len(odd) == 1 else 'are'} named like {what}, but beside "
-                    f"{_shown(heads - set(odd)) or 'others'}"
+                    f"{_shown(heads - set(odd)) or 'others'} (--source classes if they are classes)"
                 )
                 return
 

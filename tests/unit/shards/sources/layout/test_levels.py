@@ -145,6 +145,8 @@ def test_folders_below_a_class_with_images_belong_to_it() -> None:
         (("00000/00000_1.png", "00001/00000_2.png"), "00000/"),
         (("01/a.png", "02/b.png"), "01/"),
         (("2017/a.png", "2018/b.png"), "2017/"),
+        (("2017-01-02/a.png", "2017-01-03/b.png"), "2017-01-02/"),
+        (("train/fox/1.png", "test/fox/2.png", "papers/3.png"), "papers/"),
         (("0/99.png", "1/1999.png"), "0/"),
     ],
 )
@@ -161,3 +163,8 @@ def test_trusted_folders_are_classes() -> None:
         ("fox",),
         "train",
     )
+
+
+def test_folders_beside_parts_have_no_class_if_trusted() -> None:
+    found = read("train/fox/1.png", "test/fox/2.png", "papers/3.png", trusted=True)
+    assert found == {"train/fox": (("fox",), "train"), "test/fox": (("fox",), "test"), "papers": ((), None)}
