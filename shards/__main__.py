@@ -11,6 +11,7 @@ from shards.core.version import version_line
 
 COMMANDS = {
     "faces": ("draw a small example dataset of labelled cartoon faces", "shards.examples.faces:main"),
+    "preview": ("show how a source would be read and labelled", "shards.inspect.preview:main"),
     "pack": ("convert a folder of labelled images to a dataset", "shards.packing.pack:main"),
     "merge": ("merge the parts that several jobs packed into one dataset", "shards.packing.merge:main"),
     "index": ("index existing WebDataset tars in place, without copying them", "shards.packing.index_in_place:main"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from shards.core.problems import Problems
 from shards.dataset.dataset import Dataset
-from shards.dataset.schema import WORDLESS, Attribute
+from shards.dataset.schema import WORDLESS, Attribute, Schema
 
 _ATTRIBUTES = 40  # shown at most
 _VALUES = 24  # shown per attribute at most
@@ -79,14 +79,13 @@ def lines(dataset: Dataset, problems: Problems) -> list[str]:
         done,
         f"  {len(manifest['shards']):,} shards, {size / 1e6:,.1f} MB; {how} ({manifest['resize_policy']})",
         f"  labels: {len(schema.values)} words, {len(schema.attributes)} attributes ({change})",
-        *label_lines(dataset, tally(dataset)),
+        *label_lines(schema, tally(dataset)),
         *(f"  note: {line}" for line in problems.lines()),
     ]
 
 
-def label_lines(dataset: Dataset, counts: Tally) -> list[str]:
+def label_lines(schema: Schema, counts: Tally) -> list[str]:
     """Return a line per attribute, and one for unlabelled images."""
-    schema = dataset.schema
     text = []
     for number, attribute in enumerate(schema.attributes[:_ATTRIBUTES]):
         start = int(schema.starts[number])

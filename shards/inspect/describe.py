@@ -104,7 +104,7 @@ def lines(dataset: Dataset, counts: Tally) -> list[str]:
     text.append(
         f"labels: {len(schema.values):,} words, {len(schema.attributes):,} attributes, vectors of {schema.width:,}"
     )
-    return [*text, *label_lines(dataset, counts), *_pair_lines(pairs(dataset, counts.present))]
+    return [*text, *label_lines(dataset.schema, counts), *_pair_lines(pairs(dataset, counts.present))]
 
 
 def _table(manifest: dict[str, Any], key: str) -> dict[str, Any]:

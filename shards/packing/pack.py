@@ -21,12 +21,12 @@ import numpy as np
 
 from shards.core import atomic_io, process_pool, rng, text_files
 from shards.core.cli import argument, option, parse, validate
-from shards.core.errors import UserError
+from shards.core.errors import UserError, warn
 from shards.core.permutation import permute
 from shards.core.version import __version__
-from shards.dataset import dataset, images
+from shards.dataset import dataset, images, trainable_size
 from shards.dataset.manifest import MANIFEST
-from shards.packing import doubts, merge, plan, prescan, shard_writer, validation_split
+from shards.packing import doubts, merge, plan, prescan, preview, shard_writer, validation_split
 from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, build_labelling
 from shards.sources import registry
@@ -70,6 +70,7 @@ class Pack(SourceOptions, LabelOptions):
     seed: int = option(0, "seed of the order in which the images are packed", minimum=0)
     name: str | None = option(None, "prefix of the shards' file names (default: name of SRC)")
     licence: str | None = option(None, "licence to store in the manifest (default: that of SRC/source.json)")
+    dry_run: bool = option(False, "only show how SRC would be read and labelled, as cgan preview does")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -96,7 +97,9 @@ class Pack(SourceOptions, LabelOptions):
 def main(argv: Sequence[str]) -> None:
     """Run ``cgan pack``."""
     options = parse(Pack, argv, command="cgan pack")
-    if options.part is None:
+    if options.dry_run:
+        preview.show(options.src, options)
+    elif options.part is None:
         pack(options)
     else:
         print(pack_part(options))
@@ -150,6 +153,8 @@ def _part(options: Pack) -> tuple[int, int] | None:
 def _pack_shards(options: Pack, build: Path) -> None:
     """Write this job's unfinished shards."""
     source = _read(options, build)
+    if sys.stderr.isatty():
+        print("\n".join(preview.summary_lines(options.src, source)), file=sys.stderr)
     processes = options.workers or process_pool.available_cores()
     size = options.size
     if size is None or options.duplicates == "drop":
@@ -159,6 +164,8 @@ def _pack_shards(options: Pack, build: Path) -> None:
             prescan.drop_duplicates(source, facts)
     labelling = build_labelling(source, options)
     doubts.check_labels(source, labelling.schema, options)
+    if said := trainable_size.advice(size):
+        warn("size-not-trainable", said)
     recipe = shard_writer.Recipe(labelling, size, options.fit, options.format, options.background, options.min_size)
     held_out = validation_split.select_validation(source.items, options.validation, options.seed)
     parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
