@@ -30,6 +30,7 @@ from shards.sources.item import ColumnUse, ImageRef, Item, Source
 from shards.sources.options import ScanOptions
 from shards.sources.spelling import words_by_case
 from shards.sources.tag_cells.dialect import TagDialect
+from shards.sources.tag_cells.lists import read_numbers
 from shards.sources.tag_cells.texts import Texts, understand_texts
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
@@ -144,6 +145,8 @@ class RowCollector:
         if column and isinstance(value, list) and column in names:
             words = [self._parse(parse_label, one, names[column], at) for one in value]
             return [normalise(word) for word in words if isinstance(word, str)]
+        if isinstance(value, str) and value[:1] == "[":
+            value = read_numbers(value) or value
         entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         if any(isinstance(entry, str | dict | list) for entry in entries):
             return list(self._parse(self.lists.tags, value, self.interned, at) or ())

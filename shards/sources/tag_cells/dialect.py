@@ -13,12 +13,12 @@ from typing import Any
 from shards.core.problems import Problems
 from shards.dataset.letters import clean_letters
 from shards.dataset.schema import normalise
-from shards.sources.cells import Tags, sanitize, shorten_names
+from shards.sources.cells import InvalidValue, Tags, sanitize, short_repr, shorten_names
 from shards.sources.tag_cells import emoticons
-from shards.sources.tag_cells.lists import Weighted, flatten, read_list
+from shards.sources.tag_cells.lists import Weighted, flatten, read_list, read_numbers
 from shards.sources.tag_cells.phrases import Phrases, learn_phrases
 from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
-from shards.sources.tag_cells.weights import Suffix, suffix_of, without_brackets, without_suffix
+from shards.sources.tag_cells.weights import Suffix, rejoin, suffix_of, without_brackets, without_suffix
 
 _SAMPLE = 50_000  # different cells from which the dialect is inferred
 _REMEMBERED = 200_000  # different cells
@@ -127,8 +127,11 @@ class TagDialect:
         return interned.setdefault(tags, tags) if interned is not None else tags
 
     def pieces(self, cell: str) -> list[str]:
-        """Return the tags of a text, without counting anything."""
-        return [tag for tag, _ in self._split(cell)[0]]
+        """Return the tags of a text, without counting anything; none if they cannot be read."""
+        try:
+            return [tag for tag, _ in self._split(cell)[0]]
+        except InvalidValue:
+            return []
 
     def report(self, problems: Problems) -> None:
         """Say what was interpreted or left out since the last report."""
@@ -168,6 +171,8 @@ class TagDialect:
             return [(tag, None) for tag in tags or ()], "phrase" if tags is not None else "unread phrase"
         if _starts_list(text) and (value := read_list(text)) is not None:
             return [(_plain(tag), weight) for tag, weight in flatten(value)], "list"
+        if read_numbers(text) is not None:
+            raise InvalidValue(f"a list of numbers, not tags: {short_repr(text)}")
         text, found = emoticons.set_aside(text)
         pieces = self._pieces(text)
         pairs: list[Weighted] = []
@@ -179,7 +184,7 @@ class TagDialect:
 
     def _pieces(self, text: str) -> list[str]:
         pieces = self._pattern.split(text) if self._pattern else [text]
-        return [piece.strip() for piece in pieces if piece.strip()]
+        return rejoin([piece.strip() for piece in pieces if piece.strip()])
 
 
 def _prepared(cell: str) -> str:

@@ -17,6 +17,7 @@ _LONGEST = 1 << 17  # characters of a cell that is parsed as Python
 _DEEPEST = 6
 _QUOTED = re.compile(r"[bu]?('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")", re.DOTALL)
 _ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
+_NUMBERS = re.compile(r"\[[-+0-9.eE,\s]*\]")
 _BRACKETS = {"[]", "{}", "()"}
 _NAMES = ("name", "tag", "label", "value", "class", "category", "text")
 _WEIGHTS = ("score", "confidence", "weight", "probability", "prob")
@@ -39,6 +40,17 @@ def read_list(text: str) -> list[Any] | dict[str, Any] | None:
     if isinstance(value, list | dict) and not _numbers(value):
         return value
     return None
+
+
+def read_numbers(text: str) -> list[float] | None:
+    """Return the numbers of a list such as [0.5, 1] or, as NumPy writes it, [0.5 1. ]; None for any other text."""
+    text = text.strip()
+    if not _NUMBERS.fullmatch(text):
+        return None
+    try:
+        return [float(word) for word in text[1:-1].replace(",", " ").split()] or None
+    except ValueError:
+        return None
 
 
 def _json(text: str) -> Any:

@@ -15,6 +15,7 @@ _SCORE = re.compile(r"[0-9]*\.[0-9]+|[0-9]+(?:\.[0-9]+)? ?%")
 _KEY = re.compile(r"\w:\S")
 _OPEN, _CLOSE = "([{", ")]}"
 _DEEPEST = 16  # brackets around one tag
+_FARTHEST = 4  # pieces between brackets within one tag
 _FACTOR = {"(": 1.1, "[": 1 / 1.1, "{": 1.05}  # what brackets mean in prompts
 
 
@@ -57,6 +58,22 @@ def without_suffix(piece: str, suffix: Suffix) -> Weighted:
     if not (_SCORE if suffix == "score" else _NUMBER).fullmatch(number) or not any(map(str.isalpha, tag)):
         return piece, None
     return tag, float(number.rstrip(" %")) / (100 if number.endswith("%") else 1)
+
+
+def rejoin(pieces: list[str]) -> list[str]:
+    """Return pieces with those joined that were split inside brackets: "dress (red" and "long)"."""
+    joined: list[str] = []
+    start = None  # of the pieces since a bracket that opened within a piece
+    for piece in pieces:
+        joined.append(piece)
+        if start is not None and piece.count(")") > piece.count("("):
+            joined[start:] = [", ".join(joined[start:])]
+            start = None
+        elif start is not None and len(joined) - start > _FARTHEST:
+            start = None
+        elif start is None and piece[0] not in _OPEN and piece.count("(") > piece.count(")"):
+            start = len(joined) - 1
+    return joined
 
 
 def without_brackets(pieces: Iterable[str]) -> list[Weighted]:

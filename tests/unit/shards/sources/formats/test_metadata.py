@@ -82,3 +82,9 @@ def test_light_tags_in_objects_are_left_out(tmp_path: Path) -> None:
     source = scan_source(tmp_path, min_weight=0.5)
     assert tags_by_id(source) == {"a.png": ("hat",), "b.png": ("smile",)}
     assert source.problems.counts() == {"tags-weighted": 3, "tags-light 0.5": 2}
+
+
+def test_lists_of_numbers_in_cells_are_vectors(tmp_path: Path) -> None:
+    table = {"metadata.csv": 'file_name,label\na.png,"[0.5, 1]"\nb.png,[2.  3. ]\n'}
+    source = scan_source(write_files(tmp_path, png_files("a.png", "b.png") | table))
+    assert {id: item.vector for id, item in by_id(source).items()} == {"a.png": (0.5, 1.0), "b.png": (2.0, 3.0)}

@@ -163,3 +163,13 @@ def test_cleaned_letters_are_said() -> None:
     cells = ("blue\u200b hair, smile", "ｂｌｕｅ hair，smile", "青い髪, smile", "blue\u00a0hair, smile")
     assert set(read(*cells)) == {("blue hair", "smile"), ("青い髪", "smile")}
     assert said(*cells) == {"letters-cleaned": 2}
+
+
+def test_commas_in_brackets_separate_nothing() -> None:
+    assert read("dress (red, long), smile") == [("dress (red long)", "smile")]
+    assert read(r"dress \(red, long\), hat (") == [("dress (red long)", "hat (")]
+
+
+def test_lists_of_numbers_are_no_tags() -> None:
+    with pytest.raises(InvalidValue):
+        read("[0, 1, 0]", "[1, 0, 0]")
