@@ -92,6 +92,7 @@ class RowCollector:
         self.parts: dict[int, str] = {}
         self.rows: list[_Row] = []
         self.texts: list[str | None] = []
+        self.understood = Texts("")  # what the texts are, once the source is built
         self.interned: dict[Tags, Tags] = {}
         self.lists = TagDialect(min_weight=options.min_weight)  # of cells that are no texts
 
@@ -175,7 +176,7 @@ class RowCollector:
         """
         images = list(images)
         self._split_tag_texts()
-        texts = self._understand_texts()
+        texts = self.understood = self._understand_texts()
         self._interpret_labels(one_class)
         columns = self._column_labels()
         tagged = texts.kind == "tags" or any(row.tags is not None for row in self.rows)

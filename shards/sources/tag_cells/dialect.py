@@ -91,7 +91,15 @@ class TagDialect:
 
     @property
     def described(self) -> str:
-        """What separates the tags, for people."""
+        """How cells are written, for people."""
+        if self.phrases:
+            return f"phrases about {shorten_names(self.phrases.nouns, 5)}"
+        if not self.separators:
+            return "lists of tags" if self.has_lists else "one tag each"
+        return f"tags separated by {self._separators}"
+
+    @property
+    def _separators(self) -> str:
         return " and ".join(name if name.isalpha() or " " in name else f"'{name}'" for name in self.separators)
 
     def split(self, cell: Any) -> list[Weighted]:
@@ -139,7 +147,7 @@ class TagDialect:
         if BLANKS in self.separators and counts["split"]:
             problems.add("tags-split-at-blanks", count=counts["split"])
         elif counts["split"] and not (self.are_tags and {COMMA, "line ends"}.issuperset(self.separators)):
-            problems.add("tags-split", detail=self.described, count=counts["split"])
+            problems.add("tags-split", detail=self._separators, count=counts["split"])
         if self.phrases and counts["phrase"]:
             nouns = shorten_names(self.phrases.nouns, 5)
             problems.add("phrases-read", detail=nouns, count=counts["phrase"])

@@ -45,7 +45,8 @@ def find_separators(cells: Mapping[str, int], are_tags: bool) -> Separators:
     found = [name for name in strong if are_tags or _is_supported(name, cells)]
     pieces = _pieces(cells, pattern(tuple(found)))
     for name in _WEAK:
-        if _is_supported(name, pieces) or (are_tags and name in ";|" and _is_everywhere(name, pieces)):
+        lists = are_tags and name in ";|"  # signs that hardly any tag has
+        if _is_supported(name, pieces, 0.5 if lists else _RECURRING) or (lists and _is_everywhere(name, pieces)):
             found.append(name)
             pieces = _pieces(pieces, pattern((name,)))
     return tuple(found)
@@ -60,7 +61,7 @@ def _pieces(cells: Mapping[str, int], split: re.Pattern[str] | None) -> Counter[
     return pieces
 
 
-def _is_supported(name: str, pieces: Mapping[str, int]) -> bool:
+def _is_supported(name: str, pieces: Mapping[str, int], needed: float = _RECURRING) -> bool:
     """Return True if most of the parts that a separator would make are found elsewhere too."""
     split = re.compile(_PATTERNS[name])
     whole: set[str] = set()
@@ -85,7 +86,7 @@ def _is_supported(name: str, pieces: Mapping[str, int]) -> bool:
     if name not in _STRONG and any(_is_compound(one, whole) for one in together):
         return False
     recurring = sum(part in whole or len(beside[part]) > 1 for part in parts)
-    return recurring >= _RECURRING * len(parts) and any(part in whole or len(beside[part]) > 1 for part in beside)
+    return recurring >= needed * len(parts) and any(part in whole or len(beside[part]) > 1 for part in beside)
 
 
 def _is_compound(parts: list[str], whole: set[str]) -> bool:

@@ -44,6 +44,13 @@ class Texts:
     dialect: TagDialect | None = None
     several: bool = False
 
+    @property
+    def described(self) -> str:
+        """What they are, for people."""
+        if self.dialect:
+            return self.dialect.described
+        return "several captions each" if self.several else self.kind or "empty"
+
 
 def understand_texts(texts: Collection[str], *, forced: str = "", min_weight: float = 0) -> Texts:
     """Return what the texts of a source are.

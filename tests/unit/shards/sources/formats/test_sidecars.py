@@ -89,6 +89,7 @@ def test_boxes_in_a_folder_of_labels(tmp_path: Path) -> None:
 def test_texts_with_a_number_each_are_classes(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{i}.txt": str(i % 3) for i in range(9)} | png_files(*(f"{i}.png" for i in range(9))))
     source = scan_source(tmp_path)
+    assert source.evidence.endswith("text file: numbers")
     assert tags_by_id(source)["4.png"] == ("1",) and source.problems.counts() == {"texts-are-numbers": 9}
 
 
@@ -122,3 +123,11 @@ def test_texts_in_other_encodings_are_read_and_said(tmp_path: Path) -> None:
     assert tags["0.png"] == ("青い髪", "smile", "女の子") and tags["wide/1.png"] == ("red hair", "smile")
     assert source.problems.counts() == {"text-decoded cp932": 12, "text-decoded utf-16-le": 2}
     assert tags_by_id(scan_source(tmp_path / "wide", encoding="utf-16"))["0.png"] == ("blue hair", "smile")
+
+
+def test_evidence_says_how_texts_are_read(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("a.png", "b.png", "c.png"))
+    write_files(tmp_path, {"a.txt": "hat, wig", "b.txt": "hat"})
+    assert scan_source(tmp_path).evidence == "2 of 3 images have a text file: tags separated by ','"
+    write_files(tmp_path, {"a.txt": CAPTIONS[0], "b.txt": CAPTIONS[1]})
+    assert scan_source(tmp_path).evidence == "2 of 3 images have a text file: captions"

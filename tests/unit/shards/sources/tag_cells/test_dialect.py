@@ -173,3 +173,9 @@ def test_commas_in_brackets_separate_nothing() -> None:
 def test_lists_of_numbers_are_no_tags() -> None:
     with pytest.raises(InvalidValue):
         read("[0, 1, 0]", "[1, 0, 0]")
+
+
+def test_semicolons_between_tags_need_less_evidence() -> None:
+    cells = ("hair: blue; eyes: red", "hair: red; eyes: blue", "hair: blue; eyes: blue")
+    assert read(*cells)[0] == ("hair: blue", "eyes: red")
+    assert read("steins;gate, okabe", "steins;gate, mayuri") == [("steins;gate", "okabe"), ("steins;gate", "mayuri")]
