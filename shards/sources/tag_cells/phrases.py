@@ -248,18 +248,23 @@ def _understood(phrases: Mapping[str, list[str]], nouns: set[str]) -> dict[str, 
 
 def _recombine(phrases: Mapping[str, list[str]], nouns: set[str], template: frozenset[str], often: float) -> bool:
     """Return True if most phrases have several groups, not only one tag between commas, and tags recur."""
-    several = crowded = pieces = 0
+    several = crowded = pieces = unlisted = 0
     tags: Counter[str] = Counter()
     modifiers: dict[str, set[str]] = {}
     for words in phrases.values():
-        groups = [group for group in _groups(words, nouns) if group.modifiers or group.noun not in template]
+        named = [_named(piece.split(), nouns, template) for piece in " ".join(words).split(",")]
+        pieces += sum(bool(part) for part in named)
+        crowded += sum(sum(len(group.tags) for group in part) > 1 for part in named)
+        unlisted += any(sum(bool(group.modifiers) for group in part) > 1 for part in named)
+        groups = _named(words, nouns, template)
         several += sum(bool(group.modifiers) for group in groups) > 1
         tags.update(tag for group in groups for tag in group.tags)
         for group in groups:
             modifiers.setdefault(group.noun, set()).update(group.modifiers)
-        for piece in " ".join(words).split(","):
-            named = [g for g in _groups(piece.split(), nouns) if g.modifiers or g.noun not in template]
-            pieces += bool(named)
-            crowded += sum(len(group.tags) for group in named) > 1
     varied = any(len(found) > 1 for found in modifiers.values())
-    return varied and several * 2 >= len(phrases) and crowded * 3 >= pieces and tags.total() >= often * len(tags)
+    listed = crowded * 3 < pieces and unlisted * 5 < len(phrases)  # tags between commas, and hardly anything else
+    return varied and several * 2 >= len(phrases) and not listed and tags.total() >= often * len(tags)
+
+
+def _named(words: list[str], nouns: set[str], template: frozenset[str]) -> list[_Group]:
+    return [group for group in _groups(words, nouns) if group.modifiers or group.noun not in template]

@@ -101,3 +101,20 @@ def test_two_objects_with_sizes_and_colours() -> None:
 )
 def test_other_columns_are_no_phrases(cells: list[str]) -> None:
     assert learn_phrases(Counter(cells)) is None
+
+
+@pytest.mark.parametrize("joint", [" and ", " ", ", ", " with "])
+@pytest.mark.parametrize("seed", range(12))
+def test_random_nouns_and_modifiers_are_read_as_lists_of_their_tags_are(seed: int, joint: str) -> None:
+    chance = random.Random(f"{seed} {joint}")
+    modifiers = {noun: chance.sample(HAIR, 5) for noun in chance.sample(("hair", "eyes", "hat", "coat"), 2)}
+    sizes = chance.sample(("long", "short", "big", "tiny", "round"), 3)
+    rows = [
+        [(noun, (chance.choice(sizes), chance.choice(words))) for noun, words in modifiers.items()] for _ in range(120)
+    ]
+    phrases = [joint.join(" ".join((*words, noun)) for noun, words in row) for row in rows]
+    expected = [{f"{word} {noun}" for noun, words in row for word in words} for row in rows]
+    dialect = TagDialect.infer(phrases)
+    assert [set(dialect.tags(phrase) or ()) for phrase in phrases] == expected
+    lists = TagDialect.infer([", ".join(tags) for tags in expected])
+    assert [set(lists.tags(", ".join(tags)) or ()) for tags in expected] == expected
