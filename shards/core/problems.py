@@ -31,6 +31,7 @@ _SENTENCES = {
     # folders
     "folder-divides-files": "folders that only divide the files (no labels)",
     "folder-level-is-attribute": "folders above those of the classes, which are the attribute {detail}",
+    "folder-not-read": "folders whose names may be classes, but are no labels here (--source classes reads them)",
     "folder-names-joined": "folders of classes whose names along the path are joined",
     "folder-tells-nothing": "folders above or below those of the classes that all images share (no label)",
     "folder-is-copy": "folders named like copies of others (one class with these)",

@@ -15,7 +15,7 @@ from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.foreign import foreign_error
 from shards.sources.item import Source
 from shards.sources.layout.hints import describe_layout
-from shards.sources.layout.parts import assign_parts
+from shards.sources.layout.parts import read_folders
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
@@ -74,7 +74,8 @@ def scan_source(
             f"{option}: {src} is read as {chosen.name}, which has no columns; omit the option, or set --source",
         )
     source = chosen.scan(tree, options)
-    assign_parts(source)
+    if not chosen.reads_folders:
+        read_folders(source, chosen.in_containers)
     source.evidence = source.evidence or evidence
     return source
 

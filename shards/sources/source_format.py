@@ -25,6 +25,8 @@ class SourceFormat:
         in_containers: True if images are inside other files (tars, Parquet files) rather than files of the tree.
         by_layout: True if `detect` goes by the layout of the images rather than by a file that is specific to the
             format. A format that is detected by such a file wins over one that is not.
+        reads_folders: True if labels and parts of the dataset come from the folders of images. In other formats, folders
+            that look like classes are counted.
     """
 
     name: str
@@ -34,3 +36,4 @@ class SourceFormat:
     has_columns: bool = False
     in_containers: bool = False
     by_layout: bool = False
+    reads_folders: bool = False

@@ -109,4 +109,4 @@ def _listed(tree: FileTree, layout: Layout, classes: Classes) -> dict[str, tuple
     return found
 
 
-FORMAT = SourceFormat(NAME, "a folder per class", detect, scan, by_layout=True)
+FORMAT = SourceFormat(NAME, "a folder per class", detect, scan, by_layout=True, reads_folders=True)

@@ -1,20 +1,36 @@
-"""The part of the dataset that each item belongs to, from the folders (or tars) in its id."""
+"""What the folders (or tars) in the ids of items say besides their labels: the part of the dataset."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from shards.sources.item import Item, Source
-from shards.sources.layout.levels import read_layout
+from shards.sources.layout.folder_names import TRAIN
+from shards.sources.layout.levels import Layout, read_layout
 
 
-def assign_parts(source: Source) -> None:
-    """Set the part of all items of a source that have none, where train, test and the like are in their paths."""
-    if any(item.part for item in source.items) or not any("/" in item.id for item in source.items):
+def read_folders(source: Source, in_containers: bool) -> None:
+    """Set the part of items whose paths have train, test and the like; count folders that look like unused classes.
+
+    Args:
+        source: its items are changed.
+        in_containers: True if ids begin with the name of a container rather than with folders that may be classes.
+    """
+    if not any("/" in item.id for item in source.items):
         return
     layout = read_layout([item.id for item in source.items])
-    if layout.parts:
+    if layout.parts and not any(item.part for item in source.items):
         source.items = [_with_part(item, layout.of(item.id).part) for item in source.items]
+    if not in_containers:
+        _note_classes(source, layout)
+
+
+def _note_classes(source: Source, layout: Layout) -> None:
+    classes = {"/".join(folder.labels) for folder in layout.folders.values() if folder.labels}
+    outside = any(not folder.labels and folder.part in (None, TRAIN) for folder in layout.folders.values())
+    if len(classes) > 1 and not outside:
+        for name in sorted(classes):
+            source.problems.add("folder-not-read", name)
 
 
 def _with_part(item: Item, part: str | None) -> Item:

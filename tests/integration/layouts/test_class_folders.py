@@ -182,3 +182,10 @@ def test_preview_beside_class_folders(tmp_path: Path) -> None:
     source = scan_source(write_files(tmp_path, png_files("cats/1.png", "dogs/2.png", "preview.png")))
     assert set(tags_by_id(source)) == {"cats/1.png", "dogs/2.png"}
     assert source.problems.found == {"image-is-preview": ["preview.png"]}
+
+
+def test_folders_that_a_table_leaves_unread_are_counted(tmp_path: Path) -> None:
+    files = png_files("train/fox/1.png", "test/owl/2.png") | {"tags.csv": "id,tags\n1,snow\n2,night\n"}
+    source = scan_source(write_files(tmp_path, files))
+    assert source.kind == "tags" and source.problems.found["folder-not-read"] == ["fox", "owl"]
+    assert [(item.tags, item.part) for item in source.items] == [(("night",), "test"), (("snow",), "train")]
