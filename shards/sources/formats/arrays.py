@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from shards.core.errors import UserError
@@ -43,21 +42,16 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
         tree.problems.add("array-not-used", array.label)
     rows = RowCollector(where, options, tree.problems)
     images: list[tuple[str, ImageRef, int | None]] = []
-    parts: list[str | None] = []
     for one in found:
         pixels = values.pixels(one.images, options.spool, tree.problems)
         stem = "/".join(part for part in (one.images.file, one.images.name) if part)
         for number, row in enumerate(_rows(tree, one, lists)):
             id = f"{stem}/{number}"
-            at = rows.add(row[0], id, row[1]) if row[0] else None
+            at = rows.add(row[0], id, row[1], one.part) if row[0] or one.part else None
             images.append((id, ArrayImage(pixels, number), at))
-        parts += [one.part] * one.images.shape[0]
         if not one.labels and not one.word:
             tree.problems.add("image-unlabelled", stem, detail="label", count=one.images.shape[0])
-    source = rows.build_source("arrays", images, one_class=any(one.word for one in found))
-    if any(parts):
-        source.items = [replace(item, part=part) for item, part in zip(source.items, parts, strict=True)]
-    return source
+    return rows.build_source("arrays", images, one_class=any(one.word for one in found))
 
 
 def _files(tree: FileTree) -> list[str]:

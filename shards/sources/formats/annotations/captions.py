@@ -57,7 +57,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if not captions:
         raise UserError("no-row-matches", f"{tree.where(files[0])}: names no image in {tree.root}")
     rows = RowCollector(tree.where(files[0]), options, tree.problems)
-    matched = {name: rows.add({"text": caption}, name) for name, caption in captions.items()}
+    matched = {name: rows.add({"text": caption}, f"captions of {name}") for name, caption in captions.items()}
     return rows.build_source(NAME, images_with_rows(tree, matched, "caption"))
 
 
