@@ -19,7 +19,7 @@ from shards.sources.layout.junk import is_junk
 from shards.sources.layout.masks import find_masks
 from shards.sources.options import ScanOptions
 
-CONTAINERS = frozenset({".parquet", ".tar"})
+CONTAINERS = frozenset({".parquet", ".arrow", ".tar"})
 
 UNSUPPORTED = frozenset(  # image formats that are not read
     {".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -73,7 +73,7 @@ class FileTree:
 
 
 def container_type(name: str) -> str:
-    """Return the type of a file with images in it, ".parquet" or ".tar" (compressed or not); "" for other files."""
+    """Return the type of a file with images in it: ".parquet", ".arrow" or ".tar" (compressed or not); else ""."""
     extension = os.path.splitext(name)[1].lower()  # noqa: PTH122 - many files
     return extension if extension in CONTAINERS else ".tar" if COMPRESSED.search(name) else ""
 
@@ -92,7 +92,7 @@ def list_files(src: Path, options: ScanOptions | None = None) -> FileTree:
         raise UserError(
             "source-missing", f"{src}: no such folder or file; SRC is a folder, a zip, a tar or a Parquet file"
         )
-    elif container_type(src.name) == ".parquet" and src.is_file():
+    elif container_type(src.name) in (".parquet", ".arrow") and src.is_file():
         tree.containers[src.name] = src
     elif is_archive(src.name) and src.is_file():
         found = {src.name: src}

@@ -17,6 +17,7 @@ import numpy as np
 
 from shards.core import atomic_io, text_files
 from shards.core.errors import UserError
+from shards.sources.archives.arrow_files import ArrowFile
 from shards.sources.cells import InvalidValue, parse_json, sanitize, shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.foreign import url_column, urls_only_error
@@ -33,13 +34,13 @@ _SPOOL, _RECORD = "pictures.bin", "pictures.npy"
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
-    return "Parquet files" if not tree.images and _files(tree).keys() - _of_tars(tree) else ""
+    return "Parquet or Arrow files" if not tree.images and _files(tree).keys() - _of_tars(tree) else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:
     files = _files(tree)
     if not files:
-        raise UserError("format-mismatch", f"{tree.root}: contains no Parquet files (.parquet)")
+        raise UserError("format-mismatch", f"{tree.root}: contains no Parquet files (.parquet, .arrow)")
     if options.spool is None:
         raise UserError("pack-only-source", f"{tree.root}: Parquet files can only be packed (shards pack)")
     tables = [(name, _Table(path)) for name, path in files.items()]
@@ -68,7 +69,12 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
 
 
 def _files(tree: FileTree) -> dict[str, Path]:
-    return {name: path for name, path in tree.containers.items() if path.suffix.lower() == ".parquet"}
+    return {
+        name: path
+        for name, path in tree.containers.items()
+        if path.suffix.lower() in (".parquet", ".arrow")
+        and not path.name.startswith("cache-")  # of intermediate results
+    }
 
 
 def _of_tars(tree: FileTree) -> set[str]:
@@ -95,7 +101,7 @@ class _Table:
                 "package-missing", f'{path}: reading Parquet needs pyarrow: pip install "cgan-trainer[parquet]"'
             ) from None
         with _readable(path):
-            self.file = parquet.ParquetFile(path)
+            self.file: Any = ArrowFile(path) if path.suffix.lower() == ".arrow" else parquet.ParquetFile(path)
             schema = self.file.schema_arrow
         self.image, self.nested = self._image_column(schema)
         self.names = _class_names((schema.metadata or {}).get(b"huggingface", b"null"))
@@ -146,7 +152,7 @@ class _Table:
         has_path = self.nested and schema.field(self.image).type.get_field_index("path") >= 0
         selected = [*columns, *([f"{self.image}.path"] if has_path else [])]
         if not selected:
-            yield from ({} for _ in range(self.file.metadata.num_rows))
+            yield from ({} for _ in range(self._count()))
             return
         for batch in self._batches(selected, 256):
             with _readable(self.path):
@@ -155,6 +161,10 @@ class _Table:
                 if isinstance(inner := row.get(self.image), dict):
                     row[self.image] = inner["path"] if isinstance(inner.get("path"), str) else None
                 yield row
+
+    def _count(self) -> int:
+        with _readable(self.path):
+            return self.file.count_rows() if isinstance(self.file, ArrowFile) else self.file.metadata.num_rows
 
     def _batches(self, columns: list[str], size: int) -> Iterator[Any]:
         with _readable(self.path):
@@ -170,7 +180,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (ArrowException, OSError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError("file-damaged", f"{path}: not a readable Parquet file ({reason})") from None
+        raise UserError("file-damaged", f"{path}: not a readable Parquet or Arrow file ({reason})") from None
 
 
 def _is_simple(kind: Any) -> bool:
@@ -248,7 +258,7 @@ def _load_record(spool: Path, stamps: str) -> np.ndarray | None:
 
 FORMAT = SourceFormat(
     "parquet",
-    "Parquet tables with a column of images",
+    "Parquet or Arrow tables with a column of images",
     detect,
     scan,
     has_columns=True,

@@ -22,7 +22,6 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 3
         ("imagenet-train.tfrecord-00000-of-00010", "TFRecord"),
         ("data.mdb", "LMDB"),
         ("train.beton", "FFCV"),
-        ("train/data-00000-of-00001.arrow", "to_parquet"),
         ("train.rec", "MXNet"),
         ("model.safetensors", "Safetensors"),
         ("images.rar", "unpack"),

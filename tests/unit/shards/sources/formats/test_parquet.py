@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.errors import raises
-from support.source_files import CAPTIONS, png_bytes, scan_source, write_files, write_parquet
+from support.source_files import CAPTIONS, png_bytes, scan_source, tags_by_id, write_files, write_parquet
 
 
 def test_tables_written_by_hugging_face(tmp_path: Path) -> None:
@@ -68,3 +69,32 @@ def test_damaged_file(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with raises("file-damaged", path):
         scan_source(path, spool=tmp_path / "spool")
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_arrow_files_as_save_to_disk_writes_them(tmp_path: Path, indexed: bool) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    features = {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    images = [{"bytes": png_bytes(shade), "path": f"{shade}.png"} for shade in (10, 20, 30, 40)]
+    table = pyarrow.table({"image": [*images, None], "label": [0, 1, 1, 0, 1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    src = tmp_path / "src"
+    for name in ("train/data-00000-of-00001.arrow", "train/cache-12ab.arrow"):
+        (src / name).parent.mkdir(parents=True, exist_ok=True)
+        writer = pyarrow.ipc.new_file if indexed else pyarrow.ipc.new_stream
+        with writer(str(src / name), table.schema) as out:
+            out.write_table(table, max_chunksize=2)
+    write_files(src, {"train/state.json": "{}", "train/dataset_info.json": "{}", "dataset_dict.json": "{}"})
+    source = scan_source(src, spool=tmp_path / "spool")
+    tags = tags_by_id(source)
+    assert [tags[f"train/data-00000-of-00001.arrow/{i}"] for i in range(4)] == [("cat",), ("dog",), ("dog",), ("cat",)]
+    assert source.items[2].image.read() == images[2]["bytes"]
+    assert source.problems.counts() == {"row-without-image": 1}
+
+
+def test_damaged_arrow_files_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    for number, data in enumerate((b"", b"ARROW1" + bytes(99), b"\xff\xff\xff\xff" + bytes(40), b"\1" * 99)):
+        src = write_files(tmp_path / str(number), {"data.arrow": data})
+        with raises("file-damaged", "data.arrow"):
+            scan_source(src, spool=tmp_path / "spool")
