@@ -93,8 +93,7 @@ class ImageNames:
         for code, key in _RUNGS:
             if not left:
                 break
-            spelled = {name: key(path).split("/") for name, path in images.items()}
-            same, other = _match_tails({id: key(paths[id]).split("/") for id in left}, spelled)
+            same, other = _match_tails(*_alike({id: paths[id] for id in left}, images, key))
             if not any(found.values()) and not any(same.values()):
                 same |= other
             matched = _without_rivals(same, {image for image in found.values() if image})
@@ -134,6 +133,17 @@ class ImageNames:
         return stems | {number for stem in stems if (number := _number(stem))}
 
 
+def _alike(ids: dict[str, str], images: dict[str, str], key: Key) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the parts of the ids and images, in one spelling, whose last part occurs on both sides."""
+    spelled_ids = {id: key(path) for id, path in ids.items()}
+    spelled_images = {name: key(path) for name, path in images.items()}
+    both = set(map(_file, spelled_ids.values())).intersection(map(_file, spelled_images.values())) - {""}
+    return (
+        {id: path.split("/") for id, path in spelled_ids.items() if _file(path) in both},
+        {name: path.split("/") for name, path in spelled_images.items() if _file(path) in both},
+    )
+
+
 def _match_tails(
     ids: dict[str, list[str]], images: dict[str, list[str]]
 ) -> tuple[dict[str, str | None], dict[str, str | None]]:
@@ -149,7 +159,7 @@ def _match_tails(
         tails = {id: "/".join(ids[id][-count:]) for id in waiting if len(ids[id]) >= count}
         by_tail = _by_tail(images, count) if tails else {}
         for id, tail in tails.items():
-            if not tail or tail not in by_tail:
+            if tail not in by_tail:
                 continue
             image = by_tail[tail]
             is_whole = image is None or count in (len(ids[id]), len(images[image]))

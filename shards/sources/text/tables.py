@@ -130,7 +130,7 @@ def _columns(where: str, text: str, dialect: Dialect, problems: Problems) -> tup
             f"{where}: {len(names):,} columns, of at most {MAX_COLUMNS:,}; write one row per image, "
             "and its tags in one cell",
         )
-    columns: dict[str, None] = {}
+    columns: dict[str, int] = {}  # name → how often it stood there
     unnamed: list[str] = []
     for number, name in enumerate(names, 1):
         given = name or f"column {number}"
@@ -138,8 +138,10 @@ def _columns(where: str, text: str, dialect: Dialect, problems: Problems) -> tup
             unnamed.append(given)
         if given in columns:
             problems.add("column-repeated", given)
-            given = next(other for n in range(2, number + 2) if (other := f"{given} ({n})") not in columns)
-        columns[given] = None
+        while (shown := given if given not in columns else f"{given} ({columns[given] + 1})") in columns:
+            columns[given] += 1
+        columns[given] = columns.get(given, 0) + 1
+        columns.setdefault(shown, 1)
     return list(columns), frozenset(unnamed)
 
 
