@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from shards.core import streams
 
+_LONG_WORD, _SHORT_WORD, _LONGEST = 500, 200, 10_000  # letters
+
 
 class UserError(Exception):
     """A mistake in what was requested: an option, a file, a word. Exit status 2.
@@ -42,10 +44,16 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
+def shortened(message: str) -> str:
+    """Return a message without the rest of a word or a text that fills the screen, such as a tag of a megabyte."""
+    message = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: word[0][:_SHORT_WORD] + "…", message)
+    return message if len(message) <= _LONGEST else message[:_LONGEST] + "…"
+
+
 def warn(code: str, message: str) -> None:
     """Print a warning with its message code, on rank 0 only."""
     if is_first_process():
-        print(f"warning: {message} [{code}]", file=sys.stderr, flush=True)
+        print(f"warning: {shortened(message)} [{code}]", file=sys.stderr, flush=True)
 
 
 def exit_status(command: Callable[[], object]) -> int:
@@ -70,7 +78,7 @@ def _status_of(command: Callable[[], object]) -> int:
         if not error.already_reported and (is_first_process() or isinstance(error, Failure)):
             rank = "" if is_first_process() else f"rank {os.environ.get('RANK', '?')}: "
             code = f" [{error.code}]"
-            print(f"error: {rank}{error}{code}", file=sys.stderr, flush=True)
+            print(f"error: {rank}{shortened(str(error))}{code}", file=sys.stderr, flush=True)
         return error.status
     except SystemExit as asked:  # --help
         if asked.code:

@@ -65,5 +65,8 @@ def resolve_levels(a: Architecture, blocks: int) -> Architecture:
         raise ValueError(f"{a.family} networks support sizes 3·2ⁿ and 4·2ⁿ (32, 48, 64, 96, 128, …), not {a.size}")
     channels = a.channels or tuple(_TOP_CHANNELS[min(i, len(_TOP_CHANNELS) - 1)] for i in reversed(range(count)))
     if len(channels) != count:
-        raise ValueError(f"{a.size}x{a.size} images have {count} levels, but --channels names {len(channels)}")
+        raise ValueError(
+            f"{a.size}x{a.size} images have {count} levels, but --channels names {len(channels)}; give {count} numbers "
+            "or use another preset (one with --channels is for one size)"
+        )
     return replace(a, channels=channels, blocks=a.blocks or blocks)

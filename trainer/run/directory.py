@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 import yaml
 from safetensors.numpy import save
@@ -80,9 +81,10 @@ class RunDirectory:
     def remove_leftovers(self) -> None:
         """Remove the temporary files of a killed trainer, while its successor holds the lock.
 
-        Only files that no other process writes: an evaluation may be writing others at the same time.
+        Only files that no other process writes: an evaluation or `cgan report` may be writing others at the same time.
         """
         own = [self.path.glob(f".{name}.*.tmp") for name in _TRAINER_FILES]
+        own.append(path for path in self.path.glob(".report.html.*.tmp") if not _is_written(path))
         for leftover in itertools.chain(*own, self.samples.glob(".*.tmp"), self.checkpoints.glob(".*.tmp")):
             leftover.unlink(missing_ok=True)
 
@@ -156,3 +158,9 @@ class RunDirectory:
         write_bytes(self.path / "schema.json", json.dumps(words, indent=1).encode())
         tensors = {"label": labels.label, "known": labels.known.astype(np.uint8)}
         write_bytes(self.path / "labels.safetensors", save(tensors))
+
+
+def _is_written(temporary: Path) -> bool:
+    """Return whether the process in the name of a temporary file (see `atomic_writer`) is alive on this machine."""
+    number = temporary.suffixes[-2][1:]
+    return number.isdecimal() and len(number) < 10 and psutil.pid_exists(int(number))

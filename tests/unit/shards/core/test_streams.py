@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shards.core.errors import shortened
 from support import ROOT
 from support.errors import codes
 
@@ -73,6 +74,12 @@ def test_letters_that_a_stream_lacks_are_escaped(tmp_path: Path, encoding: str) 
     printed = ended.stdout.decode(encoding)
     assert "\\ud800" in printed
     assert ("蓝" if encoding == "utf-8" else "\\u84dd") in printed
+
+
+def test_long_words_of_a_message_are_cut() -> None:
+    assert len(shortened(f"the tag {'x' * 100_000!r} is repeated")) < 300
+    assert len(shortened("a long tag " * 100_000)) < 11_000
+    assert shortened("short; " * 20) == "short; " * 20
 
 
 def test_trap_file_does_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
