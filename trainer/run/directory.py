@@ -119,6 +119,7 @@ class RunDirectory:
             )
         checkpoint.rename_damaged(self.path, saved)
         checkpoint.restore_best(self.path)
+        checkpoint.prune(self.path, config.evaluation.keep)
         return saved
 
     def has_checkpoints(self) -> bool:
