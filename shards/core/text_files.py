@@ -90,9 +90,18 @@ def read_yaml(path: Path, limit: int = MAX_YAML) -> Any:
         OSError: there is no such file, or it may not be read.
         UnreadableText: it is not a file or too large, not valid YAML, nested too deeply, or has too many aliases.
     """
+    return parse_yaml(_decode(read_bytes(path, limit)))
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain value of a YAML text.
+
+    Raises:
+        UnreadableText: it is not valid YAML, nested too deeply, or has too many aliases.
+    """
     from shards.core.limited_yaml import parse  # here: importing yaml takes time, and most commands read none
 
-    return parse(_decode(read_bytes(path, limit)))
+    return parse(text)
 
 
 def lines(file: BinaryIO, limit: int = MAX_LINE) -> Iterator[bytes]:

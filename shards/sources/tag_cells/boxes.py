@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from typing import Any
 
+from shards.core import text_files
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef
 
@@ -46,11 +46,9 @@ def box_classes(tree: FileTree) -> tuple[str, list[str]]:
 
 def _yaml_names(text: str) -> list[str]:
     """Return the entry "names" of a YAML file, a list or an object number → name."""
-    import yaml
-
     try:
-        content: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        content = text_files.parse_yaml(text)
+    except ValueError:
         return []
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
