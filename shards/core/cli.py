@@ -15,6 +15,7 @@ missing values, values of the wrong type, words after ``--``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -202,7 +203,7 @@ def _convert(kind: Any, value: Any) -> Any:
         inner = [k for k in typing.get_args(kind) if k is not type(None)]
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "")):
             return None
-        return _convert(inner[0], value)
+        return _convert_to_first(inner, value)
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         parts = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
@@ -230,6 +231,14 @@ def _convert(kind: Any, value: Any) -> Any:
             raise ValueError
         return Path(value).expanduser()
     return kind(value)
+
+
+def _convert_to_first(kinds: Sequence[Any], value: Any) -> Any:
+    """Convert to the first of several types that takes the value: ``float | str`` is a number, or else a word."""
+    for kind in kinds[:-1]:
+        with contextlib.suppress(ValueError):
+            return _convert(kind, value)
+    return _convert(kinds[-1], value)
 
 
 def _whole_number(value: Any) -> int:

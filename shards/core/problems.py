@@ -67,7 +67,7 @@ _SENTENCES = {
     # labels
     "image-unlabelled": "pictures without a {detail} (kept, unlabelled)",
     "image-outside-class-folder": "pictures outside a class folder (kept, unlabelled)",
-    "folder-is-split": "folders that are splits (all are packed together)",
+    "part-trained-on": "pictures of the part {detail} (packed to be trained on; --validation {detail} sets them aside)",
     "label-unreadable": "labels that cannot be read (left out)",
     "text-not-utf8": "texts that are not UTF-8 (left out)",
     "text-file-without-image": "text files without a picture (left out)",

@@ -61,7 +61,9 @@ class Pack(SourceOptions, LabelOptions):
         "images with identical bytes: report counts and names them, drop keeps only the first, keep does not check",
         choices=("report", "drop", "keep"),
     )
-    validation: float = option(0.0, "fraction of the images to set aside in OUT/validation", minimum=0, maximum=0.5)
+    validation: float | str = option(
+        0.0, "fraction of the images, or the source's own part (validation, test), to set aside in OUT/validation"
+    )
     per_shard: int = option(1000, "images per shard", minimum=1, maximum=1_000_000)
     workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
     part: str | None = option(
@@ -80,6 +82,7 @@ class Pack(SourceOptions, LabelOptions):
                 f"--name {self.name!r}: use letters, digits, '.', '_' and '-' (file names begin with it)",
             )
         images.colour(self.background)
+        validation_split.check_validation(self.validation)
         self.job()
 
     def job(self) -> tuple[int, int]:
@@ -167,7 +170,7 @@ def _pack_shards(options: Pack, build: Path) -> None:
     if said := trainable_size.advice(size):
         warn("size-not-trainable", said)
     recipe = shard_writer.Recipe(labelling, size, options.fit, options.format, options.background, options.min_size)
-    held_out = validation_split.select_validation(source.items, options.validation, options.seed)
+    held_out = validation_split.select_validation(source, options.validation, options.seed)
     parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
     if options.validation:
         parts.append(plan.Part("validation", int(np.count_nonzero(held_out))))

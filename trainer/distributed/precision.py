@@ -34,7 +34,7 @@ def resolve(requested: str, device: torch.device) -> str:
 
 def _cpu_flags() -> set[str]:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
     return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))

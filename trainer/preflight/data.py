@@ -213,7 +213,7 @@ def _remote(connection: Connection, manifest: dict[str, Any], order: list[int]) 
 def _bytes_from_storage() -> int | None:
     """Return the bytes that this process has read from storage so far, without those from the page cache."""
     try:
-        lines = Path("/proc/self/io").read_text().splitlines()
+        lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
         return int(next(line.split(":")[1] for line in lines if line.startswith("read_bytes:")))
     except (OSError, StopIteration, ValueError):
         return None

@@ -30,7 +30,7 @@ def gather(local_world: int) -> dict[str, Any]:
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
     """Return the CPU quota of this process's control groups in cores, or None if there is no limit."""
     try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
     found = []

@@ -157,7 +157,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _machine() -> str:
     """Return the id of the process table that process ids refer to: containers may share a host name."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
     except OSError:  # not Linux
         return ""
 
@@ -174,6 +174,6 @@ def _started(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat")
         if not stat.exists():
             return str(process.create_time())
-        return stat.read_text().rpartition(")")[2].split()[19]  # ticks since boot (proc(5), field 22)
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]  # ticks since boot (proc(5), field 22)
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None

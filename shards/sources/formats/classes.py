@@ -75,7 +75,6 @@ def _evidence(layout: Layout, classes: int) -> str:
 
 def _note(layout: Layout, tree: FileTree) -> None:
     for code, folders in (
-        ("folder-is-split", layout.parts),
         ("folder-divides-files", layout.buckets),
         ("folder-below-class", layout.cut),
     ):

@@ -28,7 +28,7 @@ from shards.packing import plan, validation_split
 from shards.packing.build_lock import building
 from shards.packing.merge import Merge, merge
 from shards.packing.pack import Pack, pack, pack_part
-from shards.sources.item import ImageFile, Item
+from shards.sources.item import ImageFile, Item, Source
 from support.errors import raises
 
 
@@ -283,14 +283,14 @@ def test_a_split_keeps_groups_whole(groups: list[str | None], share: float, seed
     sizes = [groups.count(group) for group in set(groups) - {None}]
     if len(sizes) + groups.count(None) < 2:
         with raises("too-few-groups", "--validation"):
-            validation_split.select_validation(items, share, seed)
+            validation_split.select_validation(Source("tags", items), share, seed)
         return
-    chosen = validation_split.select_validation(items, share, seed)
+    chosen = validation_split.select_validation(Source("tags", items), share, seed)
     assert 0 < chosen.sum() < len(items)
     for name in set(groups) - {None}:
         assert len({bool(c) for c, group in zip(chosen, groups, strict=True) if group == name}) == 1
     assert abs(chosen.sum() - share * len(items)) <= max([*sizes, 1])
-    backwards = validation_split.select_validation(items[::-1], share, seed)[::-1]
+    backwards = validation_split.select_validation(Source("tags", items[::-1]), share, seed)[::-1]
     assert (chosen == backwards).all() or len(set(sizes)) != len(sizes) or chosen.sum() == backwards.sum()
 
 

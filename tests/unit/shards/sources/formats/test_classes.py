@@ -29,7 +29,7 @@ def test_folders_of_splits_are_not_classes(tmp_path: Path) -> None:
         "test/4.png": None,
         "test/cat/deep/3.png": ("cat",),
     }
-    assert source.problems.found["folder-is-split"] == ["Train", "test"]
+    assert [item.part for item in source.items] == ["train", "train", "test", "test"]
     wrapped = write_zip(tmp_path / "a.zip", {f"wrapped/{name}": data for name, data in images.items()})
     assert tags_by_id(scan_source(wrapped)) == tags_by_id(source)
     one = write_files(tmp_path / "one", png_files("Train/cat/1.png", "Train/dog/2.png"))
