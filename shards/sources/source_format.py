@@ -25,7 +25,7 @@ class SourceFormat:
         in_containers: True if images are inside other files (tars, Parquet files) rather than files of the tree.
         by_layout: True if `detect` goes by the layout of the images rather than by a file that is specific to the
             format. A format that is detected by such a file wins over one that is not.
-        reads_folders: True if labels and parts of the dataset come from the folders of images. In other formats, folders
+        reads_folders: True if labels and parts of the dataset come from folders. In other formats, folders
             that look like classes are counted.
     """
 
