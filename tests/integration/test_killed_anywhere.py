@@ -73,7 +73,14 @@ def test_kill_before_every_file_operation(
 
 
 @pytest.mark.parametrize(
-    "doing", ["write .*000064.png", "rename .*000064.png", "write .*report.html", "rename .*0032 to"]
+    "doing",
+    [
+        "write .*000064.png",
+        "rename .*000064.png",
+        "rename .*report.html",
+        "rename .*32 to",
+        "rmtree .*32.removed",
+    ],
 )
 def test_kill_at_a_grid_the_report_or_a_removal_is_made_up_for(
     doing: str, small_dataset: Path, undisturbed: tuple[Path, list[str]], tmp_path: Path
