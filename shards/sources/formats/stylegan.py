@@ -5,8 +5,9 @@ from __future__ import annotations
 from shards.core.errors import UserError
 from shards.sources.cells import InvalidValue, parse_json, sanitize, short_repr
 from shards.sources.file_tree import FileTree
+from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
-from shards.sources.matching import image_finder, images_with_rows, match_image
+from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
@@ -22,16 +23,24 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     where = tree.where(TABLE)
     entries = _entries(tree)
     rows = RowCollector(where, options, tree.problems)
-    find, matched = image_finder(tree.images), dict[str, int]()
+    labels: dict[int, tuple[str, object]] = {}  # number of the entry → id, label
     for number, entry in enumerate(entries, 1):
-        at = f"entry {number}"
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
-            tree.problems.add("entry-malformed", f"{at}: {short_repr(entry)}")
-        elif name := match_image(find, sanitize(entry[0]), matched, at, tree.problems):
-            matched[name] = rows.add({"label": entry[1]}, at)
+            tree.problems.add("entry-malformed", f"entry {number}: {short_repr(entry)}")
+        else:
+            labels[number] = sanitize(entry[0]), entry[1]
+    names, ids = ImageNames(tree.images), [id for id, _ in labels.values()]
+    images = names.match(ids, tree.problems, "entry", list(labels))
+    matched = {
+        image: rows.add({"label": label}, f"entry {number}")
+        for image, (number, (_, label)) in zip(images, labels.items(), strict=True)
+        if image is not None
+    }
     if not matched:
         raise UserError(
-            "no-row-matches", f"{where}: none of its {len(entries):,} entries names an image in {tree.root}"
+            "no-row-matches",
+            f"{where}: none of its {len(entries):,} entries names an image in {tree.root}: "
+            f"{names.describe_mismatch(ids)}",
         )
     return rows.build_source("stylegan", images_with_rows(tree, matched))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -56,7 +57,7 @@ def decode(data: bytes, where: str, encoding: str | None = None, problems: Probl
     """
     decoded = _decode_as(data, where, encoding) if encoding else _detect_and_decode(data, where)
     if problems is not None and decoded.encoding != "utf-8":
-        problems.add("text-decoded", where, detail=decoded.encoding)
+        problems.add("text-decoded", posixpath.basename(where), detail=decoded.encoding)
     return decoded
 
 

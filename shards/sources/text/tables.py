@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -172,16 +173,16 @@ def _check_rows(table: Table, problems: Problems) -> frozenset[str]:
     """Count rows with too many or too few cells, and return the columns of numbers with decimal commas."""
     width, rows, too_long = len(table.columns), 0, 0
     first_long: tuple[int, int] = (0, 0)
-    numbers = _Decimals(table)
+    numbers, name = _Decimals(table), posixpath.basename(table.where)  # no path of this machine
     for line, cells in _records(table.where, table.text, table.dialect):
         rows += 1
         if len(cells) > width and _fitted(cells, width) is None:
             too_long += 1
             first_long = first_long if first_long[0] else (line, len(cells))
-            problems.add("row-too-long", f"line {line}", detail=table.where)
+            problems.add("row-too-long", f"line {line}", detail=name)
             continue
         if len(cells) < width:
-            problems.add("row-too-short", f"line {line}", detail=table.where)
+            problems.add("row-too-short", f"line {line}", detail=name)
         numbers.add(cells)
     if too_long > _MAX_TOO_LONG * rows:
         raise UserError(
@@ -191,8 +192,8 @@ def _check_rows(table: Table, problems: Problems) -> frozenset[str]:
             "quotes",
         )
     found = numbers.columns()
-    for name in found:
-        problems.add("decimal-comma", name, detail=table.where)
+    for column in sorted(found):
+        problems.add("decimal-comma", column, detail=name)
     return found
 
 
