@@ -28,7 +28,7 @@ _SVHN = re.compile(r"(train|test|extra)_32x32\.mat$")
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
     names = _files(tree)
-    return f"arrays in {names[0]}" + (f" and {len(names) - 1} more files" if names[1:] else "") if names else ""
+    return f"arrays in {names[0]}" + (f" and {len(names) - 1} more" if names[1:] else "") if names else ""
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:

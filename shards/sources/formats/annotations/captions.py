@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
         raise UserError("format-mismatch", f"{tree.root}: contains no list of captions (image and caption on a line)")
     find = image_finder(tree.images)
     captions: dict[str, str] = {}
+    further = Counter[str]()
     unmatched = dict[str, None]()
     for file in files:
         for name, caption in _captions(tree, file):
@@ -49,9 +51,11 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
             if len(found) != 1:
                 unmatched[name] = None
             elif found[0] in captions:
-                tree.problems.add("caption-not-first", found[0])
+                further[found[0]] += 1
             elif caption:
                 captions[found[0]] = caption
+    for name, count in further.items():
+        tree.problems.add("caption-not-first", name, count=count)
     for name in unmatched:
         tree.problems.add("row-without-image", name)
     if not captions:

@@ -42,6 +42,9 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
         _read(tree, file, find, labels)
     if not labels:
         raise UserError("no-row-matches", f"{tree.where(files[0])}: names no image in {tree.root}")
+    for name, row in labels.items():
+        if (further := row.pop("captions", 1) - 1) > 0:
+            tree.problems.add("caption-not-first", name, count=further)
     matched = {name: rows.add(row, files[0]) for name, row in labels.items()}
     return rows.build_source(NAME, images_with_rows(tree, matched, "annotation"))
 
@@ -95,8 +98,7 @@ def _add(
     tree: FileTree, name: str, annotation: dict[str, Any], categories: dict[Any, str], row: dict[str, Any]
 ) -> None:
     if isinstance(caption := annotation.get("caption"), str):
-        if "text" in row:
-            tree.problems.add("caption-not-first", name)
+        row["captions"] = row.get("captions", 0) + 1
         row.setdefault("text", " ".join(caption.split()))
     for one in (annotation, *(annotation.get("segments_info") or ())):
         if isinstance(one, dict) and isinstance(id := one.get("category_id"), int | str):
