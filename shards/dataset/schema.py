@@ -11,7 +11,7 @@ import functools
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
@@ -203,15 +203,22 @@ class Schema:
             )
         return Schema(tuple(_attribute(entry, f"{where}, attribute {i}") for i, entry in enumerate(entries, 1)))
 
-    def save(self, path: Path) -> None:
-        """Write the schema as YAML, atomically."""
+    def save(self, path: Path, reasons: Mapping[str, str] | None = None) -> None:
+        """Write the schema as YAML, atomically; ``reasons``: attribute → why it is what it is, written as comments."""
         import yaml
 
         from shards.core import atomic_io
 
-        text = yaml.safe_dump(self.to_json(), sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
-        head = "# For: python -m shards pack … --schema FILE; kinds: exclusive (one of values), tag, vector, text\n"
-        atomic_io.write_bytes(path, (head + text).encode())
+        lines = ["# For: python -m shards pack … --schema FILE; kinds: exclusive (one of values), tag, vector, text"]
+        lines.append("attributes:")
+        for attribute in self.attributes:
+            if reason := (reasons or {}).get(attribute.name):
+                lines.append(f"# {attribute.name}: {reason}".replace("\n", " "))
+            entry = yaml.safe_dump(
+                [_plain(attribute)], sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+            )
+            lines.append(entry.rstrip("\n"))
+        atomic_io.write_bytes(path, ("\n".join(lines) + "\n").encode())
 
     @staticmethod
     def load(path: Path) -> Schema:

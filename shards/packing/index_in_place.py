@@ -332,7 +332,7 @@ def _write_sidecars(folder: Path, source: Source, rule: Labelling, entries: np.n
     for name, array in (("index.npy", entries), ("labels.npy", labels), ("known.npy", known)):
         with atomic_io.atomic_writer(folder / name) as file:
             np.lib.format.write_array(file, array, allow_pickle=False)
-    rule.schema.save(folder / "schema.yaml")
+    rule.schema.save(folder / "schema.yaml", dict(rule.reasons))
 
 
 def _write_manifest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from shards.core.cli import option
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS, Attribute, Kind, Schema
 from shards.packing import synonyms
-from shards.packing.infer_schema import infer_schema
+from shards.packing.infer_schema import Found, infer_attributes
 from shards.sources.item import Item, Source
 
 KINDS = ("auto", "tags", "class", "caption", "vector")
@@ -34,7 +34,12 @@ class LabelOptions:
     aliases: Path | None = option(
         None, "YAML file of synonyms, such as `azure hair: blue hair`; an empty value drops the tag"
     )
-    min_count: int = option(1, "leave out tags with fewer images", minimum=1)
+    min_count: int | None = option(
+        None,
+        "leave out tags with fewer images (default: 20; in small datasets 1 % of the images, in large ones 0.1 %; "
+        "classes and columns are kept)",
+        minimum=1,
+    )
     text_encoder: str | None = option(None, "encoder of captions: minilm, or a sentence-transformers folder")
     yes: bool = option(False, "use labels that look wrong, after you have looked at them (cgan preview)")
 
@@ -57,6 +62,7 @@ class Labelling:
         explicit: values of columns (`Source.attributes`), which are known only if their row states them.
         encoder: name or folder of the text encoder, for the schema's text attribute.
         aliases: the (synonym, tag) pairs that were applied; "" for a dropped tag.
+        reasons: why each attribute is what it is, by name, for people.
     """
 
     schema: Schema
@@ -64,6 +70,7 @@ class Labelling:
     explicit: frozenset[str] = frozenset()
     encoder: str | None = None
     aliases: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -120,11 +127,16 @@ def build_labelling(source: Source, options: LabelOptions) -> Labelling:
     """
     used_synonyms = _apply_aliases(source, options.aliases) if options.aliases else {}
     size = _vector_size(source.items)
-    schema = _load_schema(source, options, size) if options.schema else _infer_schema(source, options, size)
+    if options.schema:
+        schema, reasons = _load_schema(source, options, size), {}
+    else:
+        schema, reasons = _infer_schema(source, options, size)
     text = any(attribute.kind == "text" for attribute in schema.attributes)
     explicit = frozenset(word for a in source.attributes for word in a.values if word in schema.places)
     used = sorted((synonym, tag) for synonym, tag in used_synonyms.items() if not tag or tag in schema.places)
-    return Labelling(schema, options.absent, explicit, options.text_encoder if text else None, tuple(used))
+    return Labelling(
+        schema, options.absent, explicit, options.text_encoder if text else None, tuple(used), tuple(reasons.items())
+    )
 
 
 def _apply_aliases(source: Source, path: Path) -> dict[str, str]:
@@ -185,7 +197,7 @@ def _load_schema(source: Source, options: LabelOptions, size: int) -> Schema:
     """Return the schema of ``--schema``, after checking it against the source."""
     assert options.schema
     schema, where = Schema.load(options.schema), options.schema
-    if options.min_count > 1:
+    if (options.min_count or 1) > 1:
         raise UserError(
             "option-conflict", f"--min-count and --schema: {where} already defines the tags; use only one of the two"
         )
@@ -220,20 +232,32 @@ def _text_size(source: Source, options: LabelOptions) -> int:
 # ---------------------------------------------------------------- an inferred schema
 
 
-def _infer_schema(source: Source, options: LabelOptions, size: int) -> Schema:
-    """Return the source's own attributes, then those of tags, vectors and captions that ``--labels`` selects."""
+def _infer_schema(source: Source, options: LabelOptions, size: int) -> tuple[Schema, dict[str, str]]:
+    """Return the source's own attributes, then those of tags, vectors and captions that ``--labels`` selects.
+
+    Returns:
+        The schema, and attribute → why it is what it is.
+    """
     wanted = _wanted(source, options, size)
     given = source.attributes
-    if options.min_count > 1 and (given or wanted & {"tags", "class"}):
-        given = _frequent(source, options.min_count)
+    one_class = source.one_class or "class" in wanted
+    by_words = bool(given) or bool(wanted & {"tags", "class"})
+    asked = options.min_count or 1
+    least = asked if options.min_count or one_class else _natural_minimum(source)
+    if by_words and max(asked, least) > 1:
+        _note_rare(source, asked, least)
+        given = _frequent(source, asked)
     attributes = list(given)
+    reasons = {attribute.name: "a column of the source" for attribute in given}
     if "tags" in wanted or "class" in wanted:
-        attributes += _of_tags(source, given, options.min_count, "class" in wanted)
+        found = _of_tags(source, given, least, one_class)
+        attributes += [one.attribute for one in found]
+        reasons |= {one.attribute.name: one.reason for one in found}
     if "vector" in wanted:
         attributes.append(Attribute(_free("vector", attributes), "vector", (), size))
     if "caption" in wanted:
         attributes.append(Attribute(_free("caption", attributes), "text", (), _text_size(source, options)))
-    return Schema(tuple(attributes))
+    return Schema(tuple(attributes)), reasons
 
 
 def _wanted(source: Source, options: LabelOptions, size: int) -> set[str]:
@@ -281,12 +305,31 @@ def _counts(source: Source) -> Counter[str]:
     return Counter(tag for item in source.items for tag in set(item.tags or ()))
 
 
+def _natural_minimum(source: Source) -> int:
+    """Return how many images a tag needs by default: 20, but 1 % of few images, and 0.1 % of many.
+
+    A tag of fewer is seen too seldom to be learned, and every tag makes all labels longer. Nothing is too rare if
+    images have one tag at most, since tags are classes then, or if all tags would be.
+    """
+    images = len(source.items)
+    least = max(1, min(20, images // 100), images // 1000)
+    several = any(len(item.tags or ()) > 1 for item in source.items)
+    return least if several and any(count >= least for count in _counts(source).values()) else 1
+
+
+def _note_rare(source: Source, asked: int, least: int) -> None:
+    """Note the tags that fewer than ``least`` images have, and the values of columns that fewer than ``asked`` have."""
+    columns = {word for attribute in source.attributes for word in attribute.values}
+    for tag, count in sorted(_counts(source).items()):
+        limit = asked if tag in columns else least
+        if count < limit:
+            source.rare[tag] = count
+            source.problems.add("tag-rare", tag, detail=f"{limit:,}")
+
+
 def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
-    """Return the source's attributes with the values that enough images have; count the others as problems."""
+    """Return the source's attributes with the values that enough images have."""
     counts = _counts(source)
-    for tag, count in sorted(counts.items()):
-        if count < least:
-            source.problems.add("tag-rare", tag, detail=f"{least:,}")
     kept = []
     for attribute in source.attributes:
         values = tuple(value for value in attribute.values if counts[value] >= least)
@@ -295,7 +338,7 @@ def _frequent(source: Source, least: int) -> tuple[Attribute, ...]:
     return tuple(kept)
 
 
-def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class: bool) -> list[Attribute]:
+def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class: bool) -> list[Found]:
     """Return the attributes inferred from tags that belong to no given attribute."""
     taken = {word for attribute in source.attributes for word in attribute.values}
     counts = _counts(source)
@@ -309,9 +352,11 @@ def _of_tags(source: Source, given: tuple[Attribute, ...], least: int, one_class
             f"--min-count {least}: no tag occurs in that many images (the most frequent: {join_names(common)})",
         )
     rows = ([tag for tag in item.tags or () if tag in words] for item in source.items)
-    found: list[Attribute] = []
-    for attribute in infer_schema(rows, one_class=one_class or source.one_class).attributes:
-        found.append(replace(attribute, name=_free(attribute.name, [*given, *found])))
+    named: list[Attribute] = [*given]
+    found: list[Found] = []
+    for attribute, reason in infer_attributes(rows, one_class=one_class):
+        named.append(replace(attribute, name=_free(attribute.name, named)))
+        found.append(Found(named[-1], reason))
     return found
 
 

@@ -77,7 +77,7 @@ def finish(build: Path, out: Path) -> datasets.Dataset:
                 "writes them",
             )
         for part in made.parts:
-            plan.sweep(build, part, {MANIFEST, *_SIDECARS, *made.shards(part)})
+            plan.sweep(build, part, {MANIFEST, plan.LEFT_OUT, *_SIDECARS, *made.shards(part)})
         problems = {part.split: Problems() for part in made.parts}
         problems["train"].take(made.problems)
         for part in reversed(made.parts):  # the validation part is inside OUT, and complete before OUT appears
@@ -130,7 +130,11 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
     for name, number in conflicts.items():
         problems.add("values-conflicting", detail=repr(name), count=number)
     schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
-    _write_sidecars(data, records, shards, schema)
+    _write_sidecars(data, records, shards, schema, made.reasons)
+    further = []
+    if (build / plan.LEFT_OUT).exists():
+        atomic_io.write_bytes(data / plan.LEFT_OUT, (build / plan.LEFT_OUT).read_bytes())
+        further.append(plan.LEFT_OUT)
     if made.manifest["duplicates_policy"] == "report":
         _count_duplicates(data, records, shards, problems)
         if part.split == "train":
@@ -147,14 +151,16 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         "duplicates": sum(n for code, n in problems.counts().items() if code.startswith("duplicate-")),
         "problems": problems.sentences(),
         "shards": shards,
-        "sidecars": {name: atomic_io.sha256(data / name) for name in _SIDECARS},
+        "sidecars": {name: atomic_io.sha256(data / name) for name in (*_SIDECARS, *further)},
         "schema": made.manifest["schema"],
     }
     atomic_io.write_json(data / MANIFEST, self_hash.with_hash(manifest))
     datasets.Dataset.open(data)  # raises if the result cannot be opened, before it gets its name
 
 
-def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], schema: Schema) -> None:
+def _write_sidecars(
+    data: Path, records: Path, shards: list[dict[str, Any]], schema: Schema, reasons: dict[str, str]
+) -> None:
     """Write all `_SIDECARS`, each shard by shard."""
     count = sum(shard["samples"] for shard in shards)
     shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -166,7 +172,7 @@ def _write_sidecars(data: Path, records: Path, shards: list[dict[str, Any]], sch
     for array, (dtype, shape) in shapes.items():
         path = data / ("index.npy" if array == "entries" else f"{array}.npy")
         sidecars.save_rows(path, dtype, shape, _parts(records, shards, array, dtype, shape[1:]))
-    schema.save(data / "schema.yaml")
+    schema.save(data / "schema.yaml", reasons)
 
 
 def _parts(

@@ -181,8 +181,10 @@ def _pack_shards(options: Pack, build: Path) -> None:
         parts=tuple(parts),
         manifest=_manifest(options, source, recipe),
         problems=source.problems.noted(),
+        reasons=dict(labelling.reasons),
     )
     plan.begin(build, made)
+    plan.write_left_out(build, source.rare)
     _write(options, source, recipe, held_out, made, build, processes)
 
 

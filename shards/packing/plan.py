@@ -4,16 +4,19 @@
              data/NAME-000000.tar …     becomes OUT
              data/validation/…          becomes OUT/validation, if there is a split
              records/…                  one record per finished shard, laid out as data/
+             left-out-tags.csv          the tags that are too rare, if there are any
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import socket
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from shards.core.problems import Noted, Problems
 from shards.packing import shard_writer
 
 _FILE = "plan.json"
+LEFT_OUT = "left-out-tags.csv"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Plan:
         parts: the training part, then the validation part if there is one.
         manifest: further content of the manifests.
         problems: problems of the source, by code: count and first names.
+        reasons: attribute → why it is what it is, for schema.yaml.
     """
 
     decides: dict[str, Any]
@@ -61,6 +66,7 @@ class Plan:
     parts: tuple[Part, ...]
     manifest: dict[str, Any]
     problems: Noted
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def shards(self, part: Part) -> list[str]:
         """Return the file names of a part's shards."""
@@ -104,6 +110,17 @@ def begin(build: Path, plan: Plan) -> None:
             f"{build} contains an unfinished packing that differs in {atomic_io.join_names(different)}; resume it "
             "with its original command, or delete that folder to start over",
         )
+
+
+def write_left_out(build: Path, tags: Mapping[str, int]) -> None:
+    """Write the list of tags that are left out, the most frequent first, with the number of their images."""
+    if not tags:
+        return
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("tag", "images"))
+    rows.writerows((tag, tags[tag]) for tag in sorted(tags, key=lambda tag: (-tags[tag], tag)))
+    atomic_io.write_bytes(build / LEFT_OUT, text.getvalue().encode("utf-8", "replace"))
 
 
 def load(build: Path) -> Plan:

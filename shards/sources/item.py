@@ -119,6 +119,7 @@ class Source:
         columns: what became of each column, if there is a table.
         rows: item's id → (where its label came from, such as "tags.csv, line 7", and the row as it is written there);
             empty unless `ScanOptions.keep_rows`.
+        rare: tags that packing leaves out since few images have them → how many.
     """
 
     kind: str
@@ -129,3 +130,4 @@ class Source:
     evidence: str = ""
     columns: tuple[ColumnUse, ...] = ()
     rows: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rare: dict[str, int] = field(default_factory=dict)

@@ -121,7 +121,7 @@ def test_wide_labels_take_little_space_and_are_checked_all_the_same(tmp_path: Pa
         Image.new("RGB", (4, 4), (number % 256, number // 256, 9)).save(
             tmp_path / "src" / f"name {number:03}" / "a.png"
         )
-    dataset = pack(Pack(tmp_path / "src", tmp_path / "out", size=4, workers=1))
+    dataset = pack(Pack(tmp_path / "src", tmp_path / "out", size=4, workers=1, yes=True))
     assert (tmp_path / "out" / "labels.npy").stat().st_size < 300 * 300 + 4096
     with tarfile.open(dataset.shards[0]) as tar:
         members = {member.name: tar.extractfile(member).read() for member in tar}  # pyright: ignore[reportOptionalMemberAccess]

@@ -360,3 +360,26 @@ def test_any_tags_make_rows_or_a_sentence(rows: list[tuple[list[str], list[str]]
     assert set(np.unique(together.labels)) <= {0, 1}
     one: Callable[[Item], np.ndarray] = lambda single: result.rows([single]).labels[0]  # noqa: E731
     assert np.array_equal(together.labels, np.stack([one(single) for single in items]))
+
+
+@pytest.mark.parametrize(("images", "least"), [(30, 1), (199, 1), (300, 3), (2000, 20), (20_000, 20), (50_000, 50)])
+def test_rare_tags_are_left_out_by_default(images: int, least: int) -> None:
+    """20 images are enough for a tag, or 1 % of few images; of many, 0.1 %."""
+    rare, frequent = {f"rare{n}": n for n in range(1, least)}, {f"tag{n}": n for n in (least, least + 1)}
+    tags: list[list[str]] = [["every", "odd"] if i % 2 else ["every"] for i in range(images)]
+    for tag, count in {**rare, **frequent}.items():
+        for i in range(count):
+            tags[i].append(tag)
+    made = source([item(i, *row) for i, row in enumerate(tags)])
+    words = set(build_labelling(made, asked()).schema.values)
+    assert words == {"every", "odd", *frequent} and made.rare == rare
+    assert set(build_labelling(made, asked(min_count=1)).schema.values) == words | set(rare)
+
+
+def test_rare_classes_and_columns_are_kept() -> None:
+    """A class of one image is a class; only tags are left out."""
+    items = [item(i, "often" if i else "once") for i in range(1000)]
+    for one_class in (True, False):
+        assert build_labelling(source(items, one_class=one_class), asked()).schema.values == ("often", "once")
+    column = (Attribute("kind", "exclusive", ("often", "once")),)
+    assert build_labelling(source(items, attributes=column), asked()).schema.values == ("often", "once")

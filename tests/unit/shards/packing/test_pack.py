@@ -420,3 +420,18 @@ def test_killed_after_out_has_its_name_the_same_command_sweeps_up(
     assert {path: path.read_bytes() for path in (tmp_path / "data").iterdir()} == before
     with raises("output-exists"):
         pack(options)
+
+
+def test_tags_that_are_left_out_are_listed_in_a_file(tmp_path: Path) -> None:
+    rows = ["id,tags"]
+    for i in range(300):
+        Image.new("RGB", (4, 4), (i % 256, i // 256, 0)).save(tmp_path / f"{i}.png")
+        rows.append(f'{i},"cat, name {i // 2}, {"big" if i % 3 else "small"} ears"')
+    (tmp_path / "tags.csv").write_text("\n".join(rows))
+    dataset = pack(Pack(tmp_path, tmp_path.with_name("out"), size=4, workers=1))
+    listed = (dataset.path / "left-out-tags.csv").read_text().splitlines()
+    assert listed[:3] == ["tag,images", "name 0,2", "name 1,2"] and len(listed) == 151
+    assert "left-out-tags.csv" in dataset.manifest["sidecars"] and "name 0" not in dataset.schema.values
+    schema = (dataset.path / "schema.yaml").read_text()
+    assert "# cat: in 300 of 300 images" in schema and "# ears: tags that end in 'ears'" in schema
+    assert Schema.load(dataset.path / "schema.yaml") == dataset.schema
