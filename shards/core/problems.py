@@ -71,6 +71,7 @@ _SENTENCES = {
     "label-unreadable": "labels that cannot be read (left out)",
     "text-not-utf8": "texts that are not UTF-8 (left out)",
     "text-file-without-image": "text files without a picture (left out)",
+    "text-file-not-first": "further text files of a picture (left out; the first of .txt, .caption, .tags counts)",
     "text-file-unreadable": "text files that cannot be read (their pictures are kept)",
     "text-file-too-large": "text files of more than a megabyte (their pictures are kept)",
     "text-file-not-utf8": "text files that are not UTF-8 (their pictures are kept)",

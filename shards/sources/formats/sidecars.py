@@ -37,10 +37,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
         found = {name: text for name in parallel.values() if (text := first_caption(tree, name, tree.problems))}
     if not found:
         raise UserError("format-mismatch", f"{tree.root}: contains no text files of images (image.png and image.txt)")
-    used = {*near.values(), *parallel.values()}
-    for name in tree.texts:
-        if text_ending(name) and name not in used:
-            tree.problems.add("text-file-without-image", name)
+    _count_others(tree, {*near.values(), *parallel.values()})
     classes, boxes = _class_folders(parallel), _tags_of_boxes(tree, found.values())
     rows = RowCollector(str(tree.root), options, tree.problems)
     matched: dict[str, int] = {}
@@ -53,6 +50,15 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     read = "names of the classes in boxes" if boxes else rows.understood.described
     source.evidence = f"{len(matched):,} of {len(tree.images):,} images have a text file: {read}"
     return source
+
+
+def _count_others(tree: FileTree, used: set[str]) -> None:
+    """Count text files that are not read: those without an image, and further ones of an image."""
+    others = [name for name in tree.texts if text_ending(name) and name not in used]
+    names = {name for image in tree.images for name in (image, image.rpartition(".")[0])} if others else set()
+    for name in others:
+        further = name.rpartition(".")[0] in names
+        tree.problems.add("text-file-not-first" if further else "text-file-without-image", name)
 
 
 def _tags_of_boxes(tree: FileTree, texts: Collection[str]) -> dict[str, list[str]]:

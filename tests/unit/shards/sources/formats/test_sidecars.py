@@ -131,3 +131,11 @@ def test_evidence_says_how_texts_are_read(tmp_path: Path) -> None:
     assert scan_source(tmp_path).evidence == "2 of 3 images have a text file: tags separated by ','"
     write_files(tmp_path, {"a.txt": CAPTIONS[0], "b.txt": CAPTIONS[1]})
     assert scan_source(tmp_path).evidence == "2 of 3 images have a text file: captions"
+
+
+def test_further_text_files_of_an_image_are_counted(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("a.png", "b.png"))
+    write_files(tmp_path, {"a.txt": "hat, wig", "a.caption": "A hat.", "b.txt": "hat", "readme.txt": "hello"})
+    source = scan_source(tmp_path)
+    assert tags_by_id(source) == {"a.png": ("hat", "wig"), "b.png": ("hat",)}
+    assert source.problems.found == {"text-file-not-first": ["a.caption"], "text-file-without-image": ["readme.txt"]}
