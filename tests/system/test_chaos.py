@@ -102,7 +102,7 @@ class Training:
         "opening the metrics": r"write .*/metrics\.jsonl$",
         "writing a checkpoint": r"(write|rename) .*\.partial/",
         "naming a checkpoint": NAMING,
-        "between naming and pruning": r"rmtree .*/checkpoints/\d+$",
+        "between naming and pruning": r"(rmtree|rename) .*/checkpoints/.*\.removed$",
         "pruning": r"^(remove|rmdir) [a-z_]+\.(safetensors|json)$",
         "a grid": r"rename .*\.png",
         "the report": r"rename .*report\.html",

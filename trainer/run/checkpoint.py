@@ -97,7 +97,8 @@ def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[st
             hashes[path.name] = sha256(path)
         content = {"format_version": FORMAT_VERSION, **state, "sha256": hashes}
         write_json(building / _STATE, self_hash.with_hash(content))
-        _remove(final)  # a damaged one
+        if final.exists():  # damaged
+            _remove(final)
         move_directory(building, final)
     except (OSError, SafetensorError, Failure) as error:
         shutil.rmtree(building, ignore_errors=True)
