@@ -20,6 +20,7 @@ _WEAK = {";": r"[;；؛]", "|": r"\|", "/": "/", "+": r"\+", "·": "[·•・]"}
 _PATTERNS = {COMMA: ",", **_STRONG, **_WEAK, BLANKS: r"\s+", HASHES: r"[\s,;]*(?<!\S)#"}
 _RECURRING = 0.8  # of the pieces that a weak separator makes
 _NUMBER = re.compile(r"[-\s0-9.:]*")
+_WEIGHT = re.compile(r"([^\W\d][^:]*):[0-9.]+$")
 _ENDING = re.compile(r"\.[a-zA-Z][a-zA-Z0-9]{1,4}")
 
 Separators = tuple[str, ...]
@@ -69,9 +70,9 @@ def _is_supported(name: str, pieces: Mapping[str, int], needed: float = _RECURRI
     together: list[list[str]] = []
     for piece in pieces:
         if not split.search(piece):
-            whole.add(normalise(piece))
+            whole.add(_without_weight(piece))
             continue
-        parts = [normalise(part) for part in split.split(piece)]
+        parts = [_without_weight(part) for part in split.split(piece)]
         if name not in _STRONG and not all(parts) and not (name in ";|" and all(parts[:-1])):
             return False  # "c++", "w/"
         parts = [part for part in parts if part and not is_placeholder(part)]
@@ -87,6 +88,11 @@ def _is_supported(name: str, pieces: Mapping[str, int], needed: float = _RECURRI
         return False
     recurring = sum(part in whole or len(beside[part]) > 1 for part in parts)
     return recurring >= needed * len(parts) and any(part in whole or len(beside[part]) > 1 for part in beside)
+
+
+def _without_weight(piece: str) -> str:
+    """Return a normalised tag without the count or weight after it, which may differ in each row."""
+    return normalise(_WEIGHT.sub(r"\1", piece.strip()))
 
 
 def _is_compound(parts: list[str], whole: set[str]) -> bool:
