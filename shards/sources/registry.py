@@ -27,6 +27,7 @@ _MODULES = (  # of shards.sources.formats, in the order of --help
     "names",
     "sidecars",
     "metadata",
+    "table",
     "stylegan",
     "parquet",
     "webdataset",
@@ -96,11 +97,13 @@ def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
     """Return the format of a tree and the evidence for it; raise UserError if none or several match."""
     if options.from_name and tree.images:  # a person's word
         return FORMATS["names"], "--from-name"
-    for by_layout in (False, True):
+    if options.table and tree.images:
+        return FORMATS["table"], f"--table {options.table}"
+    for general, by_layout in ((False, False), (True, False), (False, True)):
         found = [
             (format, evidence)
             for format in FORMATS.values()
-            if format.by_layout is by_layout and (evidence := format.detect(tree, options))
+            if (format.general, format.by_layout) == (general, by_layout) and (evidence := format.detect(tree, options))
         ]
         if len(found) > 1:
             names = " or ".join(f"--source {format.name}" for format, _ in found)

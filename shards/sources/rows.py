@@ -316,6 +316,7 @@ class RowCollector:
             if more := columns.tags[number]:
                 words = [*(words or ()), *more]
             denied = tuple(columns.denied[number])
+            words = words if words is not None or not denied else []  # a row of noes is a label
             vector = columns.vectors[number] if vector is None else vector
         tags = None if words is None else tuple(dict.fromkeys(words))
         group = row.group

@@ -27,6 +27,8 @@ class SourceFormat:
             format. A format that is detected by such a file wins over one that is not.
         reads_folders: True if labels and parts of the dataset come from folders. In other formats, folders
             that look like classes are counted.
+        general: True if `detect` goes by files that other formats have too. Any format that is detected by a file of
+            its own wins over it, and it wins over those that go by the layout.
     """
 
     name: str
@@ -37,3 +39,4 @@ class SourceFormat:
     in_containers: bool = False
     by_layout: bool = False
     reads_folders: bool = False
+    general: bool = False

@@ -26,7 +26,7 @@ def test_tables_in_split_folders(tmp_path: Path) -> None:
         "train/sub/b.png": ("red hair", "hat"),
     }
     assert by_id(source)["train/a.png"].caption == CAPTIONS[0]
-    assert source.problems.counts() == {"image-unlabelled row": 1}
+    assert source.problems.counts() == {"column-left-out metadata.jsonl": 1, "image-unlabelled row": 1}
 
 
 def test_label_column_is_the_only_class(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_unreadable_lines_are_counted_and_named_by_line(tmp_path: Path) -> None:
     source = scan_source(tmp_path)
     assert tags_by_id(source) == {"a.png": ("fox",)} | {f"{name}.png": None for name in "bcdf"}
     counts = source.problems.counts()
-    assert counts["line-unreadable"] == 5
+    assert counts["line-unreadable"] == 4
     assert counts["label-unreadable"] == 3
-    assert counts["row-without-image"] == 2
+    assert counts["row-without-image"] == 3
     assert any("metadata.jsonl, line 2: " in line for line in source.problems.lines())
     json.dumps(source.problems.found, ensure_ascii=False).encode()
 

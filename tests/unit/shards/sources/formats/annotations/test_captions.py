@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shards.sources.item import Source
+from support.errors import raises
 from support.source_files import by_id, png_files, scan_source, write_files
 
 FIRST = ("A child in a pink dress, climbing.", "A girl going into a wooden building.")
@@ -72,4 +73,5 @@ def test_karpathy_splits(tmp_path: Path) -> None:
 
 def test_a_list_of_files_and_classes_is_no_list_of_captions(tmp_path: Path) -> None:
     files = {"train.txt": "a/x.png 0\nb/y.png 1\n", "train.csv": "a/x.png,cat\nb/y.png,dog\n"}
-    assert scan_source(write_files(tmp_path, {**files, **png_files("a/x.png", "b/y.png")})).kind != "captions"
+    with raises("ambiguous-table", "--table train.txt", "--table train.csv"):
+        scan_source(write_files(tmp_path, {**files, **png_files("a/x.png", "b/y.png")}))

@@ -1,0 +1,141 @@
+"""Any table whose rows name the images: CSV, lists, JSON or Parquet, beside the images or above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shards.core.errors import UserError
+from shards.sources.cells import shorten_names
+from shards.sources.file_tree import FileTree
+from shards.sources.id_ladder import ImageNames
+from shards.sources.item import Source
+from shards.sources.labelled_tables.candidates import Candidate, disjoint_groups, find_candidates
+from shards.sources.labelled_tables.roles import CAPTION, CLASS, GROUP, PART, TAGS, YES_NO, decide_roles
+from shards.sources.labelled_tables.scan import scan_tables
+from shards.sources.layout.levels import read_layout
+from shards.sources.options import ScanOptions
+from shards.sources.source_format import SourceFormat
+
+NAME = "table"
+
+
+def detect(tree: FileTree, options: ScanOptions) -> str:
+    if not tree.images:
+        return ""
+    if options.table:
+        return f"--table {options.table}"
+    candidates = [one for one in find_candidates(tree, options, ImageNames(tree.images)) if _has_labels(one, options)]
+    rows = sum(candidate.rows for candidate in candidates)
+    if not candidates or (rows * 2 < len(tree.images) and _has_classes(tree)):
+        return ""
+    first = candidates[0]
+    return f"{first.file}, whose column {first.id} names the images"
+
+
+def _has_classes(tree: FileTree) -> bool:
+    folders = read_layout(tree.images).folders.values()
+    return len({tuple(folder.labels) for folder in folders if folder.labels}) > 1
+
+
+def scan(tree: FileTree, options: ScanOptions) -> Source:
+    images = ImageNames(tree.images)
+    files = [named_table(tree, options.table)] if options.table else None
+    candidates = find_candidates(tree, options, images, files)
+    if not candidates:
+        raise _no_table_error(tree, options)
+    return scan_tables(tree, _joinable(tree, candidates, options), options, NAME, images)
+
+
+def named_table(tree: FileTree, name: str) -> str:
+    """Return the file that --table names, as a path below the source."""
+    names = [*tree.texts, *tree.containers]
+    path = name.removeprefix(f"{tree.root}/").removeprefix("./")
+    found = [one for one in names if one == path] or [one for one in names if one.endswith(f"/{path}")]
+    if len(found) != 1:
+        tables = shorten_names([one for one in names if one.lower().endswith((".csv", ".tsv", ".jsonl", ".parquet"))])
+        what = f"fits {shorten_names(found)}" if found else "is not there"
+        raise UserError("table-missing", f"--table {name}: {what} below {tree.root}; tables there: {tables or 'none'}")
+    return found[0]
+
+
+def _joinable(tree: FileTree, candidates: Sequence[Candidate], options: ScanOptions) -> list[list[Candidate]]:
+    """Return tables that are parts of one, the one with the labels first, then those that only add columns.
+
+    Raises:
+        UserError: several tables have labels, in columns of the same names.
+    """
+    groups = sorted(disjoint_groups(candidates), key=lambda group: -_value(group[0], options))
+    first, joined, taken = groups[0], [groups[0]], _names(groups[0][0])
+    rows = sum(candidate.rows for candidate in first)
+    for group in groups[1:]:
+        if sum(candidate.rows for candidate in group) * 2 < rows:
+            tree.problems.add("table-not-used", group[0].file, count=len(group))
+        elif taken.isdisjoint(_names(group[0])) and not (_labels(first[0], options) & _labels(group[0], options)):
+            joined.append(group)
+            taken |= _names(group[0])
+        elif _has_labels(group[0], options):
+            raise _ambiguous_error(tree, groups, options)
+        else:
+            tree.problems.add("table-not-used", group[0].file, count=len(group))
+    return joined
+
+
+def _names(candidate: Candidate) -> set[str]:
+    """Return the names of the columns besides the ids; a column without a name has its file's."""
+    if not candidate.has_header:
+        return {candidate.stem.lower()}
+    return {name.lower() for name in candidate.columns if name != candidate.id} - {n.lower() for n in candidate.unnamed}
+
+
+def _kinds(candidate: Candidate, options: ScanOptions) -> set[str]:
+    named = {*options.class_, *options.numbers, *options.columns}
+    roles = decide_roles(candidate.facts, candidate.id, candidate.unnamed)
+    found = {CLASS if name in named else role.kind for name, role in roles.items()}
+    if not candidate.has_header and any(word in candidate.stem.lower() for word in ("partition", "identity")):
+        return {GROUP if "identity" in candidate.stem.lower() else PART}
+    return found
+
+
+def _labels(candidate: Candidate, options: ScanOptions) -> set[str]:
+    return _kinds(candidate, options) & {TAGS, CLASS, CAPTION}
+
+
+def _has_labels(candidate: Candidate, options: ScanOptions) -> bool:
+    return bool(_kinds(candidate, options) & {TAGS, CLASS, CAPTION, YES_NO})
+
+
+def _value(candidate: Candidate, options: ScanOptions) -> int:
+    """Return how much a table has to say of the images."""
+    kinds = _kinds(candidate, options)
+    return 4 * (TAGS in kinds) + 3 * (CLASS in kinds) + 2 * (YES_NO in kinds) + (CAPTION in kinds)
+
+
+def _ambiguous_error(tree: FileTree, groups: Sequence[Sequence[Candidate]], options: ScanOptions) -> UserError:
+    readings = "; ".join(
+        f"--table {group[0].file}: columns {shorten_names(group[0].columns, 6)}, such as "
+        f"{shorten_names([str(value) for value in group[0].example.values()], 6)}"
+        for group in groups
+        if _has_labels(group[0], options)
+    )
+    return UserError("ambiguous-table", f"{tree.root}: several tables label the images; choose one ({readings})")
+
+
+def _no_table_error(tree: FileTree, options: ScanOptions) -> UserError:
+    names = shorten_names(list(tree.images)[:3])
+    if options.table:
+        column = f"its column {options.id}" if options.id else "no column of it"
+        return UserError(
+            "no-row-matches",
+            f"--table {options.table}: {column} names images such as {names}; set --id to the column of their names",
+        )
+    return UserError("format-mismatch", f"{tree.root}: no table names images such as {names}; set --table and --id")
+
+
+FORMAT = SourceFormat(
+    NAME,
+    "any table whose rows name the images (CSV, lists, JSON, Parquet)",
+    detect,
+    scan,
+    has_columns=True,
+    general=True,
+)

@@ -1,0 +1,146 @@
+"""Which tables of a source name its images, and in which column."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shards.core.errors import UserError
+from shards.core.problems import Problems
+from shards.sources.cells import sanitize
+from shards.sources.file_tree import FileTree
+from shards.sources.id_ladder import ImageNames
+from shards.sources.labelled_tables import column_names
+from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, spelled
+from shards.sources.labelled_tables.files import first_rows, header, table_files
+from shards.sources.options import ScanOptions
+
+_ENOUGH = 0.5  # of the looked-at rows must name an image
+_MAX_TABLES = 256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A table that names images.
+
+    Attributes:
+        file: its path below the source.
+        id: the column that names them.
+        columns: all columns.
+        unnamed: columns that the table does not name.
+        has_header: True if it names columns at all.
+        below: True if the names are paths from the table's folder rather than from the source.
+        images: those of the rows that were looked at.
+        rows: how many rows it has, about.
+        facts: what the first rows say of the columns.
+        example: one row.
+    """
+
+    file: str
+    id: str
+    columns: tuple[str, ...]
+    unnamed: frozenset[str]
+    has_header: bool
+    below: bool
+    images: frozenset[str]
+    rows: int
+    facts: tuple[ColumnFacts, ...]
+    example: dict[str, Any]
+
+    @property
+    def stem(self) -> str:
+        return posixpath.basename(self.file).rpartition(".")[0]
+
+
+def find_candidates(
+    tree: FileTree,
+    options: ScanOptions,
+    images: ImageNames,
+    files: Sequence[str] | None = None,
+    enough: float = _ENOUGH,
+    below: bool = False,
+) -> list[Candidate]:
+    """Return the tables whose first rows name images.
+
+    Args:
+        tree: the source's files.
+        options: how it is read.
+        images: the names of the images.
+        files: the tables to look at (default: all).
+        enough: fraction of the rows that must name an image; one row must in any case.
+        below: True if ids are paths from the table's folder only.
+    """
+    names = table_files(tree) if files is None else files[:]
+    limit = _MAX_TABLES if files is None else len(names)
+    found = (inspect_table(tree, name, options, images, enough, below) for name in names[:limit])
+    return [candidate for candidate in found if candidate is not None]
+
+
+def inspect_table(
+    tree: FileTree, name: str, options: ScanOptions, images: ImageNames, enough: float, only_below: bool
+) -> Candidate | None:
+    """Return how a table names images; None if it does not, or cannot be read."""
+    try:
+        table, rows, count = first_rows(tree, name, options, images.may_name)
+    except UserError:
+        return None
+    if not rows:
+        return None
+    has_header, unnamed = header(table)
+    wanted = [column for column in table.columns if options.id in (None, column)]
+    likely = [column for column in wanted if _may_name(rows, column, images) >= enough]
+    matches = [_match(name, rows, column, images, table.columns.index(column), only_below) for column in likely]
+    if not matches:
+        return None
+    _, found, id, below = max(matches, key=lambda match: match[0])
+    if len(found) < max(1, enough * len(rows)):
+        return None
+    facts = tuple(gather_facts(table.columns, rows))
+    return Candidate(name, id, tuple(table.columns), unnamed, has_header, below, found, count, facts, rows[0])
+
+
+def image_id(table: str, cell: Any, below: bool) -> str:
+    """Return the id of an image that a cell of a table means; "" for an empty cell."""
+    text = sanitize(spelled(cell)) if cell is not None and not isinstance(cell, list | dict) else ""
+    folder = posixpath.dirname(table)
+    return posixpath.normpath(posixpath.join(folder, text)) if below and folder and text else text
+
+
+def _may_name(rows: list[dict[str, Any]], column: str, images: ImageNames) -> float:
+    """Return the fraction of a column's cells that may name images."""
+    cells = [image_id("", row.get(column), False) for row in rows]
+    return sum(map(images.may_name, cells)) / len(cells)
+
+
+def _match(
+    name: str, rows: list[dict[str, Any]], column: str, images: ImageNames, at: int, only_below: bool
+) -> tuple[tuple[float, int, int], frozenset[str], str, bool]:
+    """Return (quality, images, column, below): how well a column names images."""
+    best: frozenset[str] = frozenset()
+    below = only_below
+    for joined in (True,) if only_below else (True, False) if "/" in name else (False,):
+        ids = [image_id(name, row.get(column), joined) for row in rows]
+        found = frozenset(image for image in images.match(ids, Problems()) if image)
+        if len(found) > len(best):
+            best, below = found, joined
+    return (round(len(best) / len(rows), 2), -column_names.rank_of_id(column), -at), best, column, below
+
+
+def disjoint_groups(candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    """Yield tables with the same columns whose rows name different images: they are parts of one table."""
+    groups: list[list[Candidate]] = []
+    for candidate in candidates:
+        for group in groups:
+            same = _columns_key(group[0]) == _columns_key(candidate)
+            if same and all(candidate.images.isdisjoint(other.images) for other in group):
+                group.append(candidate)
+                break
+        else:
+            groups.append([candidate])
+    yield from groups
+
+
+def _columns_key(candidate: Candidate) -> tuple[Any, ...]:
+    return candidate.has_header, tuple(name.strip().lower() for name in candidate.columns), candidate.id.lower()

@@ -1,0 +1,88 @@
+"""What the name of a column says of its cells."""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_]+")
+
+_IDS = (  # the best one first
+    "file_name filename image_id image img image_name imagename image_path image_file img_name img_path id "
+    "file path filepath file_path name key photo photo_id picture image_index images"
+).split()
+_TAGS = frozenset("tags tag_string tags_general tag_string_general keywords tag choices attributes concepts".split())
+_CAPTIONS = frozenset("caption captions text prompt description title_text sentence".split())
+_LABELS = frozenset(
+    "label labels class classes category categories target targets y species breed genre type dx diagnosis style "
+    "class_id class_name label_id label_name category_id category_name classname labelname expression "
+    "emotion digit".split()
+)
+_LABEL_WORDS = frozenset("label labels class category target species breed diagnosis".split())
+_PARTS = frozenset("part split subset fold partition set dataset usage_split data_split".split())
+_GROUPS = frozenset("identity person subject patient lesion group".split())
+_INDEX = frozenset(
+    {
+        "",
+        "index",
+        "level_0",
+        "idx",
+        "unnamed: 0",
+        "unnamed:0",
+        "unnamed: 0.1",
+        "row",
+        "row_id",
+        "sno",
+        "s.no",
+        "no",
+        "nr",
+    }
+)
+
+
+def simple(name: str) -> str:
+    """Return a name in lower case with underscores."""
+    return "_".join(word.lower() for word in _WORD.findall(name)) or name.strip().lower()
+
+
+def rank_of_id(name: str) -> int:
+    """Return how well a name fits a column of ids: 0 is best, a large number if it does not."""
+    return next((rank for rank, known in enumerate(_IDS) if known == simple(name)), len(_IDS))
+
+
+def names_images(name: str) -> bool:
+    return simple(name) in _IDS
+
+
+def names_tags(name: str) -> bool:
+    return simple(name) in _TAGS
+
+
+def names_caption(name: str) -> bool:
+    return simple(name) in _CAPTIONS
+
+
+def is_label(name: str) -> bool:
+    """Return True for the names that Hugging Face uses."""
+    return simple(name) in ("label", "labels", "class")
+
+
+def names_label(name: str) -> bool:
+    """Return True for "label", "breed", "fine_label", "class id" and the like."""
+    words = simple(name).split("_")
+    return simple(name) in _LABELS or words[-1] in _LABEL_WORDS or words[-2:] == ["class", "id"]
+
+
+def names_part(name: str) -> bool:
+    words = simple(name).split("_")
+    return simple(name) in _PARTS or words[-1] in ("partition", "split", "subset")
+
+
+def names_group(name: str) -> bool:
+    words = [word for word in simple(name).split("_") if word not in ("id", "no", "number")]
+    if not words:
+        return False
+    return words[0] == "identity" or ((words[0] in _GROUPS or words[-1] in _GROUPS) and len(words) <= 2)
+
+
+def names_index(name: str) -> bool:
+    return name.strip().lower() in _INDEX

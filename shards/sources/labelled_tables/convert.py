@@ -1,0 +1,160 @@
+"""Bring the rows of a table into the form that `RowCollector` reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from shards.core.problems import Problems
+from shards.sources.cells import InvalidValue, shorten_names
+from shards.sources.columns import is_empty
+from shards.sources.labelled_tables.facts import ColumnFacts, number_of, spelled
+from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
+from shards.sources.labelled_tables.roles import Role, part_values
+from shards.sources.labelled_tables.selection import Selection
+from shards.sources.rows import RowKeys
+from shards.sources.tag_cells.dialect import TagDialect
+
+_NO = frozenset({"0", "no", "n", "false", "f", "negative"})
+_YES = frozenset({"1", "yes", "y", "true", "t", "positive"})
+
+
+class RowConverter:
+    """Converts rows, and counts what it interprets.
+
+    Args:
+        chosen: the columns that are used. Columns that `join_one_hot` joins are removed from it.
+        roles: column → what it is.
+        facts: column → its cells.
+        problems: counts what is interpreted.
+        class_names: column → names of the classes that its numbers stand for.
+        keys: the keys of the converted rows.
+        min_weight: of weighted tags.
+
+    Attributes:
+        one_hot: attribute → the columns of which each row has exactly one.
+    """
+
+    def __init__(
+        self,
+        chosen: Selection,
+        roles: Mapping[str, Role],
+        facts: Mapping[str, ColumnFacts],
+        problems: Problems,
+        class_names: Mapping[str, list[str]],
+        keys: RowKeys,
+        min_weight: float,
+    ) -> None:
+        self.chosen, self.problems, self.class_names, self.keys = chosen, problems, class_names, keys
+        self.one_hot: dict[str, list[str]] = {}
+        self.dialects = [
+            (name, TagDialect.infer(facts[name].counts.elements(), min_weight=min_weight)) for name in chosen.tags
+        ]
+        self.parts = part_values(facts[chosen.part]) or {} if chosen.part else {}
+        numbers = [facts[name].numbers() or set() for name in chosen.yes_no]
+        self.has_uncertain = any({-1.0, 0.0} <= found for found in numbers)
+        self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def join_one_hot(self, columns: Sequence[str], rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Find columns of which each row has exactly one, and make them one attribute."""
+        if len(columns) < 2 or self.has_uncertain:
+            return
+        for name, members in find_one_hot(columns, rows(), "class").items():
+            if all(member in self.chosen.yes_no for member in members):
+                self.one_hot[name] = members
+                self.chosen.yes_no = [column for column in self.chosen.yes_no if column not in members]
+                self.problems.add("columns-one-hot", detail=name, count=len(members))
+        members = {column: name for name, own in self.one_hot.items() for column in own}
+        self.chosen.uses = [
+            use._replace(becomes=f"value of the exclusive attribute {members[use.name]}", why="one is 1 in every row")
+            if use.name in members
+            else use
+            for use in self.chosen.uses
+        ]
+
+    def convert(self, row: Mapping[str, Any], at: str) -> dict[str, Any]:
+        """Return the row that `RowCollector.add` reads."""
+        chosen, converted = self.chosen, dict[str, Any]()
+        if len(self.dialects) == 1:
+            converted[self.keys.tags[0]] = row.get(self.dialects[0][0])
+        elif self.dialects:
+            converted[self.keys.tags[0]] = self._tags(row, at)
+        if chosen.label:
+            converted[self.keys.label[0]] = self._class(chosen.label, row.get(chosen.label), at)
+        if chosen.text:
+            text = row.get(chosen.text)
+            converted[self.keys.text[0]] = None if is_empty(text) else text
+        for name in chosen.classes:
+            converted[name] = self._class(name, row.get(name), at)
+        for name in chosen.yes_no:
+            converted[name] = self._yes_no(name, row.get(name))
+        for name in (*chosen.numbers, *chosen.others):
+            converted[name] = row.get(name)
+        for name, members in self.one_hot.items():
+            converted[name] = next((member for member in members if is_yes(row.get(member))), None)
+        if chosen.group:
+            converted[chosen.group] = row.get(chosen.group)
+        return converted
+
+    def part(self, row: Mapping[str, Any]) -> str | None:
+        """Return the part of the dataset that a row is in."""
+        return self.parts.get(spelled(row.get(self.chosen.part))) if self.chosen.part else None
+
+    def report(self) -> None:
+        """Say what was interpreted."""
+        for (code, name), count in self.counts.items():
+            self.problems.add(code, detail=repr(shorten_names([name])), count=count)
+
+    def _classes(self) -> list[str]:
+        return [*self.chosen.classes, *([self.chosen.label] if self.chosen.label else [])]
+
+    def _class(self, name: str, value: Any, at: str) -> Any:
+        """Return the class of a cell as a text; None if it has none."""
+        if is_empty(value):
+            return None
+        if isinstance(value, list | dict):
+            return value
+        text = spelled(value)
+        if name in self.has_no_class and text.removesuffix(".0") == "-1":
+            self.counts["class-negative", name] += 1
+            return None
+        if names := self.class_names.get(name):
+            number = number_of(text)
+            if number is None or not number.is_integer() or not 0 <= number < len(names):
+                self.problems.add("label-unreadable", f"{at}: class {text[:40]} of {len(names)}")
+                return None
+            return names[int(number)]
+        return value if name == self.chosen.label else text
+
+    def _yes_no(self, name: str, value: Any) -> bool | None:
+        if is_empty(value) or isinstance(value, list | dict):
+            return None
+        text = spelled(value).lower()
+        number = number_of(text)
+        if number == -1:
+            if self.has_uncertain:
+                self.counts["cell-uncertain", name] += 1
+                return None
+            return False
+        return True if number == 1 or text in _YES else False if number == 0 or text in _NO else None
+
+    def _tags(self, row: Mapping[str, Any], at: str) -> list[str] | None:
+        found: list[str] | None = None
+        for name, dialect in self.dialects:
+            value = row.get(name)
+            if is_empty(value):
+                continue
+            try:
+                tags = dialect.tags(value)
+            except InvalidValue as error:
+                self.problems.add("label-unreadable", f"{at}: {error}")
+                continue
+            found = [*(found or ()), *(tags or ())]
+        return found
+
+
+def _has_negative(fact: ColumnFacts) -> bool:
+    numbers = fact.numbers()
+    return numbers is not None and min(numbers) == -1 and len(numbers) > 2

@@ -1,0 +1,135 @@
+"""What the cells of a column are: how many, how many different ones, and whether they are numbers, dates or paths."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from shards.sources.columns import is_empty
+
+_MAX_DIFFERENT = 20_000  # values that are counted one by one
+_MAX_LETTERS = 200  # of a value that is kept
+_SAMPLE = 500  # values that patterns are tried on
+_MOST = 0.9  # of the values must fit a pattern
+
+_PATTERNS = {
+    "dates": re.compile(
+        r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}( .*)?|\d\d?:\d\d(:\d\d)?"
+    ),
+    "addresses": re.compile(r"(?i)(https?|ftp|s3|gs)://\S+|www\.\S+"),
+    "paths": re.compile(
+        r"(?i)(.*[/\\])?[^/\\]+\.(jpe?g|png|gif|webp|bmp|tiff?|json|txt|xml|npy|mat|mp4)|([A-Z]:)?[/\\].+"
+    ),
+    "hashes": re.compile(r"(?i)[0-9a-f]{16,128}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+    "boxes": re.compile(r"[\[(]?\s*-?\d+(\.\d+)?([\s,;]+-?\d+(\.\d+)?){2,}\s*[\])]?"),
+}
+
+
+class ColumnFacts:
+    """Counts the values of one column.
+
+    Attributes:
+        name: the column.
+        rows: how many there are.
+        filled: cells that are not empty.
+        lists: cells that are lists or objects.
+        number_lists: those of them that hold numbers alone.
+        counts: value → cells that have it, of the first 20,000 different values.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows = self.filled = self.lists = self.number_lists = self.uncounted = 0
+        self.counts: Counter[str] = Counter()
+
+    def add(self, value: Any) -> None:
+        self.rows += 1
+        if isinstance(value, list | dict | tuple):
+            self.lists += 1
+            self.number_lists += bool(value) and all(isinstance(one, int | float) for one in value)
+            self.filled += 1
+            return
+        if is_empty(value):
+            return
+        self.filled += 1
+        text = spelled(value)[:_MAX_LETTERS]
+        if text in self.counts or len(self.counts) < _MAX_DIFFERENT:
+            self.counts[text] += 1
+        else:
+            self.uncounted += 1
+
+    @property
+    def different(self) -> int:
+        """How many different values there are, at least."""
+        return len(self.counts) + (1 if self.uncounted else 0)
+
+    @property
+    def is_unique(self) -> bool:
+        """True if (nearly) no value occurs twice."""
+        once = sum(count == 1 for count in self.counts.values()) + self.uncounted
+        return self.filled > 1 and once >= 0.95 * self.filled
+
+    @property
+    def repeats(self) -> bool:
+        """True if values occur twice or more on average, as classes do."""
+        return not self.uncounted and self.filled >= 2 * len(self.counts)
+
+    def numbers(self) -> set[float] | None:
+        """Return all values as numbers; None if one of them is none, or there are no values."""
+        found: set[float] = set()
+        for text in self.counts:
+            number = number_of(text)
+            if number is None:
+                return None
+            found.add(number)
+        return found or None
+
+    def looks_like(self) -> str:
+        """Return "dates", "addresses", "paths", "hashes" or "boxes" if (nearly) all values are such; else ""."""
+        sample = list(self.counts)[:_SAMPLE]
+        for kind, pattern in _PATTERNS.items():
+            if sample and sum(pattern.fullmatch(text) is not None for text in sample) >= _MOST * len(sample):
+                return kind
+        return ""
+
+    def counts_rows(self) -> bool:
+        """Return True if the values are 0, 1, 2, … or 1, 2, 3, … in the order of the rows."""
+        numbers = [number_of(text) for text in self.counts]
+        first = numbers[0] if numbers else None
+        if first not in (0, 1) or self.filled != self.rows or not self.is_unique or len(numbers) < 3:
+            return False
+        return all(number == at for at, number in enumerate(numbers, int(first)))
+
+    def examples(self, count: int = 3) -> list[str]:
+        """Return the most frequent values, for people."""
+        return [text[:30] for text, _ in self.counts.most_common(count)]
+
+
+def gather_facts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[ColumnFacts]:
+    """Return the facts of all columns of a table."""
+    facts = [ColumnFacts(name) for name in columns]
+    for row in rows:
+        for fact in facts:
+            fact.add(row.get(fact.name))
+    return facts
+
+
+def number_of(text: str) -> float | None:
+    """Return the finite number that a text is; None if it is none."""
+    if len(text) > 40 or "_" in text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def spelled(value: Any) -> str:
+    """Return a value as text; whole numbers without a point."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
+        return str(int(value))
+    return value.strip() if isinstance(value, str) else str(value)

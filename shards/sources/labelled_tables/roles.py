@@ -1,0 +1,161 @@
+"""What each column of a table is, by its name and by its cells; nothing is left out without a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from shards.sources.columns import MAX_VALUES
+from shards.sources.labelled_tables import column_names as names
+from shards.sources.labelled_tables.facts import ColumnFacts
+from shards.sources.layout.folder_names import names_part as part_of
+from shards.sources.tag_cells.dialect import TagDialect
+
+ID, TAGS, CAPTION, CLASS, YES_NO, NUMBER, GROUP, PART, NOTHING = (
+    "id", "tags", "caption", "class", "yes or no", "number", "group", "part", ""
+)  # fmt: skip
+
+_YES_NO_WORDS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"positive", "negative"})
+_SIGNS = ({0, 1}, {-1, 1}, {-1, 0, 1}, {-1, 0})
+_MAX_LABELS = 100_000  # values of a column that is named like a label
+_LONGEST = 64  # letters of a class
+_MAX_NUMBERED = 1000  # classes that are numbers, in a column that is named like a label
+_PARTITION = {0.0: "train", 1.0: "validation", 2.0: "test"}  # CelebA's
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a column is.
+
+    Attributes:
+        column: its name.
+        kind: one of the names above; "" for a column that is no label.
+        why: evidence, or the reason why it is no label.
+        option: the option that makes it a label, for people; "" if none does.
+        is_label: True if the name is one of a label, such as "breed".
+    """
+
+    column: str
+    kind: str
+    why: str = ""
+    option: str = ""
+    is_label: bool = False
+
+
+def decide_roles(facts: Iterable[ColumnFacts], id: str, unnamed: Iterable[str] = ()) -> dict[str, Role]:
+    """Return column → what it is.
+
+    Args:
+        facts: of all columns.
+        id: the column that names the images.
+        unnamed: columns that the table gives no name.
+    """
+    nameless, facts = set(unnamed), list(facts)
+    roles = {}
+    for fact in facts:
+        roles[fact.name] = Role(id, ID) if fact.name == id else _role(fact, fact.name in nameless)
+    undecided = [name for name, role in roles.items() if role.kind == NUMBER]
+    labels = [name for name, role in roles.items() if role.kind in (TAGS, CLASS, YES_NO, CAPTION)]
+    by_name = {fact.name: fact for fact in facts}
+    if not labels and len(undecided) == 1 and undecided[0] in nameless and _are_classes(by_name[undecided[0]]):
+        name = undecided[0]  # a list of files with their classes
+        roles[name] = Role(name, CLASS, "the only column beside the images", is_label=True)
+    if len(labels) == 1 and roles[labels[0]].kind == YES_NO and labels[0] in nameless:
+        roles[labels[0]] = replace(roles[labels[0]], kind=CLASS, is_label=True)
+    constant = [name for name, role in roles.items() if role.kind == CLASS and by_name[name].different == 1]
+    if len(constant) < len(labels):
+        for name in constant:
+            roles[name] = Role(name, NOTHING, f"all rows have {by_name[name].examples(1)[0]!r}", "--class")
+    return roles
+
+
+def _role(fact: ColumnFacts, nameless: bool) -> Role:
+    """Return what a column is by itself."""
+    name = fact.name
+    if not fact.filled:
+        return Role(name, NOTHING, "no values")
+    if (nameless or names.names_index(name)) and fact.counts_rows():
+        return Role(name, NOTHING, "it counts the rows")
+    if names.names_index(name) and not nameless and fact.is_unique:
+        return Role(name, NOTHING, "it is an index")
+    if names.names_part(name) and part_values(fact) is not None:
+        return Role(name, PART, "by its name and values")
+    if names.names_group(name) and not fact.is_unique and fact.different > 1:
+        return Role(name, GROUP, "by its name", "--class")
+    if fact.lists and names.is_label(name):
+        return Role(name, CLASS, "by its name", is_label=True)
+    if fact.number_lists * 2 > fact.filled:
+        return Role(name, NUMBER, "lists of numbers", "--numbers")
+    if fact.lists:
+        return Role(name, TAGS, "its cells are lists")
+    if names.names_tags(name):
+        return Role(name, TAGS, "by its name")
+    is_label = names.names_label(name)
+    if names.names_caption(name):
+        return Role(name, CAPTION, "by its name")
+    if fact.different == 1 and fact.filled == fact.rows and fact.rows > 1 and not is_label:
+        return Role(name, NOTHING, f"all rows have {fact.examples(1)[0]!r}", "--class")
+    if not is_label and (sign := _yes_no(fact)):
+        return Role(name, YES_NO, sign)
+    if fact.numbers() is not None:
+        return _number_role(fact, is_label)
+    return _word_role(fact, is_label)
+
+
+def _number_role(fact: ColumnFacts, is_label: bool) -> Role:
+    name = fact.name
+    if names.is_label(name) and not _are_classes(fact):
+        return Role(name, CLASS, "numbers in a column of labels: whole ones are classes", is_label=True)
+    if is_label and _are_classes(fact):
+        return Role(name, CLASS, "whole numbers in a column named like a label", is_label=True)
+    what = "numbers that differ in each row" if fact.is_unique else f"{fact.different:,} different numbers"
+    return Role(name, NUMBER, what, "--class or --numbers")
+
+
+def _are_classes(fact: ColumnFacts) -> bool:
+    numbers = fact.numbers() or {0.5}
+    whole = all(number.is_integer() and number >= -1 for number in numbers)
+    return whole and len(numbers) <= _MAX_NUMBERED and (fact.repeats or fact.rows <= 50)
+
+
+def _word_role(fact: ColumnFacts, is_label: bool) -> Role:
+    name = fact.name
+    longest = max(map(len, fact.counts))
+    if names.is_label(name) and fact.looks_like() == "boxes":
+        return Role(name, CLASS, "lists of numbers in a column of labels", is_label=True)
+    if kind := fact.looks_like():
+        return Role(name, NOTHING, kind, "--class" if fact.repeats else "")
+    dialect = TagDialect.infer(fact.counts.elements(), are_tags=False)
+    if dialect.has_several:
+        return Role(name, TAGS, "phrases of modifiers and nouns" if dialect.phrases else "cells with several values")
+    if not is_label and longest > _LONGEST:
+        return Role(name, NOTHING, "free text", f"--labels caption, if it is renamed to text ({name})")
+    if is_label and fact.different <= _MAX_LABELS:
+        return Role(name, CLASS, "by its name", is_label=True)
+    few = fact.repeats or (fact.rows <= 20 and fact.different < fact.filled) or fact.rows <= 4
+    if few and fact.different <= MAX_VALUES:
+        return Role(name, CLASS, f"{fact.different:,} different values")
+    what = "a value for (nearly) every row" if fact.is_unique else f"{fact.different:,} different values"
+    return Role(name, NOTHING, what, "--class")
+
+
+def _yes_no(fact: ColumnFacts) -> str:
+    """Return the evidence that all values mean yes, no or unknown; "" if not."""
+    words = {text.lower() for text in fact.counts}
+    if any(words <= pair for pair in _YES_NO_WORDS) and (len(words) == 2 or words <= {"true", "false", "yes", "no"}):
+        return " and ".join(sorted(words))
+    numbers = fact.numbers() or {0.5}
+    if any(numbers <= signs for signs in _SIGNS):
+        return " and ".join(f"{number:g}" for number in sorted(numbers))
+    return ""
+
+
+def part_values(fact: ColumnFacts) -> dict[str, str] | None:
+    """Return value → part of the dataset; None if the values of a column are no parts."""
+    numbers = fact.numbers()
+    if numbers is not None:
+        fits = names.names_part(fact.name) and numbers <= set(_PARTITION) and 0.0 in numbers and len(numbers) > 1
+        return {text: _PARTITION[float(text)] for text in fact.counts} if fits else None
+    parts = {text: part_of(text) for text in fact.counts}
+    known = {text: part for text, part in parts.items() if part}
+    return known if known and len(known) == len(parts) and len(parts) <= 12 else None
