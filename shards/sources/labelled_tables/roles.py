@@ -10,6 +10,7 @@ from shards.sources.labelled_tables import column_names as names
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
+from shards.sources.tag_cells.lists import read_numbers
 
 ID, TAGS, CAPTION, CLASS, YES_NO, NUMBER, GROUP, PART, NOTHING = (
     "id", "tags", "caption", "class", "yes or no", "number", "group", "part", ""
@@ -121,8 +122,10 @@ def _are_classes(fact: ColumnFacts) -> bool:
 def _word_role(fact: ColumnFacts, is_label: bool) -> Role:
     name = fact.name
     longest = max(map(len, fact.counts))
-    if names.is_label(name) and fact.looks_like() == "boxes":
-        return Role(name, CLASS, "lists of numbers in a column of labels", is_label=True)
+    if all(read_numbers(text) is not None for text in fact.counts):
+        if names.is_label(name):
+            return Role(name, CLASS, "lists of numbers in a column of labels", is_label=True)
+        return Role(name, NUMBER, "lists of numbers", "")
     if kind := fact.looks_like():
         return Role(name, NOTHING, kind, "--class" if fact.repeats else "")
     dialect = TagDialect.infer(fact.counts.elements(), are_tags=False)

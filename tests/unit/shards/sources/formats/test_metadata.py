@@ -68,7 +68,7 @@ def test_unreadable_lines_are_counted_and_named_by_line(tmp_path: Path) -> None:
     counts = source.problems.counts()
     assert counts["line-unreadable"] == 4
     assert counts["label-unreadable"] == 3
-    assert counts["row-without-image"] == 3
+    assert counts["row-without-image"] == 4
     assert any("metadata.jsonl, line 2: " in line for line in source.problems.lines())
     json.dumps(source.problems.found, ensure_ascii=False).encode()
 
