@@ -40,7 +40,7 @@ def test_problems_are_counted_and_named(tmp_path: Path) -> None:
         "row-without-image": ["gone"],
         "id-ambiguous": ["twin"],
         "row-without-id": ["line 6"],
-        f"row-too-short {tmp_path}/tags.csv": ["line 7"],
+        "row-too-short tags.csv": ["line 7"],
         "image-unlabelled row": ["x/twin.png", "y/twin.png"],
     }
     assert sorted(source.problems.counts().values()) == [1, 1, 1, 1, 1, 2]
