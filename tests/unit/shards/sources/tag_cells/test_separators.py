@@ -6,5 +6,6 @@ from shards.sources.tag_cells.separators import find_separators
 
 
 def test_counts_that_differ_in_each_row_do_not_hide_what_separates_tags() -> None:
-    cells = {f"{hair} hair:120\tsmile:{n}": 1 for n, hair in enumerate(["aqua", "pink", "blonde"] * 4)}
+    hairs, eyes = ["aqua", "pink", "blonde"] * 4, ["red", "blue"] * 6
+    cells = {f"{hair} hair:{n}\t{eye} eyes:{n}.5": 1 for n, (hair, eye) in enumerate(zip(hairs, eyes, strict=True))}
     assert find_separators(cells, are_tags=False) == ("tabs",)
