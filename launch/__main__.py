@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from shards.core import utf8_mode
 from shards.core.cli import dispatch
 from shards.core.errors import exit_status
 from shards.core.version import version_line
@@ -30,4 +31,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    utf8_mode.ensure()
     sys.exit(main())

@@ -6,6 +6,7 @@ import sys
 
 from launch import __main__ as launch
 from shards import __main__ as shards
+from shards.core import utf8_mode
 from shards.core.cli import dispatch
 from shards.core.version import version_line
 from trainer import __main__ as trainer
@@ -16,4 +17,5 @@ COMMANDS = shards.COMMANDS | trainer.COMMANDS | launch.COMMANDS
 
 def main() -> None:
     """Run the console script."""
+    utf8_mode.ensure()
     end(lambda: dispatch(COMMANDS, sys.argv[1:], program="cgan", version=version_line()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from shards.core import utf8_mode
 from shards.core.cli import dispatch
 from shards.core.errors import exit_status
 from shards.core.version import version_line
@@ -27,4 +28,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    utf8_mode.ensure()
     sys.exit(main())

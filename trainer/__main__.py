@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from shards.core import utf8_mode
 from shards.core.cli import dispatch
 from shards.core.version import version_line
 from trainer.process import openmp
@@ -29,6 +30,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run a subcommand; exits with status 0, 1 (failure) or 2 (invalid input)."""
+    utf8_mode.ensure()
     openmp.limit_spinning()
     end(lambda: dispatch(COMMANDS, sys.argv[1:], program="python -m trainer", version=version_line()))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from shards.core import streams
+from shards.core import streams, utf8_mode
 from shards.core.errors import is_first_process
 from trainer.process import openmp, signals
 from trainer.process.exit import end
@@ -56,6 +56,7 @@ def train(argv: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the program; exits with status 0, 1 (failure) or 2 (invalid input)."""
+    utf8_mode.ensure()
     if sys.platform == "win32":
         sys.exit("error: native Windows is not supported; run this inside WSL2")
     end(lambda: train(sys.argv[1:]))

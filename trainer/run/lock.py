@@ -157,7 +157,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _machine() -> str:
     """Return the id of the process table that process ids refer to: containers may share a host name."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
     except OSError:  # not Linux
         return ""
 
