@@ -1,8 +1,7 @@
 """Strict command-line parsing for every command.
 
-A frozen dataclass *is* the interface of a command: each field is an option with its type, default and help. Fire parses
-the words; what fire would let pass is checked here before anything runs: unknown options (with the nearest known one),
-missing values, values of the wrong type, words after ``--``.
+A frozen dataclass *is* the interface of a command: each field is an option with its type, default and help. What fire
+would let pass is checked before anything runs: unknown options, missing values, wrong types, words after ``--``.
 
     @dataclass(frozen=True)
     class Greet:
