@@ -1,0 +1,112 @@
+"""Tables as programs, spreadsheets and people write them, beside the images that they label."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shards.sources.item import Item
+from support.source_files import Files, by_id, png_files, scan_source, tags_by_id, write_files, write_parquet
+
+HAIR = ("aqua hair", "pink hair", "blonde hair")
+EYES = ("red eyes", "blue eyes")
+NUMBERS = range(12)
+IMAGES = png_files(*(f"{n:04}.png" for n in NUMBERS))
+RIGHT = {f"{n:04}.png": (HAIR[n % 3], "smile") for n in NUMBERS}
+
+
+def scanned(folder: Path, files: Files, columns: tuple[str, ...] = ()) -> dict[str, Item]:
+    return by_id(scan_source(write_files(folder, files), columns=columns))
+
+
+def labels(folder: Path, table: str, text: str, encoding: str = "utf-8", images: Files = IMAGES) -> dict[str, object]:
+    """Return the tags of the images beside a table."""
+    return dict(tags_by_id(scan_source(write_files(folder, {**images, table: text.encode(encoding)}))))
+
+
+@pytest.mark.parametrize("header", ["", "id,tags\n"])
+def test_counts_between_tabs_in_the_second_cell(tmp_path: Path, header: str) -> None:
+    images = png_files(*(f"faces/{n}.jpg" for n in NUMBERS))
+    text = header + "".join(f"{n},{HAIR[n % 3]}:{n}\t{EYES[n % 2]}:120\t\n" for n in NUMBERS)
+    found = labels(tmp_path, "tags.csv" if header else "tags_clean.csv", text, images=images)
+    assert found == {f"faces/{n}.jpg": (HAIR[n % 3], EYES[n % 2]) for n in NUMBERS}
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}.0", "{:04}", "{}.png", "C:\\faces\\{:04}.png", "/home/a/{:04}.png"])
+def test_ids_as_programs_change_them(tmp_path: Path, spelling: str) -> None:
+    rows = "".join(f'{spelling.format(n)},"{HAIR[n % 3]}, smile"\n' for n in NUMBERS)
+    assert labels(tmp_path, "tags.csv", "id,tags\n" + rows) == RIGHT
+
+
+def test_addresses_with_a_query_and_other_capitals(tmp_path: Path) -> None:
+    rows = "".join(f'https://example.org/x/{n:04}.PNG?size=1,"{HAIR[n % 3]}, smile"\n' for n in NUMBERS)
+    assert labels(tmp_path, "tags.csv", "id,tags\n" + rows) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("start", "delimiter", "end", "encoding"),
+    [
+        ("", ";", "\r\n", "utf-8-sig"),
+        ("sep=;\r\n", ";", "\r\n", "utf-8"),
+        ("", "\t", "\r\n", "utf-16"),
+        ("", ",", "\r", "utf-8"),
+        ("", "|", "\n", "utf-8"),
+    ],
+)
+def test_spreadsheets_write_many_dialects(tmp_path: Path, start: str, delimiter: str, end: str, encoding: str) -> None:
+    rows = [f"id{delimiter}tags", *(f'{n:04}.png{delimiter}"{HAIR[n % 3]}, smile"' for n in NUMBERS)]
+    assert labels(tmp_path, "tags.csv", start + end.join(rows) + end, encoding) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("word", "encoding"), [("lächeln", "cp1252"), ("微笑", "gbk"), ("笑顔", "cp932"), ("미소", "cp949")]
+)
+def test_words_in_the_encodings_before_unicode(tmp_path: Path, word: str, encoding: str) -> None:
+    rows = "".join(f'{n:04},"{HAIR[n % 3]}, {word}"\n' for n in NUMBERS)
+    found = labels(tmp_path, "tags.csv", "id,tags\n" + rows, encoding)
+    assert found["0001.png"] == ("pink hair", word)
+
+
+def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{n:04}.png;{HAIR[n % 3]};{n / 8 - 1:.3f}\n".replace(".", ",").replace(",png", ".png") for n in NUMBERS
+    )
+    found = scanned(tmp_path, {**IMAGES, "tags.csv": "id;tags;yaw\n" + rows}, columns=("yaw",))
+    assert [found[f"{n:04}.png"].vector for n in (0, 4)] == [(-1.0,), (-0.5,)]
+
+
+def test_rows_with_a_comma_too_many_are_left_out(tmp_path: Path) -> None:
+    rows = "".join(f"{n:04}.png,{HAIR[n % 3]},shirt{', navy' if n == 5 else ''}\n" for n in NUMBERS)
+    source = scan_source(write_files(tmp_path, {**IMAGES, "metadata.csv": "file_name,label,name\n" + rows}))
+    assert tags_by_id(source) == {f"{n:04}.png": None if n == 5 else (HAIR[n % 3],) for n in NUMBERS}
+    assert source.problems.counts()["row-too-long metadata.csv"] == 1
+
+
+@pytest.mark.parametrize("shape", ["lines", "list", "wrapped", "columns", "by image"])
+def test_json_in_any_shape(tmp_path: Path, shape: str) -> None:
+    rows = [{"file_name": f"{n:04}.png", "tags": [HAIR[n % 3], "smile"]} for n in NUMBERS]
+    written = {
+        "lines": "\n".join(map(json.dumps, rows)),
+        "list": json.dumps(rows),
+        "wrapped": json.dumps({"data": rows}),
+        "columns": json.dumps({key: {str(n): row[key] for n, row in enumerate(rows)} for key in rows[0]}),
+        "by image": json.dumps({row["file_name"]: row["tags"] for row in rows}),
+    }
+    name = "metadata.jsonl" if shape == "lines" else "labels.json"
+    assert labels(tmp_path, name, written[shape]) == RIGHT
+
+
+def test_parquet_table_beside_the_images(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files(*(f"train/{n:04}.png" for n in NUMBERS)))
+    columns = {"file_name": [f"{n:04}.png" for n in NUMBERS], "label": [HAIR[n % 3] for n in NUMBERS]}
+    write_parquet(tmp_path / "train/metadata.parquet", columns)
+    assert tags_by_id(scan_source(tmp_path)) == {f"train/{n:04}.png": (HAIR[n % 3],) for n in NUMBERS}
+
+
+def test_list_of_files_and_numbers(tmp_path: Path) -> None:
+    images = png_files(*(f"images/{n:04}.png" for n in NUMBERS))
+    rows = "".join(f"images/{n:04}.png {n % 3}\n" for n in NUMBERS)
+    found = labels(tmp_path, "train.txt", rows, images=images)
+    assert found == {f"images/{n:04}.png": (str(n % 3),) for n in NUMBERS}
