@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 
 from shards.core import text_files
-from shards.core.text_files import UnreadableText, parse_yaml
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef
 
