@@ -115,6 +115,7 @@ _SENTENCES = {
     # arrays
     "array-of-objects": "arrays of Python objects (pickled: never read)",
     "array-not-used": "arrays that are neither images nor their labels (left out)",
+    "rows-as-images": "rows of numbers (taken as pictures of {detail})",
     "rows-one-hot": "label rows with a single 1 among zeros (taken as classes)",
     "rows-of-flags": "label rows of zeros and ones (taken as tags)",
     "label-ten-is-zero": "labels 10 (the digit 0, as in SVHN)",

@@ -59,6 +59,9 @@ def pixels(array: Array, spool: Path | None, problems: Problems) -> Pixels:
     arranged = arrangement(array.shape[1:])
     assert arranged is not None
     shape, axes = arranged[0], array.axes or arranged[1]
+    if len(array.shape) == 2:
+        planes = " x ".join(map(str, shape))
+        problems.add("rows-as-images", array.label, detail=planes, count=array.shape[0])
     low, high = _range(array)
     gain, shift, said = _scale(array, low, high)
     if said:

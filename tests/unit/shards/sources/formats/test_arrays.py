@@ -139,6 +139,7 @@ def test_quickdraw_has_a_class_per_file(tmp_path: Path) -> None:
     assert tags["full_numpy_bitmap_hot dog.npy/2"] == ("hot dog",)
     assert tags["full_numpy_bitmap_The Eiffel Tower.npy/0"] == ("the eiffel tower",)
     assert pixels(source.items[0]).shape == (28, 28, 3) and source.one_class
+    assert source.problems.counts() == {"rows-as-images 28 x 28": 9}
 
 
 def test_several_labels_per_image_are_tags(tmp_path: Path) -> None:
