@@ -18,7 +18,7 @@ import numpy as np
 from shards.core import atomic_io, text_files
 from shards.core.errors import UserError
 from shards.sources.archives.arrow_files import ArrowFile
-from shards.sources.cells import InvalidValue, parse_json, sanitize, shorten_names
+from shards.sources.cells import sanitize, shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.foreign import url_column, urls_only_error
 from shards.sources.image_refs import SpooledImage, file_stamp
@@ -27,6 +27,7 @@ from shards.sources.matching import image_finder
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
+from shards.sources.text.parquet_rows import class_names
 
 _NAMES = ("image", "img", "picture", "jpg", "png", "image_bytes", "bytes")  # of the column with images
 _BATCH = 32  # images in memory
@@ -104,7 +105,7 @@ class _Table:
             self.file: Any = ArrowFile(path) if path.suffix.lower() == ".arrow" else parquet.ParquetFile(path)
             schema = self.file.schema_arrow
         self.image, self.nested = self._image_column(schema)
-        self.names = _class_names((schema.metadata or {}).get(b"huggingface", b"null"))
+        self.names = class_names((schema.metadata or {}).get(b"huggingface", b"null"))
 
     def _image_column(self, schema: Any) -> tuple[str, bool]:
         from pyarrow import types
@@ -199,21 +200,6 @@ def _is_simple(kind: Any) -> bool:
         or types.is_boolean(kind)
         or types.is_null(kind)
     )
-
-
-def _class_names(features: bytes) -> dict[str, list[str]]:
-    """Return column → names of its classes, from the features that Hugging Face stores in a table's metadata."""
-    try:
-        names_of = {}
-        for column, feature in parse_json(features)["info"]["features"].items():
-            inner = feature[0] if isinstance(feature, list) and feature else feature
-            inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
-            names = inner.get("names") if isinstance(inner, dict) else None
-            if isinstance(names, list) and all(isinstance(name, str) for name in names):
-                names_of[column] = names
-        return names_of
-    except (InvalidValue, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _spool_images(spool: Path, tables: list[_Table]) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from shards.core.errors import UserError
+from shards.sources.cells import InvalidValue, parse_json
 
 _BATCH = 1024
 
@@ -55,17 +55,18 @@ class ParquetRows:
 
 
 def class_names(features: bytes) -> dict[str, list[str]]:
-    """Return column → names of its classes, from what Hugging Face stores in a table."""
+    """Return column → names of its classes, from the features that Hugging Face stores in a table's metadata."""
     try:
-        found = json.loads(features)["info"]["features"].items()
-        labelled = {name: feature.get("names") for name, feature in found if feature.get("_type") == "ClassLabel"}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names_of = {}
+        for column, feature in parse_json(features)["info"]["features"].items():
+            inner = feature[0] if isinstance(feature, list) and feature else feature
+            inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
+            names = inner.get("names") if isinstance(inner, dict) else None
+            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                names_of[column] = names
+        return names_of
+    except (InvalidValue, KeyError, TypeError, AttributeError):
         return {}
-    return {
-        name: names
-        for name, names in labelled.items()
-        if isinstance(names, list) and all(isinstance(word, str) for word in names)
-    }
 
 
 def _is_plain(kind: Any) -> bool:
