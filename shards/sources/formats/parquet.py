@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from shards.sources.file_tree import FileTree
 from shards.sources.foreign import url_column, urls_only_error
 from shards.sources.image_refs import SpooledImage, file_stamp
 from shards.sources.item import MAX_BYTES, ImageRef, Source
+from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts
+from shards.sources.labelled_tables.roles import decide_roles
+from shards.sources.labelled_tables.scan import collector_of
+from shards.sources.labelled_tables.selection import select_columns
 from shards.sources.matching import image_finder
 from shards.sources.options import ScanOptions
-from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
 from shards.sources.text.parquet_rows import class_names
 
@@ -46,7 +50,13 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
         raise UserError("pack-only-source", f"{tree.root}: Parquet files can only be packed (shards pack)")
     tables = [(name, _Table(path)) for name, path in files.items()]
     ranges = _spool_images(options.spool, [table for _, table in tables])
-    rows = RowCollector(str(tree.root), options, tree.problems, tuple({table.image for _, table in tables}))
+    where = str(tree.root)
+    facts = _facts([table for _, table in tables])
+    roles = decide_roles(facts.values(), "")
+    chosen = select_columns(where, roles, facts, options, with_label=True)
+    names = {column: words for _, table in tables for column, words in table.names.items()}
+    all_rows = partial(_all_rows, [table for _, table in tables])
+    rows, converter = collector_of(where, options, tree, chosen, roles, facts, all_rows, names)
     find = image_finder(tree.images)
     images: list[tuple[str, ImageRef, int | None]] = []
     position = 0
@@ -63,10 +73,34 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
             if image is None:
                 tree.problems.add("row-without-image", at)
             else:
-                images.append((at, image, rows.add(row, at, table.names)))
+                images.append((at, image, rows.add(converter.convert(row, at), at, None, converter.part(row), row)))
     if not images:
         raise UserError("no-images", f"{tree.root}: no row of its Parquet files contains an image")
+    converter.report()
     return rows.build_source("parquet", images)
+
+
+def _all_rows(tables: list[_Table]) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        for row in table.rows():
+            row.pop(table.image, None)
+            yield row
+
+
+def _facts(tables: list[_Table]) -> dict[str, ColumnFacts]:
+    """Return what the cells of all columns are, with the names of classes in place of their numbers."""
+    columns = dict.fromkeys(name for table in tables for name in table.label_columns())
+    names = {column: words for table in tables for column, words in table.names.items()}
+    return {fact.name: fact for fact in gather_facts(list(columns), (_named(row, names) for row in _all_rows(tables)))}
+
+
+def _named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    named = {column: words[row[column]] for column, words in names.items() if _is_class(row.get(column), words)}
+    return row | named
+
+
+def _is_class(value: Any, words: list[str]) -> bool:
+    return isinstance(value, int) and 0 <= value < len(words)
 
 
 def _files(tree: FileTree) -> dict[str, Path]:
@@ -137,6 +171,11 @@ class _Table:
         name = named[0] if named else next(iter(found))
         return name, found[name]
 
+    def label_columns(self) -> list[str]:
+        """Return the columns of words, numbers, and lists of them."""
+        schema = self.file.schema_arrow
+        return [name for name in schema.names if name != self.image and _is_simple(schema.field(name).type)]
+
     def images(self) -> Iterator[bytes | None]:
         """Yield the bytes of the images row by row, with a few in memory at a time."""
         for batch in self._batches([f"{self.image}.bytes" if self.nested else self.image], _BATCH):
@@ -149,7 +188,7 @@ class _Table:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all columns but the bytes of the images; the image column has the image's path if there is one."""
         schema = self.file.schema_arrow
-        columns = [name for name in schema.names if name != self.image and _is_simple(schema.field(name).type)]
+        columns = self.label_columns()
         has_path = self.nested and schema.field(self.image).type.get_field_index("path") >= 0
         selected = [*columns, *([f"{self.image}.path"] if has_path else [])]
         if not selected:

@@ -114,6 +114,8 @@ class RowConverter:
         """Return the class of a cell as a text; None if it has none."""
         if is_empty(value):
             return None
+        if isinstance(value, list) and name in self.class_names:
+            return [word for one in value if isinstance(word := self._class(name, one, at), str)]
         if isinstance(value, list | dict):
             return value
         text = spelled(value)

@@ -1,0 +1,120 @@
+"""Tables as people have them: the columns they use, and the labels that come of these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.errors import raises
+from support.source_files import by_id, png_bytes, png_files, scan_source, tags_by_id, write_files, write_parquet
+
+
+def numbered(count: int, folder: str = "", extension: str = "png") -> list[str]:
+    return [f"{folder}{number:06}.{extension}" for number in range(1, count + 1)]
+
+
+def test_attributes_of_faces_with_their_partition_and_identity(tmp_path: Path) -> None:
+    names = numbered(6)
+    rows = [(1, -1), (-1, 1), (1, 1), (-1, -1), (1, -1), (-1, 1)]
+    files = {
+        "list_attr_celeba.txt": "6\nSmiling Young \n"
+        + "".join(f"{name}  {a:2d} {b:2d}\n" for name, (a, b) in zip(names, rows, strict=True)),
+        "list_eval_partition.txt": "".join(f"{name} {at % 3}\n" for at, name in enumerate(names)),
+        "identity_CelebA.txt": "".join(f"{name} {at // 2 + 7}\n" for at, name in enumerate(names)),
+    }
+    source = scan_source(write_files(tmp_path, files | png_files(*(f"img_align_celeba/{name}" for name in names))))
+    assert [(attribute.name, attribute.kind) for attribute in source.attributes] == [
+        ("smiling", "tag"),
+        ("young", "tag"),
+    ]
+    first, second, third, fourth, *_ = source.items
+    assert (first.tags, first.denied, first.part, first.group) == (("smiling",), ("young",), "train", "7")
+    assert (second.tags, second.denied, second.part, second.group) == (("young",), ("smiling",), "validation", "7")
+    assert third.tags == ("smiling", "young") and third.part == "test"
+    assert (fourth.tags, fourth.denied) == ((), ("smiling", "young"))
+
+
+def test_one_table_of_classes_in_each_part(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {}
+    for part in ("train", "valid"):
+        rows = "".join(f"{at}_{part}.png, {at % 2}, {1 - at % 2}, {int(at < 2)}\n" for at in range(4))
+        files[f"{part}/_classes.csv"] = f"filename, blue hair, red hair, smile\n{rows}"
+        files |= png_files(*(f"{part}/{at}_{part}.png" for at in range(4)))
+    source = scan_source(write_files(tmp_path, files))
+    assert [(one.name, one.kind, one.values) for one in source.attributes] == [
+        ("hair", "exclusive", ("blue hair", "red hair")),
+        ("smile", "tag", ("smile",)),
+    ]
+    item = by_id(source)["valid/1_valid.png"]
+    assert item.tags == ("blue hair", "smile") and item.part == "validation"
+    assert source.problems.counts()["columns-one-hot hair"] == 2
+
+
+def test_catalogue_with_a_comma_too_many_and_cells_that_are_empty(tmp_path: Path) -> None:
+    rows = [f"{at},{['Men', 'Women'][at % 2]},{['Red', 'Blue', 'NA'][at % 3]},{2010 + at % 3},Shirt {at}" for at in range(12)]
+    rows[5] += ", navy"
+    table = "id,gender,colour,year,name\n" + "\n".join(rows)
+    source = scan_source(
+        write_files(tmp_path, {"styles.csv": table} | png_files(*(f"images/{at}.png" for at in range(12))))
+    )
+    assert source.kind == "table" and "styles.csv: column id names 11 of 12 images" in source.evidence
+    assert tags_by_id(source)["images/0.png"] == ("men gender", "red colour")
+    assert tags_by_id(source)["images/2.png"] == ("men gender",)
+    assert tags_by_id(source)["images/5.png"] is None
+    uses = {use.name: use for use in source.columns}
+    assert uses["year"].becomes == "" and "--class year" in uses["year"].why
+    assert uses["name"].becomes == ""
+    chosen = scan_source(tmp_path, class_=("year",))
+    assert tags_by_id(chosen)["images/0.png"] == ("2010 year",)
+
+
+def test_list_of_files_with_their_classes(tmp_path: Path) -> None:
+    table = "".join(f"images/{at}.png {at % 2}\n" for at in range(6))
+    source = scan_source(
+        write_files(tmp_path, {"train.txt": table} | png_files(*(f"images/{at}.png" for at in range(6))))
+    )
+    assert source.one_class and tags_by_id(source)["images/1.png"] == ("1",)
+
+
+def test_named_table_and_column_of_ids(tmp_path: Path) -> None:
+    images = png_files("a.png", "b.png")
+    table = "code,photo,kind\nb,a.png,cat\na,b.png,dog\n"  # either column may name the images
+    write_files(tmp_path, images | {"one.csv": table, "two.csv": "id,kind\na,owl\nb,bat\n"})
+    with raises("ambiguous-table", "--table one.csv", "--table two.csv"):
+        scan_source(tmp_path)
+    assert tags_by_id(scan_source(tmp_path, table="two.csv"))["a.png"] == ("owl",)
+    by_photo = scan_source(tmp_path, table="one.csv", id="photo", class_=("kind",))
+    assert tags_by_id(by_photo)["a.png"] == ("cat kind",)
+    by_code = scan_source(tmp_path, table="one.csv", id="code", class_=("kind",))
+    assert tags_by_id(by_code)["a.png"] == ("dog kind",)
+    with raises("table-missing", "--table three.csv", "one.csv, two.csv"):
+        scan_source(tmp_path, table="three.csv")
+
+
+def test_table_wins_over_folders_if_it_has_labels(tmp_path: Path) -> None:
+    images = png_files("x/1.png", "x/2.png", "y/3.png", "y/4.png")
+    write_files(tmp_path, images | {"list.csv": "id,mood\n1,glad\n2,sad\n3,glad\n4,sad\n"})
+    assert tags_by_id(scan_source(tmp_path))["x/2.png"] == ("sad",)
+    write_files(tmp_path, {"list.csv": "id,size\n1,17\n2,18\n3,19\n4,20\n"})
+    assert scan_source(tmp_path).kind == "classes"
+
+
+def test_classes_by_name_in_parquet(tmp_path: Path) -> None:
+    fine, coarse = ["apple", "bear", "bee"], ["food", "animal"]
+    columns = {"img": [png_bytes(at) for at in range(6)], "fine_label": [0, 1, 2] * 2, "coarse_label": [0, 1, 1] * 2}
+    features = {
+        "fine_label": {"names": fine, "_type": "ClassLabel"},
+        "coarse_label": {"names": coarse, "_type": "ClassLabel"},
+    }
+    path = write_parquet(tmp_path / "train-00000-of-00001.parquet", columns, features)
+    source = scan_source(path, spool=tmp_path / "spool")
+    assert [(one.name, one.values) for one in source.attributes] == [
+        ("fine label", ("apple", "bear", "bee")),
+        ("coarse label", ("animal", "food")),
+    ]
+    assert [item.tags for item in source.items][:2] == [("apple", "food"), ("bear", "animal")]
+
+
+def test_parquet_table_beside_images(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files("train/a.png", "train/b.png"))
+    write_parquet(tmp_path / "train/metadata.parquet", {"file_name": ["a.png", "b.png"], "label": ["cat", "dog"]})
+    assert tags_by_id(scan_source(tmp_path)) == {"train/a.png": ("cat",), "train/b.png": ("dog",)}
