@@ -50,7 +50,8 @@ def test_one_table_of_classes_in_each_part(tmp_path: Path) -> None:
 
 
 def test_catalogue_with_a_comma_too_many_and_cells_that_are_empty(tmp_path: Path) -> None:
-    rows = [f"{at},{['Men', 'Women'][at % 2]},{['Red', 'Blue', 'NA'][at % 3]},{2010 + at % 3},Shirt {at}" for at in range(12)]
+    colours = ["Red", "Blue", "NA"]
+    rows = [f"{at},{['Men', 'Women'][at % 2]},{colours[at % 3]},{2010 + at % 3},Shirt {at}" for at in range(12)]
     rows[5] += ", navy"
     table = "id,gender,colour,year,name\n" + "\n".join(rows)
     source = scan_source(
