@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,21 @@ class Pack(SourceOptions, LabelOptions):
     SRC is a folder with images and a tags.csv (columns id,tags), one folder per class, or another layout of --source.
     Re-run the same command to resume. The number of workers and parts does not change the result.
     """
+
+    OPTION_ORDER: ClassVar[tuple[str, ...]] = (
+        "src",
+        "out",
+        "size",
+        "validation",
+        "dry_run",
+        "yes",
+        "source",
+        "table",
+        "id",
+        "class_",
+        "numbers",
+        "columns",
+    )
 
     src: Path = argument("folder (or zip, Parquet or tar file) of images and their labels")
     out: Path = argument("dataset directory to create; it must be empty or not exist")
