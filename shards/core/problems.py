@@ -92,6 +92,7 @@ _SENTENCES = {
     "cell-uncertain": "cells -1 beside 0 and 1 in column {detail} (uncertain: unknown there)",
     "class-negative": "classes -1 in column {detail} (no class: unknown there)",
     "label-negative": "labels -1 (no class: unlabelled)",
+    "class-named-by-list": "classes that are named by {detail}",
     "columns-one-hot": "columns of which each row has exactly one (the exclusive attribute {detail})",
     "column-left-out": "columns of {detail} that are no labels (left out; shards preview says why)",
     "table-not-used": "further tables that name images (not read; --table reads one)",

@@ -15,6 +15,7 @@ from shards.sources.file_tree import FileTree
 from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, image_id
+from shards.sources.labelled_tables.class_lists import listed_names
 from shards.sources.labelled_tables.column_names import names_images, rank_of_id
 from shards.sources.labelled_tables.convert import RowConverter
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts
@@ -86,6 +87,9 @@ def scan_tables(
     chosen = select_columns(where, roles, facts, options, with_label=kind == "metadata")
     if not chosen.labels:
         raise no_label_error(where, roles)
+    for name in (chosen.label, *chosen.classes):
+        if name and name not in class_names and (words := listed_names(tree, facts[name])):
+            class_names[name] = words
     rows, converter = collector_of(where, options, tree, chosen, roles, facts, joined.rows, class_names)
     lines: dict[str, int] = {}
     for name, at, row, part in matched:

@@ -74,6 +74,9 @@ def test_list_of_files_with_their_classes(tmp_path: Path) -> None:
         write_files(tmp_path, {"train.txt": table} | png_files(*(f"images/{at}.png" for at in range(6))))
     )
     assert source.one_class and tags_by_id(source)["images/1.png"] == ("1",)
+    source = scan_source(write_files(tmp_path, {"synsets.txt": "blue\nred\n"}))
+    assert tags_by_id(source)["images/1.png"] == ("red",)
+    assert source.problems.counts()["class-named-by-list synsets.txt"] == 2
 
 
 def test_named_table_and_column_of_ids(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Names of numbered classes in a list beside the images: synsets.txt, classes.txt and the like."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from shards.sources.file_tree import FileTree
+from shards.sources.labelled_tables.facts import ColumnFacts
+from shards.sources.text.encoding import decode
+
+_FILES = frozenset(
+    "synsets.txt classes.txt labels.txt class_names.txt classnames.txt label_names.txt names.txt".split()
+)
+_NUMBERED = re.compile(r"(\d+)[\s,:]+(\S.*)")
+_MAX_BYTES = 1 << 20
+
+
+def listed_names(tree: FileTree, fact: ColumnFacts) -> list[str]:
+    """Return the names of the classes 0, 1, … of a column, if exactly one list has a line for each; else none."""
+    numbers = fact.numbers()
+    if numbers is None or not all(number.is_integer() and number >= -1 for number in numbers):
+        return []
+    lists = [(file, names) for file in _lists(tree) if (names := _lines(tree, file)) and len(names) > max(numbers)]
+    lists = [(file, names) for file, names in lists if len({*names}) == len(names)]
+    if len(lists) != 1 or len(lists[0][1]) > 2 * (max(numbers) + 1):
+        return []
+    tree.problems.add("class-named-by-list", detail=lists[0][0], count=len(lists[0][1]))
+    return lists[0][1]
+
+
+def _lists(tree: FileTree) -> list[str]:
+    return [name for name in tree.texts if posixpath.basename(name).lower() in _FILES]
+
+
+def _lines(tree: FileTree, file: str) -> list[str]:
+    """Return the names of a list; lines may begin with the numbers 0, 1, …."""
+    data = tree.text(file)
+    if len(data) > _MAX_BYTES:
+        return []
+    lines = [line.strip() for line in decode(data, tree.where(file)).text.splitlines() if line.strip()]
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    if all(match is not None and int(match[1]) == at for at, match in enumerate(numbered)):
+        return [match[2] for match in numbered if match is not None]
+    return lines
