@@ -122,3 +122,14 @@ def test_parquet_table_beside_images(tmp_path: Path) -> None:
     write_files(tmp_path, png_files("train/a.png", "train/b.png"))
     write_parquet(tmp_path / "train/metadata.parquet", {"file_name": ["a.png", "b.png"], "label": ["cat", "dog"]})
     assert tags_by_id(scan_source(tmp_path)) == {"train/a.png": ("cat",), "train/b.png": ("dog",)}
+
+
+def test_table_without_a_label_is_named_with_its_columns(tmp_path: Path) -> None:
+    table = "id,age\n" + "".join(f"{at},{20 + at % 3}\n" for at in range(6))
+    write_files(tmp_path, {"ages.csv": table} | png_files(*(f"{at}.png" for at in range(6))))
+    with raises("no-label-column", "ages.csv", "age: 3 different numbers", "--class or --numbers"):
+        scan_source(tmp_path)
+    assert [item.vector for item in scan_source(tmp_path, table="ages.csv", numbers=("age",)).items][:2] == [
+        (20.0,),
+        (21.0,),
+    ]
