@@ -86,14 +86,14 @@ def tags(count: int) -> list[str]:
 def test_judge_recognises_what_real_images_show(judge: Judge, dataset: Dataset) -> None:
     assert [reason_to_doubt(a) for a in judge.accuracy.attributes] == ["", ""]
     assert all(a.balanced > 0.95 and 0.1 * COUNT <= a.tally.count <= 0.5 * COUNT for a in judge.accuracy.attributes)
-    found = judge.label_accuracy(all_images(dataset), dataset.labels, dataset.known)
+    found = judge.label_accuracy(all_images(dataset), dataset.labels[:], dataset.known)
     assert found.whole.count == COUNT and found.whole.fraction > 0.95
 
 
 def test_images_with_shuffled_labels_are_right_as_often_as_chance(judge: Judge, dataset: Dataset) -> None:
     images = np.repeat(all_images(dataset), 4, axis=0)
     shuffled = np.random.default_rng(0).permutation(len(images)) % COUNT
-    seen = Combinations.of(dataset.schema, dataset.labels, dataset.known)
+    seen = Combinations.of(dataset.schema, dataset.labels[:], dataset.known)
     found = judge.label_accuracy(images, dataset.labels[shuffled], dataset.known[shuffled], seen)
     for attribute in found.attributes:
         assert attribute.balanced == pytest.approx(attribute.chance, abs=0.06)
@@ -221,7 +221,7 @@ def test_one_attribute_with_a_rare_value_and_unlabelled_images(tmp_path: Path, h
     (ink,) = judge.accuracy.attributes
     assert ink.values == ("blue ink", "green ink", "red ink", "violet ink", "yellow ink")
     assert ink.tally.count == judge.accuracy.whole.count <= 40, "unlabelled images are not counted"
-    found = judge.label_accuracy(all_images(dataset), dataset.labels, dataset.known)
+    found = judge.label_accuracy(all_images(dataset), dataset.labels[:], dataset.known)
     assert found["ink"].tally.count == 120
 
 
