@@ -118,6 +118,14 @@ def _of_tars(tree: FileTree) -> set[str]:
     return {name for name in tree.containers if name.removesuffix(".parquet") in tars}
 
 
+def _names_beside(path: Path) -> dict[str, list[str]]:
+    """Return the names of classes from the notes that ``save_to_disk`` writes beside its files."""
+    try:
+        return class_names(b'{"info": ' + (path.parent / "dataset_info.json").read_bytes() + b"}")
+    except OSError:
+        return {}
+
+
 class _Table:
     """A Parquet file.
 
@@ -139,7 +147,7 @@ class _Table:
             self.file: Any = ArrowFile(path) if path.suffix.lower() == ".arrow" else parquet.ParquetFile(path)
             schema = self.file.schema_arrow
         self.image, self.nested = self._image_column(schema)
-        self.names = class_names((schema.metadata or {}).get(b"huggingface", b"null"))
+        self.names = class_names((schema.metadata or {}).get(b"huggingface", b"null")) or _names_beside(path)
 
     def _image_column(self, schema: Any) -> tuple[str, bool]:
         from pyarrow import types

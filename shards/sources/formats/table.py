@@ -18,6 +18,8 @@ from shards.sources.source_format import SourceFormat
 
 NAME = "table"
 
+_FEW = 5  # times as many rows as another table has, above which that is not the one with the labels
+
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
     if not tree.images:
@@ -25,8 +27,11 @@ def detect(tree: FileTree, options: ScanOptions) -> str:
     if options.table:
         return f"--table {options.table}"
     candidates = [one for one in find_candidates(tree, options, ImageNames(tree.images)) if _has_labels(one, options)]
-    rows = sum(candidate.rows for candidate in candidates)
-    if not candidates or (rows * 2 < len(tree.images) and _has_classes(tree)):
+    if _has_classes(tree):
+        candidates = [candidate for candidate in candidates if not candidate.repeats_folders]
+        if sum(candidate.rows for candidate in candidates) * 2 < len(tree.images):
+            return ""
+    if not candidates:
         return ""
     first = candidates[0]
     return f"{first.file}, whose column {first.id} names the images"
@@ -64,11 +69,13 @@ def _joinable(tree: FileTree, candidates: Sequence[Candidate], options: ScanOpti
     Raises:
         UserError: several tables have labels, in columns of the same names.
     """
-    groups = sorted(disjoint_groups(candidates), key=lambda group: -_value(group[0], options))
+    groups = list(disjoint_groups(candidates))
+    most = max(map(_rows, groups))
+    few = lambda group: _rows(group) * _FEW < most  # noqa: E731 - such as a table of the classes' own images
+    groups.sort(key=lambda group: (few(group), -_value(group[0], options), -_rows(group)))
     first, joined, taken = groups[0], [groups[0]], _names(groups[0][0])
-    rows = sum(candidate.rows for candidate in first)
     for group in groups[1:]:
-        if sum(candidate.rows for candidate in group) * 2 < rows:
+        if _rows(group) * 2 < _rows(first):
             tree.problems.add("table-not-used", group[0].file, count=len(group))
         elif taken.isdisjoint(_names(group[0])) and not (_labels(first[0], options) & _labels(group[0], options)):
             joined.append(group)
@@ -78,6 +85,10 @@ def _joinable(tree: FileTree, candidates: Sequence[Candidate], options: ScanOpti
         else:
             tree.problems.add("table-not-used", group[0].file, count=len(group))
     return joined
+
+
+def _rows(group: Sequence[Candidate]) -> int:
+    return sum(candidate.rows for candidate in group)
 
 
 def _names(candidate: Candidate) -> set[str]:

@@ -36,6 +36,7 @@ class Candidate:
         rows: how many rows it has, about.
         facts: what the first rows say of the columns.
         example: one row.
+        repeats_folders: True if all that it says is a number for each folder of images.
     """
 
     file: str
@@ -48,6 +49,7 @@ class Candidate:
     rows: int
     facts: tuple[ColumnFacts, ...]
     example: dict[str, Any]
+    repeats_folders: bool = False
 
     @property
     def stem(self) -> str:
@@ -98,7 +100,25 @@ def inspect_table(
     if len(found) < max(1, enough * len(rows)):
         return None
     facts = tuple(gather_facts(table.columns, rows))
-    return Candidate(name, id, tuple(table.columns), unnamed, has_header, below, found, count, facts, rows[0])
+    repeats = _repeats_folders(name, rows, id, images, below)
+    return Candidate(name, id, tuple(table.columns), unnamed, has_header, below, found, count, facts, rows[0], repeats)
+
+
+def _repeats_folders(name: str, rows: list[dict[str, Any]], id: str, images: ImageNames, below: bool) -> bool:
+    """Return True if the only other column numbers the folders of the images: a list of what folders say better."""
+    others = [column for column in rows[0] if column != id]
+    if len(others) != 1:
+        return False
+    folders: dict[str, set[str]] = {}
+    matched = images.match([image_id(name, row.get(id), below) for row in rows], Problems())
+    for row, image in zip(rows, matched, strict=True):
+        number = spelled(row.get(others[0]))
+        if image and not number.isdigit():
+            return False
+        if image:
+            folders.setdefault(number, set()).add(posixpath.basename(posixpath.dirname(image)))
+    single = [next(iter(names)) for names in folders.values() if len(names) == 1]
+    return len(set(single)) == len(single) == len(folders) and all(single)
 
 
 def image_id(table: str, cell: Any, below: bool) -> str:

@@ -9,8 +9,9 @@ from shards.sources.file_tree import FileTree
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.text.encoding import decode
 
-_FILES = frozenset(
-    "synsets.txt classes.txt labels.txt class_names.txt classnames.txt label_names.txt names.txt".split()
+_FILE = re.compile(
+    r"(.*[_-])?(synsets?|class(es)?|labels?|names?|categor(y|ies)|(class|label)_?names?)\.(txt|lst|names)",
+    re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(\d+)[\s,:]+(\S.*)")
 _MAX_BYTES = 1 << 20
@@ -30,7 +31,7 @@ def listed_names(tree: FileTree, fact: ColumnFacts) -> list[str]:
 
 
 def _lists(tree: FileTree) -> list[str]:
-    return [name for name in tree.texts if posixpath.basename(name).lower() in _FILES]
+    return [name for name in tree.texts if _FILE.fullmatch(posixpath.basename(name))]
 
 
 def _lines(tree: FileTree, file: str) -> list[str]:

@@ -110,3 +110,38 @@ def test_list_of_files_and_numbers(tmp_path: Path) -> None:
     rows = "".join(f"images/{n:04}.png {n % 3}\n" for n in NUMBERS)
     found = labels(tmp_path, "train.txt", rows, images=images)
     assert found == {f"images/{n:04}.png": (str(n % 3),) for n in NUMBERS}
+
+
+def test_numbers_of_classes_are_named_by_a_numbered_list(tmp_path: Path) -> None:
+    styles = ("Baroque", "Cubism", "Pop_Art")
+    images = png_files(*(f"paintings/{n}.jpg" for n in NUMBERS))
+    text = "".join(f"paintings/{n}.jpg,{n % 3}\n" for n in NUMBERS)
+    names = {"style_class.txt": "".join(f"{n} {style}\n" for n, style in enumerate(styles))}
+    found = labels(tmp_path, "style_train.csv", text, images={**images, **names})
+    assert found == {f"paintings/{n}.jpg": (styles[n % 3].lower().replace("_", " "),) for n in NUMBERS}
+
+
+def test_a_list_that_numbers_the_folders_adds_nothing_to_them(tmp_path: Path) -> None:
+    paths = [f"{domain}/{kind}/{n}.jpg" for domain in ("real", "sketch") for kind in ("bus", "car") for n in range(4)]
+    lists = {
+        f"{domain}_train.txt": "".join(f"{p} {int('/car/' in p)}\n" for p in paths if p.startswith(domain))
+        for domain in ("real", "sketch")
+    }
+    source = scan_source(write_files(tmp_path, {**png_files(*paths), **lists}))
+    assert source.kind == "classes"
+    assert {item.id: set(item.tags or ()) for item in source.items} == {
+        path: {f"{path.split('/')[0]}", path.split("/")[1]} for path in paths
+    }
+
+
+def test_a_table_of_a_few_other_images_is_not_the_one_with_the_labels(tmp_path: Path) -> None:
+    """Such as a table of the signs themselves, with more columns, beside that of the photographs."""
+    photos, signs = [f"Train/{n}.png" for n in range(30)], [f"Meta/{n}.png" for n in range(3)]
+    tables = {
+        "Train.csv": "Width,ClassId,Path\n" + "".join(f"{30 + n},{n % 3},{p}\n" for n, p in enumerate(photos)),
+        "Meta.csv": "Path,ClassId,ShapeId\n" + "".join(f"{p},{n},{n % 2}\n" for n, p in enumerate(signs)),
+    }
+    source = scan_source(write_files(tmp_path, {**png_files(*photos, *signs), **tables}))
+    tags = tags_by_id(source)
+    assert [tags[p] for p in photos] == [(str(n % 3),) for n in range(30)] and not any(tags[p] for p in signs)
+    assert source.problems.found["table-not-used"] == ["Meta.csv"]
