@@ -95,12 +95,16 @@ def _facts(tables: list[_Table]) -> dict[str, ColumnFacts]:
 
 
 def _named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
-    named = {column: words[row[column]] for column, words in names.items() if _is_class(row.get(column), words)}
-    return row | named
+    return row | {column: _name(row.get(column), words) for column, words in names.items()}
 
 
-def _is_class(value: Any, words: list[str]) -> bool:
-    return isinstance(value, int) and 0 <= value < len(words)
+def _name(value: Any, words: list[str]) -> Any:
+    """Return the name of a class, or the names of several; None for -1, which is no class."""
+    if isinstance(value, list):
+        return [_name(one, words) for one in value]
+    if not isinstance(value, int):
+        return value
+    return words[value] if 0 <= value < len(words) else None if value == -1 else value
 
 
 def _files(tree: FileTree) -> dict[str, Path]:

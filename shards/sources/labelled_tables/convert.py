@@ -78,7 +78,8 @@ class RowConverter:
         """Return the row that `RowCollector.add` reads."""
         chosen, converted = self.chosen, dict[str, Any]()
         if len(self.dialects) == 1:
-            converted[self.keys.tags[0]] = row.get(self.dialects[0][0])
+            tags = self.dialects[0][0]
+            converted[self.keys.tags[0]] = self._named(tags, row.get(tags), at)
         elif self.dialects:
             converted[self.keys.tags[0]] = self._tags(row, at)
         if chosen.label:
@@ -89,9 +90,11 @@ class RowConverter:
         for name in chosen.classes:
             converted[name] = self._class(name, row.get(name), at)
         for name in chosen.yes_no:
-            converted[name] = self._yes_no(name, row.get(name))
-        for name in (*chosen.numbers, *chosen.others):
+            converted[name] = self._yes_no(name, self._named(name, row.get(name), at))
+        for name in chosen.numbers:
             converted[name] = row.get(name)
+        for name in chosen.others:
+            converted[name] = self._named(name, row.get(name), at)
         for name, members in self.one_hot.items():
             converted[name] = next((member for member in members if is_yes(row.get(member))), None)
         if chosen.group:
@@ -124,11 +127,18 @@ class RowConverter:
             return None
         if names := self.class_names.get(name):
             number = number_of(text)
+            if number == -1:  # how Hugging Face writes that the class is not known
+                self.counts["class-negative", name] += 1
+                return None
             if number is None or not number.is_integer() or not 0 <= number < len(names):
                 self.problems.add("label-unreadable", f"{at}: class {text[:40]} of {len(names)}")
                 return None
             return names[int(number)]
         return value if name == self.chosen.label else text
+
+    def _named(self, name: str, value: Any, at: str) -> Any:
+        """Return a cell with the names of classes in place of their numbers, if the table has them."""
+        return self._class(name, value, at) if name in self.class_names else value
 
     def _yes_no(self, name: str, value: Any) -> bool | None:
         if is_empty(value) or isinstance(value, list | dict):
@@ -145,7 +155,7 @@ class RowConverter:
     def _tags(self, row: Mapping[str, Any], at: str) -> list[str] | None:
         found: list[str] | None = None
         for name, dialect in self.dialects:
-            value = row.get(name)
+            value = self._named(name, row.get(name), at)
             if is_empty(value):
                 continue
             try:

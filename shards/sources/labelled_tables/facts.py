@@ -20,8 +20,9 @@ _PATTERNS = {
         r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}( .*)?|\d\d?:\d\d(:\d\d)?"
     ),
     "addresses": re.compile(r"(?i)(https?|ftp|s3|gs)://\S+|www\.\S+"),
-    "paths": re.compile(
-        r"(?i)(.*[/\\])?[^/\\]+\.(jpe?g|png|gif|webp|bmp|tiff?|json|txt|xml|npy|mat|mp4)|([A-Z]:)?[/\\].+"
+    "paths": re.compile(  # \alpha is none
+        r"(?i)(.*[/\\])?[^/\\]+\.(jpe?g|png|gif|webp|bmp|tiff?|json|txt|xml|npy|mat|mp4)"
+        r"|[A-Z]:[/\\].+|/[^/]+/.+|\\\\[^\\]+\\.+"
     ),
     "hashes": re.compile(r"(?i)[0-9a-f]{16,128}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
     "boxes": re.compile(r"[\[(]?\s*-?\d+(\.\d+)?([\s,;]+-?\d+(\.\d+)?){2,}\s*[\])]?"),

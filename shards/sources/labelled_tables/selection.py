@@ -88,6 +88,7 @@ def select_columns(
     everything = options.columns == (ALL,)
     extra = () if everything else options.columns
     named = {*options.class_, *options.numbers, *extra}
+    label_named = any(roles[name].kind == CLASS and roles[name].is_label for name in extra)
     chosen.order = list(dict.fromkeys([*extra, *options.class_, *options.numbers, *roles]))
 
     def of(*kinds: str) -> list[str]:
@@ -108,7 +109,7 @@ def select_columns(
     elif not named and not chosen.tags:
         chosen.classes, chosen.yes_no = of(CLASS), of(YES_NO)
         chosen.tags = of(TAGS)
-    elif (with_label or not chosen.tags) and not options.class_ and not options.numbers:
+    elif (with_label or not chosen.tags) and not options.class_ and not options.numbers and not label_named:
         chosen.label = next((name for name in of(CLASS) if roles[name].is_label), None)
     _choose_label(chosen, roles, named)
     chosen.uses = [_use(roles[name], facts[name], chosen) for name in roles]
@@ -138,7 +139,7 @@ def _add_named(chosen: Selection, where: str, role: Role, fact: ColumnFacts) -> 
         )
     if role.kind == TAGS:
         chosen.tags.append(name)
-    elif role.kind == CLASS and fact.numbers() is not None:
+    elif role.kind == CLASS and (role.is_label or fact.numbers() is not None):
         chosen.classes.append(name)
     elif role.kind == YES_NO:
         chosen.yes_no.append(name)

@@ -7,6 +7,8 @@ from pathlib import Path
 from support.errors import raises
 from support.source_files import by_id, png_bytes, png_files, scan_source, tags_by_id, write_files, write_parquet
 
+TEX = ("\\Pi", "\\pi", "\\Sigma", "\\sigma", "\\Delta", "\\delta")
+
 
 def numbered(count: int, folder: str = "", extension: str = "png") -> list[str]:
     return [f"{folder}{number:06}.{extension}" for number in range(1, count + 1)]
@@ -116,6 +118,51 @@ def test_classes_by_name_in_parquet(tmp_path: Path) -> None:
         ("coarse label", ("animal", "food")),
     ]
     assert [item.tags for item in source.items][:2] == [("apple", "food"), ("bear", "animal")]
+
+
+def test_named_columns_of_numbered_classes_in_parquet(tmp_path: Path) -> None:
+    images = [{"bytes": png_bytes(at)} for at in range(8)]
+    columns = {
+        "image": images,
+        "breed_label": [0, 1, 2, 0, 1, 2, 0, 1],
+        "group_label": [0, 0, 1, 0, 0, 1, 0, 0],
+        "colour": [0, 1, 0, 1, 0, 1, -1, 0],
+        "wild": [0, 1, 0, 1, 0, 1, 0, 1],
+    }
+    names = {
+        "breed_label": ["beagle", "pug", "manx"],
+        "group_label": ["dogs", "cats"],
+        "colour": ["black", "white"],
+        "wild": ["yes", "no"],
+    }
+    features: dict[str, object] = {name: {"names": words, "_type": "ClassLabel"} for name, words in names.items()}
+    write_parquet(tmp_path / "src/train.parquet", columns, features)
+
+    def first_two(*named: str) -> list[tuple[str, ...] | None]:
+        source = scan_source(tmp_path / "src", spool=tmp_path / "spool", columns=named)
+        assert not any(item.vector for item in source.items)
+        return [item.tags for item in source.items[:2]]
+
+    assert first_two("breed_label") == [("beagle",), ("pug",)]  # and not the other column of labels
+    assert first_two("breed_label", "colour") == [("beagle", "black colour"), ("pug", "white colour")]
+    assert first_two("wild", "breed_label") == [("wild", "beagle"), ("pug",)]
+
+
+def test_lists_of_numbered_classes_in_parquet_are_tags(tmp_path: Path) -> None:
+    images = [{"bytes": png_bytes(at)} for at in range(4)]
+    features = {"seen": {"feature": {"names": ["grass", "snow"], "_type": "ClassLabel"}, "_type": "Sequence"}}
+    columns = {"image": images, "seen": [[0], [0, 1], [1], []]}
+    write_parquet(tmp_path / "src/train.parquet", columns, features)
+    source = scan_source(tmp_path / "src", spool=tmp_path / "spool")
+    assert [item.tags for item in source.items] == [("grass",), ("grass", "snow"), ("snow",), ()]
+
+
+def test_commands_of_tex_are_classes(tmp_path: Path) -> None:
+    rows = "".join(f"{at}.png,{TEX[at % 6]}\n" for at in range(12))
+    files = {"labels.csv": f"file,label\n{rows}"} | png_files(*(f"{at}.png" for at in range(12)))
+    source = scan_source(write_files(tmp_path, files))
+    assert tags_by_id(source)["0.png"] == ("capital \\pi",)
+    assert tags_by_id(source)["1.png"] == ("small \\pi",)
 
 
 def test_parquet_table_beside_images(tmp_path: Path) -> None:
