@@ -28,7 +28,7 @@ from shards.sources.cells import (
 from shards.sources.columns import ALL, NUMBERS, WORDS, ColumnCollector, ColumnLabels
 from shards.sources.item import ColumnUse, ImageRef, Item, Source
 from shards.sources.options import ScanOptions
-from shards.sources.spelling import words_by_case
+from shards.sources.spelling import merged_by_case, words_by_case
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
 from shards.sources.tag_cells.texts import Texts, understand_texts
@@ -247,6 +247,8 @@ class RowCollector:
         interpreted = {label: label for label in labels} if one_class else interpret_labels(labels)
         no_class = set[Label]() if one_class else _no_class(interpreted)
         spelled = words_by_case([str(word) for word in interpreted.values() if not isinstance(word, tuple)])
+        for names in merged_by_case(spelled):
+            self.problems.add("class-names-merged", " and ".join(names))
         words = (row.label for row in self.rows if isinstance(row.label, str) and interpreted[row.label] is row.label)
         dialect = TagDialect(()) if one_class else self._dialect(words, are_tags=False)
         for number, row in enumerate(self.rows):

@@ -24,7 +24,7 @@ from shards.sources.file_tree import FileTree
 from shards.sources.foreign import url_column, urls_only_error
 from shards.sources.image_refs import SpooledImage, file_stamp
 from shards.sources.item import MAX_BYTES, ImageRef, Source
-from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts
+from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names
 from shards.sources.labelled_tables.roles import decide_roles
 from shards.sources.labelled_tables.scan import collector_of
 from shards.sources.labelled_tables.selection import select_columns
@@ -91,20 +91,9 @@ def _facts(tables: list[_Table]) -> dict[str, ColumnFacts]:
     """Return what the cells of all columns are, with the names of classes in place of their numbers."""
     columns = dict.fromkeys(name for table in tables for name in table.label_columns())
     names = {column: words for table in tables for column, words in table.names.items()}
-    return {fact.name: fact for fact in gather_facts(list(columns), (_named(row, names) for row in _all_rows(tables)))}
-
-
-def _named(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
-    return row | {column: _name(row.get(column), words) for column, words in names.items()}
-
-
-def _name(value: Any, words: list[str]) -> Any:
-    """Return the name of a class, or the names of several; None for -1, which is no class."""
-    if isinstance(value, list):
-        return [_name(one, words) for one in value]
-    if not isinstance(value, int):
-        return value
-    return words[value] if 0 <= value < len(words) else None if value == -1 else value
+    return {
+        fact.name: fact for fact in gather_facts(list(columns), (with_names(row, names) for row in _all_rows(tables)))
+    }
 
 
 def _files(tree: FileTree) -> dict[str, Path]:

@@ -118,6 +118,20 @@ def gather_facts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> l
     return facts
 
 
+def with_names(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return a row with the names of classes in place of their numbers."""
+    return row | {column: _name(row.get(column), words) for column, words in names.items() if column in row}
+
+
+def _name(value: Any, words: Sequence[str]) -> Any:
+    """Return the name of a class, or the names of several; None for -1, which is no class."""
+    if isinstance(value, list):
+        return [_name(one, words) for one in value]
+    if not isinstance(value, int):
+        return value
+    return words[value] if 0 <= value < len(words) else None if value == -1 else value
+
+
 def number_of(text: str) -> float | None:
     """Return the finite number that a text is; None if it is none."""
     if len(text) > 40 or "_" in text:

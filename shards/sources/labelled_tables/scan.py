@@ -18,7 +18,7 @@ from shards.sources.labelled_tables.candidates import Candidate, image_id
 from shards.sources.labelled_tables.class_lists import listed_names
 from shards.sources.labelled_tables.column_names import names_images, rank_of_id
 from shards.sources.labelled_tables.convert import RowConverter
-from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts
+from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names
 from shards.sources.labelled_tables.files import SAMPLE
 from shards.sources.labelled_tables.roles import Role, decide_roles
 from shards.sources.labelled_tables.selection import Selection, select_columns
@@ -80,7 +80,7 @@ def scan_tables(
     where = tree.where(first.file if len(groups[0]) == 1 else "")
     class_names = _class_names(joined)
     matched = _match(joined, tree, images)
-    facts = _all_facts(joined)
+    facts = _all_facts(joined, class_names)
     id = joined.names[first.id]
     unnamed = [joined.names[name] for name in first.unnamed]
     roles = decide_roles(facts.values(), id, unnamed)
@@ -218,8 +218,8 @@ def _add_columns(joined: Joined, other: Joined, tree: FileTree, images: ImageNam
         joined.added.setdefault(name, {}).update(row)
 
 
-def _all_facts(joined: Joined) -> dict[str, ColumnFacts]:
-    own = gather_facts(list(joined.names.values()), joined.rows())
+def _all_facts(joined: Joined, class_names: Mapping[str, list[str]]) -> dict[str, ColumnFacts]:
+    own = gather_facts(list(joined.names.values()), (with_names(row, class_names) for row in joined.rows()))
     added = gather_facts(joined.added_columns, joined.added.values())
     return {fact.name: fact for fact in (*own, *added)}
 

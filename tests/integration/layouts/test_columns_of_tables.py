@@ -157,6 +157,23 @@ def test_lists_of_numbered_classes_in_parquet_are_tags(tmp_path: Path) -> None:
     assert [item.tags for item in source.items] == [("grass",), ("grass", "snow"), ("snow",), ()]
 
 
+def test_two_numbered_classes_in_a_parquet_table_beside_images(tmp_path: Path) -> None:
+    columns = {"file_name": [f"{at}.png" for at in range(6)], "animal": [0, 1, 0, 1, 0, -1]}
+    write_files(tmp_path, png_files(*(f"{at}.png" for at in range(6))))
+    write_parquet(tmp_path / "metadata.parquet", columns, {"animal": {"names": ["cat", "dog"]}})
+    source = scan_source(tmp_path)
+    assert [item.tags for item in source.items[:2]] == [("cat",), ("dog",)] and source.items[5].tags is None
+    assert source.problems.counts()["class-negative 'animal'"] == 1
+
+
+def test_labels_that_differ_by_one_capital_letter_are_one_and_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{at}.png,{['Cat', 'cat', 'dog'][at % 3]}\n" for at in range(12))
+    files = {"labels.csv": f"file,label\n{rows}"} | png_files(*(f"{at}.png" for at in range(12)))
+    source = scan_source(write_files(tmp_path, files))
+    assert tags_by_id(source)["0.png"] == tags_by_id(source)["1.png"] == ("cat",)
+    assert source.problems.counts()["class-names-merged"] == 1
+
+
 def test_commands_of_tex_are_classes(tmp_path: Path) -> None:
     rows = "".join(f"{at}.png,{TEX[at % 6]}\n" for at in range(12))
     files = {"labels.csv": f"file,label\n{rows}"} | png_files(*(f"{at}.png" for at in range(12)))
