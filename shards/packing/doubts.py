@@ -16,6 +16,7 @@ from shards.sources.layout.folder_names import is_container, is_portion, names_o
 from shards.sources.layout.junk import is_junk
 
 _SINGLES_SHARE, _SINGLES_LEAST = 1 / 3, 6  # values with one image: more than this share, and at least so many
+_FEW_IMAGES = 10  # below which values with one image are no surprise
 _EACH_ITS_OWN = 0.9  # values per image, above which an attribute tells nothing but which image it is
 _MASKS = frozenset({"masks", "annotations", "labels", "segmentations", "trimaps", "thumbnails", "heatmaps", "gt"})
 _BY_FOLDER = ("classes", "webdataset")  # formats whose classes are the names of folders
@@ -72,7 +73,9 @@ def _of_exclusive(attribute: Attribute, counts: Counter[str], source: Source) ->
     name, values = attribute.name, attribute.values
     images = sum(counts[value] for value in values)
     singles = [value for value in values if counts[value] == 1]
-    if len(values) > _SINGLES_LEAST and len(values) >= _EACH_ITS_OWN * images:
+    if images < _FEW_IMAGES:
+        pass  # a sample, to try things out
+    elif len(values) >= _EACH_ITS_OWN * images:
         yield Doubt(
             "class-per-image",
             f"{name} has {len(values):,} values for {images:,} images ({_examples(values)}), nearly one for each; is "
