@@ -172,7 +172,14 @@ class Schema:
         return Encoded(label, known, tuple(self.attributes[a].name for a in sorted(found) if not known[a]))
 
     def _tags(self, explicit: frozenset[str]) -> np.ndarray:
-        return np.array([a.kind == "tag" and a.values[0] not in explicit for a in self.attributes], bool)
+        if explicit not in self._tag_masks:
+            mask = [a.kind == "tag" and a.values[0] not in explicit for a in self.attributes]
+            self._tag_masks[explicit] = np.array(mask, bool)
+        return self._tag_masks[explicit]
+
+    @functools.cached_property
+    def _tag_masks(self) -> dict[frozenset[str], np.ndarray]:
+        return {}
 
     def words(self, label: np.ndarray, known: np.ndarray) -> list[str]:
         """Return the values that a label (L,) with its mask (A,) names, in vector order: ``["blue hair", "smile"]``."""

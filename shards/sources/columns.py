@@ -152,8 +152,9 @@ class ColumnCollector:
         Raises:
             UserError: nearly all cells are numbers, or there are too many different words.
         """
-        numbers, count = sum(_number(v) is not None for v in values), sum(v is not None for v in values)
-        if self.kinds.get(name) != WORDS and numbers >= _MOSTLY_NUMBERS * count:
+        count = sum(v is not None for v in values)
+        numbers = sum(_number(v) is not None for v in values) if self.kinds.get(name) != WORDS else -1
+        if numbers >= _MOSTLY_NUMBERS * count:
             raise UserError(
                 "word-among-numbers",
                 f"--columns {shorten_names([name])}: {self.where}: {self.not_numbers[name]}, but {numbers:,} of "
@@ -192,7 +193,7 @@ def _without_uncertain(name: str, values: list[Cell], problems: Problems) -> lis
 
 def _without_negative(name: str, values: list[Cell], problems: Problems) -> list[Cell]:
     """Replace -1 by None, in place, in a column of classes that are numbers otherwise; it means no class."""
-    numbers = {number for value in values if value is not None and (number := _number(value)) is not None}
+    numbers = {number for value in {*values} if value is not None and (number := _number(value)) is not None}
     if -1 in numbers and min(numbers) == -1 and len(numbers) > 2 and len(numbers) == len({*values} - {None}):
         problems.add("class-negative", detail=repr(shorten_names([name])), count=sum(_number(v) == -1 for v in values))
         values[:] = [None if _number(value) == -1 else value for value in values]

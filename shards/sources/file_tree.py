@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
@@ -14,6 +16,7 @@ from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.archives.git_lfs import check_pointers
 from shards.sources.archives.listing import TEXTS, Member, archive_members, are_samples, is_zip, stem
 from shards.sources.cells import sanitize
+from shards.sources.id_ladder import ImageNames
 from shards.sources.item import ImageFile, ImageRef
 from shards.sources.layout.junk import is_junk
 from shards.sources.layout.masks import find_masks
@@ -39,6 +42,7 @@ class FileTree:
         others: all other files, such as arrays; they are not read unless a format knows them.
         problems: counts of files that cannot be used.
         doubt: what folders may be besides classes, for messages; "" if that is clear.
+        inspected: what is known of its tables, so that detecting a format and reading it look at them once.
     """
 
     root: Path
@@ -48,6 +52,12 @@ class FileTree:
     others: dict[str, ImageRef] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     doubt: str = ""
+    inspected: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def image_names(self) -> ImageNames:
+        """The names of the images, to match ids with; asked for only when `images` is complete."""
+        return ImageNames(self.images)
 
     def note_unread(self, name: str, extension: str) -> None:
         """Count a file that is not read if its extension is that of an image."""

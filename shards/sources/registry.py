@@ -13,7 +13,6 @@ from shards.core.errors import UserError
 from shards.dataset.images import EXTENSIONS
 from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.foreign import foreign_error
-from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import find_candidates
 from shards.sources.labelled_tables.roles import decide_roles
@@ -117,7 +116,7 @@ def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
             return found[0]
     if not tree.images:
         raise foreign_error(tree) or _no_images_error(tree)
-    for table in find_candidates(tree, options, ImageNames(tree.images)):
+    for table in find_candidates(tree, options, tree.image_names):
         raise no_label_error(tree.where(table.file), decide_roles(table.facts, table.id, table.unnamed))
     raise _unclear_error(tree)
 

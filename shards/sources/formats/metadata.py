@@ -6,7 +6,6 @@ import posixpath
 
 from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
-from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import find_candidates
 from shards.sources.labelled_tables.scan import mismatch_error, scan_tables
@@ -21,7 +20,7 @@ def detect(tree: FileTree, options: ScanOptions) -> str:
         return ""
     tables = _tables(tree)
     own = [name for name in tables if not name.lower().endswith(".json")]
-    if not own and tables and not find_candidates(tree, options, ImageNames(tree.images), tables):
+    if not own and tables and not find_candidates(tree, options, tree.image_names, tables):
         return ""  # a metadata.json may be anything
     return f"{tables[0]} next to the images" if tables else ""
 
@@ -31,7 +30,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if not names:
         missing = "contains no metadata.jsonl, .csv or .parquet; --source metadata needs one"
         raise UserError("format-mismatch", f"{tree.root}: {missing}")
-    images = ImageNames(tree.images)
+    images = tree.image_names
     candidates = find_candidates(tree, options, images, names, enough=0, below=True)
     if not candidates:
         raise mismatch_error(tree, names[0], options, images)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from shards.core.errors import UserError
 from shards.sources.cells import InvalidValue, parse_json, sanitize, short_repr
 from shards.sources.file_tree import FileTree
-from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
@@ -29,7 +28,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
             tree.problems.add("entry-malformed", f"entry {number}: {short_repr(entry)}")
         else:
             labels[number] = sanitize(entry[0]), entry[1]
-    names, ids = ImageNames(tree.images), [id for id, _ in labels.values()]
+    names, ids = tree.image_names, [id for id, _ in labels.values()]
     images = names.match(ids, tree.problems, "entry", list(labels))
     matched = {
         image: rows.add({"label": label}, f"entry {number}")

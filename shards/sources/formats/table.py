@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree
-from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, disjoint_groups, find_candidates
 from shards.sources.labelled_tables.roles import CAPTION, CLASS, GROUP, PART, TAGS, YES_NO, decide_roles
@@ -26,7 +25,7 @@ def detect(tree: FileTree, options: ScanOptions) -> str:
         return ""
     if options.table:
         return f"--table {options.table}"
-    candidates = [one for one in find_candidates(tree, options, ImageNames(tree.images)) if _has_labels(one, options)]
+    candidates = [one for one in find_candidates(tree, options, tree.image_names) if _has_labels(one, options)]
     if _has_classes(tree):
         candidates = [candidate for candidate in candidates if not candidate.repeats_folders]
         if sum(candidate.rows for candidate in candidates) * 2 < len(tree.images):
@@ -43,7 +42,7 @@ def _has_classes(tree: FileTree) -> bool:
 
 
 def scan(tree: FileTree, options: ScanOptions) -> Source:
-    images = ImageNames(tree.images)
+    images = tree.image_names
     files = [named_table(tree, options.table)] if options.table else None
     candidates = find_candidates(tree, options, images, files)
     if not candidates:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
-from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import find_candidates
 from shards.sources.labelled_tables.scan import mismatch_error, scan_tables
@@ -22,7 +21,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if TABLE not in tree.texts:
         where = tree.where(TABLE)
         raise UserError("format-mismatch", f"{where}: missing; --source tags needs it, with the columns id,tags")
-    images = ImageNames(tree.images)
+    images = tree.image_names
     candidates = find_candidates(tree, options, images, [TABLE], enough=0)
     if not candidates:
         raise mismatch_error(tree, TABLE, options, images)

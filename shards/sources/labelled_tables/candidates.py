@@ -76,8 +76,18 @@ def find_candidates(
     """
     names = table_files(tree) if files is None else files[:]
     limit = _MAX_TABLES if files is None else len(names)
-    found = (inspect_table(tree, name, options, images, enough, below) for name in names[:limit])
+    found = (_inspected(tree, name, options, images, enough, below) for name in names[:limit])
     return [candidate for candidate in found if candidate is not None]
+
+
+def _inspected(
+    tree: FileTree, name: str, options: ScanOptions, images: ImageNames, enough: float, only_below: bool
+) -> Candidate | None:
+    """Return what `inspect_table` does, without looking at the same table again."""
+    key = (name, options.id, options.encoding, enough, only_below)
+    if key not in tree.inspected:
+        tree.inspected[key] = inspect_table(tree, name, options, images, enough, only_below)
+    return tree.inspected[key]
 
 
 def inspect_table(

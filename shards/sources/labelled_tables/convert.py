@@ -48,8 +48,9 @@ class RowConverter:
     ) -> None:
         self.chosen, self.problems, self.class_names, self.keys = chosen, problems, class_names, keys
         self.one_hot: dict[str, list[str]] = {}
+        several = chosen.tags if len(chosen.tags) > 1 else ()  # cells of one column are split by `RowCollector`
         self.dialects = [
-            (name, TagDialect.infer(facts[name].counts.elements(), min_weight=min_weight)) for name in chosen.tags
+            (name, TagDialect.infer(facts[name].counts.elements(), min_weight=min_weight)) for name in several
         ]
         self.parts = part_values(facts[chosen.part]) or {} if chosen.part else {}
         numbers = [facts[name].numbers() or set() for name in chosen.yes_no]
@@ -77,10 +78,10 @@ class RowConverter:
     def convert(self, row: Mapping[str, Any], at: str) -> dict[str, Any]:
         """Return the row that `RowCollector.add` reads."""
         chosen, converted = self.chosen, dict[str, Any]()
-        if len(self.dialects) == 1:
-            tags = self.dialects[0][0]
+        if len(chosen.tags) == 1:
+            tags = chosen.tags[0]
             converted[self.keys.tags[0]] = self._named(tags, row.get(tags), at)
-        elif self.dialects:
+        elif chosen.tags:
             converted[self.keys.tags[0]] = self._tags(row, at)
         if chosen.label:
             converted[self.keys.label[0]] = self._class(chosen.label, row.get(chosen.label), at)

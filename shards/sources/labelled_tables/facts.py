@@ -6,12 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from shards.sources.columns import is_empty
 
 _MAX_DIFFERENT = 20_000  # values that are counted one by one
 _MAX_LETTERS = 200  # of a value that is kept
+_AT_ONCE = 4096  # rows whose equal texts are counted together
 _SAMPLE = 500  # values that patterns are tried on
 _MOST = 0.9  # of the values must fit a pattern
 
@@ -46,21 +48,22 @@ class ColumnFacts:
         self.rows = self.filled = self.lists = self.number_lists = self.uncounted = 0
         self.counts: Counter[str] = Counter()
 
-    def add(self, value: Any) -> None:
-        self.rows += 1
+    def add(self, value: Any, count: int = 1) -> None:
+        self.rows += count
         if isinstance(value, list | dict | tuple):
-            self.lists += 1
-            self.number_lists += bool(value) and all(isinstance(one, int | float) for one in value)
-            self.filled += 1
+            is_numbers = bool(value) and all(isinstance(one, int | float) for one in value)
+            self.lists += count
+            self.number_lists += count if is_numbers else 0
+            self.filled += count
             return
         if is_empty(value):
             return
-        self.filled += 1
+        self.filled += count
         text = spelled(value)[:_MAX_LETTERS]
         if text in self.counts or len(self.counts) < _MAX_DIFFERENT:
-            self.counts[text] += 1
+            self.counts[text] += count
         else:
-            self.uncounted += 1
+            self.uncounted += count
 
     @property
     def different(self) -> int:
@@ -112,9 +115,16 @@ class ColumnFacts:
 def gather_facts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[ColumnFacts]:
     """Return the facts of all columns of a table."""
     facts = [ColumnFacts(name) for name in columns]
-    for row in rows:
+    left = iter(rows)
+    while some := list(islice(left, _AT_ONCE)):
         for fact in facts:
-            fact.add(row.get(fact.name))
+            values = [row.get(fact.name) for row in some]
+            if all(type(value) is str for value in values):
+                for value, count in Counter(values).items():
+                    fact.add(value, count)
+            else:
+                for value in values:
+                    fact.add(value)
     return facts
 
 
