@@ -9,6 +9,7 @@ from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
 from shards.sources.columns import ALL
 from shards.sources.item import ColumnUse
+from shards.sources.labelled_tables.column_names import is_label
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.labelled_tables.roles import (
     CAPTION,
@@ -139,6 +140,8 @@ def _add_named(chosen: Selection, where: str, role: Role, fact: ColumnFacts) -> 
         )
     if role.kind == TAGS:
         chosen.tags.append(name)
+    elif role.kind == CLASS and is_label(name) and chosen.label is None:
+        chosen.label = name  # its cells may be lists, or numbers that are no classes
     elif role.kind == CLASS and (role.is_label or fact.numbers() is not None):
         chosen.classes.append(name)
     elif role.kind == YES_NO:

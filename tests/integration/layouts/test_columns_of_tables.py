@@ -157,6 +157,24 @@ def test_lists_of_numbered_classes_in_parquet_are_tags(tmp_path: Path) -> None:
     assert [item.tags for item in source.items] == [("grass",), ("grass", "snow"), ("snow",), ()]
 
 
+def test_named_column_of_labels_is_read_as_without_the_option(tmp_path: Path) -> None:
+    columns = {"file_name": [f"{at}.png" for at in range(4)], "label": [[0], [0, 1], [1], []]}
+    write_files(tmp_path, png_files(*(f"{at}.png" for at in range(4))))
+    write_parquet(tmp_path / "metadata.parquet", columns, {"label": {"feature": {"names": ["grass", "snow"]}}})
+    items = scan_source(tmp_path, columns=("label",)).items
+    assert [item.tags for item in items[:3]] == [("grass",), ("grass", "snow"), ("snow",)]
+    (tmp_path / "metadata.parquet").unlink()
+    for cells, expected in (
+        (('"[0, 0.5]"', '"[1, 0.5]"', '"[2, 0.5]"', '"[3, 0.5]"'), (None, (1.0, 0.5))),
+        (("0.5", "0.25", "1", "2"), (None, (0.25,))),
+        (("3", "3.0", "2", "2"), (("3",), None)),
+    ):
+        table = "".join(f"{at}.png,{cell}\n" for at, cell in enumerate(cells))
+        write_files(tmp_path, {"metadata.csv": f"file_name,label\n{table}"})
+        item = scan_source(tmp_path, columns=("label",)).items[1]
+        assert (item.tags, item.vector) == expected
+
+
 def test_two_numbered_classes_in_a_parquet_table_beside_images(tmp_path: Path) -> None:
     columns = {"file_name": [f"{at}.png" for at in range(6)], "animal": [0, 1, 0, 1, 0, -1]}
     write_files(tmp_path, png_files(*(f"{at}.png" for at in range(6))))
