@@ -34,9 +34,10 @@ from shards.core.errors import UserError
 
 T = TypeVar("T")
 
-_BOOLEANS: dict[str, bool] = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
-    ("false", "no", "off", "0"), False
-)
+_BOOLEANS: dict[str, bool] = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 
 
 def option(
