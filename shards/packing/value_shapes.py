@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from shards.sources.tag_cells.joined import FREE_DOUBTS, are_word_lists, share_numbers
+
 SEPARATORS = ("|", ";", "/", "+", "，", "、")
 _SHARE = 0.1  # of the values that must look odd
 _LEAST = 2  # values that must look odd
@@ -47,7 +49,8 @@ def shared_separator(values: Sequence[str]) -> tuple[str, list[str]] | None:
         alone = set(values) - set(joined)
         uses = Counter(part for value in joined for part in set(parts[value]))
         recurring = [value for value in joined if all(uses[part] > 1 or part in alone for part in parts[value])]
-        if 2 * len(recurring) > len(joined):
+        hardly_in_names = separator in "|;" and any(uses[part] > 1 or part in alone for part in uses)
+        if 2 * len(recurring) > len(joined) or hardly_in_names:
             return separator, joined
     return None
 
@@ -57,6 +60,16 @@ def combine_words(values: Sequence[str]) -> list[str]:
 
     Values of one noun ("light blue hair", "dark blue hair") are shades rather than combinations unless they are longer.
     """
+    numbers = share_numbers(values)
+    if _are_many(numbers, values):
+        return numbers
+    joined = [value for value in values if " " in value]
+    known = set(values)
+    of_values = [value for value in joined if all(word in known for word in value.split())]
+    if _are_many(of_values, values):  # "scab rust" beside "scab" and "rust"
+        return of_values
+    if are_word_lists(dict.fromkeys(values, 2), FREE_DOUBTS):
+        return joined
     words = [value.split() for value in values]
     if words and all(len(one) > 1 for one in words) and len({one[-1] for one in words}) == 1:
         words = [one[:-1] for one in words]

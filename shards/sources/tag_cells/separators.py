@@ -13,12 +13,14 @@ from collections.abc import Iterable, Mapping
 
 from shards.dataset.schema import normalise
 from shards.sources.tag_cells.emoticons import is_placeholder
+from shards.sources.tag_cells.joined import FREE_CLASSES, FREE_TAGS, are_word_lists, number_separator
 
 COMMA, BLANKS, HASHES = ",", "blanks", "#"
 _STRONG = {"|||": r"\s*\|\|\|\s*", "line ends": r"[\r\n]+", "tabs": r"\t+", "、": "、", "،": "،"}
 _WEAK = {";": r"[;；؛]", "|": r"\|", "/": "/", "+": r"\+", "·": "[·•・]"}
 _PATTERNS = {COMMA: ",", **_STRONG, **_WEAK, BLANKS: r"\s+", HASHES: r"[\s,;]*(?<!\S)#"}
 _RECURRING = 0.8  # of the pieces that a weak separator makes
+_RECURRING_LISTS = 0.6  # of those of signs that hardly any name has
 _NUMBER = re.compile(r"[-\s0-9.:]*")
 _WEIGHT = re.compile(r"([^\W\d][^:]*):[0-9.]+$")
 _ENDING = re.compile(r"\.[a-zA-Z][a-zA-Z0-9]{1,4}")
@@ -42,12 +44,17 @@ def find_separators(cells: Mapping[str, int], are_tags: bool) -> Separators:
         return (HASHES,)
     if are_tags and _are_blank_separated(cells):
         return (BLANKS,)
+    if separator := number_separator(cells):
+        return (separator,)
+    if are_word_lists(cells, FREE_TAGS if are_tags else FREE_CLASSES):
+        return (BLANKS,)
     strong = [name for name in (*_STRONG, COMMA) if any(re.search(_PATTERNS[name], cell) for cell in cells)]
     found = [name for name in strong if are_tags or _is_supported(name, cells)]
     pieces = _pieces(cells, pattern(tuple(found)))
     for name in _WEAK:
-        lists = are_tags and name in ";|"  # signs that hardly any tag has
-        if _is_supported(name, pieces, 0.5 if lists else _RECURRING) or (lists and _is_everywhere(name, pieces)):
+        needed = _RECURRING if name not in ";|" else 0.5 if are_tags else _RECURRING_LISTS
+        lists = are_tags and name in ";|"
+        if _is_supported(name, pieces, needed) or (lists and _is_everywhere(name, pieces)):
             found.append(name)
             pieces = _pieces(pieces, pattern((name,)))
     return tuple(found)

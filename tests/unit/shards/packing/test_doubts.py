@@ -52,6 +52,18 @@ def test_combinations_joined_by_blanks_are_doubted() -> None:
 @pytest.mark.parametrize(
     "values",
     [
+        ["cat;outdoor", "dog", "dog;indoor", "cat;night"],
+        ["scab", "rust", "scab rust", "mildew", "mildew rust"],
+        ["16 0", "7 1", "0", "1 16"],
+    ],
+)
+def test_values_that_join_other_values_are_doubted(values: list[str]) -> None:
+    assert _doubts(_each(values)) == ["values-joined"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
         ("['blue hair', 'smile']", "['red hair']", "['smile']"),
         ('{"hair": "blue"}', '{"hair": "red"}'),
         ("0 0.5 0.5 0.2 0.1", "1 0.25 0.5 0.2 0.1"),
@@ -89,6 +101,8 @@ def test_values_that_are_not_words_are_doubted(values: tuple[str, ...]) -> None:
         [f"id {number:05}" for number in range(300)],
         ["t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"],
         ["train", "car", "bus", "bicycle"],
+        ["20 29", "30 39", "40 49", "50 59"],
+        ["tiger", "cat", "tiger cat", "tiger shark"],
         ["with mask", "without mask", "mask worn incorrectly"],
         ["1girl", "2girls", "solo", ":d", ">:)", "(o) (o)", "^ ^"],
     ],
