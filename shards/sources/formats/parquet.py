@@ -77,6 +77,9 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if not images:
         raise UserError("no-images", f"{tree.root}: no row of its Parquet files contains an image")
     converter.report()
+    for use in chosen.uses:
+        if not use.becomes:
+            tree.problems.add("column-left-out", shorten_names([use.name]), detail="the Parquet files")
     return rows.build_source("parquet", images)
 
 

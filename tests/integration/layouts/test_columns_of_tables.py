@@ -125,13 +125,13 @@ def test_named_columns_of_numbered_classes_in_parquet(tmp_path: Path) -> None:
     columns = {
         "image": images,
         "breed_label": [0, 1, 2, 0, 1, 2, 0, 1],
-        "group_label": [0, 0, 1, 0, 0, 1, 0, 0],
+        "kind_label": [0, 0, 1, 0, 0, 1, 0, 0],
         "colour": [0, 1, 0, 1, 0, 1, -1, 0],
         "wild": [0, 1, 0, 1, 0, 1, 0, 1],
     }
     names = {
         "breed_label": ["beagle", "pug", "manx"],
-        "group_label": ["dogs", "cats"],
+        "kind_label": ["dogs", "cats"],
         "colour": ["black", "white"],
         "wild": ["yes", "no"],
     }
@@ -144,6 +144,8 @@ def test_named_columns_of_numbered_classes_in_parquet(tmp_path: Path) -> None:
         return [item.tags for item in source.items[:2]]
 
     assert first_two("breed_label") == [("beagle",), ("pug",)]  # and not the other column of labels
+    source = scan_source(tmp_path / "src", spool=tmp_path / "spool", columns=("breed_label",))
+    assert source.problems.counts()["column-left-out the Parquet files"] == 3
     assert first_two("breed_label", "colour") == [("beagle", "black colour"), ("pug", "white colour")]
     assert first_two("wild", "breed_label") == [("wild", "beagle"), ("pug",)]
 
