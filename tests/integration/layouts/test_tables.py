@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shards.sources.file_tree import FileTree
 from shards.sources.item import Item
+from shards.sources.labelled_tables import candidates
 from support.source_files import Files, by_id, png_files, scan_source, tags_by_id, write_files, write_parquet
 
 HAIR = ("aqua hair", "pink hair", "blonde hair")
@@ -145,3 +148,17 @@ def test_a_table_of_a_few_other_images_is_not_the_one_with_the_labels(tmp_path: 
     tags = tags_by_id(source)
     assert [tags[p] for p in photos] == [(str(n % 3),) for n in range(30)] and not any(tags[p] for p in signs)
     assert source.problems.found["table-not-used"] == ["Meta.csv"]
+
+
+def test_each_table_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def inspect(tree: FileTree, name: str, *rest: Any) -> candidates.Candidate | None:
+        looked.append(name)
+        return inspect_table(tree, name, *rest)
+
+    inspect_table = candidates.inspect_table
+    monkeypatch.setattr(candidates, "inspect_table", inspect)
+    rows = "".join(f"{n:04},{HAIR[n % 3]}\n" for n in NUMBERS)
+    assert labels(tmp_path, "list.csv", f"image,class\n{rows}")["0001.png"] == ("pink hair",)
+    assert looked == ["list.csv"]
