@@ -11,7 +11,7 @@ from shards.sources.tag_cells.joined import FREE_DOUBTS, are_word_lists, share_n
 SEPARATORS = ("|", ";", "/", "+", "，", "、")
 _SHARE = 0.1  # of the values that must look odd
 _LEAST = 2  # values that must look odd
-_BLANK_LEAST, _BLANK_WORDS = 8, 0.6  # values that combine few words: so many at least, so many words per value at most
+_BLANK_LEAST, _BLANK_WORDS = 8, 0.8  # values that combine few words: so many at least, so many words per value at most
 
 _SHAPES = {
     "lists or JSON": re.compile(r"[\[{(]\s*(?:['\"].*|.*['\"]|.*:.*)[\]})]|[\[{].*[\]}]"),

@@ -47,6 +47,10 @@ def test_combinations_joined_by_a_separator_are_doubted(separator: str) -> None:
 def test_combinations_joined_by_blanks_are_doubted() -> None:
     values = map(" ".join, itertools.product(("young", "old", "teen"), ("male", "female"), ("smiling", "sad")))
     assert _doubts(_each(values)) == ["values-joined"]
+    values = map(
+        " ".join, itertools.product(("clear", "haze"), ("primary", "farm water", "primary road", "water road"))
+    )
+    assert _doubts(_each(values)) == ["values-joined"]
 
 
 @pytest.mark.parametrize(
