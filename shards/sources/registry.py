@@ -11,10 +11,12 @@ from pathlib import Path
 
 from shards.core.errors import UserError
 from shards.dataset.images import EXTENSIONS
+from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.foreign import foreign_error
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import find_candidates
+from shards.sources.labelled_tables.files import table_files
 from shards.sources.labelled_tables.roles import decide_roles
 from shards.sources.labelled_tables.scan import no_label_error
 from shards.sources.layout.hints import describe_layout
@@ -146,10 +148,20 @@ def _unclear_error(tree: FileTree) -> UserError:
         found += ", " + " and ".join(sorted({container_type(name)[1:] for name in tree.containers})) + " files"
     if texts:
         found += f", {texts:,} text files for {len(tree.images):,} images"
-    hints = "".join(f"; {clause}" for clause in (*describe_layout(tree.images), *tree.problems.described(1)[:3]))
+    clauses = (*_unused_tables(tree), *describe_layout(tree.images), *tree.problems.described(1)[:3])
+    hints = "".join(f"; {clause}" for clause in clauses)
     return UserError(
         "unclear-source",
         f"{tree.root}: cannot tell what the images show: found {found}, but no {_TAGS_TABLE} (columns id,tags) and no "
         f"folder per class; add a {_TAGS_TABLE}, or set --source classes, --source sidecars, or "
         f"--source pictures --schema OTHER/schema.yaml (unlabelled){hints}",
     )
+
+
+def _unused_tables(tree: FileTree) -> list[str]:
+    """Return a clause on the tables that are there, since a person means one of them to be read."""
+    tables = [name for name in table_files(tree) if not name.lower().endswith(".txt")]
+    if not tables:
+        return []
+    images = shorten_names(list(tree.images)[:2])
+    return [f"{shorten_names(tables, 3)}: no column with labels beside one that names images such as {images}"]

@@ -20,6 +20,7 @@ from shards.sources.labelled_tables.column_names import names_images, rank_of_id
 from shards.sources.labelled_tables.convert import RowConverter
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names
 from shards.sources.labelled_tables.files import SAMPLE
+from shards.sources.labelled_tables.long_tables import combine_rows
 from shards.sources.labelled_tables.roles import Role, decide_roles
 from shards.sources.labelled_tables.selection import Selection, select_columns
 from shards.sources.layout.folder_names import names_only_part
@@ -197,7 +198,7 @@ def _match(joined: Joined, tree: FileTree, images: ImageNames) -> list[tuple[str
     """Return (image, where, row, part) of all rows that name an image."""
     found: list[tuple[str, str, dict[str, Any], str | None]] = []
     for candidate, table, part in joined.tables:
-        rows = list(table.dicts())
+        rows = combine_rows(list(table.dicts()), candidate.id, tree.problems)
         ids = [image_id(candidate.file, row.get(candidate.id), candidate.below) for _, row in rows]
         names = images.match(ids, tree.problems, table.place, [number for number, _ in rows])
         several = len(joined.tables) > 1 or "/" in candidate.file

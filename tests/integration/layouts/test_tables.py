@@ -162,3 +162,15 @@ def test_each_table_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = "".join(f"{n:04},{HAIR[n % 3]}\n" for n in NUMBERS)
     assert labels(tmp_path, "list.csv", f"image,class\n{rows}")["0001.png"] == ("pink hair",)
     assert looked == ["list.csv"]
+
+
+def test_a_table_with_a_row_per_label_gives_tags(tmp_path: Path) -> None:
+    """As Open Images has them; a name that is repeated by mistake is counted, and its first row is read."""
+    labels_of = [["cat"], ["cat", "outdoor"], ["dog"], ["dog", "outdoor", "night"]]
+    rows = "".join(f"{n:04}.png,{label},0.9\n" for n in NUMBERS for label in labels_of[n % 4])
+    source = scan_source(write_files(tmp_path / "a", {**IMAGES, "labels.csv": "ImageID,LabelName,Confidence\n" + rows}))
+    assert tags_by_id(source) == {f"{n:04}.png": tuple(labels_of[n % 4]) for n in NUMBERS}
+    assert source.problems.counts()["rows-combined LabelName"] == 6
+    rows = "".join(f"{n:04}.png,{'cat' if n % 2 else 'dog'}\n" for n in NUMBERS) + "0003.png,dog\n"
+    source = scan_source(write_files(tmp_path / "b", {**IMAGES, "labels.csv": "image,label\n" + rows}))
+    assert tags_by_id(source)["0003.png"] == ("cat",) and source.problems.counts()["id-repeated"] == 1

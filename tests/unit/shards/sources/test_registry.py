@@ -104,3 +104,10 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
         scan_source(tmp_path / "tags.csv")
     with pytest.raises(UserError):
         scan_source(tmp_path, "tags")
+
+
+def test_a_table_that_names_no_image_is_named(tmp_path: Path) -> None:
+    rows = "id,kind\n" + "".join(f"{n},{'ab'[n % 2]}\n" for n in range(9))
+    write_files(tmp_path, png_files(*(f"photos/img-{n}x.png" for n in range(9))) | {"kinds.csv": rows})
+    with raises("unclear-source", "kinds.csv", "photos/img-0x.png"):
+        scan_source(tmp_path)
