@@ -51,7 +51,7 @@ def find_doubts(source: Source, schema: Schema, given: bool = False) -> list[Dou
     for attribute in schema.attributes:
         if attribute.kind == "exclusive":
             found += _of_exclusive(attribute, counts, source)
-    return [*found, *_of_values("the tags", tags, blanks=False)]
+    return [*found, *_of_tags(tags, counts), *_of_values("the tags", tags, blanks=False)]
 
 
 def check_labels(source: Source, schema: Schema, options: LabelOptions) -> None:
@@ -90,6 +90,16 @@ def _of_exclusive(attribute: Attribute, counts: Counter[str], source: Source) ->
     yield from _of_values(name, values, blanks=True)
     if name == "class" and source.kind in _BY_FOLDER:
         yield from _of_folders(values)
+
+
+def _of_tags(tags: Sequence[str], counts: Counter[str]) -> Iterator[Doubt]:
+    singles = [tag for tag in tags if counts[tag] == 1]
+    if len(singles) >= _FEW_IMAGES and len(singles) * 2 > len(tags):
+        yield Doubt(
+            "tags-of-one-image",
+            f"{len(singles):,} of the {len(tags):,} tags have one image only ({_examples(singles)}); are they names or "
+            "titles? Choose other columns with --columns or --class, or leave rare tags out with --min-count 2",
+        )
 
 
 def _of_values(name: str, values: Sequence[str], *, blanks: bool) -> Iterator[Doubt]:

@@ -41,12 +41,14 @@ class ColumnFacts:
         lists: cells that are lists or objects.
         number_lists: those of them that hold numbers alone.
         counts: value → cells that have it, of the first 20,000 different values.
+        entries: the same of the words in lists.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.rows = self.filled = self.lists = self.number_lists = self.uncounted = 0
         self.counts: Counter[str] = Counter()
+        self.entries: Counter[str] = Counter()
 
     def add(self, value: Any, count: int = 1) -> None:
         self.rows += count
@@ -55,6 +57,9 @@ class ColumnFacts:
             self.lists += count
             self.number_lists += count if is_numbers else 0
             self.filled += count
+            for one in value:
+                if isinstance(one, str) and (one in self.entries or len(self.entries) < _MAX_DIFFERENT):
+                    self.entries[one[:_MAX_LETTERS]] += count
             return
         if is_empty(value):
             return

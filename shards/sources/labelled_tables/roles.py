@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from shards.sources.cells import InvalidValue
 from shards.sources.columns import MAX_VALUES
 from shards.sources.labelled_tables import column_names as names
 from shards.sources.labelled_tables.facts import ColumnFacts
@@ -20,6 +23,7 @@ _YES_NO_WORDS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"pos
 _SIGNS = ({0, 1}, {-1, 1}, {-1, 0, 1}, {-1, 0})
 _MAX_LABELS = 100_000  # values of a column that is named like a label
 _LONGEST = 64  # letters of a class
+_TOO_FEW = 20  # cells from which nothing can be said of how often tags occur
 _MAX_NUMBERED = 1000  # classes that are numbers, in a column that is named like a label
 _PARTITION = {0.0: "train", 1.0: "validation", 2.0: "test"}  # CelebA's
 
@@ -33,7 +37,7 @@ class Role:
         kind: one of the names above; "" for a column that is no label.
         why: evidence, or the reason why it is no label.
         option: the option that makes it a label, for people; "" if none does.
-        is_label: True if the name is one of a label, such as "breed".
+        is_label: True if the name is one of a label, such as "breed" or "tags".
     """
 
     column: str
@@ -87,10 +91,12 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
         return Role(name, CLASS, "by its name", is_label=True)
     if fact.number_lists * 2 > fact.filled:
         return Role(name, NUMBER, "lists of numbers", "--numbers")
+    if names.names_tags(name):
+        return Role(name, TAGS, "by its name", is_label=True)
+    if fact.lists and fact.filled > _TOO_FEW and not _recur(fact.entries):
+        return Role(name, NOTHING, "lists of words that hardly recur", "--columns")
     if fact.lists:
         return Role(name, TAGS, "its cells are lists")
-    if names.names_tags(name):
-        return Role(name, TAGS, "by its name")
     is_label = names.names_label(name)
     if names.names_caption(name):
         return Role(name, CAPTION, "by its name")
@@ -129,7 +135,7 @@ def _word_role(fact: ColumnFacts, is_label: bool) -> Role:
     if kind := fact.looks_like():
         return Role(name, NOTHING, kind, "--class" if fact.repeats else "")
     dialect = TagDialect.infer(fact.counts.elements(), are_tags=False)
-    if dialect.has_several:
+    if dialect.has_several and (is_label or _tags_recur(dialect, fact)):
         return Role(name, TAGS, "phrases of modifiers and nouns" if dialect.phrases else "cells with several values")
     if not is_label and longest > _LONGEST:
         return Role(name, NOTHING, "free text", f"--labels caption, if it is renamed to text ({name})")
@@ -140,6 +146,20 @@ def _word_role(fact: ColumnFacts, is_label: bool) -> Role:
         return Role(name, CLASS, f"{fact.different:,} different values")
     what = "a value for (nearly) every row" if fact.is_unique else f"{fact.different:,} different values"
     return Role(name, NOTHING, what, "--class")
+
+
+def _tags_recur(dialect: TagDialect, fact: ColumnFacts) -> bool:
+    """Return True if most tags occur again, as those of names ("KEYCAP: *", "flag: Chad") and titles do not."""
+    counts: Counter[str] = Counter()
+    for text, count in fact.counts.items():
+        with contextlib.suppress(InvalidValue):
+            counts.update(dict.fromkeys(dialect.tags(text) or (), count))
+    return fact.filled <= _TOO_FEW or _recur(counts)
+
+
+def _recur(counts: Counter[str]) -> bool:
+    """Return True if most words occur more than once; also if there are no words, which says nothing."""
+    return sum(count for count in counts.values() if count > 1) * 2 >= counts.total()
 
 
 def _yes_no(fact: ColumnFacts) -> str:

@@ -98,7 +98,9 @@ def select_columns(
     chosen.group = options.group if options.group not in (None, FOLDER) else next(iter(of(GROUP)), None)
     chosen.part = next(iter(of(PART)), None)
     chosen.text = next(iter(of(CAPTION)), None)
-    chosen.tags = of(TAGS)[:1]
+    # A column that is tags by its cells alone must have some for most images.
+    full = [name for name in of(TAGS) if roles[name].is_label or facts[name].filled * 2 >= facts[name].rows]
+    chosen.tags = sorted(full, key=lambda name: not roles[name].is_label)[:1]
     chosen.classes, chosen.numbers = list(options.class_), list(options.numbers)
     for name in extra:
         _add_named(chosen, where, roles[name], facts[name])
@@ -109,7 +111,7 @@ def select_columns(
         chosen.tags = of(TAGS)
     elif not named and not chosen.tags:
         chosen.classes, chosen.yes_no = of(CLASS), of(YES_NO)
-        chosen.tags = of(TAGS)
+        chosen.tags = [] if chosen.classes or chosen.yes_no else of(TAGS)
     elif (with_label or not chosen.tags) and not options.class_ and not options.numbers and not label_named:
         chosen.label = next((name for name in of(CLASS) if roles[name].is_label), None)
     _choose_label(chosen, roles, named)

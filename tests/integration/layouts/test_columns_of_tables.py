@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from support.errors import raises
@@ -217,3 +218,22 @@ def test_table_without_a_label_is_named_with_its_columns(tmp_path: Path) -> None
         (20.0,),
         (21.0,),
     ]
+
+
+def test_names_of_single_images_are_no_tags_whatever_signs_they_have(tmp_path: Path) -> None:
+    """As lists of emoji have them: "flag: Chad", "woman, red hair"; the category is the label."""
+    kinds = ("flag", "keycap", "person")
+    rows = "".join(f'{n}.png,"{kinds[n % 3]}: word{n}, thing{n * 7}",{kinds[n % 3]}s\n' for n in range(60))
+    images = png_files(*(f"{n}.png" for n in range(60)))
+    source = scan_source(write_files(tmp_path, {**images, "emoji.csv": "image,name,category\n" + rows}))
+    assert tags_by_id(source) == {f"{n}.png": (f"{kinds[n % 3]}s",) for n in range(60)}
+
+
+def test_lists_of_names_are_no_tags_if_the_names_hardly_recur(tmp_path: Path) -> None:
+    rows = [{"image": f"{n}.png", "short_names": [f"name{n}"], "category": "ab"[n % 2]} for n in range(60)]
+    images = png_files(*(f"{n}.png" for n in range(60)))
+    source = scan_source(write_files(tmp_path / "a", {**images, "emoji.json": json.dumps(rows)}))
+    assert tags_by_id(source) == {f"{n}.png": ("ab"[n % 2],) for n in range(60)}
+    rows = [{"image": f"{n}.png", "kinds": [f"kind{n % 4}", f"sort{n % 3}"]} for n in range(60)]
+    source = scan_source(write_files(tmp_path / "b", {**images, "emoji.json": json.dumps(rows)}))
+    assert tags_by_id(source)["5.png"] == ("kind1", "sort2")

@@ -44,6 +44,13 @@ def test_combinations_joined_by_a_separator_are_doubted(separator: str) -> None:
     assert _doubts(_each(values)) == ["values-joined"]
 
 
+def test_tags_of_one_image_each_are_doubted() -> None:
+    rows = [("animal" if i % 2 else "plant", f"name {i}", "seen") for i in range(60)]
+    assert "tags-of-one-image" in _doubts(rows, one_class=False)
+    rows = [("animal" if i % 2 else "plant", f"name {i % 12}", "seen") for i in range(60)]
+    assert "tags-of-one-image" not in _doubts(rows, one_class=False)
+
+
 def test_combinations_joined_by_blanks_are_doubted() -> None:
     values = map(" ".join, itertools.product(("young", "old", "teen"), ("male", "female"), ("smiling", "sad")))
     assert _doubts(_each(values)) == ["values-joined"]
