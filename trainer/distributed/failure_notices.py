@@ -143,7 +143,9 @@ def should_report(
         answers: what the other ranks answered.
     """
     if state == FAILED:
-        return FAILED not in before.values() and not any(r < rank and a == FAILED for r, a in answers.items())
+        # A lower rank may have told this one and ended before it could answer.
+        failed = [*left.items(), *answers.items()]
+        return FAILED not in before.values() and not any(r < rank and a == FAILED for r, a in failed)
     if FAILED in left.values() or FAILED in answers.values() or LOST in before.values():
         return False
     # A rank that is alive may not notice for long, as it waits for a slow disk, say: so the first to notice reports.

@@ -118,6 +118,12 @@ def test_one_of_the_ranks_that_exit_together_reports(world: int, data: st.DataOb
     assert said == [states.index(FAILED) if FAILED in states else 0]
 
 
+def test_a_rank_that_ended_before_it_could_answer_has_reported() -> None:
+    """It told this one at the moment at which both failed."""
+    assert should_report(0, FAILED, {}, {1: FAILED}, {1: FAILED})
+    assert not should_report(1, FAILED, {}, {0: FAILED}, {0: ENDED})
+
+
 @given(st.permutations(range(4)), st.lists(st.sampled_from([LOST, FAILED]), min_size=4, max_size=4))
 def test_one_of_the_ranks_that_exit_in_sequence_reports(order: list[int], states: list[str]) -> None:
     """But for those that were lost before another failed: they could not know."""
