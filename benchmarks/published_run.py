@@ -141,7 +141,8 @@ def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) 
     directory.write_identity(described, dataset, labels)
     widths = tuple(attribute.width for attribute in dataset.schema.attributes)
     architecture = dataclasses.asdict(architecture_of(described.network, dataset.size, widths))
-    return {"architecture": architecture, "config": described.to_dict(), "data": dataset.fingerprint}
+    values = {"architecture": architecture, "config": described.to_dict(), "data": dataset.fingerprint}
+    return {**values, "scaler": {}}  # float32 needs none
 
 
 def _parts(loop: PublishedLoop) -> Iterator[tuple[str, nn.Module, Optimizer]]:
