@@ -220,10 +220,10 @@ def test_table_without_a_label_is_named_with_its_columns(tmp_path: Path) -> None
     ]
 
 
-def test_names_of_single_images_are_no_tags_whatever_signs_they_have(tmp_path: Path) -> None:
-    """As lists of emoji have them: "flag: Chad", "woman, red hair"; the category is the label."""
+def test_names_of_single_images_are_no_tags_though_they_are_written_as_lists(tmp_path: Path) -> None:
+    """As lists of emoji have them; the category is the label."""
     kinds = ("flag", "keycap", "person")
-    rows = "".join(f'{n}.png,"{kinds[n % 3]}: word{n}, thing{n * 7}",{kinds[n % 3]}s\n' for n in range(60))
+    rows = "".join(f"{n}.png,\"['word{n}', 'thing{n}']\",{kinds[n % 3]}s\n" for n in range(60))
     images = png_files(*(f"{n}.png" for n in range(60)))
     source = scan_source(write_files(tmp_path, {**images, "emoji.csv": "image,name,category\n" + rows}))
     assert tags_by_id(source) == {f"{n}.png": (f"{kinds[n % 3]}s",) for n in range(60)}
