@@ -41,7 +41,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.new("RGB", (8, 8), (20 * i,) * 3).save(folder / "src" / f"{i}.png")
         rows.append(f'{i},"number {i}, {"even" if i % 2 == 0 else "odd"}"')
     (folder / "src" / "tags.csv").write_text("\n".join(rows))
-    pack(Pack(folder / "src", folder / "out", per_shard=5, workers=1))
+    pack(Pack(folder / "src", folder / "out", per_shard=5, workers=1, yes=True))  # a tag of its own for each image
     return folder / "out"
 
 
