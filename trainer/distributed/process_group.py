@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -20,7 +19,7 @@ from shards.core.errors import Failure, UserError
 from trainer.distributed.device import choose
 from trainer.distributed.failure_notices import FAILED, LOST, Peers
 from trainer.distributed.precision import AUTOCAST, resolve
-from trainer.distributed.rendezvous import BROKEN_CONTACT, cores_per_process, join
+from trainer.distributed.rendezvous import cores_per_process, is_lost_contact, join
 from trainer.process import malloc
 
 T = TypeVar("T")
@@ -267,7 +266,7 @@ class Distributed:
         except Exception as error:
             if self._peers is None or getattr(error, "told", False):
                 raise
-            lost_contact = isinstance(error, RuntimeError) and re.search(BROKEN_CONTACT, str(error))
+            lost_contact = is_lost_contact(error)
             ours, lost = self._peers.leave(LOST if lost_contact else FAILED)
             if lost_contact:
                 error = self._lost(lost, error)

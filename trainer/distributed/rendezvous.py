@@ -19,8 +19,8 @@ from shards.core import process_pool
 from shards.core.errors import Failure, UserError
 from trainer.distributed import network_interfaces
 
-# What errors of collectives contain when another rank is lost or late.
-BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
+# What errors of collectives contain when another rank is lost or late. CUDA's own errors can say "timed out", too.
+_BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
 _TAKEN = "failed to listen|EADDRINUSE"
 _NCCL_WAITS = 15.0  # seconds longer than gloo: gloo raises an error, while NCCL's watchdog kills the process
 _STRATEGIES = {  # variables that `accelerate launch` sets
@@ -47,7 +47,8 @@ def join(device: torch.device, timeout: float) -> Accelerator:
         Failure: the ranks did not find each other, or there are fewer GPUs than processes.
     """
     _check_strategy()
-    _check_gpu_count()
+    if device.type == "cuda":
+        _check_gpu_count()
     cpu = device.type == "cpu"
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks > 1 and "WORLD_SIZE" not in os.environ:
@@ -56,7 +57,6 @@ def join(device: torch.device, timeout: float) -> Accelerator:
             f"srun started {tasks} tasks without a rendezvous; start them through launch/slurm/rank.sh",
         )
     network_interfaces.choose_gloo_interface()
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")  # NCCL's watchdog ends an endless wait
     patience = timedelta(seconds=timeout if cpu else timeout + _NCCL_WAITS)
     handlers = [
         InitProcessGroupKwargs(timeout=patience),
@@ -77,7 +77,7 @@ def join(device: torch.device, timeout: float) -> Accelerator:
                 f"rank 0 cannot listen on {place}, which another process uses; "
                 "use another port (--main_process_port, or MASTER_PORT), or end that process",
             ) from None
-        if not re.search(BROKEN_CONTACT, str(error)):
+        if not is_lost_contact(error):
             raise
         raise Failure(
             "rendezvous-failed",
@@ -86,6 +86,14 @@ def join(device: torch.device, timeout: float) -> Accelerator:
         ) from None
     _check_world(accelerator.num_processes)
     return accelerator
+
+
+def is_lost_contact(error: Exception) -> bool:
+    """Return whether a collective failed because another rank is lost or late."""
+    text = str(error)
+    if "CUDA error" in text and "NCCL" not in text:
+        return False
+    return isinstance(error, RuntimeError) and re.search(_BROKEN_CONTACT, text) is not None
 
 
 def _join_restarted(cpu: bool, patience: timedelta) -> None:
@@ -142,9 +150,9 @@ def _check_strategy() -> None:
 
 def _check_gpu_count() -> None:
     """Check that the machine has a GPU per process, before CUDA fails."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count()
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if count and os.environ.get("ACCELERATE_USE_CPU", "false").lower() != "true" and local >= count:
+    if local >= count:
         raise Failure(
             "too-few-gpus",
             f"process {local} of this machine has no GPU: there are {count}; start at most {count} processes",
