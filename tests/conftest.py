@@ -19,7 +19,7 @@ from support import ROOT
 from support.launching import TINY, make_dataset, train
 
 LONG_TIMEOUT = 900  # seconds, for tests marked `long`
-CHAOS_TIMEOUT = 7200
+CHAOS_TIMEOUT = 150  # seconds per interruption
 LARGE = 1 << 30  # bytes of resident memory
 
 # A launcher's, a tracker's or a scheduler's settings around the test run must not steer the runs inside the tests.
@@ -43,8 +43,9 @@ hypothesis.settings.load_profile("project")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --chaos-seed, the seed of the interruptions in `test_chaos.py`; `make chaos` draws another one by default."""
+    """Add the seed of the interruptions in `test_chaos.py`, drawn by default, and their number."""
     parser.addoption("--chaos-seed", type=int, default=None, help="repeat what this seed drew")
+    parser.addoption("--chaos-blows", type=int, default=50, help="number of interruptions")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT))
         if item.get_closest_marker("chaos"):
-            item.add_marker(pytest.mark.timeout(CHAOS_TIMEOUT))
+            item.add_marker(pytest.mark.timeout(CHAOS_TIMEOUT * item.config.getoption("--chaos-blows")))
 
 
 @pytest.fixture(scope="session", autouse=True)

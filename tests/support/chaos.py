@@ -44,6 +44,7 @@ class Job(Protocol):
         preludes: stroke that must precede a moment, by the moment's name.
         once: moments that occur once per start.
         lasts: seconds from which a random time is drawn: of the start-up, and of the work after it.
+        compare: checks the output of the finished command; ``refused`` tells that the disk has refused an operation.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Job(Protocol):
     def working(self) -> bool: ...
     def finished(self) -> bool: ...
     def examine(self) -> None: ...
-    def compare(self) -> None: ...
+    def compare(self, refused: bool) -> None: ...
     def damage(self, kind: str, rng: random.Random) -> bool: ...
     def reset(self) -> None: ...
 
@@ -149,7 +150,7 @@ class Campaign:
             raise AssertionError("\n".join([str(error), f"{self.job.name}:", *self.history[-12:]])) from error
 
     def _settle(self, blows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        self.job.compare()
+        self.job.compare(any(event in REFUSALS for event, _ in blows))
         for blow in blows:
             self.survived[blow] += 1
         self.job.reset()
