@@ -7,7 +7,7 @@ and so are the counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,13 +16,17 @@ from torch import Tensor
 class NonFiniteGuard:
     """Counter of skipped steps.
 
+    Args:
+        wait: waits until a GPU has reached an event; None: without regard to anything else.
+
     Attributes:
         skipped: steps skipped in total.
         consecutive: steps skipped in a row, up to the last counted one.
         terms: metric keys of what was not finite in the last skipped step, on this rank ("loss/d", "grad/g").
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wait: Callable[[torch.cuda.Event], None] | None = None) -> None:
+        self._wait = wait or torch.cuda.Event.synchronize
         self.skipped, self.consecutive = 0, 0
         self.terms: list[str] = []
         self._pending: tuple[list[str], list[str], Tensor, torch.cuda.Event | None] | None = None
@@ -35,7 +39,7 @@ class NonFiniteGuard:
         copied = None
         if broken.is_cuda:
             broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event(blocking=True)  # others keep a core busy while they are waited for
             copied.record()
         self._pending = list(losses), list(grad_norms), broken, copied
 
@@ -46,7 +50,7 @@ class NonFiniteGuard:
         losses, grad_norms, broken, copied = self._pending
         self._pending = None
         if copied is not None:
-            copied.synchronize()
+            self._wait(copied)
         terms = [name for name, bad in zip([*losses, *grad_norms], broken.tolist(), strict=True) if bad]
         if not set(terms).isdisjoint(grad_norms):
             self.skipped, self.consecutive, self.terms = self.skipped + 1, self.consecutive + 1, terms

@@ -36,6 +36,7 @@ from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture, conditioning_of
 from trainer.networks.conditioning import LabelMask, set_label_scaling
 from trainer.networks.discriminator import Discriminator
+from trainer.nonfinite import NonFiniteGuard
 from trainer.run.checkpoint import Checkpoint, find
 from trainer.run.directory import LABELS_KEPT, RunDirectory
 from trainer.schedules import Schedule
@@ -251,6 +252,7 @@ def build_state(
         augmentation=augmentation,
         schedules=_build_schedules(config),
         dtype=dtype,
+        guard=NonFiniteGuard(env.wait_for),
     )
     if config.machine.compile and not config.dry_run:
         env.print("compiling the networks, which takes a minute or more")

@@ -126,17 +126,20 @@ class TrainingState:
     def gather_on_rank0(self) -> None:
         """Combine on rank 0, which saves, what differs between ranks: BatchNorm's statistics and ADA's sums.
 
-        All ranks must call this.
+        All ranks must call this. It waits for the device, so that copies for a checkpoint never wait for a lost rank.
         """
         if self.adaptive is not None:
             self.adaptive.gather_on_rank0(self.env.all_reduce, self.env.is_rank0)
         for module in (self.g.module, self.d.module, self.ema.module):
             self.env.average_buffers(module)
+        self.env.synchronize()
 
     def is_finite(self) -> bool:
         """Return whether all weights are finite. This waits for the device."""
         weights = [p for player in (self.g, self.d) for p in player.module.parameters()]
-        return bool(torch.stack([w.isfinite().all() for w in weights]).all())
+        finite = torch.stack([w.isfinite().all() for w in weights]).all()
+        self.env.synchronize()
+        return bool(finite)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return all tensors of a checkpoint, by file and name."""

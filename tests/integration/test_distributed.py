@@ -68,6 +68,53 @@ def test_all_processes_exit_together_and_one_prints_the_error(tmp_path: Path, ca
     assert "AssertionError" not in done.stderr
 
 
+WAIT = """
+import os, signal, sys, time
+from trainer.distributed import device_wait
+from trainer.distributed.process_group import Distributed
+from trainer.process.exit import end
+
+class NeverReached:
+    "As an event after NCCL's part of an all-reduce that a lost rank will never join."
+
+    def query(self):
+        return False
+
+    def synchronize(self):
+        time.sleep(1000)
+
+pending = sys.argv[1] == "in a pending exchange of counts"
+device_wait._ASK_EVERY = 1000 if pending else 0.3
+
+def main():
+    with Distributed("cpu", "no", 1, timeout=60) as env, env.coordinate_errors():
+        env.sum_async(1)
+        assert env.flush(1) == [2]
+        if env.rank == 1:
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if pending:
+            env.sum_async(1)
+        env.wait_for(NeverReached())
+
+end(main)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("found", ["in a pending exchange of counts", "by a question"])
+def test_a_killed_rank_is_named_while_this_one_waits_for_its_gpu(tmp_path: Path, found: str) -> None:
+    """Two processes rendezvous by hand, so that no launcher ends the one that waits."""
+    (tmp_path / "wait.py").write_text(WAIT)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    line = [sys.executable, str(tmp_path / "wait.py"), found]
+    ranks = [environment(2, job | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    with subprocess.Popen(line, env=ranks[1], stderr=subprocess.DEVNULL):
+        done = subprocess.run(line, env=ranks[0], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "lost contact: process 1 on " in done.stderr and codes(done.stderr) == ["rank-lost"], done.stderr
+
+
 def with_scaler(scale: float) -> Distributed:
     env = Distributed(device="cpu", precision="no", threads=1)
     env.scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=True)

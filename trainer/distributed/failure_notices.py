@@ -59,6 +59,15 @@ class Peers:
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="peers", daemon=True).start()
 
+    @property
+    def departed(self) -> bool:
+        """True if another rank has notified this one that it exits."""
+        return bool(self._left)
+
+    def ask_next(self) -> str:
+        """Ask the next rank whether it is there; return its state, or ENDED, UNREACHABLE or SILENT."""
+        return self._tell((self.rank + 1) % len(self.endpoints))
+
     def leave(self, state: str) -> tuple[bool, dict[int, str]]:
         """Notify the other ranks that this one exits.
 
@@ -125,7 +134,8 @@ class Peers:
             secret, rank, state = _read(line).split(" ")
             if secrets.compare_digest(secret.encode(), self.endpoints[0].secret.encode()):
                 with self._lock:
-                    self._left[int(rank)] = state
+                    if state != HERE:  # which only asks
+                        self._left[int(rank)] = state
                     answer = self._state
                 line.sendall(f"{answer}\n".encode())
 

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from shards.core.errors import Failure, UserError
 from trainer.distributed.device import choose
+from trainer.distributed.device_wait import Event, wait_in_contact
 from trainer.distributed.failure_notices import FAILED, LOST, Peers
 from trainer.distributed.precision import AUTOCAST, resolve
 from trainer.distributed.rendezvous import cores_per_process, is_lost_contact, join
@@ -49,6 +50,7 @@ class Distributed:
 
     def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, timeout: float = 300) -> None:
         self.accelerator = join(choose(device), timeout)
+        self.timeout = timeout
         self.device = torch.device(self.accelerator.device)
         self.rank: int = self.accelerator.process_index
         self.world_size: int = self.accelerator.num_processes
@@ -196,6 +198,7 @@ class Distributed:
         """Return the sums of scalars over all ranks as floats. This synchronizes with the device: log steps only."""
         names = sorted(scalars)
         summed = self.all_reduce(torch.stack([scalars[name] for name in names]))
+        self.synchronize()
         return dict(zip(names, summed.tolist(), strict=True))
 
     def print(self, sentence: str) -> None:
@@ -230,6 +233,29 @@ class Distributed:
         if self.world_size > 1:
             dist.all_gather_object(values, value, group=self._group)
         return values
+
+    def wait_for(self, event: Event) -> None:
+        """Wait until this rank's GPU has reached an event, as long as the other ranks are there.
+
+        Raises:
+            LostContact: another rank is lost or late; `coordinate_errors` names it.
+        """
+        if self._peers is None:
+            event.synchronize()
+        else:
+            wait_in_contact(event, self._check_pending, self._peers, self.timeout)
+
+    def synchronize(self) -> None:
+        """Wait for the GPU in contact with the other ranks, before something that would wait for it without."""
+        if self.device.type == "cuda" and self.world_size > 1:
+            event = torch.cuda.Event(blocking=True)
+            event.record()
+            self.wait_for(event)
+
+    def _check_pending(self) -> None:
+        """Raise the error of the all-reduce that `sum_async` started, if it has failed."""
+        if self._pending is not None and self._pending[1].is_completed():
+            self._pending[1].wait()
 
     def average_buffers(self, module: nn.Module) -> None:
         """Average the BatchNorm statistics of a module over the ranks; other buffers are equal already."""

@@ -18,6 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from shards.core import process_pool
 from shards.core.errors import Failure, UserError
 from trainer.distributed import network_interfaces
+from trainer.distributed.device_wait import LostContact
 
 # What errors of collectives contain when another rank is lost or late. CUDA's own errors can say "timed out", too.
 _BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
@@ -90,6 +91,8 @@ def join(device: torch.device, timeout: float) -> Accelerator:
 
 def is_lost_contact(error: Exception) -> bool:
     """Return whether a collective failed because another rank is lost or late."""
+    if isinstance(error, LostContact):
+        return True
     text = str(error)
     if "CUDA error" in text and "NCCL" not in text:
         return False

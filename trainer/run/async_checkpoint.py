@@ -114,7 +114,7 @@ class Snapshot:
             for file, held in tensors.items()
         }
         if any(tensor.is_cuda for held in tensors.values() for tensor in held.values()):
-            self._copied = torch.cuda.Event()
+            self._copied = torch.cuda.Event(blocking=True)
             self._copied.record()
 
     def get(self) -> Tensors:

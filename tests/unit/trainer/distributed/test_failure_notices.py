@@ -80,6 +80,15 @@ def test_only_the_failed_rank_reports() -> None:
     assert zero.leave(FAILED) == (False, {}), "it was told before"
 
 
+def test_a_question_is_not_taken_for_a_farewell() -> None:
+    zero, one = job(2)
+    assert zero.ask_next() == HERE and not one.departed
+    one.leave(LOST)
+    assert zero.departed and zero.ask_next() == LOST
+    one.close()
+    assert zero.ask_next() == ENDED
+
+
 def test_a_process_that_does_not_answer_is_there() -> None:
     zero, one = job(2)
     one._lock.acquire()
