@@ -39,10 +39,14 @@ class ImageNames:
         name = _composed(cell).strip()
         if not name:
             return False
-        if any(name in index for index in self._plain):
+        if self.is_spelled(name):
             return True
         last = _file(_cleaned(name))
         return _without_extension(last).casefold() in self._stems or _number(last) in self._stems
+
+    def is_spelled(self, name: str) -> bool:
+        """Return True if a name is that of one or more images on a documented rung."""
+        return any(name in index for index in self._plain)
 
     def match(
         self, ids: Sequence[str], problems: Problems, place: str = "row", numbers: Sequence[int] | None = None
@@ -55,7 +59,7 @@ class ImageNames:
             place: what rows are counted in, for reports: "line", "row", ….
             numbers: the number of each row there (default: from 1).
         """
-        found = self._climb([id for id in dict.fromkeys(ids) if id.strip()], problems)
+        found = self.find(ids, problems)
         used: set[str] = set()
         images: list[str | None] = []
         for number, id in zip(numbers or range(1, len(ids) + 1), ids, strict=True):
@@ -73,6 +77,15 @@ class ImageNames:
             used.update([image] if fits and image else ())
         return images
 
+    def match_each(self, ids: Iterable[str], problems: Problems) -> dict[str, str]:
+        """Return id → image where an image may have several rows; ids that fit none or several are counted."""
+        ids = list(dict.fromkeys(ids))
+        found = self.find(ids, problems)
+        for id in ids:
+            if not found.get(id):
+                problems.add("id-ambiguous" if id in found else "row-without-image", id)
+        return {id: image for id, image in found.items() if image}
+
     def describe_mismatch(self, ids: Iterable[str]) -> str:
         """Return why no id fits an image, in a clause for a message: some of both."""
         filled = list(dict.fromkeys(id for id in ids if id.strip()))
@@ -84,9 +97,15 @@ class ImageNames:
         reason = "; numbers alone do not name them" if numbers and not named else ""
         return f"its ids are like {some}, but the images are named like {names}{reason}"
 
-    def _climb(self, ids: list[str], problems: Problems) -> dict[str, str | None]:
-        """Return id → image, or None if it fits several; ids that fit none are not in it."""
+    def find(self, ids: Iterable[str], problems: Problems) -> dict[str, str | None]:
+        """Return id → image, or None if it fits several; ids that are empty or fit none are not in it.
+
+        Args:
+            ids: all ids of a table, each once or several times.
+            problems: counts those that are matched on the lower rungs.
+        """
         found: dict[str, str | None] = {}
+        ids = [id for id in dict.fromkeys(ids) if id.strip()]
         left = [id for id in ids if not self._find_plainly(id, found)]
         paths = {id: _cleaned(id) for id in ids} if left else {}
         images = {name: _cleaned(name) for name in self._names} if left else {}

@@ -28,7 +28,6 @@ from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with
 from shards.sources.labelled_tables.roles import decide_roles
 from shards.sources.labelled_tables.scan import collector_of
 from shards.sources.labelled_tables.selection import select_columns
-from shards.sources.matching import image_finder
 from shards.sources.options import ScanOptions
 from shards.sources.source_format import SourceFormat
 from shards.sources.text.parquet_rows import class_names
@@ -57,7 +56,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     names = {column: words for _, table in tables for column, words in table.names.items()}
     all_rows = partial(_all_rows, [table for _, table in tables])
     rows, converter = collector_of(where, options, tree, chosen, roles, facts, all_rows, names)
-    find = image_finder(tree.images)
+    found = _find_by_path(tree, [table for _, table in tables], ranges)
     images: list[tuple[str, ImageRef, int | None]] = []
     position = 0
     for name, table in tables:
@@ -67,9 +66,9 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
             position += 1
             at = f"{name}/{number}"
             image = SpooledImage(options.spool / _SPOOL, offset, length, stamp) if length >= 0 else None
-            if image is None and (matches := find(sanitize(row.pop(table.image, None) or ""))) and len(matches) == 1:
-                image = tree.images[matches[0]]
-            row.pop(table.image, None)
+            path = _image_path(row, table)
+            if image is None and (name_in_tree := found.get(path)):
+                image = tree.images[name_in_tree]
             if image is None:
                 tree.problems.add("row-without-image", at)
             else:
@@ -81,6 +80,22 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
         if not use.becomes:
             tree.problems.add("column-left-out", shorten_names([use.name]), detail="the Parquet files")
     return rows.build_source("parquet", images)
+
+
+def _find_by_path(tree: FileTree, tables: list[_Table], ranges: np.ndarray) -> dict[str, str | None]:
+    """Return path → image of the source, of the rows without bytes."""
+    if not tree.images:
+        return {}
+    paths = (_image_path(row, table) for table in tables for row in table.rows())
+    lengths = ranges[:, 1].tolist()
+    return tree.image_names.find(
+        (path for path, length in zip(paths, lengths, strict=True) if length < 0), tree.problems
+    )
+
+
+def _image_path(row: dict[str, Any], table: _Table) -> str:
+    """Remove the path of the image from a row and return it; "" if there is none."""
+    return sanitize(row.pop(table.image, None) or "")
 
 
 def _all_rows(tables: list[_Table]) -> Iterator[dict[str, Any]]:

@@ -93,6 +93,16 @@ def test_coco_categories(tmp_path: Path) -> None:
     assert words_by_shade(dataset) == {40: {("dog",)}, 120: {("cat",)}, 200: {("traffic light",)}}
 
 
+def test_coco_paths_of_another_computer(tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": rf"D:\photos\{i:012}.PNG"} for i in range(12)]
+    annotations = [{"id": i, "image_id": i, "category_id": i % 3} for i in range(12)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(("dog", "cat", "bird"))]
+    content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    files: dict[str, str | bytes] = {f"photos/{i:012}.png": png_bytes(SHADES[i % 3], 32) for i in range(12)}
+    dataset = packed(tmp_path, files | {"instances.json": json.dumps(content)})
+    assert words_by_shade(dataset) == {40: {("dog",)}, 120: {("cat",)}, 200: {("bird",)}}
+
+
 def test_label_studio_export(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {}
     tasks = []

@@ -14,7 +14,7 @@ from shards.sources.archives.git_lfs import head
 from shards.sources.cells import InvalidValue, parse_json, sanitize
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-from shards.sources.matching import image_finder, images_with_rows
+from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
@@ -41,23 +41,17 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     files = _files(tree)
     if not files:
         raise UserError("format-mismatch", f"{tree.root}: contains no list of captions (image and caption on a line)")
-    find = image_finder(tree.images)
+    listed = [pair for file in files for pair in _captions(tree, file)]
+    images = tree.image_names.match_each((id for id, _ in listed), tree.problems)
     captions: dict[str, str] = {}
     further = Counter[str]()
-    unmatched = dict[str, None]()
-    for file in files:
-        for name, caption in _captions(tree, file):
-            found = find(name)
-            if len(found) != 1:
-                unmatched[name] = None
-            elif found[0] in captions:
-                further[found[0]] += 1
-            elif caption:
-                captions[found[0]] = caption
+    for image, caption in ((images[id], caption) for id, caption in listed if id in images):
+        if image in captions:
+            further[image] += 1
+        elif caption:
+            captions[image] = caption
     for name, count in further.items():
         tree.problems.add("caption-not-first", name, count=count)
-    for name in unmatched:
-        tree.problems.add("row-without-image", name)
     if not captions:
         raise UserError("no-row-matches", f"{tree.where(files[0])}: names no image in {tree.root}")
     rows = RowCollector(tree.where(files[0]), options, tree.problems)

@@ -12,7 +12,7 @@ from shards.sources.archives.git_lfs import head
 from shards.sources.cells import sanitize
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-from shards.sources.matching import image_finder, images_with_rows
+from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
@@ -36,10 +36,9 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
             "format-mismatch", f'{tree.root}: contains no COCO annotations ({{"images": …, "annotations": …}})'
         )
     rows = RowCollector(tree.where(files[0]), options, tree.problems)
-    find = image_finder(tree.images)
     labels: dict[str, dict[str, Any]] = {}
     for file in files:
-        _read(tree, file, find, labels)
+        _read(tree, file, labels)
     if not labels:
         raise UserError("no-row-matches", f"{tree.where(files[0])}: names no image in {tree.root}")
     for name, row in labels.items():
@@ -64,7 +63,7 @@ def _is_coco(start: bytes) -> bool:
     return re.search(rb'"images"\s*:\s*\[', start) is not None and re.search(keys, start) is not None
 
 
-def _read(tree: FileTree, file: str, find: Any, labels: dict[str, dict[str, Any]]) -> None:
+def _read(tree: FileTree, file: str, labels: dict[str, dict[str, Any]]) -> None:
     """Add the tags and captions of a file to the rows of its images.
 
     Raises:
@@ -78,16 +77,15 @@ def _read(tree: FileTree, file: str, find: Any, labels: dict[str, dict[str, Any]
         for one in content.get("categories") or ()
         if isinstance(one, dict) and isinstance(one.get("id"), int | str)
     }
-    names: dict[Any, str] = {}
-    for one in content["images"]:
-        if isinstance(one, dict) and isinstance(one.get("file_name"), str) and isinstance(one.get("id"), int | str):
-            found = find(sanitize(one["file_name"].replace("\\", "/")))
-            if len(found) == 1:
-                names[one["id"]] = found[0]
-                if categories:
-                    labels.setdefault(found[0], {}).setdefault("tags", [])
-            else:
-                tree.problems.add("id-ambiguous" if found else "row-without-image", one["file_name"])
+    paths = {
+        one["id"]: sanitize(one["file_name"].replace("\\", "/"))
+        for one in content["images"]
+        if isinstance(one, dict) and isinstance(one.get("file_name"), str) and isinstance(one.get("id"), int | str)
+    }
+    found = tree.image_names.match_each(paths.values(), tree.problems)
+    names = {id: found[path] for id, path in paths.items() if path in found}
+    for name in names.values() if categories else ():
+        labels.setdefault(name, {}).setdefault("tags", [])
     for one in content["annotations"]:
         if isinstance(one, dict) and isinstance(one.get("image_id"), int | str) and one["image_id"] in names:
             name = names[one["image_id"]]

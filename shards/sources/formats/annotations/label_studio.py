@@ -13,7 +13,7 @@ from shards.sources.archives.git_lfs import head
 from shards.sources.cells import InvalidValue, parse_json, sanitize
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
-from shards.sources.matching import image_finder, images_with_rows, match_image
+from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
@@ -35,18 +35,13 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if not files:
         raise UserError("format-mismatch", f"{tree.root}: contains no JSON export of Label Studio")
     rows = RowCollector(tree.where(files[0]), options, tree.problems)
-    find, matched = image_finder(tree.images), dict[str, int]()
-    for file in files:
-        tasks = list(_tasks(tree, file))
-        several = len({control for _, _, row in tasks for control in row}) > 1 or any(
-            len(words) > 1 for _, _, row in tasks for words in row.values()
-        )
-        for at, path, row in tasks:
-            name = next((name for name in _spellings(path) if find(name)), path)
-            if image := match_image(find, name, matched, at, tree.problems):
-                words = [word for control in row.values() for word in control]
-                cells = {"tags": words} if several else {"label": words[0]} if words else {}
-                matched[image] = rows.add(cells, at)
+    labelled = [task for file in files for task in _labels(list(_tasks(tree, file)))]
+    names = tree.image_names
+    ids = [next(filter(names.is_spelled, _spellings(path)), path) for _, path, _ in labelled]
+    matched: dict[str, int] = {}
+    for image, (at, _, cells) in zip(names.match(ids, tree.problems, "task"), labelled, strict=True):
+        if image is not None:
+            matched[image] = rows.add(cells, at)
     if not matched:
         first = tree.problems.named(next(iter(tree.problems.found), ""), letters=60)
         raise UserError("no-row-matches", f"{tree.where(files[0])}: names no image in {tree.root} (first: {first})")
@@ -91,6 +86,16 @@ def _tasks(tree: FileTree, file: str) -> Iterator[tuple[str, str, dict[str, list
         if len(kept) > 1:
             tree.problems.add("annotation-not-first", at, count=len(kept) - 1)
         yield at, path, _results(kept[0]) if kept else {}
+
+
+def _labels(tasks: list[tuple[str, str, dict[str, list[str]]]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield the tasks of a file with cells in place of controls: a label if each has one word of one control."""
+    several = len({control for _, _, row in tasks for control in row}) > 1 or any(
+        len(words) > 1 for _, _, row in tasks for words in row.values()
+    )
+    for at, path, row in tasks:
+        words = [word for control in row.values() for word in control]
+        yield at, path, {"tags": words} if several else {"label": words[0]} if words else {}
 
 
 def _image_path(data: Any) -> str | None:
