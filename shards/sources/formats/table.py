@@ -9,7 +9,7 @@ from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, disjoint_groups, find_candidates
-from shards.sources.labelled_tables.roles import CAPTION, CLASS, GROUP, PART, TAGS, YES_NO, decide_roles
+from shards.sources.labelled_tables.roles import Kind, decide_roles
 from shards.sources.labelled_tables.scan import scan_tables
 from shards.sources.layout.levels import read_layout
 from shards.sources.options import ScanOptions
@@ -97,27 +97,27 @@ def _names(candidate: Candidate) -> set[str]:
     return {name.lower() for name in candidate.columns if name != candidate.id} - {n.lower() for n in candidate.unnamed}
 
 
-def _kinds(candidate: Candidate, options: ScanOptions) -> set[str]:
+def _kinds(candidate: Candidate, options: ScanOptions) -> set[Kind]:
     named = {*options.class_, *options.numbers, *options.columns}
     roles = decide_roles(candidate.facts, candidate.id, candidate.unnamed)
-    found = {CLASS if name in named else role.kind for name, role in roles.items()}
+    found = {Kind.CLASS if name in named else role.kind for name, role in roles.items()}
     if not candidate.has_header and any(word in candidate.stem.lower() for word in ("partition", "identity")):
-        return {GROUP if "identity" in candidate.stem.lower() else PART}
+        return {Kind.GROUP if "identity" in candidate.stem.lower() else Kind.PART}
     return found
 
 
-def _labels(candidate: Candidate, options: ScanOptions) -> set[str]:
-    return _kinds(candidate, options) & {TAGS, CLASS, CAPTION}
+def _labels(candidate: Candidate, options: ScanOptions) -> set[Kind]:
+    return _kinds(candidate, options) & {Kind.TAGS, Kind.CLASS, Kind.CAPTION}
 
 
 def _has_labels(candidate: Candidate, options: ScanOptions) -> bool:
-    return bool(_kinds(candidate, options) & {TAGS, CLASS, CAPTION, YES_NO})
+    return bool(_kinds(candidate, options) & {Kind.TAGS, Kind.CLASS, Kind.CAPTION, Kind.YES_NO})
 
 
 def _value(candidate: Candidate, options: ScanOptions) -> int:
     """Return how much a table has to say of the images."""
     kinds = _kinds(candidate, options)
-    return 4 * (TAGS in kinds) + 3 * (CLASS in kinds) + 2 * (YES_NO in kinds) + (CAPTION in kinds)
+    return 4 * (Kind.TAGS in kinds) + 3 * (Kind.CLASS in kinds) + 2 * (Kind.YES_NO in kinds) + (Kind.CAPTION in kinds)
 
 
 def _ambiguous_error(tree: FileTree, groups: Sequence[Sequence[Candidate]], options: ScanOptions) -> UserError:

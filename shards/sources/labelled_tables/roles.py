@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from shards.sources.cells import InvalidValue
 from shards.sources.columns import MAX_VALUES
@@ -14,10 +15,6 @@ from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
-
-ID, TAGS, CAPTION, CLASS, YES_NO, NUMBER, GROUP, PART, NOTHING = (
-    "id", "tags", "caption", "class", "yes or no", "number", "group", "part", ""
-)  # fmt: skip
 
 _YES_NO_WORDS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"positive", "negative"})
 _SIGNS = ({0, 1}, {-1, 1}, {-1, 0, 1}, {-1, 0})
@@ -28,20 +25,35 @@ _MAX_NUMBERED = 1000  # classes that are numbers, in a column that is named like
 _PARTITION = {0.0: "train", 1.0: "validation", 2.0: "test"}  # CelebA's
 
 
+class Kind(Enum):
+    """What a column says of an image."""
+
+    ID = auto()  # which image the row is of
+    TAGS = auto()
+    CAPTION = auto()
+    CLASS = auto()
+    YES_NO = auto()
+    NUMBER = auto()
+    GROUP = auto()  # images that belong together
+    PART = auto()  # of the dataset: train, validation, test
+    ROW_NUMBER = auto()
+    NOTHING = auto()
+
+
 @dataclass(frozen=True)
 class Role:
     """What a column is.
 
     Attributes:
         column: its name.
-        kind: one of the names above; "" for a column that is no label.
+        kind: what images have in it.
         why: evidence, or the reason why it is no label.
         option: the option that makes it a label, for people; "" if none does.
         is_label: True if the name is one of a label, such as "breed" or "tags".
     """
 
     column: str
-    kind: str
+    kind: Kind
     why: str = ""
     option: str = ""
     is_label: bool = False
@@ -58,19 +70,19 @@ def decide_roles(facts: Iterable[ColumnFacts], id: str, unnamed: Iterable[str] =
     nameless, facts = set(unnamed), list(facts)
     roles = {}
     for fact in facts:
-        roles[fact.name] = Role(id, ID) if fact.name == id else _role(fact, fact.name in nameless)
-    undecided = [name for name, role in roles.items() if role.kind == NUMBER]
-    labels = [name for name, role in roles.items() if role.kind in (TAGS, CLASS, YES_NO, CAPTION)]
+        roles[fact.name] = Role(id, Kind.ID) if fact.name == id else _role(fact, fact.name in nameless)
+    undecided = [name for name, role in roles.items() if role.kind == Kind.NUMBER]
+    labels = [name for name, role in roles.items() if role.kind in (Kind.TAGS, Kind.CLASS, Kind.YES_NO, Kind.CAPTION)]
     by_name = {fact.name: fact for fact in facts}
     if not labels and len(undecided) == 1 and undecided[0] in nameless and _are_classes(by_name[undecided[0]]):
         name = undecided[0]  # a list of files with their classes
-        roles[name] = Role(name, CLASS, "the only column beside the images", is_label=True)
-    if len(labels) == 1 and roles[labels[0]].kind == YES_NO and labels[0] in nameless:
-        roles[labels[0]] = replace(roles[labels[0]], kind=CLASS, is_label=True)
-    constant = [name for name, role in roles.items() if role.kind == CLASS and by_name[name].different == 1]
+        roles[name] = Role(name, Kind.CLASS, "the only column beside the images", is_label=True)
+    if len(labels) == 1 and roles[labels[0]].kind == Kind.YES_NO and labels[0] in nameless:
+        roles[labels[0]] = replace(roles[labels[0]], kind=Kind.CLASS, is_label=True)
+    constant = [name for name, role in roles.items() if role.kind == Kind.CLASS and by_name[name].different == 1]
     if len(constant) < len(labels):
         for name in constant:
-            roles[name] = Role(name, NOTHING, f"all rows have {by_name[name].examples(1)[0]!r}", "--class")
+            roles[name] = Role(name, Kind.NOTHING, f"all rows have {by_name[name].examples(1)[0]!r}", "--class")
     return roles
 
 
@@ -78,32 +90,32 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
     """Return what a column is by itself."""
     name = fact.name
     if not fact.filled:
-        return Role(name, NOTHING, "no values")
+        return Role(name, Kind.NOTHING, "no values")
     if (nameless or names.names_index(name)) and fact.counts_rows():
-        return Role(name, NOTHING, "it counts the rows")
+        return Role(name, Kind.ROW_NUMBER, "it counts the rows")
     if names.names_index(name) and not nameless and fact.is_unique:
-        return Role(name, NOTHING, "it is an index")
+        return Role(name, Kind.ROW_NUMBER, "it is an index")
     if names.names_part(name) and part_values(fact) is not None:
-        return Role(name, PART, "by its name and values")
+        return Role(name, Kind.PART, "by its name and values")
     if names.names_group(name) and not fact.is_unique and fact.different > 1:
-        return Role(name, GROUP, "by its name", "--class")
+        return Role(name, Kind.GROUP, "by its name", "--class")
     if fact.lists and names.is_label(name):
-        return Role(name, CLASS, "by its name", is_label=True)
+        return Role(name, Kind.CLASS, "by its name", is_label=True)
     if fact.number_lists * 2 > fact.filled:
-        return Role(name, NUMBER, "lists of numbers", "--numbers")
+        return Role(name, Kind.NUMBER, "lists of numbers", "--numbers")
     if names.names_tags(name):
-        return Role(name, TAGS, "by its name", is_label=True)
+        return Role(name, Kind.TAGS, "by its name", is_label=True)
     if fact.lists and fact.filled > _TOO_FEW and not _recur(fact.entries):
-        return Role(name, NOTHING, "lists of words that hardly recur", "--columns")
+        return Role(name, Kind.NOTHING, "lists of words that hardly recur", "--columns")
     if fact.lists:
-        return Role(name, TAGS, "its cells are lists")
+        return Role(name, Kind.TAGS, "its cells are lists")
     is_label = names.names_label(name)
     if names.names_caption(name):
-        return Role(name, CAPTION, "by its name")
+        return Role(name, Kind.CAPTION, "by its name")
     if fact.different == 1 and fact.filled == fact.rows and fact.rows > 1 and not is_label:
-        return Role(name, NOTHING, f"all rows have {fact.examples(1)[0]!r}", "--class")
+        return Role(name, Kind.NOTHING, f"all rows have {fact.examples(1)[0]!r}", "--class")
     if not is_label and (sign := _yes_no(fact)):
-        return Role(name, YES_NO, sign)
+        return Role(name, Kind.YES_NO, sign)
     if fact.numbers() is not None:
         return _number_role(fact, is_label)
     return _word_role(fact, is_label)
@@ -112,11 +124,11 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
 def _number_role(fact: ColumnFacts, is_label: bool) -> Role:
     name = fact.name
     if names.is_label(name) and not _are_classes(fact):
-        return Role(name, CLASS, "numbers in a column of labels: whole ones are classes", is_label=True)
+        return Role(name, Kind.CLASS, "numbers in a column of labels: whole ones are classes", is_label=True)
     if is_label and _are_classes(fact):
-        return Role(name, CLASS, "whole numbers in a column named like a label", is_label=True)
+        return Role(name, Kind.CLASS, "whole numbers in a column named like a label", is_label=True)
     what = "numbers that differ in each row" if fact.is_unique else f"{fact.different:,} different numbers"
-    return Role(name, NUMBER, what, "--class or --numbers")
+    return Role(name, Kind.NUMBER, what, "--class or --numbers")
 
 
 def _are_classes(fact: ColumnFacts) -> bool:
@@ -130,22 +142,23 @@ def _word_role(fact: ColumnFacts, is_label: bool) -> Role:
     longest = max(map(len, fact.counts))
     if all(read_numbers(text) is not None for text in fact.counts):
         if names.is_label(name):
-            return Role(name, CLASS, "lists of numbers in a column of labels", is_label=True)
-        return Role(name, NUMBER, "lists of numbers", "")
+            return Role(name, Kind.CLASS, "lists of numbers in a column of labels", is_label=True)
+        return Role(name, Kind.NUMBER, "lists of numbers", "")
     if kind := fact.looks_like():
-        return Role(name, NOTHING, kind, "--class" if fact.repeats else "")
+        return Role(name, Kind.NOTHING, kind, "--class" if fact.repeats else "")
     dialect = TagDialect.infer(fact.counts.elements(), are_tags=False)
     if dialect.has_several and (is_label or _tags_recur(dialect, fact)):
-        return Role(name, TAGS, "phrases of modifiers and nouns" if dialect.phrases else "cells with several values")
+        why = "phrases of modifiers and nouns" if dialect.phrases else "cells with several values"
+        return Role(name, Kind.TAGS, why)
     if not is_label and longest > _LONGEST:
-        return Role(name, NOTHING, "free text", f"--labels caption, if it is renamed to text ({name})")
+        return Role(name, Kind.NOTHING, "free text", f"--labels caption, if it is renamed to text ({name})")
     if is_label and fact.different <= _MAX_LABELS:
-        return Role(name, CLASS, "by its name", is_label=True)
+        return Role(name, Kind.CLASS, "by its name", is_label=True)
     few = fact.repeats or (fact.rows <= 20 and fact.different < fact.filled) or fact.rows <= 4
     if few and fact.different <= MAX_VALUES:
-        return Role(name, CLASS, f"{fact.different:,} different values")
+        return Role(name, Kind.CLASS, f"{fact.different:,} different values")
     what = "a value for (nearly) every row" if fact.is_unique else f"{fact.different:,} different values"
-    return Role(name, NOTHING, what, "--class")
+    return Role(name, Kind.NOTHING, what, "--class")
 
 
 def _tags_recur(dialect: TagDialect, fact: ColumnFacts) -> bool:

@@ -11,22 +11,11 @@ from shards.sources.columns import ALL
 from shards.sources.item import ColumnUse
 from shards.sources.labelled_tables.column_names import is_label
 from shards.sources.labelled_tables.facts import ColumnFacts
-from shards.sources.labelled_tables.roles import (
-    CAPTION,
-    CLASS,
-    GROUP,
-    ID,
-    NOTHING,
-    NUMBER,
-    PART,
-    TAGS,
-    YES_NO,
-    Role,
-)
+from shards.sources.labelled_tables.roles import Kind, Role
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 
-_BECOMES = {CLASS: "exclusive attribute", YES_NO: "tag", NUMBER: "numbers", TAGS: "tags"}
+_LABELS = frozenset({Kind.CLASS, Kind.YES_NO, Kind.NUMBER, Kind.TAGS})  # what --columns NAME alone makes a label
 
 
 @dataclass
@@ -89,31 +78,31 @@ def select_columns(
     everything = options.columns == (ALL,)
     extra = () if everything else options.columns
     named = {*options.class_, *options.numbers, *extra}
-    label_named = any(roles[name].kind == CLASS and roles[name].is_label for name in extra)
+    label_named = any(roles[name].kind == Kind.CLASS and roles[name].is_label for name in extra)
     chosen.order = list(dict.fromkeys([*extra, *options.class_, *options.numbers, *roles]))
 
-    def of(*kinds: str) -> list[str]:
+    def of(*kinds: Kind) -> list[str]:
         return [name for name, role in roles.items() if role.kind in kinds and name not in named]
 
-    chosen.group = options.group if options.group not in (None, FOLDER) else next(iter(of(GROUP)), None)
-    chosen.part = next(iter(of(PART)), None)
-    chosen.text = next(iter(of(CAPTION)), None)
+    chosen.group = options.group if options.group not in (None, FOLDER) else next(iter(of(Kind.GROUP)), None)
+    chosen.part = next(iter(of(Kind.PART)), None)
+    chosen.text = next(iter(of(Kind.CAPTION)), None)
     # A column that is tags by its cells alone must have some for most images.
-    full = [name for name in of(TAGS) if roles[name].is_label or facts[name].filled * 2 >= facts[name].rows]
+    full = [name for name in of(Kind.TAGS) if roles[name].is_label or facts[name].filled * 2 >= facts[name].rows]
     chosen.tags = sorted(full, key=lambda name: not roles[name].is_label)[:1]
     chosen.classes, chosen.numbers = list(options.class_), list(options.numbers)
     for name in extra:
         _add_named(chosen, where, roles[name], facts[name])
     if everything:
-        chosen.classes += of(CLASS)
-        chosen.yes_no += of(YES_NO)
-        chosen.numbers += [name for name in of(NUMBER) if not facts[name].is_unique or facts[name].rows <= 20]
-        chosen.tags = of(TAGS)
+        chosen.classes += of(Kind.CLASS)
+        chosen.yes_no += of(Kind.YES_NO)
+        chosen.numbers += [name for name in of(Kind.NUMBER) if not facts[name].is_unique or facts[name].rows <= 20]
+        chosen.tags = of(Kind.TAGS)
     elif not named and not chosen.tags:
-        chosen.classes, chosen.yes_no = of(CLASS), of(YES_NO)
-        chosen.tags = [] if chosen.classes or chosen.yes_no else of(TAGS)
+        chosen.classes, chosen.yes_no = of(Kind.CLASS), of(Kind.YES_NO)
+        chosen.tags = [] if chosen.classes or chosen.yes_no else of(Kind.TAGS)
     elif (with_label or not chosen.tags) and not options.class_ and not options.numbers and not label_named:
-        chosen.label = next((name for name in of(CLASS) if roles[name].is_label), None)
+        chosen.label = next((name for name in of(Kind.CLASS) if roles[name].is_label), None)
     _choose_label(chosen, roles, named)
     chosen.uses = [_use(roles[name], facts[name], chosen) for name in roles]
     return chosen
@@ -134,21 +123,21 @@ def _choose_label(chosen: Selection, roles: Mapping[str, Role], named: Iterable[
 def _add_named(chosen: Selection, where: str, role: Role, fact: ColumnFacts) -> None:
     """Add a column that --columns names, as what it is."""
     name = role.column
-    if role.kind == ID:
+    if role.kind == Kind.ID:
         raise UserError("column-unusable", f"--columns {name}: {where}: it names the images; omit it")
-    if role.kind == NOTHING and role.why != "no values" and role.why in ("it counts the rows", "it is an index"):
+    if role.kind == Kind.ROW_NUMBER:
         raise UserError(
             "column-unusable", f"--columns {name}: {where}: {role.why}; use --class {name} or --numbers {name}"
         )
-    if role.kind == TAGS:
+    if role.kind == Kind.TAGS:
         chosen.tags.append(name)
-    elif role.kind == CLASS and is_label(name) and chosen.label is None:
+    elif role.kind == Kind.CLASS and is_label(name) and chosen.label is None:
         chosen.label = name  # its cells may be lists, or numbers that are no classes
-    elif role.kind == CLASS and (role.is_label or fact.numbers() is not None):
+    elif role.kind == Kind.CLASS and (role.is_label or fact.numbers() is not None):
         chosen.classes.append(name)
-    elif role.kind == YES_NO:
+    elif role.kind == Kind.YES_NO:
         chosen.yes_no.append(name)
-    elif role.kind != CAPTION:
+    elif role.kind != Kind.CAPTION:
         chosen.others.append(name)
     else:
         chosen.text = name
@@ -176,25 +165,25 @@ def _check_names(where: str, roles: Mapping[str, Role], options: ScanOptions) ->
 def _use(role: Role, fact: ColumnFacts, chosen: Selection) -> ColumnUse:
     """Return what became of a column."""
     name, values = role.column, f", {fact.different:,} values"
-    if role.kind == ID:
+    if role.kind == Kind.ID:
         return ColumnUse(name, "id", "its values name the images")
     if name == chosen.label:
         return ColumnUse(name, f"class{values}", role.why)
     if name == chosen.text:
         return ColumnUse(name, "text", role.why)
     if name == chosen.group:
-        return ColumnUse(name, "group", role.why if role.kind == GROUP else "--group")
+        return ColumnUse(name, "group", role.why if role.kind == Kind.GROUP else "--group")
     if name == chosen.part:
         return ColumnUse(name, "part", role.why)
     if name in chosen.tags:
         return ColumnUse(name, "tags", role.why)
     if name in chosen.classes:
-        return ColumnUse(name, f"exclusive attribute{values}", role.why if role.kind == CLASS else "--class")
+        return ColumnUse(name, f"exclusive attribute{values}", role.why if role.kind == Kind.CLASS else "--class")
     if name in chosen.yes_no:
         return ColumnUse(name, "tag", role.why)
     if name in chosen.numbers or name in chosen.others:
-        is_number = role.kind == NUMBER or fact.numbers() is not None
+        is_number = role.kind == Kind.NUMBER or fact.numbers() is not None
         return ColumnUse(name, "numbers" if is_number else f"exclusive attribute{values}", "named by an option")
-    option = role.option or (f"--columns {name}" if role.kind in _BECOMES else "")
+    option = role.option or (f"--columns {name}" if role.kind in _LABELS else "")
     why = role.why if not option else f"{role.why}; {option.replace(' or ', f' {name} or ')}"
     return ColumnUse(name, "", why if not role.option.endswith(("class", "numbers")) else f"{why} {name}")
