@@ -10,7 +10,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,19 @@ def sanitize(text: str) -> str:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def parse_json(data: bytes | str) -> Any:
+def parse_json(data: bytes | str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Return the value of a JSON text.
+
+    Args:
+        data: in UTF-8 if it is bytes.
+        hook: told each object, returns what takes its place.
 
     Raises:
         InvalidValue: it is not valid JSON or not UTF-8, is nested too deeply, or has huge numbers.
     """
     try:
-        return json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        return json.loads(text, object_hook=hook)
     except UnicodeDecodeError:
         raise InvalidValue("not UTF-8") from None
     except RecursionError:

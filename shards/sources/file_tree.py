@@ -15,7 +15,7 @@ from shards.dataset.images import EXTENSIONS
 from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.archives.git_lfs import check_pointers
 from shards.sources.archives.listing import TEXTS, Member, archive_members, are_samples, is_zip, stem
-from shards.sources.cells import sanitize
+from shards.sources.cells import InvalidValue, parse_json, sanitize
 from shards.sources.id_ladder import ImageNames
 from shards.sources.item import ImageFile, ImageRef
 from shards.sources.layout.junk import is_junk
@@ -69,17 +69,29 @@ class FileTree:
         return f"{self.root}/{name}" if name else str(self.root)
 
     def text(self, name: str) -> bytes:
-        """Return the content of one of `texts`.
+        """Return the content of one of `texts` or `others`.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: it cannot be read, is larger than 1 GiB, or is a pointer of Git LFS.
         """
+        file = self.texts.get(name) or self.others[name]
         try:
-            data = self.texts[name].read()
-            check_pointers(self.root, {name: self.texts[name]} if data.startswith(b"version https://git-lfs") else {})
+            data = file.read()
+            check_pointers(self.root, {name: file} if data.startswith(b"version https://git-lfs") else {})
             return data
         except OSError as error:
             raise UserError("file-unreadable", f"{self.where(name)}: cannot be read ({error.strerror})") from None
+
+    def json(self, name: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+        """Return the value of a file that is one JSON value; ``hook`` is that of `parse_json`.
+
+        Raises:
+            UserError: it cannot be read, or is not JSON.
+        """
+        try:
+            return parse_json(self.text(name), hook)
+        except InvalidValue as error:
+            raise UserError("invalid-json", f"{self.where(name)}: {error}; recreate it") from None
 
 
 def container_type(name: str) -> str:

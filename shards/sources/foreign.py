@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shards.core.errors import UserError
-from shards.sources.archives.git_lfs import head, spread
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import head, spread
 
 _AS_IMAGES = "write its samples as images with a metadata.jsonl, or as WebDataset tars"
 _AS_ARRAYS = "save its arrays with numpy.savez(FILE, images=…, labels=…)"

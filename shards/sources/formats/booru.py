@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from shards.core.errors import UserError
-from shards.sources.archives.git_lfs import head
 from shards.sources.cells import InvalidValue, parse_json
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import find_files, head
 from shards.sources.item import ImageFile, Source
 from shards.sources.json_records import row_of
 from shards.sources.matching import images_with_rows
@@ -20,7 +20,7 @@ from shards.sources.source_format import SourceFormat
 
 NAME = "booru"
 
-_FILES = (".json", ".jsonl")
+_ENDINGS = (".json", ".jsonl")
 _MAX_FILES = 256  # more of them are notes of single images
 _MAX_LINE = 1 << 24  # bytes
 
@@ -59,17 +59,21 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
 
 def _files(tree: FileTree) -> list[str]:
     """Return files of records; none of them stands next to an image of the same name."""
-    found = [name for name in tree.texts if name.lower().endswith(_FILES)]
-    stems = {name.rpartition(".")[0] for name in tree.images} if found else set[str]()
-    found = [name for name in found if name.rpartition(".")[0] not in stems and name[:-5] not in tree.images]
-    return [name for name in found if _is_metadata(tree, name)] if len(found) <= _MAX_FILES else []
+    listed = [name for name in tree.texts if name.lower().endswith(_ENDINGS)]
+    stems = {name.rpartition(".")[0] for name in tree.images} if listed else set[str]()
+    alone = {
+        name: tree.texts[name]
+        for name in listed
+        if name.rpartition(".")[0] not in stems and name[:-5] not in tree.images
+    }
+    return find_files(alone, _ENDINGS, _is_metadata, _MAX_FILES)
 
 
-def _is_metadata(tree: FileTree, name: str) -> bool:
+def _is_metadata(name: str, start: bytes) -> bool:
     """Return True if the first bytes of a file are those of an image board's records."""
     if posixpath.basename(name).lower().startswith("metadata.json"):
         return False
-    start = head(tree.texts[name], 1 << 16).lstrip(b"\xef\xbb\xbf \n\r\t[")
+    start = start.lstrip(b"\xef\xbb\xbf \n\r\t[")
     if not start.startswith(b"{"):
         return False
     try:
@@ -104,10 +108,7 @@ def _values(tree: FileTree, file: str) -> Iterator[Any]:
     """Yield the lines of a file as bytes, or the entries of its array; a file of lines may have any size."""
     ref = tree.texts[file]
     if head(ref).lstrip(b"\xef\xbb\xbf \n\r\t").startswith(b"["):
-        try:
-            content = parse_json(tree.text(file))
-        except InvalidValue as error:
-            raise UserError("invalid-json", f"{tree.where(file)}: {error}; recreate it") from None
+        content = tree.json(file)
         yield from content if isinstance(content, list) else ()
     elif isinstance(ref, ImageFile):
         with open(ref.path, "rb") as lines:  # noqa: PTH123

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shards.core.errors import UserError
-from shards.sources.cells import InvalidValue, parse_json, sanitize, short_repr
+from shards.sources.cells import sanitize, short_repr
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.matching import images_with_rows
@@ -54,10 +54,7 @@ def _entries(tree: FileTree) -> list[object]:
     form = '{"labels": [[name, class or numbers], …]}'
     if TABLE not in tree.texts:
         raise UserError("format-mismatch", f"{where}: missing; --source stylegan needs it: {form}")
-    try:
-        content = parse_json(tree.text(TABLE))
-    except InvalidValue as error:
-        raise UserError("invalid-json", f"{where}: {error}; recreate it") from None
+    content = tree.json(TABLE)
     if isinstance(content, dict) and content.get("labels", ()) is None:
         unlabelled = "--source pictures --schema OTHER/schema.yaml"
         raise UserError(

@@ -8,8 +8,8 @@ from typing import Any
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
-from shards.sources.archives.git_lfs import head
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import head
 from shards.sources.options import ScanOptions
 from shards.sources.text.dialect import IsImageName
 from shards.sources.text.json_rows import LINES, open_json_rows

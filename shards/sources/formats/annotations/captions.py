@@ -10,9 +10,9 @@ from typing import Any
 
 from shards.core.errors import UserError
 from shards.dataset.images import EXTENSIONS
-from shards.sources.archives.git_lfs import head
-from shards.sources.cells import InvalidValue, parse_json, sanitize
+from shards.sources.cells import sanitize
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import find_files
 from shards.sources.item import Source
 from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
@@ -28,6 +28,7 @@ _LINE = re.compile(
     re.IGNORECASE,
 )
 _HEAD = 1 << 14
+_MAX_FILES = 256
 _LONGEST = 10_000  # characters of a line
 _FEWEST = 2  # lines of one image, and words of a caption
 
@@ -61,16 +62,12 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
 
 def _files(tree: FileTree) -> list[str]:
     """Return the lists of captions; of the same captions in several forms (lemmatised), only the plain one."""
-    listed = {**tree.texts, **{name: file for name, file in tree.others.items() if name.endswith(".token")}}
-    names = [name for name in listed if name.endswith((".txt", ".csv", ".token", ".json"))]
-    if len(names) > 256:  # texts of single images
-        return []
-    found = [name for name in names if _is_list(name, head(listed[name], _HEAD))]
+    found = find_files(tree.texts | tree.others, (".txt", ".csv", ".token", ".json"), _is_list, _MAX_FILES, _HEAD)
     return [name for name in found if "lemma" not in name.lower()] or found
 
 
 def _is_list(name: str, start: bytes) -> bool:
-    if name.endswith(".json"):
+    if name.lower().endswith(".json"):
         return re.search(rb'"sentences"\s*:\s*\[\s*\{', start) is not None
     lines = start.decode("utf-8-sig", "replace").splitlines()
     lines = lines[: -1 if len(start) == _HEAD else None][:60]  # the last line may be cut off
@@ -87,11 +84,10 @@ def _match(line: str) -> re.Match[str] | None:
 
 def _captions(tree: FileTree, file: str) -> Iterator[tuple[str, str]]:
     """Yield (image, caption) of a list; count lines that are none."""
-    data = (tree.texts.get(file) or tree.others[file]).read()
-    if file.endswith(".json"):
-        yield from _of_karpathy(tree, file, data)
+    if file.lower().endswith(".json"):
+        yield from _of_karpathy(tree.json(file))
         return
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+    for number, line in enumerate(tree.text(file).decode("utf-8-sig", "replace").splitlines(), 1):
         if found := _match(line):
             yield sanitize(found["name"].strip()), sanitize(_unquoted(found["caption"]))
         elif line.strip() and number > 1:
@@ -103,11 +99,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 
-def _of_karpathy(tree: FileTree, file: str, data: bytes) -> Iterator[tuple[str, str]]:
-    try:
-        content: Any = parse_json(data)
-    except InvalidValue as error:
-        raise UserError("invalid-json", f"{tree.where(file)}: {error}; recreate it") from None
+def _of_karpathy(content: Any) -> Iterator[tuple[str, str]]:
     for image in content.get("images") or () if isinstance(content, dict) else ():
         name = image.get("filename") if isinstance(image, dict) else None
         sentences = image.get("sentences") if isinstance(image, dict) else None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from typing import Any
 
 from shards.core.errors import UserError
-from shards.sources.archives.git_lfs import head
 from shards.sources.cells import sanitize
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import find_files
 from shards.sources.item import Source
 from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
@@ -19,9 +18,9 @@ from shards.sources.source_format import SourceFormat
 
 NAME = "coco"
 
-_HEAD = 1 << 16
+_MAX_FILES = 64  # in a folder
 _OTHERS = re.compile(r"(person_keypoints|panoptic|stuff|image_info)_", re.IGNORECASE)
-_BULKY = ("segmentation", "bbox", "keypoints", "segments", "points")
+_SHAPES = ("segmentation", "bbox", "keypoints", "segments", "points")  # most of a file, and of no use here
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
@@ -50,15 +49,12 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
 
 def _files(tree: FileTree) -> list[str]:
     """Return the files of annotations; those of keypoints and the like only if there are no others."""
-    names = [name for name in tree.texts if name.lower().endswith(".json")]
-    folders = {posixpath.dirname(name) for name in names}
-    if len(names) > 64 * max(1, len(folders)):  # notes of single images
-        return []
-    found = [name for name in names if _is_coco(head(tree.texts[name], _HEAD))]
+    folders = {posixpath.dirname(name) for name in tree.texts if name.lower().endswith(".json")}
+    found = find_files(tree.texts, ".json", _is_coco, most=_MAX_FILES * max(1, len(folders)))
     return [name for name in found if not _OTHERS.match(posixpath.basename(name))] or found
 
 
-def _is_coco(start: bytes) -> bool:
+def _is_coco(name: str, start: bytes) -> bool:
     keys = rb'"(info|licenses|annotations|categories)"\s*:\s*[\[{]'
     return re.search(rb'"images"\s*:\s*\[', start) is not None and re.search(keys, start) is not None
 
@@ -69,8 +65,9 @@ def _read(tree: FileTree, file: str, labels: dict[str, dict[str, Any]]) -> None:
     Raises:
         UserError: it is not JSON, or lacks images or annotations.
     """
-    content = _parse(tree, file)
-    if not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
+    content = tree.json(file, _without_shapes)
+    lists = ("images", "annotations")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in lists):
         raise UserError("table-malformed", f'{tree.where(file)}: no lists "images" and "annotations"')
     categories = {
         one["id"]: sanitize(str(one.get("name")).replace(",", " "))
@@ -106,19 +103,10 @@ def _add(
                 tree.problems.add("category-unknown", f"{name}: {id}")
 
 
-def _parse(tree: FileTree, file: str) -> dict[str, Any]:
-    def trimmed(value: dict[str, Any]) -> dict[str, Any]:
-        for key in _BULKY:  # most of a file, and of no use here
-            value.pop(key, None)
-        return value
-
-    try:
-        content = json.loads(tree.text(file), object_hook=trimmed)
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            "invalid-json", f"{tree.where(file)}: {' '.join(str(error).split())[:120]}; recreate it"
-        ) from None
-    return content if isinstance(content, dict) else {}
+def _without_shapes(value: dict[str, Any]) -> dict[str, Any]:
+    for key in _SHAPES:
+        value.pop(key, None)
+    return value
 
 
 FORMAT = SourceFormat(NAME, "COCO annotations: categories as tags, and captions", detect, scan)

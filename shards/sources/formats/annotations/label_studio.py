@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from shards.core.errors import UserError
 from shards.dataset.images import EXTENSIONS
-from shards.sources.archives.git_lfs import head
-from shards.sources.cells import InvalidValue, parse_json, sanitize
+from shards.sources.cells import sanitize
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import find_files
 from shards.sources.item import Source
 from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
@@ -22,7 +22,7 @@ NAME = "label-studio"
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # what an upload puts before a file's name
 _OWN = frozenset("id annotator annotation_id created_at updated_at lead_time image".split())
-_HEAD = 1 << 16
+_MAX_FILES = 64
 
 
 def detect(tree: FileTree, options: ScanOptions) -> str:
@@ -49,11 +49,10 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
 
 
 def _files(tree: FileTree) -> list[str]:
-    names = [name for name in tree.texts if name.lower().endswith(".json")]
-    return [name for name in names if _is_export(head(tree.texts[name], _HEAD))] if len(names) <= 64 else []
+    return find_files(tree.texts, ".json", _is_export, _MAX_FILES)
 
 
-def _is_export(start: bytes) -> bool:
+def _is_export(name: str, start: bytes) -> bool:
     if not start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
         return False
     full = b'"data"' in start and (b'"annotations"' in start or b'"completions"' in start)
@@ -66,10 +65,7 @@ def _tasks(tree: FileTree, file: str) -> Iterator[tuple[str, str, dict[str, list
     Raises:
         UserError: the file is not JSON.
     """
-    try:
-        content = parse_json(tree.text(file))
-    except InvalidValue as error:
-        raise UserError("invalid-json", f"{tree.where(file)}: {error}; recreate it") from None
+    content = tree.json(file)
     tasks: list[Any] = content if isinstance(content, list) else []
     for number, task in enumerate(tasks, 1):
         at = f"{file}, task {number}"

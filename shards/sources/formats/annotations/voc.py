@@ -7,9 +7,9 @@ import re
 from xml.etree import ElementTree
 
 from shards.core.errors import UserError
-from shards.sources.archives.git_lfs import head
 from shards.sources.cells import sanitize
 from shards.sources.file_tree import FileTree
+from shards.sources.first_bytes import head
 from shards.sources.item import Source
 from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
