@@ -30,7 +30,7 @@ from trainer.state import TrainingState
 from trainer.step import StepResult
 from trainer.tracking.cadence import is_due
 from trainer.tracking.monitor import Monitor
-from trainer.tracking.restore_outputs import restore_outputs
+from trainer.tracking.restore_outputs import ResumedRun
 
 
 def train(config: Config) -> None:
@@ -61,8 +61,8 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         )
     saved = setup.enter_run(built, exits)
     if saved is not None:
-        ema = state.ema.module
-        env.on_rank0(lambda: restore_outputs(built.run, config, built.dataset, saved, ema, env.print))
+        resumed = ResumedRun(built.run, config, built.dataset, saved, state.ema.module, env.print)
+        env.on_rank0(resumed.restore_outputs)
     if state.images_seen >= total:
         return env.print(
             f"{built.run.path} is complete: {total:,} images seen; "

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from shards.core.errors import Failure, UserError, warn
@@ -24,71 +24,62 @@ from trainer.tracking.cadence import is_due
 from trainer.tracking.sample_grids import SampleGrids, grid_path
 
 
-def restore_outputs(
-    run: RunDirectory,
-    config: Config,
-    dataset: Dataset,
-    newest: Checkpoint,
-    generator: nn.Module,
-    log: Callable[[str], None],
-) -> None:
-    """Write what is missing up to the newest checkpoint; what cannot be written is a warning.
+@dataclass(frozen=True)
+class ResumedRun:
+    """A run as it is found when it is resumed, before it trains on.
 
     Args:
-        run: the run directory, whose lock this process holds.
+        directory: the run directory, whose lock this process holds.
         config: the options of the run.
         dataset: that it is trained on.
-        newest: the checkpoint from which the run resumes.
-        generator: the averaged generator with the weights of ``newest``; unchanged on return.
+        newest: the checkpoint from which it resumes.
+        generator: the averaged generator with the weights of ``newest``; never changed.
         log: receives a sentence about each grid.
     """
-    try:
-        metrics_file.restore_row(run.metrics, newest.images_seen, newest.state.row)
-        _draw_missing_grids(run, config, dataset, newest, generator, log)
-        if newest.images_seen >= config.schedule.total_images:
-            write_report(run.path)
-    except (Failure, OSError) as error:
-        code = error.code if isinstance(error, Failure) else "file-unwritable"
-        warn(code, f"{error}; training continues")
 
+    directory: RunDirectory
+    config: Config
+    dataset: Dataset
+    newest: Checkpoint
+    generator: nn.Module
+    log: Callable[[str], None]
 
-def _draw_missing_grids(
-    run: RunDirectory,
-    config: Config,
-    dataset: Dataset,
-    newest: Checkpoint,
-    generator: nn.Module,
-    log: Callable[[str], None],
-) -> None:
-    missing = [path for path in checkpoint.directories(run.path) if _lacks_grid(run, config, int(path.name))]
-    if not missing:
-        return
-    grids = SampleGrids(run.samples, config, dataset, _device(generator))
-    for path in missing:
-        if path == newest.path:
-            grids.draw(newest.images_seen, generator)
-        elif (other := _of_checkpoint(path, generator)) is not None:
-            grids.draw(int(path.name), other)
-        log(f"the sample grid of {int(path.name):,} images was missing, and is drawn again")
+    def restore_outputs(self) -> None:
+        """Write what is missing up to the newest checkpoint; what cannot be written is a warning."""
+        try:
+            metrics_file.restore_row(self.directory.metrics, self.newest.images_seen, self.newest.state.row)
+            self._draw_missing_grids()
+            if self.newest.images_seen >= self.config.schedule.total_images:
+                write_report(self.directory.path)
+        except (Failure, OSError) as error:
+            code = error.code if isinstance(error, Failure) else "file-unwritable"
+            warn(code, f"{error}; training continues")
 
+    def _draw_missing_grids(self) -> None:
+        missing = [path for path in checkpoint.directories(self.directory.path) if self._lacks_grid(int(path.name))]
+        if not missing:
+            return
+        device = next(self.generator.parameters()).device
+        grids = SampleGrids(self.directory.samples, self.config, self.dataset, device)
+        for path in missing:
+            if (generator := self._generator_at(path)) is not None:
+                grids.draw(int(path.name), generator)
+            self.log(f"the sample grid of {int(path.name):,} images was missing, and is drawn again")
 
-def _lacks_grid(run: RunDirectory, config: Config, images_seen: int) -> bool:
-    before, total = images_seen - config.data.batch, config.schedule.total_images
-    due = before < total and is_due(config.tracking.grid_every, before, images_seen, total)
-    return due and not grid_path(run.samples, images_seen).exists()
+    def _lacks_grid(self, images_seen: int) -> bool:
+        before, total = images_seen - self.config.data.batch, self.config.schedule.total_images
+        due = before < total and is_due(self.config.tracking.grid_every, before, images_seen, total)
+        return due and not grid_path(self.directory.samples, images_seen).exists()
 
-
-def _of_checkpoint(path: Path, generator: nn.Module) -> nn.Module | None:
-    """Return a copy of the generator with the weights of another checkpoint; None if that is damaged."""
-    try:
-        saved = checkpoint.read(path)
-        other = copy.deepcopy(generator)
-        with state_dicts.explain_load_errors(path):
-            state_dicts.load_module(other, saved.tensors("ema"))
-    except UserError:
-        return None
-    return other
-
-
-def _device(generator: nn.Module) -> torch.device:
-    return next(generator.parameters()).device
+    def _generator_at(self, path: Path) -> nn.Module | None:
+        """Return the averaged generator of a checkpoint; None if that is damaged."""
+        if path == self.newest.path:
+            return self.generator
+        try:
+            saved = checkpoint.read(path)
+            other = copy.deepcopy(self.generator)
+            with state_dicts.explain_load_errors(path):
+                state_dicts.load_module(other, saved.tensors("ema"))
+        except UserError:
+            return None
+        return other
