@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +19,13 @@ import numpy as np
 
 from shards.core import text_files
 from shards.core.errors import UserError
+from shards.vocabulary.spelling import normalise
 
 Kind = Literal["exclusive", "tag", "vector", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 WORDLESS = ("vector", "text")  # kinds with a size instead of values: phrases cannot name them
 MAX_SIZE = 1 << 16  # numbers of a vector or text
 WIDE = 256  # entries of zeros and ones, above which a label is stored as a list of its ones
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def normalise(tag: str) -> str:
-    """Return a tag as it is compared and stored: lower case; underscores, commas and runs of blanks as one space."""
-    return " ".join(unicodedata.normalize("NFC", tag).lower().replace("_", " ").replace(",", " ").split())
 
 
 @dataclass(frozen=True)

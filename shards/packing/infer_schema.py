@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.core.errors import UserError
-from shards.dataset.schema import Attribute, Schema, normalise
+from shards.dataset.schema import Attribute, Schema
 from shards.packing.tag_families import Family, RowSample, find_families
+from shards.vocabulary.spelling import normalise
 
 _RARER = 3.0  # tags exclude each other if they occur together less than a third as often as expected by chance
 _SWEEPS = 50

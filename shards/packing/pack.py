@@ -24,9 +24,9 @@ from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError, warn
 from shards.core.permutation import permute
 from shards.core.version import __version__
-from shards.dataset import dataset, images, trainable_size
+from shards.dataset import dataset, images
 from shards.dataset.manifest import MANIFEST
-from shards.packing import doubts, merge, plan, prescan, preview, shard_writer, validation_split
+from shards.packing import doubts, merge, plan, prescan, preview, shard_writer, trainable_size, validation_split
 from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, build_labelling
 from shards.sources import registry

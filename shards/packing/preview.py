@@ -17,9 +17,9 @@ from shards.core.errors import UserError
 from shards.dataset.images import ImageError, dimensions, prepare
 from shards.dataset.schema import WORDLESS
 from shards.dataset.summary import Tally, label_lines
-from shards.dataset.trainable_size import advice, largest_trainable
 from shards.packing.doubts import Doubt, find_doubts
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
+from shards.packing.trainable_size import advice, largest_trainable
 from shards.sources.item import Item, Source
 from shards.sources.options import ScanOptions, SourceOptions
 from shards.sources.registry import scan_source

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from shards.core import text_files
 from shards.core.errors import UserError
-from shards.dataset.schema import WORDLESS, Attribute, normalise
+from shards.dataset.schema import WORDLESS, Attribute
 from shards.sources.item import Item
+from shards.vocabulary.spelling import normalise
 
 
 def load(path: Path) -> dict[str, str]:

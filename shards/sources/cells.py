@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from shards.core.atomic_io import join_names
-from shards.dataset.letters import clean_letters
 from shards.dataset.schema import MAX_SIZE
+from shards.vocabulary.spelling import clean_letters
 
 Tags = tuple[str, ...]
 Label = str | int | float  # a single label as a source writes it

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
-from shards.dataset.schema import MAX_SIZE, Attribute, normalise
+from shards.dataset.schema import MAX_SIZE, Attribute
 from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
 from shards.sources.spelling import words_by_case
+from shards.vocabulary.spelling import normalise
 
 ALL = "all"
 MAX_VALUES = 1000  # of a column of words

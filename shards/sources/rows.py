@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
-from shards.dataset.schema import Attribute, normalise
+from shards.dataset.schema import Attribute
 from shards.sources.cells import (
     InvalidValue,
     Label,
@@ -32,6 +32,7 @@ from shards.sources.spelling import merged_by_case, words_by_case
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
 from shards.sources.tag_cells.texts import Texts, understand_texts
+from shards.vocabulary.spelling import normalise
 
 TAGS, LABEL, TEXT = ("tags",), ("label", "class", "labels"), ("text", "caption", "prompt")
 FOLDER = "folder"

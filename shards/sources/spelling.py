@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection
 
-from shards.dataset.schema import normalise
 from shards.sources.cells import sanitize
+from shards.vocabulary.spelling import normalise
 
 _SYSTEMATIC = 3  # pairs that differ by case alone: that many are no slips of the keyboard
 

@@ -18,7 +18,7 @@ MAX_MODULES = 16  # in one folder
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 STANDARD_LIBRARY = set(sys.stdlib_module_names) | {"__future__"}
 
-DATASET = "shards.core shards.dataset shards.remote"
+DATASET = "shards.core shards.dataset shards.remote shards.vocabulary"
 RUN = "shards.core shards.dataset trainer.config trainer.metric_names trainer.networks trainer.run"
 
 # What each package or module may import of this project besides itself. The longest name that matches decides.
@@ -26,9 +26,10 @@ ALLOWED: dict[str, str] = {
     "shards": "shards",
     "shards.__main__": "shards.core",
     "shards.core": "",
+    "shards.vocabulary": "",
     "shards.remote": "shards.core",
-    "shards.dataset": "shards.core shards.remote",
-    "shards.sources": "shards.core shards.dataset",
+    "shards.dataset": "shards.core shards.remote shards.vocabulary",
+    "shards.sources": "shards.core shards.dataset shards.vocabulary",
     "shards.text_encoders": "shards.core",
     "shards.stream": DATASET,
     "shards.packing": f"{DATASET} shards.sources shards.text_encoders",
@@ -115,6 +116,7 @@ PURE: dict[str, str] = {
     "shards.stream.order": "numpy",
     "shards.core.permutation": "numpy",
     "shards.core.rng": "numpy",
+    "shards.vocabulary": "re unicodedata",
 }
 PURE_STANDARD = {
     "math",

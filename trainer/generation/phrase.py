@@ -1,6 +1,6 @@
 """Parse phrases such as "blue long hair and yellow eyes" with the vocabulary of a label schema.
 
-The grammar is that of `shards.dataset.grammar`. Here, "anything" names nothing, and a synonym stands for its tag. A
+The grammar is that of `shards.vocabulary.grammar`. Here, "anything" names nothing, and a synonym stands for its tag. A
 phrase with two readings is an error that lists both; the parser never guesses.
 """
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from shards.core.atomic_io import join_names
 from shards.core.errors import UserError
-from shards.dataset.grammar import DENIALS, FILLERS, LONGEST, Choice, Grammar, Reading
-from shards.dataset.schema import Schema, normalise
+from shards.dataset.schema import Schema
+from shards.vocabulary.grammar import DENIALS, FILLERS, LONGEST, Choice, Grammar, Reading
+from shards.vocabulary.spelling import normalise
 
 ANYTHING = "anything"
 

@@ -15,7 +15,8 @@ from shards import text_encoders
 from shards.core import text_files
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels, sample_labels
-from shards.dataset.schema import Schema, normalise
+from shards.dataset.schema import Schema
+from shards.vocabulary.spelling import normalise
 from trainer.generation import phrase
 
 _NEAREST = 64  # labels with the captions most similar to a phrase, from which unnamed attributes are sampled

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shards.dataset.schema import normalise
 from shards.sources.cells import sanitize
+from shards.vocabulary.spelling import normalise
 
 _YES = frozenset({"1", "1.0", "true", "yes", "y"})
 _FEWEST_ROWS = 4

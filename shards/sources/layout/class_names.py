@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from shards.core.problems import Problems
-from shards.dataset.schema import Attribute, normalise
+from shards.dataset.schema import Attribute
 from shards.sources.layout.levels import Folder, Layout
 from shards.sources.spelling import cased_words, merged_by_case, words_by_case
+from shards.vocabulary.spelling import normalise
 
 _COPY = re.compile(r"(.+?)(?: \(\d{1,2}\)| - Copy| copy)")  # how file managers name a second folder
 _NUMBERED = re.compile(r"(?:\d+[ ._-]+|n\d{8}[ ._-]+)(\S.*)")

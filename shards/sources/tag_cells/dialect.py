@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from shards.core.problems import Problems
-from shards.dataset.letters import clean_letters
-from shards.dataset.schema import normalise
 from shards.sources.cells import InvalidValue, Tags, sanitize, short_repr, shorten_names
 from shards.sources.tag_cells import emoticons
 from shards.sources.tag_cells.lists import Weighted, flatten, read_list, read_numbers
 from shards.sources.tag_cells.phrases import Phrases, learn_phrases
 from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
 from shards.sources.tag_cells.weights import Suffix, rejoin, suffix_of, without_brackets, without_suffix
+from shards.vocabulary.spelling import clean_letters, normalise
 
 _SAMPLE = 50_000  # different cells from which the dialect is inferred
 _REMEMBERED = 200_000  # different cells

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shards.dataset.grammar import DENIALS, FILLERS, LONGEST, Grammar, joined, parts
+from shards.vocabulary.grammar import DENIALS, FILLERS, LONGEST, Grammar, joined, parts
 
 _CELLS = 20_000  # different cells to learn from
 _ADVERBS = frozenset({"very", "light", "dark", "pale", "bright", "deep", "extremely", "super", "slightly", "dirty"})

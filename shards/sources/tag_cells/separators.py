@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from shards.dataset.schema import normalise
 from shards.sources.tag_cells.emoticons import is_placeholder
 from shards.sources.tag_cells.joined import FREE_CLASSES, FREE_TAGS, are_word_lists, number_separator
+from shards.vocabulary.spelling import normalise
 
 COMMA, BLANKS, HASHES = ",", "blanks", "#"
 _STRONG = {"|||": r"\s*\|\|\|\s*", "line ends": r"[\r\n]+", "tabs": r"\t+", "、": "、", "،": "،"}

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from shards.dataset.schema import normalise
 from shards.sources.cells import InvalidValue
 from shards.sources.tag_cells.boxes import are_boxes
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import Weighted, flatten, read_list
 from shards.sources.tag_cells.phrases import learn_phrases
+from shards.vocabulary.spelling import normalise
 
 Kind = Literal["tags", "captions", "numbers", "boxes", "codes", ""]
 

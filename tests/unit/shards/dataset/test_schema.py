@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from shards.dataset.schema import Attribute, Schema, normalise
+from shards.dataset.schema import Attribute, Schema
+from shards.vocabulary.spelling import normalise
 from support.errors import raises
 
 HAIR = Schema(

@@ -8,9 +8,9 @@ import pytest
 
 from shards.__main__ import main
 from shards.dataset.schema import Schema
-from shards.dataset.trainable_size import is_trainable, largest_trainable
 from shards.inspect.preview import Preview, preview
 from shards.packing.preview import label_counts, spread
+from shards.packing.trainable_size import is_trainable, largest_trainable
 from support.errors import assert_printed, codes, raises
 from support.source_files import png_bytes, png_files, scan_source, write_files, write_parquet, write_zip
 from trainer.networks.architecture import levels

@@ -17,10 +17,11 @@ from PIL import Image
 
 from shards import text_encoders
 from shards.core.errors import UserError
-from shards.dataset.schema import Attribute, Schema, normalise
+from shards.dataset.schema import Attribute, Schema
 from shards.packing import synonyms
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.item import ImageFile, Item, Source
+from shards.vocabulary.spelling import normalise
 from support.errors import raises
 from support.source_files import scan_source
 from support.text_models import WIDTH, write_onnx

@@ -1,7 +1,8 @@
-"""Clean the letters of labels: what people cannot see must not make two labels of one."""
+"""How the words of labels are spelled: what people do not see or mean must not make two labels of one."""
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -23,3 +24,9 @@ def clean_letters(text: str) -> str:
         return text
     text = _WIDE.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def normalise(tag: str) -> str:
+    """Return a tag as it is compared and stored: lower case; underscores, commas and runs of blanks as one space."""
+    return " ".join(unicodedata.normalize("NFC", tag).lower().replace("_", " ").replace(",", " ").split())

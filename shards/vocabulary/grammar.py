@@ -10,8 +10,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 
-from shards.dataset.letters import clean_letters
-from shards.dataset.schema import normalise
+from shards.vocabulary.spelling import clean_letters, normalise
 
 FILLERS = frozenset({"and", "with", "a", "an", "the", "has", "having", "&", "+", ","})
 DENIALS = frozenset({"no", "without", "not"})
