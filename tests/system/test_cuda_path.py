@@ -1,0 +1,176 @@
+"""The CUDA path, run on a GPU that does not exist: the real trainer on fake tensors, which have everything but numbers.
+
+No operation mixes devices, no step waits for the GPU, and no step of a preset launches more kernels or needs more
+memory than `tests/data/cuda_budget.json` allows. After a change that makes steps cheaper, or dearer for a reason that
+the commit message gives, rewrite the budget:
+
+    python tests/system/test_cuda_path.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if __name__ == "__main__":  # run as a script: make the repository importable
+    sys.path[:0] = [str(Path(__file__).resolve().parents[parent]) for parent in (1, 2)]
+
+from support import ROOT
+from support.fake_cuda import guard
+from support.fake_cuda.client import FakeCuda
+from support.pairwise import Row, pairwise
+from trainer.config.network import CLASSIFYING, CONDITIONINGS
+from trainer.config.registries import registry_keys
+from trainer.presets import PRESETS
+
+BUDGET = ROOT / "tests" / "data" / "cuda_budget.json"
+# Image sizes of the presets, and the batches of one GPU of those that are for several.
+SIZES = {"smoke": 16, "faces32": 32, "faces64": 64, "article96": 96, "article96-modern": 96}
+SIZES |= {"sngan64": 64, "r3gan64": 64, "r3gan96": 96}
+BATCHES = {"r3gan64": 32, "r3gan96": 32}
+QUICK = ("smoke",)  # presets that are measured by default
+SMALL = "--batch 4 --channels 4,4 --noise-size 4 --label-size 4"
+
+FACTORS = {
+    "family": ("residual", "r3gan", "article"),
+    "loss": registry_keys("losses.py", "LOSSES"),
+    "conditioning": CONDITIONINGS,
+    "augment": ("none", "diff --flip", "ada --flip"),
+    "mixed-precision": ("no", "bf16", "fp16"),
+    "mismatch": ("real", "generated", "none"),
+    "further": (
+        "",
+        "--spectral-norm",
+        "--accumulate 2",
+        "--interpolate 0.5",
+        "--d-steps 2",
+        "--gamma-end 0.5 --beta2-end 0.9 --ema-half-life-end 5 --warmup-images 100 --decay-images 1000",
+    ),
+}
+
+
+def _allowed(row: Row) -> bool:
+    return row["conditioning"] not in CLASSIFYING or row["mismatch"] == "none"
+
+
+ROWS = pairwise(FACTORS, _allowed)
+QUICK_ROWS = 2  # by default
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[FakeCuda]:
+    """The process on the fake GPU."""
+    if reason := guard.missing():
+        if os.environ.get(guard.NEEDED):
+            pytest.fail(f"{guard.NEEDED} is set, but {reason}")
+        pytest.skip(reason)
+    with FakeCuda() as process:
+        yield process
+
+
+def options(row: Row) -> tuple[str, int]:
+    """Return the trainer's options of a row, and the size of the images."""
+    words = " ".join(f"--{name} {value}" for name, value in row.items() if name != "further")
+    words += f" {row['further']} --batch 8 --gamma 1 --penalty-every 2 --noise-size 8"
+    return (words, 96) if row["family"] == "article" else (f"{words} --label-size 8 --channels 16,16,16", 16)
+
+
+def measured(gpu: FakeCuda, preset: str) -> dict[str, dict[str, float]]:
+    """Return what each kind of step of a preset costs on one GPU, as the budget has it."""
+    words = f"--preset {preset}" + (f" --batch {BATCHES[preset]}" if preset in BATCHES else "")
+    costs = gpu.run("costs", words, SIZES[preset])
+    return {kind: {name: cost[name] for name in COSTS} for kind, cost in costs.items()}
+
+
+COSTS = ("kernels", "peak_megabytes", "wide_convolutions")
+
+
+# ---------------------------------------------------------------- every part of the trainer
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=[pytest.mark.long] if n >= QUICK_ROWS else [], id=str(n)) for n, row in enumerate(ROWS)],
+)
+def test_training_saving_and_generating_keep_to_the_gpu_and_no_step_waits_for_it(gpu: FakeCuda, row: Row) -> None:
+    found = gpu.run("train", *options(row))
+    for kind in ("plain", "penalty"):
+        assert not found[kind]["waits"], f"{kind} step of {row}"
+        assert found[kind]["copies"] == {"cpu to cuda": 7, "cuda to cpu": 1}, "a batch, and the finite terms"
+    assert not found["save"]["waits"]
+    assert set(found["save"]["copies"]) == {"cuda to cpu"}
+    waits = "\n".join(found["grid"]["waits"])
+    assert waits.count("trainer/generation/generate.py") == len(found["grid"]["waits"]), "labels in, images out"
+
+
+# ---------------------------------------------------------------- the budget
+
+
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.long]) for name in SIZES]
+)
+def test_no_step_of_a_preset_exceeds_its_budget(gpu: FakeCuda, preset: str) -> None:
+    allowed, found = json.loads(BUDGET.read_text())[preset], measured(gpu, preset)
+    assert found.keys() == allowed.keys()
+    for kind, name in itertools.product(found, COSTS):
+        assert found[kind][name] <= allowed[kind][name], f"{name} of the {kind} step"
+
+
+def test_every_preset_has_a_budget() -> None:
+    assert set(json.loads(BUDGET.read_text())) == set(PRESETS) == set(SIZES)
+
+
+# ---------------------------------------------------------------- would it notice?
+
+
+@pytest.fixture(scope="module")
+def careless(gpu: FakeCuda) -> dict[str, Any]:
+    """What a step costs with each of the careless changes (see `support.fake_cuda.careless`), or its error."""
+    return gpu.run("careless", f"--preset smoke {SMALL}", 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "wait"),
+    [
+        ("a value", "a value is read"),
+        ("a condition", "a value is read"),
+        ("a list", "a value is read"),
+        ("numbers from the host", "a copy from cpu to cuda blocks"),
+        ("a copy to the host", "a copy from cuda to cpu blocks"),
+        ("a copy that is read early", "a value is read"),
+        ("a copy to pageable memory", "not pinned"),
+        ("an index made on the CPU", "index of tensors on the CPU and on the GPU"),
+    ],
+)
+def test_a_step_that_waits_is_noticed(careless: dict[str, Any], change: str, wait: str) -> None:
+    assert not careless["none"]["waits"]
+    waits = list(careless[change]["waits"])
+    assert any(wait in found and "trainer/step.py" in found for found in waits), waits
+
+
+@pytest.mark.parametrize(
+    ("change", "error"), [("a tensor made on the CPU", "DeviceMismatch"), ("a mask", "DynamicOutputShape")]
+)
+def test_mixed_devices_and_shapes_that_depend_on_values_are_errors(
+    careless: dict[str, Any], change: str, error: str
+) -> None:
+    assert error in careless[change]
+
+
+def test_kernels_and_memory_are_counted(careless: dict[str, Any]) -> None:
+    usual = careless["none"]
+    assert careless["a kernel more"]["kernels"] == usual["kernels"] + 1
+    assert careless["memory"]["peak_megabytes"] > usual["peak_megabytes"] + 30
+
+
+if __name__ == "__main__":
+    with FakeCuda() as process:
+        budget = {preset: measured(process, preset) for preset in SIZES}
+    BUDGET.write_text(json.dumps(budget, indent=1) + "\n")
