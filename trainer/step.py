@@ -24,6 +24,7 @@ from trainer.batch_diversity import DISTANCES_FAKE, DISTANCES_REAL, pair_distanc
 from trainer.compilation import disable_compile
 from trainer.distributed.process_group import Distributed
 from trainer.losses import AdversarialLoss, ClassLoss, gradient_penalty
+from trainer.networks.second_derivatives import cheap_second_derivatives
 from trainer.noise import normal
 
 Scalars = dict[str, Tensor]  # by metric key
@@ -131,7 +132,11 @@ def discriminator_step(
         elif method.mismatch == "real":  # (x, ŷ), as in its text: the features of x are scored twice
             labels, known = [y, y, wrong_y], [k, k, wrong_k]
             rows = torch.arange(3 * len(x), device=x.device) % (2 * len(x))
-        with env.autocast(enabled=not penalise), disable_compile(penalise):  # compiled code has no second derivative
+        with (
+            env.autocast(enabled=not penalise),
+            disable_compile(penalise),  # compiled code has no second derivative
+            cheap_second_derivatives(penalise),
+        ):
             scores = d.wrapped(images, torch.cat(labels), torch.cat(known), rows)
         d.module.eval()  # spectral norm: one power iteration a step, in its first forward
         logits, class_scores = split_scores(scores.to(x.dtype))

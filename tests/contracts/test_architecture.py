@@ -66,7 +66,7 @@ ALLOWED: dict[str, str] = {
     "trainer.evaluation.metrics": "shards.core shards.dataset",
     # training
     "trainer.step": "shards.stream trainer.augment trainer.batch_diversity trainer.compilation trainer.distributed "
-    "trainer.losses trainer.metric_names trainer.noise",
+    "trainer.losses trainer.metric_names trainer.networks trainer.noise",
     "trainer.state": "shards trainer",
     "trainer.setup": "shards trainer",
     "trainer.loop": "shards trainer",
@@ -122,6 +122,7 @@ PURE_STANDARD = {
     "math",
     "dataclasses",
     "collections",
+    "contextlib",
     "typing",
     "__future__",
     "copy",

@@ -374,6 +374,18 @@ def test_trap_penalty_steps_run_in_full_precision_inside_the_forward() -> None:
     assert dtypes_inside(d, penalise=True) == {torch.float32}
 
 
+@pytest.mark.parametrize(("penalise", "name"), [(True, "_ConvolutionBackward"), (False, "ConvolutionBackward0")])
+def test_convolutions_have_cheap_second_derivatives_in_penalty_steps_only(penalise: bool, name: str) -> None:
+    """Where there is no second derivative, torch's own convolutions are quicker to call."""
+    d, g = make_players()
+    seen: list[str] = []
+    for module in d.module.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            module.register_forward_hook(lambda _m, _args, out: seen.append(type(out.grad_fn).__name__))
+    discriminator_step(d, g, [make_batch()], BATCH, make_method("relativistic"), make_env(), penalise=penalise)
+    assert set(seen) == {name}
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_trap_every_loss_runs_under_autocast(loss: str) -> None:
     """Binary cross-entropy of probabilities raises under autocast; these losses take logits in full precision."""
