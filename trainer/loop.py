@@ -20,6 +20,7 @@ from shards.stream.loader import batches
 from trainer import metric_names, setup
 from trainer.batch_diversity import with_spread_ratio
 from trainer.config import Config
+from trainer.distributed.out_of_memory import explain_out_of_memory
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.periodic import PeriodicEvaluator
 from trainer.process import signals
@@ -51,9 +52,12 @@ def train(config: Config) -> None:
 
 def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
     built = setup.build(config, env, exits)
-    config, state, total = built.config, built.state, built.config.schedule.total_images
     if config.dry_run:
-        return env.print(setup.describe(built))
+        from trainer.preflight import memory  # imports half of torch's compiler, which takes a second
+
+        needed = env.on_rank0(lambda: memory.describe(built, config))
+        return env.print(setup.describe(built, needed or ""))  # rank 0 prints
+    config, state, total = built.config, built.state, built.config.schedule.total_images
     evaluator = None
     if config.evaluation.evaluate_every is not None:
         evaluator = PeriodicEvaluator(
@@ -144,7 +148,8 @@ class Trainer:
         """
         for batch in signals.until_overdue(self._batches()):
             due = self._due()
-            result = self.state.step(batch)
+            with explain_out_of_memory(len(batch.images), self.config.machine.accumulate):
+                result = self.state.step(batch)
             self._exchange_status(batch, due)
             self._check_gradients(due)
             metrics: dict[str, float] = {}

@@ -106,8 +106,8 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     return checkpoint
 
 
-def describe(built: TrainingSetup) -> str:
-    """Return the resolved options and what would be trained, for --dry-run."""
+def describe(built: TrainingSetup, memory: str) -> str:
+    """Return the resolved options and what would be trained, for --dry-run; ``memory`` is a line on what it needs."""
     dataset, state = built.dataset, built.state
     options = [f"  {name.replace('_', '-')}: {value}" for name, value in built.config.to_dict().items()]
     return "\n".join(
@@ -119,6 +119,7 @@ def describe(built: TrainingSetup) -> str:
             describe_order(built.stream),
             f"networks: G {_size(state.g.module)}, D {_size(state.d.module)}",
             f"machine: {built.env.describe()}",
+            memory,
             f"version: {version_line()}; nothing was written",
         ]
     )

@@ -90,6 +90,12 @@ def _status_of(command: Callable[[], object]) -> int:
             raise
         print("error: not enough memory (see `ulimit -v` and `free`) [out-of-memory]", file=sys.stderr, flush=True)
         return 1
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        reason = shortened(str(error)).splitlines()[0]
+        print(f"error: the GPU has not enough free memory ({reason}) [out-of-memory]", file=sys.stderr, flush=True)
+        return 1
     except OSError as error:
         if error.filename is None:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -203,6 +204,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     done = train(*TINY, "--shards", data, "--run", tmp_path / "run", "--dry-run")
     assert "batch: 16" in done.stdout
     assert "64 images of 16x16" in done.stdout
+    assert re.search(r"^memory: about 1\.\d GB of a GPU per process, which fits a GPU of 24 GB", done.stdout, re.M)
     assert not (tmp_path / "run").exists()
     train("--preset", "smoke", "--run", tmp_path / "run", "--dry-run")  # draws its own images
     assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: 
     with raises("diverged", "weights", "nothing was saved", "--lr-g", kind=Failure):
         trainer.fit()
     assert recorder.events == ["advance 8"]
+
+
+def test_a_step_that_does_not_fit_the_gpu_names_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, recorder = make_trainer(tmp_path)
+
+    def step(batch: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(trainer.state, "step", step)
+    with raises("out-of-memory", "8 images at a time", "--accumulate 2", "--batch", "2.00 GiB", kind=Failure):
+        trainer.fit()
+    assert not recorder.events
 
 
 def test_an_error_of_the_stream_says_how_to_resume(tmp_path: Path) -> None:
