@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shards.core.problems import Problems
@@ -14,33 +14,44 @@ from shards.sources.labelled_tables.facts import spelled
 _REPEATED = 0.1  # of the rows name an image that stood before, or else these are mistakes
 
 NumberedRow = tuple[int, dict[str, Any]]
+ReadRows = Callable[[], Iterator[NumberedRow]]
 
 
-def combine_rows(rows: list[NumberedRow], id: str, problems: Problems) -> list[NumberedRow]:
-    """Return one row per image, in which columns of labels that differ between its rows are lists.
+def combine_rows(read: ReadRows, id: str, problems: Problems) -> ReadRows:
+    """Return what reads one row per image, in which columns of labels that differ between its rows are lists.
+
+    Rows are kept in memory only if they are combined.
 
     Args:
-        rows: (number, column → cell) of all rows.
+        read: yields (number, column → cell) of all rows, again at each call.
         id: the column that names the images.
         problems: counts the images whose rows were combined.
     """
     firsts: dict[str, int] = {}
-    of = [firsts.setdefault(spelled(row.get(id)), at) for at, (_, row) in enumerate(rows)]
-    again = [at for at, first in enumerate(of) if first != at and not is_empty(rows[at][1].get(id))]
-    if len(again) < _REPEATED * len(rows):
-        return rows
+    of, again = list[int](), list[int]()
+    for at, (_, row) in enumerate(read()):
+        of.append(firsts.setdefault(spelled(row.get(id)), at))
+        if of[at] != at and not is_empty(row.get(id)):
+            again.append(at)
+    if len(again) < _REPEATED * len(of):
+        return read
+    rows = list(read())
     columns = _varying(rows, of, again, id)
     if not columns:
-        return rows
-    combined = {first: (number, {**row, **{name: [] for name in columns}}) for first, (number, row) in enumerate(rows)}
+        return read
+    dropped = set(again)
+    combined = {
+        at: (number, {**row, **{name: [] for name in columns}})
+        for at, (number, row) in enumerate(rows)
+        if at not in dropped
+    }
     for at, (_, row) in enumerate(rows):
         for name in columns:
             cell, found = row.get(name), combined[of[at]][1][name]
             if not is_empty(cell) and (word := spelled(cell)) not in found:
                 found.append(word)
     problems.add("rows-combined", detail=shorten_names(columns), count=len({of[at] for at in again}))
-    dropped = set(again)
-    return [combined[at] for at in range(len(rows)) if at not in dropped]
+    return lambda: iter(combined.values())
 
 
 def _varying(rows: Sequence[NumberedRow], of: Sequence[int], again: Sequence[int], id: str) -> list[str]:

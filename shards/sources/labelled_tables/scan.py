@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
@@ -20,7 +21,7 @@ from shards.sources.labelled_tables.column_names import names_images, rank_of_id
 from shards.sources.labelled_tables.convert import RowConverter
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names
 from shards.sources.labelled_tables.files import SAMPLE
-from shards.sources.labelled_tables.long_tables import combine_rows
+from shards.sources.labelled_tables.long_tables import ReadRows, combine_rows
 from shards.sources.labelled_tables.roles import Role, decide_roles
 from shards.sources.labelled_tables.selection import Selection, select_columns
 from shards.sources.layout.folder_names import names_only_part
@@ -33,6 +34,27 @@ from shards.sources.text.open_rows import Rows, open_rows
 KEYS = RowKeys(("\0tags",), ("\0label",), ("\0text",))  # names that no column of a file has
 
 
+class MatchedRow(NamedTuple):
+    """A row that names an image; ``at`` is its name in reports, and ``part`` the part of the dataset it is in."""
+
+    image: str
+    at: str
+    cells: dict[str, Any]
+    part: str | None
+
+
+@dataclass
+class AddedColumns:
+    """Columns of another table: their names, and image → cells, in which equal texts are one object."""
+
+    names: list[str]
+    cells: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def add(self, row: MatchedRow) -> None:
+        values = (row.cells.get(name) for name in self.names)
+        self.cells[row.image] = tuple(sys.intern(value) if type(value) is str else value for value in values)
+
+
 @dataclass
 class Joined:
     """Tables with the same columns, read one after the other, and tables that add columns to their rows.
@@ -40,17 +62,31 @@ class Joined:
     Attributes:
         tables: (candidate, its rows, the part that its name stands for).
         names: column of the file → its name as a label; columns without a name are named by their file.
-        added: image → the cells of the other tables.
+        added: the columns of the other tables.
     """
 
     tables: list[tuple[Candidate, Rows, str | None]]
     names: dict[str, str]
-    added: dict[str, dict[str, Any]] = field(default_factory=dict)
-    added_columns: list[str] = field(default_factory=list)
+    added: list[AddedColumns] = field(default_factory=list)
+
+    @property
+    def added_columns(self) -> list[str]:
+        return [name for columns in self.added for name in columns.names]
 
     @property
     def columns(self) -> list[str]:
         return [*self.names.values(), *self.added_columns]
+
+    def added_cells(self, image: str) -> dict[str, Any]:
+        """Return column → cell of what the other tables say of an image."""
+        found: dict[str, Any] = {}
+        for columns in self.added:
+            found |= zip(columns.names, columns.cells.get(image, ()), strict=False)
+        return found
+
+    def added_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the cells of the other tables for each image that they name."""
+        return map(self.added_cells, dict.fromkeys(image for columns in self.added for image in columns.cells))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield all rows, without those of other tables."""
@@ -93,9 +129,9 @@ def scan_tables(
             class_names[name] = words
     rows, converter = collector_of(where, options, tree, chosen, roles, facts, joined.rows, class_names)
     lines: dict[str, int] = {}
-    for name, at, row, part in matched:
-        full = row | joined.added.get(name, {})
-        lines[name] = rows.add(converter.convert(full, at), at, part=converter.part(full) or part, written=full)
+    for image, at, cells, part in matched():
+        full = cells | joined.added_cells(image)
+        lines[image] = rows.add(converter.convert(full, at), at, part=converter.part(full) or part, written=full)
     converter.report()
     left_out = [use.name for use in chosen.uses if not use.becomes]
     for name in left_out:
@@ -194,34 +230,41 @@ def _class_names(joined: Joined) -> dict[str, list[str]]:
     return names
 
 
-def _match(joined: Joined, tree: FileTree, images: ImageNames) -> list[tuple[str, str, dict[str, Any], str | None]]:
-    """Return (image, where, row, part) of all rows that name an image."""
-    found: list[tuple[str, str, dict[str, Any], str | None]] = []
-    for candidate, table, part in joined.tables:
-        rows = combine_rows(list(table.dicts()), candidate.id, tree.problems)
-        ids = [image_id(candidate.file, row.get(candidate.id), candidate.below) for _, row in rows]
-        names = images.match(ids, tree.problems, table.place, [number for number, _ in rows])
-        several = len(joined.tables) > 1 or "/" in candidate.file
-        prefix = f"{candidate.file}, " if several else ""
-        for name, (number, row) in zip(names, rows, strict=True):
-            if name is not None:
-                renamed = {joined.names[column]: cell for column, cell in row.items()}
-                found.append((name, f"{prefix}{table.place} {number}", renamed, part))
-    return found
+def _match(joined: Joined, tree: FileTree, images: ImageNames) -> Callable[[], Iterator[MatchedRow]]:
+    """Return what yields all rows that name an image; they are read once more rather than kept."""
+    matched: list[tuple[ReadRows, list[str | None]]] = []
+    for candidate, table, _ in joined.tables:
+        read = combine_rows(table.dicts, candidate.id, tree.problems)
+        ids, numbers = list[str](), list[int]()
+        for number, row in read():
+            ids.append(image_id(candidate.file, row.get(candidate.id), candidate.below))
+            numbers.append(number)
+        matched.append((read, images.match(ids, tree.problems, table.place, numbers)))
+
+    def rows() -> Iterator[MatchedRow]:
+        for (candidate, table, part), (read, names) in zip(joined.tables, matched, strict=True):
+            several = len(joined.tables) > 1 or "/" in candidate.file
+            prefix = f"{candidate.file}, " if several else ""
+            for name, (number, row) in zip(names, read(), strict=True):
+                if name is not None:
+                    cells = {joined.names[column]: cell for column, cell in row.items()}
+                    yield MatchedRow(name, f"{prefix}{table.place} {number}", cells, part)
+
+    return rows
 
 
 def _add_columns(joined: Joined, other: Joined, tree: FileTree, images: ImageNames) -> None:
     """Add the columns of another table to the rows of the same images."""
     id = other.names[other.tables[0][0].id]
-    joined.added_columns += [name for name in other.columns if name != id]
-    for name, _, row, _ in _match(other, tree, images):
-        row.pop(id, None)
-        joined.added.setdefault(name, {}).update(row)
+    added = AddedColumns([name for name in other.columns if name != id])
+    for row in _match(other, tree, images)():
+        added.add(row)
+    joined.added.append(added)
 
 
 def _all_facts(joined: Joined, class_names: Mapping[str, list[str]]) -> dict[str, ColumnFacts]:
     own = gather_facts(list(joined.names.values()), (with_names(row, class_names) for row in joined.rows()))
-    added = gather_facts(joined.added_columns, joined.added.values())
+    added = gather_facts(joined.added_columns, joined.added_rows())
     return {fact.name: fact for fact in (*own, *added)}
 
 
