@@ -9,11 +9,17 @@ from typing import Any
 from shards.core.cli import option
 
 
+def _source_doc() -> str:
+    from shards.sources.registry import FORMATS  # which imports this module
+
+    return f"format of SRC: {', '.join(FORMATS)} (default: detected); see docs/data.md for what each one reads"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
     """How a source is read. Every default means: find out, and say what was found."""
 
-    source: str = option("auto", "format of SRC (default: detected); see docs/data.md for what each one reads")
+    source: str = option("auto", _source_doc)
     table: str | None = option(None, "file below SRC that has the labels (default: the one whose rows name the images)")
     id: str | None = option(None, "column of the table that names the images")
     class_: tuple[str, ...] = option((), "columns whose values exclude each other, such as hair,breed")

@@ -93,11 +93,6 @@ def _column_option(options: ScanOptions) -> str:
     return next((option for option, value in given.items() if value), "")
 
 
-def describe_formats() -> str:
-    """Return the names of all formats with their descriptions, for ``--help``."""
-    return "; ".join(f"{format.name}: {format.description}" for format in FORMATS.values())
-
-
 def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
     """Return the format of a tree and the evidence for it; raise UserError if none or several match."""
     if options.from_name and tree.images:  # a person's word

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def option(
     default: Any,
-    doc: str,
+    doc: str | Callable[[], str],
     *,
     choices: Sequence[str] | None = None,
     minimum: float | None = None,
@@ -25,7 +25,7 @@ def option(
 
     Args:
         default: the option's default value.
-        doc: its help text.
+        doc: its help text, or what returns it, for a text that takes imports to know.
         choices: the allowed values.
         minimum, maximum: inclusive bounds.
         above: an exclusive minimum.

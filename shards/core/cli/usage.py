@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,16 @@ def usage(cls: type, command: str, extra: Mapping[str, str] | None = None) -> st
         rules = face.fields[name].metadata
         default = face.fields[name].default
         shown = "|".join(rules.get("choices") or ()) or _metavar(face.types[name])
-        rows.append((flag(name) + (f" {shown}" if shown else ""), rules["doc"] + _default(default)))
+        rows.append((flag(name) + (f" {shown}" if shown else ""), _doc(rules["doc"]) + _default(default)))
     width = min(max(len(left) for left, _ in rows), 38)
     lines = [inspect.cleandoc(cls.__doc__ or ""), "", f"usage: {synopsis}", ""]
     for left, right in rows:
         lines.append(f"  {left:<{width}}  {right}" if len(left) <= width else f"  {left}\n  {'':<{width}}  {right}")
     return "\n".join(lines)
+
+
+def _doc(doc: str | Callable[[], str]) -> str:
+    return doc if isinstance(doc, str) else doc()
 
 
 def _metavar(kind: Any) -> str:
