@@ -10,6 +10,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import psutil
@@ -51,10 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give long tests their longer timeout, unless they name one of their own."""
     for item in items:
+        blows: Any = item.config.getoption("--chaos-blows")
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT))
         if item.get_closest_marker("chaos"):
-            item.add_marker(pytest.mark.timeout(CHAOS_TIMEOUT * item.config.getoption("--chaos-blows")))
+            item.add_marker(pytest.mark.timeout(CHAOS_TIMEOUT * blows))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from shards.core import self_hash, text_files
 from shards.core.atomic_io import sha256, write_json
-from shards.core.cache_home import cache_home
+from shards.core.cache_home import cache_home, is_own_file
 from shards.core.errors import Failure, UserError
 from shards.dataset.manifest import MANIFEST
 
@@ -66,6 +66,8 @@ class _Note:
         name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
         self._path = cache_home() / "checked" / f"{name}.json"
         self._known: dict[str, Any] = {}
+        if not is_own_file(self._path):
+            return
         with contextlib.suppress(OSError, ValueError):
             content = text_files.read_json(self._path, text_files.MAX_LINE)
             self._known = content if isinstance(content, dict) else {}

@@ -8,6 +8,9 @@ only state. Processes coordinate through file locks, which end with their holder
 - atime is the time of its last use;
 - `.NAME.BYTES.part` is the file while it is fetched: locked by the fetching process, counted with its final size, and
   resumed by the next process.
+
+Users may share a cache. Who cannot write to the directory of a dataset has one of their own beside it; the file of
+another user is hashed before it is used, whatever its mark, and its partial file is not continued.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +41,7 @@ _IN_USE = ".in-use"  # locked (shared) while the dataset is open anywhere; also 
 _DATASET_DIRECTORY = re.compile(r".+-[0-9a-f]{24}", re.DOTALL)
 _PARTIAL = re.compile(r"\.(.+)\.(\d+)\.part", re.DOTALL)
 _BLOCK = 1 << 20  # bytes
+_ALL = os.R_OK | os.W_OK | os.X_OK
 
 
 class FileRecord(NamedTuple):
@@ -77,13 +82,12 @@ class CachedDataset:
         content = _connection(location).read(manifest, LARGEST_MANIFEST)
         digest = hashlib.sha256(location.identity.encode() + b"\n" + content).hexdigest()[:24]
         name = re.sub(r"[^A-Za-z0-9]+", "-", "".join(urlsplit(location.identity)[1:3])).strip("-")[-60:]
-        cached = cls(location, Path(os.path.abspath(cache)) / f"{name or 'data'}-{digest}", limit)  # noqa: PTH100
-        with atomic_io.explain_disk_errors(cached.folder):
-            cached.folder.mkdir(parents=True, exist_ok=True)
+        cached = cls(location, _dataset_directory(cache, f"{name or 'data'}-{digest}"), limit)
         lease = CacheLease(cached.folder)
         path = cached.folder / manifest
-        if not path.is_file() or path.read_bytes() != content:
-            atomic_io.write_bytes(path, content)
+        with atomic_io.explain_disk_errors(path):
+            if not path.is_file() or path.read_bytes() != content:
+                atomic_io.write_bytes(path, content)
         return cached, lease
 
     def remote_size(self, name: str) -> int | None:
@@ -122,18 +126,15 @@ class CachedDataset:
         """Return a descriptor of a file that is cached and intact; a file that is not intact is removed."""
         path = self.folder / file.name
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would block
         except OSError:
             return None
-        found = os.fstat(handle)
-        intact = found.st_size == file.bytes
-        if intact and found.st_mtime_ns != verified_mtime(file.sha256):
-            intact = _digest(handle).hexdigest() == file.sha256
-        if intact:
+        if _is_intact(handle, file):
             mark_used(handle, verified_mtime(file.sha256))
             return handle
         os.close(handle)
-        path.unlink(missing_ok=True)
+        with atomic_io.explain_disk_errors(path):
+            path.unlink(missing_ok=True)
         return None
 
     def _fetch(self, file: FileRecord, wait: bool) -> int | None:
@@ -145,6 +146,10 @@ class CachedDataset:
             handle = _lock(partial)
             if handle is not None:
                 with _held(handle):
+                    if _is_foreign(os.fstat(handle)):  # its user may still change what we would continue
+                        with atomic_io.explain_disk_errors(partial):
+                            partial.unlink(missing_ok=True)
+                        continue
                     if (cached := self._present(file)) is not None:  # fetched while we waited
                         partial.unlink(missing_ok=True)
                         return cached
@@ -257,6 +262,52 @@ def mark_used(handle: int, mtime: int | None = None) -> None:
         os.utime(handle, ns=(time.time_ns(), mtime))
 
 
+# ---------------------------------------------------------------- users
+
+
+def _dataset_directory(cache: Path, name: str) -> Path:
+    """Create or find a directory in the cache that this user can write to.
+
+    Raises:
+        UserError: the cache belongs to another user, or is not a directory.
+        Failure: the disk reports another error.
+    """
+    folder = Path(os.path.abspath(cache)) / name  # noqa: PTH100
+    if os.access(folder, os.F_OK) and not os.access(folder, _ALL):
+        folder = folder.with_name(f"user-{os.geteuid()}-{name}")
+    try:
+        with atomic_io.explain_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except Failure as error:
+        if isinstance(error.__cause__, PermissionError | NotADirectoryError | FileExistsError):
+            reason = error.__cause__.strerror
+            raise UserError(
+                "cache-unwritable", f"{cache}: shards cannot be cached there ({reason}); choose another --cache"
+            ) from None
+        raise
+    return folder
+
+
+def _is_foreign(found: os.stat_result) -> bool:
+    return found.st_uid != os.geteuid()
+
+
+def _is_intact(handle: int, file: FileRecord) -> bool:
+    """Return whether an open file has the recorded content: by its mark, if no other user can have made that."""
+    found = os.fstat(handle)
+    if found.st_size != file.bytes or not stat.S_ISREG(found.st_mode):
+        return False
+    if found.st_mtime_ns == verified_mtime(file.sha256) and not _is_foreign(found):
+        return True
+    signature = (found.st_dev, found.st_ino, found.st_ctime_ns, file.sha256)
+    if signature not in _hashed and _digest(handle).hexdigest() == file.sha256:
+        _hashed.add(signature)
+    return signature in _hashed
+
+
+_hashed: set[tuple[int, int, int, str]] = set()  # files of other users that this process has hashed
+
+
 # ---------------------------------------------------------------- files and locks
 
 
@@ -267,9 +318,10 @@ class _Found(NamedTuple):
 
 
 def _contents(cache: Path) -> Iterator[_Found]:
-    """Yield the files of the cache; directories that the cache did not create are ignored, whatever --cache is."""
+    """Yield the files that this user can remove; directories that the cache did not create are ignored."""
     for folder in cache.iterdir():
-        if not _DATASET_DIRECTORY.fullmatch(folder.name) or not (folder / _IN_USE).is_file():
+        ours = _DATASET_DIRECTORY.fullmatch(folder.name) and os.access(folder, _ALL)
+        if not ours or not (folder / _IN_USE).is_file():
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -299,7 +351,7 @@ def _evict(path: Path) -> bool:
 def _lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """Lock a file and return its descriptor, whose closing releases it; None if another process holds the lock."""
     with atomic_io.explain_disk_errors(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = _open_lock(path)
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
             if path.stat().st_ino == os.fstat(handle).st_ino:
@@ -308,6 +360,16 @@ def _lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
             pass  # locked by another process, or renamed in between
         os.close(handle)
     return None
+
+
+def _open_lock(path: Path) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | flags)  # another user's, which can be locked all the same
 
 
 def _wait_for(path: Path, kind: int = fcntl.LOCK_EX, limit: float = 120.0) -> int:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from shards.core import atomic_io
-from shards.core.cache_home import cache_home
+from shards.core.cache_home import cache_home, is_own_file
 from shards.core.errors import Failure, UserError, warn
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
@@ -142,6 +142,8 @@ def _merge(rows: np.ndarray, one: RealFeatures, other: RealFeatures) -> RealFeat
 def _read_entry(path: Path, key: dict[str, object], dimensions: int) -> RealFeatures:
     """Return the entry of the cache if it is intact, otherwise features of no images."""
     nothing = RealFeatures(np.empty(0, np.int64), np.empty((0, dimensions), np.float32))
+    if not is_own_file(path):
+        return nothing
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
