@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def decay(images_seen: int, batch: int, half_life: float, ramp: float) -> float:
@@ -36,13 +36,20 @@ class ExponentialMovingAverage:
     def __init__(self, generator: nn.Module, half_life: float, ramp: float) -> None:
         self.module = copy.deepcopy(generator).requires_grad_(False).eval()
         self.half_life, self.ramp = half_life, ramp
+        self._statistics = _statistics(self.module)
 
     @torch.no_grad()
     def update(self, generator: nn.Module, images_seen: int, batch: int) -> None:
-        """Update the average with the weights after a step of ``batch`` images; buffers are copied."""
+        """Update the average with the weights after a step of ``batch`` images; BatchNorm's statistics are copied."""
         weight = 1 - decay(images_seen, batch, self.half_life, self.ramp)
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.module.parameters()), list(generator.parameters()), weight
         )
-        for averaged, current in zip(self.module.buffers(), generator.buffers(), strict=True):
+        for averaged, current in zip(self._statistics, _statistics(generator), strict=True):
             averaged.copy_(current)
+
+
+def _statistics(generator: nn.Module) -> list[Tensor]:
+    """Return BatchNorm's buffers, the only ones of a generator that training changes."""
+    layers = (layer for layer in generator.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+    return [buffer for layer in layers for buffer in layer.buffers()]

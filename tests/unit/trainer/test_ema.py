@@ -43,3 +43,19 @@ def test_update_by_hand() -> None:
     assert not any(p.requires_grad for p in average.module.parameters())
     assert net.training
     assert torch.equal(net[0].weight, torch.ones(1, 1))  # type: ignore[arg-type]
+
+
+def test_constant_buffers_are_left_alone() -> None:
+    """Each copy is one more operation of a step."""
+    net = nn.Sequential(nn.BatchNorm1d(1))
+    net.register_buffer("kernel", torch.ones(1))
+    average = ExponentialMovingAverage(net, half_life=10, ramp=0)
+    before = [buffer._version for buffer in average.module.buffers()]
+    average.update(net, images_seen=0, batch=20)
+    changed = [buffer._version > version for buffer, version in zip(average.module.buffers(), before, strict=True)]
+    assert dict(zip(dict(net.named_buffers()), changed, strict=True)) == {
+        "kernel": False,
+        "0.running_mean": True,
+        "0.running_var": True,
+        "0.num_batches_tracked": True,
+    }
