@@ -34,8 +34,7 @@ class NonFiniteGuard:
     def observe(self, losses: Mapping[str, Tensor], grad_norms: Mapping[str, Tensor]) -> None:
         """Take the scalars of a step, and count the step before it."""
         self.flush()
-        values = [*losses.values(), *grad_norms.values()]
-        broken = ~torch.stack([value.detach().isfinite() for value in values])
+        broken = ~torch.stack([*losses.values(), *grad_norms.values()]).detach().isfinite()
         copied = None
         if broken.is_cuda:
             broken = torch.empty_like(broken, device="cpu", pin_memory=True).copy_(broken, non_blocking=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,8 +137,9 @@ class TrainingState:
 
     def is_finite(self) -> bool:
         """Return whether all weights are finite. This waits for the device."""
-        weights = [p for player in (self.g, self.d) for p in player.module.parameters()]
-        finite = torch.stack([w.isfinite().all() for w in weights]).all()
+        weights = [p for player in (self.g, self.d) for p in player.module.parameters() if p.numel()]
+        largest = torch._foreach_norm(weights, math.inf)  # pyright: ignore[reportPrivateImportUsage, reportArgumentType]
+        finite = torch.stack(largest).isfinite().all()
         self.env.synchronize()
         return bool(finite)
 
