@@ -41,7 +41,7 @@ class Method:
     penalty_every: int = 16  # steps; the penalty is scaled by it (lazy regularization)
     noise: int = 100  # length of z
     seed: int = 0
-    augment: Augment = unchanged  # T: (images, purpose, positions) -> images
+    augment: Augment = unchanged  # T: (images, purposes, positions) -> images
     interpolate: float = 0.0  # weight of the generator's loss between two labels (GAN-INT)
     classes: ClassLoss | None = None  # loss of an auxiliary classifier; None: D has none
     classifier_weight: float = 1.0  # of that loss, for D and for G
@@ -110,7 +110,6 @@ def discriminator_step(
     """
     d.optimizer.zero_grad(set_to_none=True)
     d.module.train()
-    augment = method.augment
     result = StepResult()
     for batch in env.accumulate(d.wrapped, micro_batches):
         x, y, k, wrong_y, wrong_k, has_wrong, positions, wrong_count, *_ = batch
@@ -119,25 +118,25 @@ def discriminator_step(
             x_hat = g.module(z, y, k).to(x.dtype)
             mismatched = method.mismatch == "generated"
             x_wrong = g.module(z, wrong_y, wrong_k).to(x.dtype) if mismatched else x[:0]
-        inputs = [augment(x, "augmentation of x in D", positions), augment(x_hat, "augmentation of x̂ in D", positions)]
+        inputs, purposes = [x, x_hat], ["augmentation of x in D", "augmentation of x̂ in D"]
         if mismatched:
-            inputs.append(augment(x_wrong, "augmentation of x̂ of ŷ in D", positions))
+            inputs.append(x_wrong)
+            purposes.append("augmentation of x̂ of ŷ in D")
 
         # One concatenated pass: DDP reduces the gradients of a single forward and backward. The penalty is on the slope
         # with respect to D's inputs: T comes before `requires_grad_`, as a warp has no second derivative.
-        images = torch.cat(inputs).requires_grad_(penalise)
-        labels, known, rows = [y, y], [k, k], None  # rows: the image that each label is scored with; None: its own
+        images = method.augment(torch.cat(inputs), purposes, positions).requires_grad_(penalise)
+        labels, known = [y, y], [k, k]  # of each image
         if mismatched:  # (image of ŷ, y), as in the article's code
             labels, known = [y, y, y], [k, k, k]
-        elif method.mismatch == "real":  # (x, ŷ), as in its text: the features of x are scored twice
+        elif method.mismatch == "real":  # (x, ŷ), as in its text: D scores its first images, x, a second time
             labels, known = [y, y, wrong_y], [k, k, wrong_k]
-            rows = torch.arange(3 * len(x), device=x.device) % (2 * len(x))
         with (
             env.autocast(enabled=not penalise),
             disable_compile(penalise),  # compiled code has no second derivative
             cheap_second_derivatives(penalise),
         ):
-            scores = d.wrapped(images, torch.cat(labels), torch.cat(known), rows)
+            scores = d.wrapped(images, torch.cat(labels), torch.cat(known))
         d.module.eval()  # spectral norm: one power iteration a step, in its first forward
         logits, class_scores = split_scores(scores.to(x.dtype))
         real, fake, wrong = logits.split([len(x), len(x), len(logits) - 2 * len(x)])
@@ -195,13 +194,15 @@ def generator_step(
             purposes.append("augmentation of x̂ between labels in G")
         with env.autocast():
             x_hat = g.wrapped(z, labels, known).to(x.dtype)
-        parts = zip(x_hat.split(len(x)), purposes, strict=True)
-        x_hat = torch.cat([method.augment(part, purpose, positions) for part, purpose in parts])  # in full precision
+        inputs = [x_hat]
         if method.loss.needs_real:
-            x = method.augment(x, "augmentation of x in G", positions)
+            inputs.append(x)
+            purposes.append("augmentation of x in G")
+        images = method.augment(torch.cat(inputs), purposes, positions)  # in full precision
+        x_hat, x = images[: len(labels)], images[len(labels) :]
         with env.autocast():
             logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x.dtype))
-            fake, *fake_between = logits.split(len(x))
+            fake, *fake_between = logits.split(len(y))
             with torch.no_grad():
                 real = split_scores(d.module(x, y, k).to(x.dtype))[0] if method.loss.needs_real else fake
         loss = method.loss.generator(fake, real) / batch_size
@@ -211,7 +212,7 @@ def generator_step(
             _add(result.losses, metric_names.LOSS_BETWEEN, between)
         if method.classes is not None:
             each = method.classes(class_scores, labels, known)
-            classes = (each[: len(x)].sum() + method.interpolate * each[len(x) :].sum()) / batch_size
+            classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
             loss = loss + method.classifier_weight * classes
             _add(result.losses, metric_names.LOSS_CLASSES_G, classes)
         env.backward(loss * env.world_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,6 @@ def make_method(loss: str, mismatch: str = "real", gamma: float = 0.5) -> Method
     return Method(LOSSES[loss], mismatch, 0.7, gamma, penalty_every=4, noise=NOISE, seed=3)
 
 
-def ada(images: Tensor, purpose: str, positions: Tensor) -> Tensor:
+def ada(images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
     """Augment with ADA's transformations, at a probability of 0.7."""
-    return augment(images, 3, purpose, positions, policy="ada", p=0.7, flip=True)
+    return augment(images, 3, purposes, positions, policy="ada", p=0.7, flip=True)

@@ -7,7 +7,7 @@ processes, micro-batches and resuming do not alter it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,14 +15,14 @@ from torch import Tensor
 from trainer.augment import ada, diff
 from trainer.augment.draws import Draws
 
-# (images (B, 3, S, S), purpose, positions (B,)) -> images of the same shape, dtype and memory format
-Augment = Callable[[Tensor, str, Tensor], Tensor]
+# (images (P·B, 3, S, S), P purposes, positions (B,)) -> images of the same shape, dtype and memory format
+Augment = Callable[[Tensor, Sequence[str], Tensor], Tensor]
 
 
 def augment(
     images: Tensor,
     seed: int,
-    purpose: str,
+    purposes: Sequence[str],
     positions: Tensor,
     *,
     policy: str | tuple[str, ...],
@@ -32,9 +32,10 @@ def augment(
     """Return the augmented images. Call it outside of autocast: colours would lose precision in bf16.
 
     Args:
-        images: (B, 3, S, S), in about [-1, 1]; the result may leave this range.
+        images: (P·B, 3, S, S), in about [-1, 1]: a batch for each purpose, one batch after the other. The result may
+            leave the range.
         seed: seed of the run.
-        purpose: names the use; other purposes at the same positions draw differently.
+        purposes: P names of uses; other purposes at the same positions draw differently.
         positions: int64 (B,), positions in the stream.
         policy: "ada", or a selection of DiffAugment's "color", "translation" and "cutout".
         p: probability of each of ADA's changes, or that DiffAugment changes an image at all; a scalar.
@@ -45,14 +46,14 @@ def augment(
     """
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
     if policy == "ada":
-        draws = Draws(seed, purpose, positions, images.dtype, even=ada.EVEN, bell=ada.BELL)
+        draws = Draws(seed, purposes, positions, images.dtype, even=ada.EVEN, bell=ada.BELL)
         changed = ada.ada_augment(images, draws, torch.as_tensor(p, device=images.device), flip)
     else:
-        draws = Draws(seed, purpose, positions, images.dtype, even=diff.EVEN)
+        draws = Draws(seed, purposes, positions, images.dtype, even=diff.EVEN)
         changed = diff.diff_augment(images, draws, tuple(policy), flip, p)
     return changed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def unchanged(images: Tensor, purpose: str, positions: Tensor) -> Tensor:
+def unchanged(images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
     """Return the images as they are: no augmentation."""
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -28,7 +29,7 @@ class Transform:
     p: float = 1.0
     adaptive: AdaptiveProbability | None = None
 
-    def __call__(self, images: Tensor, purpose: str, positions: Tensor) -> Tensor:
-        """Transform images (B, 3, S, S) at int64 positions (B,) of the stream; see `augment`."""
+    def __call__(self, images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
+        """Transform a batch for each purpose, (P·B, 3, S, S), at int64 positions (B,) of the stream; see `augment`."""
         p = self.p if self.adaptive is None else self.adaptive.p
-        return augment(images, self.seed, purpose, positions, policy=self.policy, p=p, flip=self.flip)
+        return augment(images, self.seed, purposes, positions, policy=self.policy, p=p, flip=self.flip)

@@ -1,7 +1,7 @@
 """Families of generators and discriminators, by name.
 
 A family is a pair of plain torch modules that know nothing of files, ranks or trackers:
-``G(z, label, known) -> images`` and ``D(images, label, known, rows) -> logits``, each followed by class scores if D
+``G(z, label, known) -> images`` and ``D(images, label, known) -> logits``, each followed by class scores if D
 classifies.
 """
 

@@ -1,5 +1,6 @@
 """The base class of all discriminators: features of an image, scored under one or more labels."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -55,13 +56,13 @@ class Discriminator(nn.Module):
             h = self.trunk(self.plane(h, label, known))
         return self.head(h, label, known)
 
-    def forward(self, x: Tensor, label: Tensor, known: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """Score images under labels.
 
         Args:
             x: images (N, 3, S, S) in [-1, 1].
-            label: (M, L); known: (M, A).
-            rows: int64 (M,), the image that each label is scored with; None: M = N, one label per image.
+            label: (M, L), N ≤ M ≤ 2N; label m is scored with image m, or m - N if there are more labels than images.
+            known: (M, A).
 
         Returns:
             Logits (M,); with a classifier (M, 1 + L), the logit and the scores of the label entries.
@@ -69,4 +70,5 @@ class Discriminator(nn.Module):
         with parametrize.cached():
             evaluate_normalized_weights(self)
             h = self.features(x)
-            return self.score(h if rows is None else h[rows], label, known)
+            second = h[: len(label) - len(h)]  # not `h[rows]`, whose gradient is a sort and a scattering
+            return self.score(torch.cat([h, second]) if len(second) else h, label, known)

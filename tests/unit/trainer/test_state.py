@@ -148,7 +148,7 @@ def test_steps_use_the_scheduled_half_life_and_augmentation_probability(tmp_path
         found.append([state.scheduled[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
         expected = torch.lerp(before, generator, 1 - 0.5 ** (8 / found[-1][0]))
         torch.testing.assert_close(average, expected)
-        seen = state.method.augment(images, "test", torch.arange(64))
+        seen = state.method.augment(images, ["test"], torch.arange(64))
         touched = (seen != images).flatten(1).any(1).double().mean().item()
         assert touched == pytest.approx(found[-1][1], abs=0.2)
     progress = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]
@@ -173,3 +173,14 @@ def test_steps_use_the_scheduled_learning_rate(tmp_path: Path) -> None:
         pairs = zip(state.g.module.parameters(), before, strict=True)
         moved.append(max((a - b).abs().max().item() for a, b in pairs))
     assert moved == pytest.approx([0.01, 0.005], rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
+def test_one_weight_that_is_not_finite_is_noticed(value: float, tmp_path: Path) -> None:
+    """A large weight is finite, although its square is not; a network without labels has weights without elements."""
+    state, _ = make_state(tmp_path)
+    state.g.module.register_parameter("without_elements", torch.nn.Parameter(torch.empty(3, 0)))
+    assert state.is_finite()
+    with torch.no_grad():
+        list(state.d.module.parameters())[3].view(-1)[-1] = value
+    assert state.is_finite() == math.isfinite(value)

@@ -49,12 +49,12 @@ def test_discriminator_step_equals_its_definition(loss: str, mismatch: str, pena
     ours = gradients(d)
 
     z = normal(3, "noise of D", positions, NOISE, torch.float64)
-    x_hat = t(g.module(z, y, k), "augmentation of x̂ in D", positions).detach().requires_grad_()
-    x = t(x, "augmentation of x in D", positions).clone().requires_grad_()
+    x_hat = t(g.module(z, y, k), ["augmentation of x̂ in D"], positions).detach().requires_grad_()
+    x = t(x, ["augmentation of x in D"], positions).clone().requires_grad_()
     real, fake = d.module(x, y, k), d.module(x_hat, y, k)
     total = method.loss.discriminator(real, fake) / BATCH
     if mismatch != "none":
-        of_wrong = t(g.module(z, wrong_y, wrong_k), "augmentation of x̂ of ŷ in D", positions).detach()
+        of_wrong = t(g.module(z, wrong_y, wrong_k), ["augmentation of x̂ of ŷ in D"], positions).detach()
         wrong = d.module(x, wrong_y, wrong_k) if mismatch == "real" else d.module(of_wrong, y, k)
         total = total + 0.7 * (method.loss.mismatch(real, wrong) * has_wrong).sum() / (BATCH - 1)
     if penalise:
@@ -100,8 +100,8 @@ def test_generator_step_equals_its_definition(loss: str, t: Augment) -> None:
     scalars = generator_step(d, g, [batch], BATCH, method, make_env()).metrics
     ours = gradients(g)
     z = normal(3, "noise of G", positions, NOISE, torch.float64)
-    x_hat = t(g.module(z, y, k), "augmentation of x̂ in G", positions)
-    x = t(x, "augmentation of x in G", positions)
+    x_hat = t(g.module(z, y, k), ["augmentation of x̂ in G"], positions)
+    x = t(x, ["augmentation of x in G"], positions)
     total = method.loss.generator(d.module(x_hat, y, k), d.module(x, y, k).detach()) / BATCH
     g.optimizer.zero_grad()
     total.backward()
@@ -167,13 +167,13 @@ def test_interpolation_equals_its_definition(loss: str, t: Augment) -> None:
     scalars = generator_step(d, g, [batch], BATCH, method, make_env()).metrics
     ours = gradients(g)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen"
-    real = d.module(t(x, "augmentation of x in G", positions), y, k).detach()
+    real = d.module(t(x, ["augmentation of x in G"], positions), y, k).detach()
     terms = []
     for noise, purpose, labels in (
         ("noise of G", "augmentation of x̂ in G", y),
         ("noise of G between labels", "augmentation of x̂ between labels in G", interpolate_labels(batch)),
     ):
-        x_hat = t(g.module(normal(3, noise, positions, NOISE, torch.float64), labels, k), purpose, positions)
+        x_hat = t(g.module(normal(3, noise, positions, NOISE, torch.float64), labels, k), [purpose], positions)
         terms.append(method.loss.generator(d.module(x_hat, labels, k), real) / BATCH)
     total = terms[0] + 0.4 * terms[1]
     g.optimizer.zero_grad()
@@ -202,8 +202,8 @@ def test_discriminator_step_with_a_classifier_equals_its_definition(loss: str, p
     ours = gradients(d)
 
     z = normal(3, "noise of D", positions, NOISE, torch.float64)
-    x_hat = t(g.module(z, y, k), "augmentation of x̂ in D", positions).detach().requires_grad_()
-    x = t(x, "augmentation of x in D", positions).clone().requires_grad_()
+    x_hat = t(g.module(z, y, k), ["augmentation of x̂ in D"], positions).detach().requires_grad_()
+    x = t(x, ["augmentation of x in D"], positions).clone().requires_grad_()
     of_real, of_fake = d.module(x, y, k), d.module(x_hat, y, k)
     assert of_real.shape == (BATCH, 1 + sum(WIDTHS))
     classes = CLASSES(of_real[:, 1:], y, k).sum() / BATCH
@@ -231,13 +231,13 @@ def test_generator_step_with_a_classifier_equals_its_definition(loss: str, inter
     ours = gradients(g)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen, its classifier too"
     assert all(p.requires_grad for p in d.module.parameters())
-    real = d.module(t(x, "augmentation of x in G", positions), y, k)[:, 0].detach()
+    real = d.module(t(x, ["augmentation of x in G"], positions), y, k)[:, 0].detach()
     total, classes = 0.0, 0.0
     for weight, noise, purpose, labels in (
         (1.0, "noise of G", "augmentation of x̂ in G", y),
         (interpolate, "noise of G between labels", "augmentation of x̂ between labels in G", interpolate_labels(batch)),
     ):
-        x_hat = t(g.module(normal(3, noise, positions, NOISE, torch.float64), labels, k), purpose, positions)
+        x_hat = t(g.module(normal(3, noise, positions, NOISE, torch.float64), labels, k), [purpose], positions)
         scores = d.module(x_hat, labels, k)
         part = CLASSES(scores[:, 1:], labels, k).sum() / BATCH
         total = total + weight * (method.loss.generator(scores[:, 0], real) / BATCH + 0.6 * part)
@@ -400,11 +400,11 @@ def test_each_image_is_augmented_once_in_full_precision(mismatch: str) -> None:
     """Real images are the same under both labels; x and x̂ are transformed differently; autocast would round colours."""
     seen: list[str] = []
 
-    def watch(images: Tensor, purpose: str, positions: Tensor) -> Tensor:
+    def watch(images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
         assert not torch.is_autocast_enabled("cpu")
-        assert images.dtype == torch.float32 and len(images) == len(positions) == BATCH
-        assert images.requires_grad == (purpose == "augmentation of x̂ in G")
-        seen.append(purpose)
+        assert images.dtype == torch.float32 and len(positions) == BATCH and len(images) == BATCH * len(purposes)
+        assert images.requires_grad == ("augmentation of x̂ in G" in purposes)
+        seen.extend(purposes)
         return images
 
     d, g = make_players(torch.float32)

@@ -61,8 +61,7 @@ def test_discriminator_treats_samples_independently(family: str, conditioning: s
     real, fake = make_images(6, family).chunk(2)
     label, known = make_labels(3)
     wrong = label.roll(1, 0)
-    rows = torch.arange(9) % 6
-    together = d(torch.cat([real, fake]), torch.cat([label, label, wrong]), known.repeat(3, 1), rows)
+    together = d(torch.cat([real, fake]), torch.cat([label, label, wrong]), known.repeat(3, 1))
     separate = [d(x, y, known) for x, y in ((real, label), (fake, label), (real, wrong))]
     torch.testing.assert_close(together, torch.cat(separate), rtol=1e-10, atol=1e-12)
     label_matters = (together[:3] - together[6:]).abs().max() > 1e-6
@@ -102,7 +101,7 @@ def test_late_conditioning_runs_the_trunk_once_per_image(family: str, conditioni
     first = d.layers[0] if family == "article" else d.from_picture  # type: ignore[index]
     first.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))  # type: ignore[union-attr]
     label, known = make_labels(4)
-    d(make_images(2, family), label, known, torch.tensor([0, 1, 0, 1]))
+    d(make_images(2, family), label, known)
     way = CONDITIONINGS[conditioning]
     assert seen == [(2 if way.early is None else 4, way.in_channels)]
 
