@@ -1,14 +1,16 @@
 """Parse phrases such as "blue long hair and yellow eyes" with the vocabulary of a label schema.
 
 The grammar is that of `shards.vocabulary.grammar`. Here, "anything" names nothing, and a synonym stands for its tag. A
-phrase with two readings is an error that lists both; the parser never guesses.
+part between commas may leave out the name of the attribute ("women" for "women gender") if no other tag begins like it.
+A phrase with two readings is an error that lists both; the parser never guesses.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -83,6 +85,30 @@ def _vocabulary(schema: Schema, synonyms: tuple[tuple[str, str], ...]) -> _Vocab
     return _Vocabulary(schema, dict(synonyms))
 
 
+def _short_forms(schema: Schema, choices: Mapping[str, Choice]) -> dict[str, str]:
+    """Return short form → value, for values that end with the name of their attribute, as those of columns do.
+
+    "black hair colour" of the attribute "hair colour" is also "black hair" and "black". Forms that are a tag, or begin
+    another one, are left out.
+    """
+    found: dict[str, str] = {}
+    for attribute in schema.attributes:
+        for value in attribute.values:
+            cell = value.removesuffix(f" {attribute.name}")
+            if cell != value:
+                found |= {short: value for short in _beginnings(value) if len(short) >= len(cell)}
+    meant: dict[str, set[Choice]] = {short: set() for short in found}
+    for tag, choice in choices.items() if found else ():
+        for short in meant.keys() & _beginnings(tag):
+            meant[short].add(choice)
+    return {short: value for short, value in found.items() if len(meant[short]) == 1 and short not in choices}
+
+
+def _beginnings(tag: str) -> Iterator[str]:
+    """Yield the first words of a tag, without its last ones."""
+    return itertools.accumulate(tag.split()[:-1], lambda before, word: f"{before} {word}")
+
+
 class _Vocabulary(Grammar):
     """The grammar of a schema's tags and their synonyms, with errors for people."""
 
@@ -95,6 +121,12 @@ class _Vocabulary(Grammar):
             {tag: (attribute, value if exclusive[attribute] else 1) for tag, (attribute, value) in places.items()},
             {tag: (attribute, 0) for tag, (attribute, _) in places.items() if not exclusive[attribute]},
         )
+
+        self.short = _short_forms(schema, self.choices)
+
+    def parts(self, phrase: str) -> list[str]:
+        """Return the parts of a phrase, with values in full that stand alone without the name of their attribute."""
+        return [self.short.get(piece, piece) for piece in super().parts(phrase)]
 
     def spell(self, reading: Reading) -> str:
         """Return a reading as words."""

@@ -39,6 +39,38 @@ def read(phrase: str, synonyms: dict[str, str] | None = None) -> list[str]:
     return sorted(SCHEMA.words(label, mask) + denied)
 
 
+COLUMNS = Schema(
+    (
+        Attribute("gender", "exclusive", ("men gender", "women gender")),
+        Attribute("age", "exclusive", ("old age", "young age", "very old age")),
+        Attribute("hair colour", "exclusive", ("black hair colour", "dark brown hair colour", "grey hair colour")),
+        Attribute("dress", "exclusive", ("black dress", "red dress")),
+        Attribute("grey", "tag", ("grey",)),
+        Attribute("red eyes", "tag", ("red eyes",)),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "meaning"),
+    [
+        ("women, old, dark brown hair", ["women gender", "old age", "dark brown hair colour"]),
+        ("men, black hair, Red_Dress", ["men gender", "black hair colour", "red dress"]),
+        ("very old, dark brown", ["very old age", "dark brown hair colour"]),
+        ("grey", ["grey"]),  # exactly a tag
+        ("grey hair", ["grey hair colour"]),
+    ],
+)
+def test_values_of_columns_may_stand_without_the_column(phrase: str, meaning: list[str]) -> None:
+    assert COLUMNS.words(*vector(parse(phrase, COLUMNS), COLUMNS)) == meaning
+
+
+@pytest.mark.parametrize("phrase", ["black", "red", "dark", "very", "young men", "no women"])
+def test_values_that_are_not_whole_or_not_the_only_ones_are_not_guessed(phrase: str) -> None:
+    with pytest.raises(UserError):
+        parse(phrase, COLUMNS)
+
+
 @pytest.mark.parametrize(
     ("phrase", "meaning"),
     [
