@@ -6,14 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from shards.core.errors import UserError
+from shards.core.filesystems import LOCAL_DISKS, existing, file_system
 
 _LOCAL_PREFIXES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 _MEMORY_TYPES = {"tmpfs", "ramfs", "devtmpfs"}
-# Local disks, which may be exported to the other nodes.
-_DISK_TYPES = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "aufs", "apfs", "hfs"}
 
 
 def check(folders: Mapping[str, Path]) -> str:
@@ -38,7 +35,7 @@ def check(folders: Mapping[str, Path]) -> str:
                 f"{purpose} {path} is local to this machine, so other nodes cannot see it; choose a directory on "
                 "shared storage (--storage trust, if all nodes do see it)",
             )
-        if kind in _DISK_TYPES:
+        if kind in LOCAL_DISKS:  # which may be exported to the other nodes
             doubtful.append(f"{purpose} {path} ({kind})")
     if not doubtful:
         return ""
@@ -56,18 +53,3 @@ def writable(purpose: str, path: Path) -> None:
         raise UserError("not-a-directory", f"{purpose} {path}: {place} is not a directory")
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError("not-writable", f"{purpose} {path}: no permission to write in {place}")
-
-
-def file_system(path: Path) -> str:
-    """Return the file system type ("nfs4", "lustre", "ext4", …) of an existing or future path; "" if unknown."""
-    place = existing(path).resolve()
-    mounts = [(Path(part.mountpoint), part.fstype) for part in psutil.disk_partitions(all=True)]
-    holding = [
-        (len(mount.parts), number, kind) for number, (mount, kind) in enumerate(mounts) if place.is_relative_to(mount)
-    ]
-    return max(holding)[2] if holding else ""
-
-
-def existing(path: Path) -> Path:
-    """Return the path or its nearest parent directory that exists."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

@@ -16,6 +16,7 @@ from launch.slurm.options import Job
 from shards.core import cli
 from shards.core.atomic_io import explain_disk_errors
 from shards.core.errors import Failure, UserError
+from shards.core.filesystems import existing
 from shards.packing.pack import Pack
 from trainer import config
 
@@ -126,7 +127,7 @@ def _mounts(directory: Path, needed: Mapping[str, Path]) -> list[Path]:
     """
     found: list[Path] = []
     for purpose, path in needed.items():
-        place = filesystems.existing(path)
+        place = existing(path)
         outside = [p for p in (place, place.resolve()) if not p.is_relative_to(directory) and p not in found]
         if any(set(",:") & set(str(p)) for p in outside):
             raise UserError(

@@ -10,6 +10,7 @@ import zipfile
 from collections import namedtuple
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,8 +206,8 @@ Mount = namedtuple("Mount", "mountpoint fstype")
 
 def test_directories_on_local_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = [Mount("/", "xfs"), Mount("/scratch", "lustre"), Mount("/run/user", "tmpfs"), Mount("/dev/shm", "tmpfs")]
-    monkeypatch.setattr(filesystems.psutil, "disk_partitions", lambda all: mounts)
-    monkeypatch.setattr(filesystems, "existing", lambda path: path)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    monkeypatch.setattr("shards.core.filesystems.existing", lambda path: path)
     assert filesystems.check({"--run": Path("/scratch/ada/runs"), "--logs": Path("/scratch/logs")}) == ""
     assert "--run /home/ada (xfs)" in filesystems.check({"--run": Path("/home/ada"), "--logs": Path("/scratch/x")})
     for place in ("/tmp/run", "/var/tmp/run", "/dev/shm/x", "/run/user/1000/x"):
