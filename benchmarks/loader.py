@@ -1,7 +1,8 @@
 """Compare the reading speed of our stream, WebDataset, litdata and MosaicML streaming on the same JPEG images.
 
 One worker, uint8 batches (B, 3, S, S) in a shuffled order, everything on local disk. The sides run in alternation in
-this process; each loader is used as its own guide shows. A loader that is not installed is skipped with a message
+this process; each loader is used as its own guide shows. Our stream is measured without its cache of decoded images
+("ours"), in the epoch that fills it and in a later one. A loader that is not installed is skipped with a message
 (`pip install "cgan-trainer[bench]"`). The last lines are the ratios of the medians.
 """
 
@@ -31,10 +32,12 @@ from PIL import Image, ImageFilter
 
 from shards.dataset.dataset import Dataset
 from shards.packing.pack import Pack, pack
+from shards.stream.decoded_cache import plan_cache
 from shards.stream.loader import batches
 from shards.stream.stream import Stream
 
 COLOURS = ("blue", "red", "green", "yellow")
+OURS, FIRST, LATER, RAW = "ours", "ours, first epoch", "ours, later epochs", "ours, raw"
 Batches = Iterator[torch.Tensor]
 
 
@@ -65,10 +68,27 @@ def as_tensor(image: Any) -> torch.Tensor:
 # ---------------------------------------------------------------- sides: each gives endless batches of images
 
 
-def ours(data: Path, batch: int) -> Batches:
-    """Our stream, which also yields labels and wrong labels."""
-    for found in batches(Stream(Dataset.open(data), batch, 0), 0, workers=1):
+def ours(data: Path, batch: int, cache: str = "off") -> Batches:
+    """Our stream, which also yields labels and wrong labels; ``cache`` is --decoded-cache."""
+    dataset = Dataset.open(data)
+    rows, _ = plan_cache(dataset, cache).open()
+    for found in batches(Stream(dataset, batch, 0, decoded=rows), 0, workers=1):
         yield found.images
+
+
+def first_epoch(data: Path, batch: int, folder: Path) -> Batches:
+    """Our stream with a new cache of decoded images."""
+    yield from ours(data, batch, tempfile.mkdtemp(dir=folder))
+
+
+def later_epochs(data: Path, batch: int, folder: Path) -> Batches:
+    """Our stream with a cache that holds all images."""
+    dataset = Dataset.open(data)
+    rows, _ = plan_cache(dataset, str(folder)).open()
+    stream = Stream(dataset, batch, 0, decoded=rows)
+    for number in range(len(dataset) // batch if rows is not None and rows.filled < len(dataset) else 0):
+        stream[number]
+    yield from ours(data, batch, str(folder))
 
 
 def webdataset(data: Path, batch: int) -> Batches:
@@ -169,9 +189,10 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, value in medians.items():
         print(f"{name}: median {value:,.0f} images/s over {len(speeds[name])} rounds")
-    ratios = {name: medians["ours"] / value for name, value in medians.items() if name not in ("ours", "ours, raw")}
-    if "ours, raw" in medians:
-        ratios["raw over JPEG, ours"] = medians["ours, raw"] / medians["ours"]
+    ratios = {name: medians[OURS] / value for name, value in medians.items() if not name.startswith(OURS)}
+    ratios |= {f"{name}, over JPEG, ours": medians[name] / medians[OURS] for name in (FIRST, LATER, RAW)}
+    if "WebLoader" in medians:
+        ratios[f"{LATER}, over WebLoader"] = medians[LATER] / medians["WebLoader"]
     for name, value in ratios.items():
         print(f"ratio: {value:.2f} ({name})")
     if asked.json:
@@ -181,15 +202,18 @@ def main() -> None:
 def measure(folder: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
     """Return images/s of each side, by round."""
     paths = draw(folder / "source", asked.pictures - asked.pictures % asked.batch, asked.size)
-    jpeg, raw = folder / "jpeg", folder / "raw"
+    jpeg, raw, kept = folder / "jpeg", folder / "raw", folder / "kept"
+    kept.mkdir()
     pack(Pack(src=folder / "source", out=jpeg, size=asked.size, workers=1, format="jpg"))
     pack(Pack(src=folder / "source", out=raw, size=asked.size, workers=1, format="raw"))
     makers: dict[str, Callable[[], Batches]] = {
-        "ours": partial(ours, jpeg, asked.batch),
+        OURS: partial(ours, jpeg, asked.batch),
+        FIRST: partial(first_epoch, jpeg, asked.batch, kept),
+        LATER: partial(later_epochs, jpeg, asked.batch, kept / "full"),
         "WebLoader": partial(webdataset, jpeg, asked.batch),
         "litdata": partial(litdata, folder / "litdata", paths, asked.batch),
         "mosaicml-streaming": partial(mosaic, folder / "mosaic", paths, asked.batch),
-        "ours, raw": partial(ours, raw, asked.batch),
+        RAW: partial(ours, raw, asked.batch),
     }
     speeds: dict[str, list[float]] = {}
     for number in range(asked.rounds):

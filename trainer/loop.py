@@ -76,6 +76,7 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         f"{'resuming at' if saved is not None else 'training from'} {state.images_seen:,} of {total:,} images "
         f"on {env.describe()}; {setup.describe_order(built.stream)}"
     )
+    env.print(setup.keep_decoded(built))
     monitor = env.on_rank0(
         lambda: exits.enter_context(
             Monitor(built.run, config, built.dataset, images_seen=state.images_seen, device=env.device)

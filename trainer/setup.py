@@ -20,6 +20,7 @@ from shards.core.version import version_line
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import sample_labels
 from shards.stream import sampling
+from shards.stream.decoded_cache import CachePlan, plan_cache
 from shards.stream.stream import Stream
 from trainer.augment import unchanged
 from trainer.augment.adaptive import AdaptiveProbability
@@ -55,6 +56,7 @@ class TrainingSetup:
         stream: this rank's part of each global batch.
         state: the training state, freshly initialized.
         run: the run directory, not entered yet.
+        decoded_cache: where decoded images are kept, not opened yet.
     """
 
     config: Config
@@ -63,6 +65,7 @@ class TrainingSetup:
     stream: Stream
     state: TrainingState
     run: RunDirectory
+    decoded_cache: CachePlan
 
 
 def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
@@ -78,11 +81,12 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     run = RunDirectory(config.run_directory)
     config = config.replace(mixed_precision=env.precision, order=_resolve_order(config.data, dataset, run, env))
     stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
+    decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = env.on_all_ranks(
         lambda: build_state(config, env, dataset.size, dataset.schema.widths, kinds, measure_scaling(dataset))
     )
-    return TrainingSetup(config, env, dataset, stream, state, run)
+    return TrainingSetup(config, env, dataset, stream, state, run, decoded_cache)
 
 
 def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
@@ -106,6 +110,17 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     return checkpoint
 
 
+def keep_decoded(built: TrainingSetup) -> str:
+    """Open the cache of decoded images on every rank, and return one line on it.
+
+    Raises:
+        UserError: on every rank, if --decoded-cache names a directory that cannot be used on one of them.
+    """
+    rows, plan = built.env.on_all_ranks(built.decoded_cache.open)
+    built.stream.decoded = rows
+    return plan.describe(rows)
+
+
 def describe(built: TrainingSetup, memory: str) -> str:
     """Return the resolved options and what would be trained, for --dry-run; ``memory`` is a line on what it needs."""
     dataset, state = built.dataset, built.state
@@ -117,6 +132,7 @@ def describe(built: TrainingSetup, memory: str) -> str:
             f"data: {len(dataset):,} images of {dataset.size}x{dataset.size}, "
             f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes",
             describe_order(built.stream),
+            built.decoded_cache.describe(),
             f"networks: G {_size(state.g.module)}, D {_size(state.d.module)}",
             f"machine: {built.env.describe()}",
             memory,

@@ -50,9 +50,9 @@ def shortened(message: str) -> str:
     return message if len(message) <= _LONGEST else message[:_LONGEST] + "…"
 
 
-def warn(code: str, message: str) -> None:
-    """Print a warning with its message code, on rank 0 only."""
-    if is_first_process():
+def warn(code: str, message: str, *, anywhere: bool = False) -> None:
+    """Print a warning with its message code, on rank 0 only unless it concerns the process that is ``anywhere``."""
+    if anywhere or is_first_process():
         print(f"warning: {shortened(message)} [{code}]", file=sys.stderr, flush=True)
 
 

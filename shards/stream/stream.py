@@ -18,6 +18,7 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
 from shards.stream.batch import Batch
+from shards.stream.decoded_rows import DecodedRows
 from shards.stream.order import replacement_candidates
 from shards.stream.sampling import Sampling, build_order, check_division
 from shards.stream.wrong_labels import LabelTable, contradicts, draw_partners, swap_one_attribute
@@ -39,6 +40,7 @@ class Stream(TorchDataset[Batch]):
         sampling: full or windowed order, fraction of unlabelled images, balance.
         wrong: one of `wrong_labels.WRONG_LABELS`: "sample" (another sample's label) or "hard" (the true label with one
             attribute swapped).
+        decoded: keeps decoded pixels, so that each image is decoded once; None: images are decoded each time.
 
     Raises:
         UserError: the dataset is empty or lacks what ``sampling`` needs, or R does not divide B.
@@ -53,12 +55,13 @@ class Stream(TorchDataset[Batch]):
         world: int = 1,
         sampling: Sampling = _PLAIN,
         wrong: str = "sample",
+        decoded: DecodedRows | None = None,
     ) -> None:
         if not len(dataset):
             raise UserError("dataset-empty", f"{dataset.where} contains no images")
         check_division(batch, world, 1)
         self.dataset, self.batch, self.seed, self.rank, self.world = dataset, batch, seed, rank, world
-        self.sampling, self.wrong = sampling, wrong
+        self.sampling, self.wrong, self.decoded = sampling, wrong, decoded
         self.order = build_order(dataset, sampling, batch, seed)
         schema = dataset.schema
         labels = cast(np.ndarray, dataset.labels)  # rows of it are arrays, and only rows are used
@@ -70,7 +73,8 @@ class Stream(TorchDataset[Batch]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments alone: spawned workers build the order again, which may hold long lists of samples."""
-        return Stream, (self.dataset, self.batch, self.seed, self.rank, self.world, self.sampling, self.wrong)
+        rest = (self.sampling, self.wrong, self.decoded)
+        return Stream, (self.dataset, self.batch, self.seed, self.rank, self.world, *rest)
 
     def positions(self, number: int) -> np.ndarray:
         """Return the positions of global batch ``number`` in the endless stream, int64 (B,)."""
@@ -97,12 +101,9 @@ class Stream(TorchDataset[Batch]):
         samples = self.order(positions)
         # For the whole global batch: every rank must know how many wrong labels all ranks have together.
         partners, found = draw_partners(self.seed, positions, samples, self._table, self._labelled)
-        if self.dataset.remote:
-            self._prefetch(positions)
-
         local, wrong_count = self.local, int(found.sum())
         positions, samples, partners, found = positions[local], samples[local], partners[local], found[local]
-        damages = self._read_all(pixels, positions, samples, partners, found)
+        damages = self._read_all(number, pixels, samples, partners, found)
         own = self._table.rows(samples)  # after damaged samples were replaced
         wrong = self._table.rows(np.where(found, partners, samples))
         if self.wrong == "hard":
@@ -123,20 +124,31 @@ class Stream(TorchDataset[Batch]):
         )
 
     def _read_all(
-        self, pixels: np.ndarray, positions: np.ndarray, samples: np.ndarray, partners: np.ndarray, found: np.ndarray
+        self, number: int, pixels: np.ndarray, samples: np.ndarray, partners: np.ndarray, found: np.ndarray
     ) -> list[str]:
-        """Read the pixels of ``samples`` into ``pixels``; replace damaged samples in both.
+        """Read the pixels of ``samples``, of batch ``number``, into ``pixels``; replace damaged samples in both.
 
         Returns:
             What was wrong with each damaged sample.
         """
-        damages = []
-        for row, (out, sample) in enumerate(zip(pixels, samples.tolist(), strict=True)):
+        kept = np.zeros(len(samples), bool) if self.decoded is None else self.decoded.read(samples, pixels)
+        if kept.all():
+            return []
+        positions = self.positions(number)
+        if self.dataset.remote:
+            self._prefetch(positions)
+        decoded, damages = [], []
+        for row in np.flatnonzero(~kept).tolist():
+            sample, out = int(samples[row]), pixels[row]
             damage = self._read(sample, out)
-            if damage is not None:
+            if damage is None:
+                decoded.append(row)
+            else:
                 partner = int(partners[row]) if found[row] else None
-                samples[row] = self._replace(int(positions[row]), sample, partner, out, damage)
+                samples[row] = self._replace(int(positions[self.local][row]), sample, partner, out, damage)
                 damages.append(f"{self._location(sample)}: {damage}")
+        if self.decoded is not None and decoded:
+            self.decoded.write(samples[decoded], pixels[decoded])
         return damages
 
     def _read(self, sample: int, out: np.ndarray) -> str | None:

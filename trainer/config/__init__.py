@@ -35,7 +35,7 @@ class Config:
     # The order of options in --help and of keys in config.yaml; an option that is not listed follows at the end.
     OPTION_ORDER: ClassVar[tuple[str, ...]] = tuple(
         "shards run preset init_from "
-        "cache cache_limit order window unlabelled_share balance skip_limit damaged_limit "
+        "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
         "total_images batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
         "family noise_size label_size channels blocks expansion group_width conditioning classifier_weight "
         "spectral_norm loss mismatch wrong mismatch_weight interpolate gamma d_steps penalty_every "

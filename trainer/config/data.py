@@ -27,6 +27,12 @@ class DataConfig:
     cache_limit: float = option(
         50, "size limit of the cache in GB; the least recently used shards are evicted", above=0, may_change=True
     )
+    decoded_cache: str = option(
+        "auto",
+        "where decoded images are kept, so that each is decoded once; auto: in ~/.cache/cgan-trainer/decoded, if all "
+        "fit on a local disk; off: nowhere; or a directory",
+        may_change=True,
+    )
     order: str = option(
         "auto",
         "full: shuffle all samples once per epoch; windowed: shuffle within a few shards at a time; "

@@ -25,6 +25,7 @@ SAVED: dict[str, Any] = {
     "init_from": None,
     "cache": None,
     "cache_limit": 50,
+    "decoded_cache": "auto",
     "order": "auto",
     "window": 16,
     "unlabelled_share": None,
@@ -247,7 +248,7 @@ def test_options_that_may_change_on_resume() -> None:
     assert changeable == set(
         "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
         "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run preset "
-        "cache cache_limit damaged_limit skip_limit compile evaluate_every best_by".split()
+        "cache cache_limit decoded_cache damaged_limit skip_limit compile evaluate_every best_by".split()
     )
     old = config.load(["--preset", "smoke"]).to_dict()
     assert config.compare(old, config.load(["--preset", "smoke", "--total-images", "9", "--workers", "3"])) == []
