@@ -74,6 +74,7 @@ def quiet_environment() -> Iterator[None]:
             folder = Path(scratch, name.lower())
             folder.mkdir()
             patch.setenv(name, str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(Path(scratch, "cache")))
         patch.setenv("NETRC", str(Path(scratch, "no-netrc")))  # a personal W&B key lies in ~/.netrc
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
