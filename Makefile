@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/installed
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos check format docs bench environment
+.PHONY: help demo test test-all chaos check format docs bench gpu-check environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ docs: $(INSTALLED) ## build the documentation site in build/docs; fails on a war
 
 bench: $(INSTALLED) ## run the benchmarks, each against its baseline (benchmarks/studies takes hours and is not included)
 	@for benchmark in $(filter-out benchmarks/time_to_quality.py benchmarks/published_run.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(RUN) "$$benchmark" $(ARGS) || exit 1; done
+
+gpu-check: $(INSTALLED) ## check on one GPU, in at most 8 minutes, what no CPU can say; ARGS=--cpu rehearses it
+	$(RUN) benchmarks/gpu_check $(ARGS)
 
 environment: $(INSTALLED) ## create .venv and install into it
 

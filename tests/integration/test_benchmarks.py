@@ -14,16 +14,24 @@ from unittest import mock
 
 import article_step
 import checkpoint
+import gpu_check.command
 import pytest
 import scaling
 import step
 import torch
+from gpu_check import correctness
+from gpu_check.check import Check, Outcome
+from gpu_check.command import GpuCheckOptions
+from gpu_check.correctness import place
+from gpu_check.machine import Machine
 from published import NOISE, SIZE, PublishedDiscriminator, PublishedGenerator
 
 from support import ROOT
+from support.errors import raises
 from trainer.distributed.process_group import Distributed
 from trainer.networks import Architecture, build
 from trainer.noise import normal
+from trainer.run.async_checkpoint import Snapshot
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -177,6 +185,94 @@ def test_scaling(tmp_path: Path) -> None:
     assert set(figures["ratios"]) == set(scaling.SIDES) - {scaling.PLAIN}
     assert [line for line in printed if line.startswith("ratio: ")] == printed[-2:]
     assert any("2 processes of 1 thread, precision" in line for line in printed), "as the job's own processes say"
+
+
+WITHOUT_PACKAGES = """
+import sys
+from importlib.machinery import PathFinder
+
+ABSENT = {"fire", "termcolor", "simplejpeg", "webdataset", "braceexpand", "wandb"}
+
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name in ABSENT:
+            path = [place for place in sys.path if "stand_ins" in place]
+        return super().find_spec(name, path, target)
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+"""
+
+
+@pytest.mark.long
+def test_gpu_check_is_rehearsed_on_the_cpu_without_packages_that_a_gpu_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_PACKAGES)
+    file = tmp_path / "gpu-check.json"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_check"), "--cpu", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(file.read_text())
+    names = "place keyed_numbers parity no_waiting repeats broken_step saving whole_runs pace graphed".split()
+    assert list(figures["checks"]) == [*names, "second_derivative", "compiled", "feed"], "in the order of their worth"
+    verdicts = {name: found["verdict"] for name, found in figures["checks"].items()}
+    assert all(verdicts[name] == "PASS" for name in names[1:9]), done.stdout
+    assert figures["rehearsal"] and not figures["left out"]
+    assert figures["checks"]["whole_runs"]["figures"]["different"] == []
+    assert done.stdout.splitlines()[-1] == "0 of 13 checks failed"
+
+
+def test_gpu_check_counts_failures_and_names_what_it_had_no_time_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(machine: Machine) -> Outcome:
+        raise RuntimeError("no such kernel")
+
+    checks = (Check(fails, 1), Check(lambda machine: Outcome(True, "fine"), 1), Check(place, 10_000))
+    options = GpuCheckOptions(json=tmp_path / "figures.json", seconds=100)
+    with (
+        mock.patch.object(gpu_check.command, "CHECKS", checks),
+        mock.patch.object(torch.cuda, "is_available", return_value=True),
+    ):
+        assert gpu_check.command.run(options) == 1
+    figures = json.loads(options.json.read_text())
+    assert figures["checks"]["fails"] | {"seconds": 0} == {
+        "verdict": "FAIL",
+        "says": "RuntimeError: no such kernel",
+        "seconds": 0,
+        "figures": {},
+    }
+    assert figures["left out"] == ["place"]
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 checks failed; no time was left for place"
+
+
+def test_gpu_check_notices_steps_that_are_not_skipped_and_copies_of_a_later_moment() -> None:
+    machine = Machine(torch.device("cpu"))
+
+    def never_skips(env: Distributed, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        optimizer.step()
+        return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+
+    with mock.patch.object(Distributed, "step", never_skips):
+        found = correctness.broken_step(machine)
+    assert found.verdict == "FAIL"
+    assert "tensors changed" in found.says
+    with mock.patch.object(Snapshot, "_copy", lambda self, file, name, tensor: tensor):
+        found = correctness.saving(machine)
+    assert found.verdict == "FAIL"
+    assert "of another moment" in found.says
+
+
+def test_gpu_check_says_that_there_is_no_gpu(tmp_path: Path) -> None:
+    with mock.patch.object(torch.cuda, "is_available", return_value=False), raises("device-missing", "--cpu"):
+        gpu_check.command.run(GpuCheckOptions(json=tmp_path / "figures.json"))
 
 
 def run(name: str, words: list[str], folder: Path) -> tuple[list[str], dict[str, Any]]:

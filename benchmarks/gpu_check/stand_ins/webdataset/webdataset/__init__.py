@@ -1,0 +1,1 @@
+"""The part of webdataset that packing needs, for machines without it."""
