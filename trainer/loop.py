@@ -43,7 +43,7 @@ def train(config: Config) -> None:
     """
     machine = config.machine
     precision = "no" if machine.dtype == "float64" else machine.mixed_precision
-    env = Distributed(machine.device, precision, machine.threads, machine.timeout)
+    env = Distributed(machine.device, precision, machine.threads, machine.timeout, machine.deterministic)
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
         with env.coordinate_errors():  # before what is entered below is closed, which may take a while

@@ -79,7 +79,11 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     """
     dataset = env.on_all_ranks(lambda: _open_dataset(config, env, exits))
     run = RunDirectory(config.run_directory)
-    config = config.replace(mixed_precision=env.precision, order=_resolve_order(config.data, dataset, run, env))
+    config = config.replace(
+        mixed_precision=env.precision,
+        penalty_precision=_resolve_penalty_precision(config.machine, run, env),
+        order=_resolve_order(config.data, dataset, run, env),
+    )
     stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
     decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
@@ -191,6 +195,14 @@ def _resolve_order(data: DataConfig, dataset: Dataset, run: RunDirectory, env: D
     return env.broadcast(env.on_rank0(run.saved_order)) or ("windowed" if dataset.remote else "full")
 
 
+def _resolve_penalty_precision(machine: MachineConfig, run: RunDirectory, env: Distributed) -> str:
+    """Resolve --penalty-precision auto: that of the run if it is resumed; "full" if there is no bf16 to use."""
+    if machine.penalty_precision == "full":
+        return "full"
+    saved = env.broadcast(env.on_rank0(run.saved_penalty_precision))
+    return "full" if saved == "full" or not env.penalties_may_be_mixed else "auto"
+
+
 def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint | None, Checkpoint | None]:
     """Lock the run directory, once the trackers and --init-from are known to be there.
 
@@ -247,6 +259,7 @@ def build_state(
         interpolate=config.method.interpolate,
         gamma=config.method.gamma,
         penalty_every=config.method.penalty_every,
+        mixed_penalty=config.machine.penalty_precision == "auto" and env.penalties_may_be_mixed,
         noise=config.network.noise_size,
         seed=config.seed,
         augment=augmentation or unchanged,

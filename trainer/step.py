@@ -39,6 +39,7 @@ class Method:
     mismatch_weight: float = 1.0
     gamma: float = 0.0  # weight of the R1 and R2 gradient penalties
     penalty_every: int = 16  # steps; the penalty is scaled by it (lazy regularization)
+    mixed_penalty: bool = False  # D's steps with a penalty are in the run's mixed precision; False: in full precision
     noise: int = 100  # length of z
     seed: int = 0
     augment: Augment = unchanged  # T: (images, purposes, positions) -> images
@@ -106,7 +107,7 @@ def discriminator_step(
     Args:
         micro_batches: with images in [-1, 1], on the device; each has the same number of samples.
         batch_size: images of the global batch.
-        penalise: add the lazy gradient penalty; such a step runs in full precision.
+        penalise: add the lazy gradient penalty; D's part of such a step runs in full precision, unless `mixed_penalty`.
     """
     d.optimizer.zero_grad(set_to_none=True)
     d.module.train()
@@ -132,7 +133,7 @@ def discriminator_step(
         elif method.mismatch == "real":  # (x, ŷ), as in its text: D scores its first images, x, a second time
             labels, known = [y, y, wrong_y], [k, k, wrong_k]
         with (
-            env.autocast(enabled=not penalise),
+            env.autocast(enabled=not penalise or method.mixed_penalty),
             disable_compile(penalise),  # compiled code has no second derivative
             cheap_second_derivatives(penalise),
         ):

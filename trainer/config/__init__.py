@@ -42,7 +42,7 @@ class Config:
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images gamma_end beta2_end "
         "ema_half_life ema_half_life_end ema_ramp "
-        "mixed_precision compile dtype device workers threads timeout "
+        "mixed_precision penalty_precision deterministic compile dtype device workers threads timeout "
         "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run".split()
     )
 
@@ -194,8 +194,8 @@ def usage(command: str) -> str:
 def compare(saved: Mapping[str, Any], asked: Config) -> list[str]:
     """Return one line per option that differs from a run's saved ones although it must not change on resume."""
     now = asked.to_dict()
-    # A run that is older than an option had the option's default; before there was --order auto, the order was full.
-    before = Config().to_dict() | {"order": "full"} | dict(saved)
+    # A run that is older than an option had the option's default, or what all runs had.
+    before = Config().to_dict() | {"order": "full", "penalty_precision": "full"} | dict(saved)
     return [
         f"  {name.replace('_', '-')}: {before[name]} in the run, {now[name]} now"
         for name, field in cli.interface(Config).fields.items()

@@ -17,6 +17,14 @@ class MachineConfig:
     mixed_precision: str = option(
         "auto", "auto: the fastest precision that the hardware supports", choices=("auto", "no", "bf16", "fp16")
     )
+    penalty_precision: str = option(
+        "auto",
+        "precision of steps with a gradient penalty; auto: bf16 if the run's is, else float32; full: float32",
+        choices=("auto", "full"),
+    )
+    deterministic: bool = option(
+        False, "repeat a run bit for bit on GPUs too, which is slower; CPUs always do", may_change=True
+    )
     compile: bool = option(
         False,
         "compile the networks with torch.compile: slower start, faster steps; on a CPU this needs g++ or clang++",

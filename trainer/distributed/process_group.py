@@ -19,7 +19,7 @@ from shards.core.errors import Failure, UserError
 from trainer.distributed.device import choose
 from trainer.distributed.device_wait import Event, wait_in_contact
 from trainer.distributed.failure_notices import FAILED, LOST, Peers
-from trainer.distributed.precision import AUTOCAST, resolve
+from trainer.distributed.precision import AUTOCAST, disable_tf32, resolve, use_deterministic_algorithms
 from trainer.distributed.rendezvous import cores_per_process, is_lost_contact, join
 from trainer.process import malloc
 
@@ -38,6 +38,7 @@ class Distributed:
         precision: "auto", "no", "bf16" or "fp16".
         threads: CPU threads of this process; 0 divides the machine's cores among its processes.
         timeout: seconds that a rank waits for others in a collective.
+        deterministic: use only operations that give the same bits each time, on a GPU too.
 
     Attributes:
         device, rank, world_size, local_world_size, threads: as usual.
@@ -48,7 +49,14 @@ class Distributed:
         UserError: the launcher and Accelerate disagree on the world size, or the device does not exist.
     """
 
-    def __init__(self, device: str = "auto", precision: str = "auto", threads: int = 0, timeout: float = 300) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        timeout: float = 300,
+        deterministic: bool = False,
+    ) -> None:
         self.accelerator = join(choose(device), timeout)
         self.timeout = timeout
         self.device = torch.device(self.accelerator.device)
@@ -61,6 +69,11 @@ class Distributed:
             malloc.keep_freed()
         torch.set_num_threads(self.threads)  # the launcher defaults to one thread per process
         self.precision = resolve(precision, self.device)
+        self.deterministic = deterministic
+        if self.device.type == "cuda":
+            disable_tf32()
+            if deterministic:
+                use_deterministic_algorithms()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         # Small collectives use gloo on the CPU: with NCCL each would wait for the GPU.
         self._group: Any = None
@@ -76,12 +89,22 @@ class Distributed:
         """True on rank 0, which writes files and prints."""
         return self.rank == 0
 
+    @property
+    def penalties_may_be_mixed(self) -> bool:
+        """True if the run's mixed precision is good enough for gradient penalties: bf16.
+
+        A penalty squares ∂logit/∂image, which the loss scaler does not scale: much of it is below fp16's range.
+        """
+        return self.precision == "bf16"
+
     def describe(self) -> str:
         """Return one line that describes the device and the ranks."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         world = f"{self.world_size} process" + ("es" if self.world_size > 1 else "")
         threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
         line = f"{name}, {world} of {threads}, precision {self.precision}"
+        if self.device.type == "cuda":
+            line += ", float32 without TF32" + (", deterministic" if self.deterministic else "")
         idle = torch.cuda.device_count() - self.local_world_size if self.device.type == "cuda" else 0
         if idle > 0:
             line += f"; {idle} more GPUs of this machine are idle (--multi_gpu --num_processes uses them)"

@@ -21,11 +21,11 @@ _SLOPE = 0.2
 def double_size(x: Tensor) -> Tensor:
     """Double the size by bilinear interpolation, (B, C, s, s) -> (B, C, 2s, 2s).
 
-    Under torch.compile the interpolation is written out: a new row is a quarter of the way from an old row to its
-    neighbor, and so are columns. The backward of `F.interpolate` scatters, and torch 2.13 compiles what follows a
-    scatter into wrong gradients.
+    Under torch.compile and where results must repeat the interpolation is written out: a new row is a quarter of the
+    way from an old row to its neighbor, and so are columns. The backward of `F.interpolate` scatters: torch 2.13
+    compiles what follows a scatter into wrong gradients, and a GPU adds in any order.
     """
-    if not torch.compiler.is_dynamo_compiling():
+    if not torch.compiler.is_dynamo_compiling() and not torch.are_deterministic_algorithms_enabled():
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     for side in (2, 3):
         rows = x.shape[side]

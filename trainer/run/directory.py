@@ -128,14 +128,23 @@ class RunDirectory:
 
     def saved_order(self) -> str | None:
         """Return the resolved --order of a run with checkpoints, so that "auto" keeps its meaning; otherwise None."""
+        order = self._saved_options().get("order")
+        return order if order in ORDERS else None
+
+    def saved_penalty_precision(self) -> str | None:
+        """Return the resolved --penalty-precision of a run with checkpoints, "full" if it is older; otherwise None."""
+        options = self._saved_options()
+        return options.get("penalty_precision", "full") if options else None
+
+    def _saved_options(self) -> dict[str, Any]:
+        """Return the options of a run with checkpoints; empty without, or if they cannot be read."""
         if not self.has_checkpoints():
-            return None
+            return {}
         try:
             content = text_files.read_yaml(self.path / "config.yaml")
         except (OSError, ValueError):
-            return None
-        order = content.get("order") if isinstance(content, dict) else None
-        return order if order in ORDERS else None
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def write_identity(self, config: Config, dataset: Dataset, labels: Labels) -> None:
         """Write the files that identify the run: options, schema and a sample of the dataset's labels.

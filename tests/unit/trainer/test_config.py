@@ -80,6 +80,8 @@ SAVED: dict[str, Any] = {
     "ema_half_life_end": None,
     "ema_ramp": 0.1,
     "mixed_precision": "auto",
+    "penalty_precision": "auto",
+    "deterministic": False,
     "compile": False,
     "dtype": "float32",
     "device": "auto",
@@ -248,7 +250,7 @@ def test_options_that_may_change_on_resume() -> None:
     assert changeable == set(
         "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
         "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run preset "
-        "cache cache_limit decoded_cache damaged_limit skip_limit compile evaluate_every best_by".split()
+        "cache cache_limit decoded_cache damaged_limit skip_limit compile deterministic evaluate_every best_by".split()
     )
     old = config.load(["--preset", "smoke"]).to_dict()
     assert config.compare(old, config.load(["--preset", "smoke", "--total-images", "9", "--workers", "3"])) == []
@@ -267,6 +269,13 @@ def test_the_order_of_older_runs_was_full() -> None:
     assert compared(order="windowed") == ["  order: full in the run, windowed now"]
     assert compared(order="full", unlabelled_share=0.5) == ["  unlabelled-share: None in the run, 0.5 now"]
     assert compared(order="full", cache_limit=1, damaged_limit=0.5, shards="s3://there/data") == []
+
+
+def test_penalties_of_older_runs_had_full_precision() -> None:
+    saved = {name: value for name, value in Config().to_dict().items() if name != "penalty_precision"}
+    saved |= {"order": "auto"}
+    assert config.compare(saved, Config.from_options(penalty_precision="full")) == []
+    assert config.compare(saved, Config()) == ["  penalty-precision: full in the run, auto now"]
 
 
 def test_runs_older_than_augmentation_resume_without_it() -> None:

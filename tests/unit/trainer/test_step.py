@@ -351,7 +351,7 @@ def test_trap_steps_and_positions_have_different_noise() -> None:
     assert len(seen[0].unique()) == seen[0].numel()
 
 
-def dtypes_inside(d: Player, penalise: bool) -> set[torch.dtype]:
+def dtypes_inside(d: Player, penalise: bool, mixed_penalty: bool = False) -> set[torch.dtype]:
     """Return the dtypes that the discriminator's convolutions compute in during its step."""
     inside: set[torch.dtype] = set()
     hooks = [
@@ -362,16 +362,18 @@ def dtypes_inside(d: Player, penalise: bool) -> set[torch.dtype]:
     _, g = make_players(torch.float32)
     batch = make_batch(torch.float32)
     env = make_env("bf16")
-    discriminator_step(d, g, [batch], BATCH, make_method("relativistic"), env, penalise=penalise)
+    method = replace(make_method("relativistic"), mixed_penalty=mixed_penalty)
+    discriminator_step(d, g, [batch], BATCH, method, env, penalise=penalise)
     for hook in hooks:
         hook.remove()
     return inside
 
 
-def test_trap_penalty_steps_run_in_full_precision_inside_the_forward() -> None:
+def test_trap_penalty_steps_run_in_full_precision_inside_the_forward_if_they_are_to() -> None:
     d, _ = make_players(torch.float32)
     assert dtypes_inside(d, penalise=False) == {torch.bfloat16}
     assert dtypes_inside(d, penalise=True) == {torch.float32}
+    assert dtypes_inside(d, penalise=True, mixed_penalty=True) == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(("penalise", "name"), [(True, "_ConvolutionBackward"), (False, "ConvolutionBackward0")])
