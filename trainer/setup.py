@@ -286,6 +286,7 @@ def build_state(
     )
     if config.machine.compile and not config.dry_run:
         env.print("compiling the networks, which takes a minute or more")
+        state.g.compiled = state.d.compiled = True
         _compile(g, d, architecture, method, config.data.batch // env.world_size // config.machine.accumulate, env)
     return state
 

@@ -50,11 +50,17 @@ class Method:
 
 @dataclass
 class Player:
-    """A network and its optimizer. ``wrapped`` is the network in DDP, which reduces gradients over the ranks."""
+    """A network and its optimizer.
+
+    Attributes:
+        wrapped: the network in DDP, which reduces gradients over the ranks.
+        compiled: its forward is compiled, which fixes the dtype of its weights.
+    """
 
     wrapped: nn.Module
     module: nn.Module
     optimizer: Optimizer
+    compiled: bool = False
 
 
 @dataclass
@@ -183,42 +189,41 @@ def generator_step(
     make it predict y from T(x̂).
     """
     g.optimizer.zero_grad(set_to_none=True)
-    d.module.requires_grad_(False).eval()
     result = StepResult()
-    for batch in env.accumulate(g.wrapped, micro_batches):
-        x, y, k, _, _, _, positions, *_ = batch
-        z = normal(method.seed, "noise of G", positions, method.noise, x.dtype)
-        labels, known, purposes = y, k, ["augmentation of x̂ in G"]
-        if method.interpolate:
-            z = torch.cat([z, normal(method.seed, "noise of G between labels", positions, method.noise, x.dtype)])
-            labels, known = torch.cat([y, interpolate_labels(batch)]), torch.cat([k, k])
-            purposes.append("augmentation of x̂ between labels in G")
-        with env.autocast():
-            x_hat = g.wrapped(z, labels, known).to(x.dtype)
-        inputs = [x_hat]
-        if method.loss.needs_real:
-            inputs.append(x)
-            purposes.append("augmentation of x in G")
-        images = method.augment(torch.cat(inputs), purposes, positions)  # in full precision
-        x_hat, x = images[: len(labels)], images[len(labels) :]
-        with env.autocast():
-            logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x.dtype))
-            fake, *fake_between = logits.split(len(y))
-            with torch.no_grad():
-                real = split_scores(d.module(x, y, k).to(x.dtype))[0] if method.loss.needs_real else fake
-        loss = method.loss.generator(fake, real) / batch_size
-        for logits_between in fake_between:
-            between = method.loss.generator(logits_between, real) / batch_size
-            loss = loss + method.interpolate * between
-            _add(result.losses, metric_names.LOSS_BETWEEN, between)
-        if method.classes is not None:
-            each = method.classes(class_scores, labels, known)
-            classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
-            loss = loss + method.classifier_weight * classes
-            _add(result.losses, metric_names.LOSS_CLASSES_G, classes)
-        env.backward(loss * env.world_size)
-        _add(result.losses, metric_names.LOSS_G, loss)
-    d.module.requires_grad_(True)
+    with env.frozen(d.module, cast=not d.compiled):
+        for batch in env.accumulate(g.wrapped, micro_batches):
+            x, y, k, _, _, _, positions, *_ = batch
+            z = normal(method.seed, "noise of G", positions, method.noise, x.dtype)
+            labels, known, purposes = y, k, ["augmentation of x̂ in G"]
+            if method.interpolate:
+                z = torch.cat([z, normal(method.seed, "noise of G between labels", positions, method.noise, x.dtype)])
+                labels, known = torch.cat([y, interpolate_labels(batch)]), torch.cat([k, k])
+                purposes.append("augmentation of x̂ between labels in G")
+            with env.autocast():
+                x_hat = g.wrapped(z, labels, known).to(x.dtype)
+            inputs = [x_hat]
+            if method.loss.needs_real:
+                inputs.append(x)
+                purposes.append("augmentation of x in G")
+            images = method.augment(torch.cat(inputs), purposes, positions)  # in full precision
+            x_hat, x = images[: len(labels)], images[len(labels) :]
+            with env.autocast():
+                logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x.dtype))
+                fake, *fake_between = logits.split(len(y))
+                with torch.no_grad():
+                    real = split_scores(d.module(x, y, k).to(x.dtype))[0] if method.loss.needs_real else fake
+            loss = method.loss.generator(fake, real) / batch_size
+            for logits_between in fake_between:
+                between = method.loss.generator(logits_between, real) / batch_size
+                loss = loss + method.interpolate * between
+                _add(result.losses, metric_names.LOSS_BETWEEN, between)
+            if method.classes is not None:
+                each = method.classes(class_scores, labels, known)
+                classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
+                loss = loss + method.classifier_weight * classes
+                _add(result.losses, metric_names.LOSS_CLASSES_G, classes)
+            env.backward(loss * env.world_size)
+            _add(result.losses, metric_names.LOSS_G, loss)
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from shards.core.errors import Failure, UserError
 from trainer.distributed.device import choose
 from trainer.distributed.device_wait import Event, wait_in_contact
 from trainer.distributed.failure_notices import FAILED, LOST, Peers
+from trainer.distributed.frozen import frozen
 from trainer.distributed.precision import AUTOCAST, disable_tf32, resolve, use_deterministic_algorithms
 from trainer.distributed.rendezvous import cores_per_process, is_lost_contact, join
 from trainer.process import malloc
@@ -134,6 +136,10 @@ class Distributed:
         """Return a context with the run's mixed precision for a forward pass; ``enabled=False``: full precision."""
         dtype = AUTOCAST.get(self.precision)
         return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=enabled and dtype is not None)
+
+    def frozen(self, module: nn.Module, cast: bool = True) -> AbstractContextManager[None]:
+        """Return a context in which a module gets no gradients; ``cast``: its weights have the dtype of autocast."""
+        return frozen(module, AUTOCAST.get(self.precision) if cast else None)
 
     def backward(self, loss: Tensor) -> None:
         """Run the backward pass through the loss scaler (which only fp16 uses)."""
