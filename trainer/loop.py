@@ -137,7 +137,7 @@ class Trainer:
         self.total_images = config.schedule.total_images
         self.stopping = False  # on all ranks alike
         self._last_checkpoint = state.images_seen
-        self._reported_skips = state.guard.skipped
+        self._reported_skips = state.guard.unexpected
         self._first_damage = ""  # seen by this rank
         self._lost_worker = ""  # what happened to a data worker of this rank
 
@@ -217,16 +217,16 @@ class Trainer:
         return self.state.damaged > limit * max(self.state.images_seen, self.dataset_size)
 
     def _check_gradients(self, due: Due) -> None:
-        """Warn of skipped steps when it is time to log; end the run if too many were skipped in a row."""
+        """Warn of unexpected skips when it is time to log; end the run if too many steps were skipped in a row."""
         guard = self.state.guard
         if due.exact_counts:
             guard.flush()
         if guard.consecutive > self.config.optim.skip_limit:
             raise self._divergence(", ".join(guard.terms))
-        if due.log and guard.skipped > self._reported_skips:
-            self._reported_skips = guard.skipped
+        if due.log and guard.unexpected > self._reported_skips:
+            self._reported_skips = guard.unexpected
             self.env.print(
-                f"warning: {', '.join(guard.terms)} not finite at about {self.state.images_seen:,} images; "
+                f"warning: {', '.join(guard.unexpected_terms)} not finite at about {self.state.images_seen:,} images; "
                 f"such steps change nothing ({guard.skipped:,} so far) [non-finite-step]"
             )
 

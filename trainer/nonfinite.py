@@ -18,17 +18,23 @@ class NonFiniteGuard:
 
     Args:
         wait: waits until a GPU has reached an event; None: without regard to anything else.
+        scaled: a loss scaler searches its scale, and gradients that overflow are part of the search.
 
     Attributes:
         skipped: steps skipped in total.
+        unexpected: those of them, since this guard was made, that no loss scaler explains: a loss was not finite, or
+            there is no scaler.
         consecutive: steps skipped in a row, up to the last counted one.
         terms: metric keys of what was not finite in the last skipped step, on this rank ("loss/d", "grad/g").
+        unexpected_terms: the same, in the last unexpected one.
     """
 
-    def __init__(self, wait: Callable[[torch.cuda.Event], None] | None = None) -> None:
+    def __init__(self, wait: Callable[[torch.cuda.Event], None] | None = None, scaled: bool = False) -> None:
         self._wait = wait or torch.cuda.Event.synchronize
-        self.skipped, self.consecutive = 0, 0
+        self._scaled = scaled
+        self.skipped, self.unexpected, self.consecutive = 0, 0, 0
         self.terms: list[str] = []
+        self.unexpected_terms: list[str] = []
         self._pending: tuple[list[str], list[str], Tensor, torch.cuda.Event | None] | None = None
 
     def observe(self, losses: Mapping[str, Tensor], grad_norms: Mapping[str, Tensor]) -> None:
@@ -53,5 +59,7 @@ class NonFiniteGuard:
         terms = [name for name, bad in zip([*losses, *grad_norms], broken.tolist(), strict=True) if bad]
         if not set(terms).isdisjoint(grad_norms):
             self.skipped, self.consecutive, self.terms = self.skipped + 1, self.consecutive + 1, terms
+            if not self._scaled or not set(terms).isdisjoint(losses):
+                self.unexpected, self.unexpected_terms = self.unexpected + 1, terms
         else:
             self.consecutive = 0

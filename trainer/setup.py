@@ -282,7 +282,7 @@ def build_state(
         augmentation=augmentation,
         schedules=_build_schedules(config),
         dtype=dtype,
-        guard=NonFiniteGuard(env.wait_for),
+        guard=NonFiniteGuard(env.wait_for, scaled=env.scaler.is_enabled()),
     )
     if config.machine.compile and not config.dry_run:
         env.print("compiling the networks, which takes a minute or more")

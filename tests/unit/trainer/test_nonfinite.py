@@ -41,6 +41,21 @@ def test_a_non_finite_loss_with_finite_gradients_is_not_a_skipped_step() -> None
     assert guard.skipped == 0
 
 
+def test_overflows_of_a_loss_scaler_that_searches_its_scale_are_no_trouble() -> None:
+    """They are skipped and counted, but nothing to warn of: the losses, which are not scaled, are finite."""
+    guard, unscaled = NonFiniteGuard(scaled=True), NonFiniteGuard()
+    for each in (guard, unscaled):
+        each.observe({"loss/g": GOOD}, {"grad/g": BAD})
+        each.flush()
+    assert (guard.skipped, guard.consecutive, guard.unexpected) == (1, 1, 0)
+    assert (unscaled.unexpected, unscaled.unexpected_terms) == (1, ["grad/g"])
+    observe(guard, d=BAD)
+    guard.observe({"loss/g": GOOD}, {"grad/g": BAD})
+    guard.flush()
+    assert (guard.skipped, guard.consecutive, guard.unexpected) == (3, 3, 1)
+    assert guard.unexpected_terms == ["loss/d", "grad/d"] and guard.terms == ["grad/g"]
+
+
 BREAK = """
 import sys
 from trainer.state import TrainingState
