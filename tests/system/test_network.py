@@ -245,7 +245,7 @@ def remote_unbroken(remote_data: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def from_cache(data: object, run: Path, cache: Path) -> list[object]:
-    windowed = ("--order", "windowed", "--window", 2, "--cache", cache, "--cache-limit", 3e-4)
+    windowed = ("--order", "windowed", "--window", 2, "--cache", cache, "--cache-limit", 3e-4, "--decoded-cache", "off")
     return [*words(data, run, images=1600), *windowed, "--checkpoint-every", 64, "--keep", 30, "--timeout", 60]
 
 
