@@ -2,7 +2,7 @@
 
 There is no normalization. A level is a few inverted bottlenecks of grouped convolutions that start as the identity
 (Fixup: Zhang et al. 2019, arXiv 1901.09321); levels are joined by a [1, 2, 1] filter, and a 1x1 convolution where the
-number of channels changes. No convolution has a bias: a bias belongs to the activation that follows.
+number of channels changes. A bias belongs to the activation that follows a convolution.
 """
 
 import math
@@ -27,15 +27,19 @@ def convolution(inputs: int, outputs: int, size: int = 1, groups: int = 1, gain:
 
 
 class BiasedActivation(nn.Module):
-    """LeakyReLU(x + b), with a learned b per channel."""
+    """LeakyReLU(W x + b), with a learned b per channel and the weights W of another layer."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, s, s) to the same shape."""
-        return F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), _SLOPE, inplace=True)
+    def forward(self, x: Tensor, layer: nn.Conv2d) -> Tensor:
+        """Map (B, layer.in_channels, s, s) to (B, channels, s, s).
+
+        The convolution adds b to its sums: alone, that would be one more pass through memory, and one more rounding.
+        """
+        x = F.conv2d(x, layer.weight, self.bias, padding=layer.padding, groups=layer.groups)
+        return F.leaky_relu(x, _SLOPE, inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -61,8 +65,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, s, s) to the same shape."""
-        h = self.first(self.widen(x))
-        return x + self.narrow(self.second(self.grouped(h)))
+        h = self.first(x, self.widen)
+        return x + self.narrow(self.second(h, self.grouped))
 
 
 class Filter(nn.Module):
