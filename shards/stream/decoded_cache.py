@@ -119,7 +119,7 @@ def plan_cache(dataset: Dataset, where: str) -> CachePlan:
         return CachePlan(where, reason="the dataset stores pixels")
     folder = _default_folder() if where == AUTO else _requested_folder(where)
     if folder is None:
-        return CachePlan(where, reason="the cache directory is not on a local disk; --decoded-cache can name another")
+        return CachePlan(where, reason="no cache directory on a local disk; --decoded-cache can name one")
     limit, meaning = _limit(folder, requested=where != AUTO)
     count, width = len(dataset), dataset.size**2 * 3
     if (need := file_size(count, width)) > limit:
@@ -159,10 +159,11 @@ def _version(package: str) -> str | None:
 
 
 def _default_folder() -> Path | None:
-    """Return a directory on a local disk: below the cache directory, or else that for temporary files."""
+    """Return a directory of this user on a local disk: below the cache directory, or else that for temporary files."""
     temporary = Path(tempfile.gettempdir()) / f"cgan-trainer-{os.geteuid()}"
     for folder in (cache_home(), temporary):
-        if file_system(folder) in LOCAL_DISKS:
+        foreign = _is_foreign(folder) or _is_foreign(folder / "decoded")  # users may share a cache directory
+        if file_system(folder) in LOCAL_DISKS and not foreign:
             return folder / "decoded"
     return None
 
@@ -218,12 +219,20 @@ def _make_private(folder: Path, also_parent: bool) -> None:
     Raises:
         OSError: it cannot be created, or another user may replace what is in it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True, mode=0o700)
     for place in (folder, folder.parent) if also_parent else (folder,):
-        found = place.lstat()
-        if found.st_uid not in (os.geteuid(), 0) and not found.st_mode & stat.S_ISVTX:
+        if _is_foreign(place):
             raise PermissionError(1, "it belongs to another user", str(place))
+
+
+def _is_foreign(place: Path) -> bool:
+    """Return whether another user may replace what is in a directory, which need not exist."""
+    try:
+        found = place.lstat()
+    except OSError:
+        return False
+    return found.st_uid not in (os.geteuid(), 0) and not found.st_mode & stat.S_ISVTX
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

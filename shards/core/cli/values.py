@@ -31,7 +31,8 @@ def coerce(cls: type, name: str, value: Any, where: str = "") -> Any:
     try:
         result = _convert(face.types[name], value)
     except (ValueError, TypeError, OverflowError, RuntimeError):  # RuntimeError: ~NAME without such a user
-        raise UserError("invalid-value", f"{label}: {value!r} is not {_describe(face.types[name])}") from None
+        hint = "; YAML reads no, off, yes and on as truth values: put them in quotes" if isinstance(value, bool) else ""
+        raise UserError("invalid-value", f"{label}: {value!r} is not {_describe(face.types[name])}{hint}") from None
     check_bounds(cls, name, result, label)
     return result
 

@@ -141,6 +141,7 @@ def test_trap_flags_override_the_file_and_the_file_overrides_the_preset(tmp_path
     [
         ("bach: 3", "unknown-option", "--bach"),
         ("batch: many", "invalid-value", "--batch"),
+        ("decoded_cache: off", "invalid-value", "quotes"),
         ("batch: yes", "invalid-value", "--batch"),
         ("- batch", "invalid-yaml", "`batch: 64`"),
         ("batch: [", "invalid-yaml", ""),

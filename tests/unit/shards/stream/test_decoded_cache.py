@@ -107,17 +107,32 @@ def test_files_of_servers_and_in_memory_are_avoided(
     assert path_of(plan).parent == temporary / f"cgan-trainer-{os.geteuid()}" / "decoded"
     assert plan.open()[0] is not None
     mount(monkeypatch, {"/": "ext4", tmp_path: "nfs4", temporary: "tmpfs"})
-    assert "not on a local disk" in plan_cache(dataset, "auto").reason
+    assert "no cache directory on a local disk" in plan_cache(dataset, "auto").reason
     assert plan_cache(dataset, str(home)).path, "unless it is requested"
 
 
-def test_another_users_directory_is_not_used(dataset: Dataset, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("foreign", ["cgan-trainer", "cgan-trainer/decoded"])
+def test_another_users_directory_is_not_used(
+    dataset: Dataset, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = plan_cache(dataset, "auto")
     home.mkdir(parents=True)
+    if home.stat().st_uid == 0:
+        os.chown(home.parent.parent / foreign, 12, 12)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    assert path_of(plan_cache(dataset, "auto")).parent == tmp_path / "cgan-trainer-4711" / "decoded"
+    rows, plan = before.open()  # made before the directory was
+    assert rows is None and "another user" in plan.describe()
+
+
+def test_another_users_directory_cannot_be_requested(
+    dataset: Dataset, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir(parents=True)
     if home.stat().st_uid == 0:
         os.chown(home, 12, 12)
-    rows, plan = plan_cache(dataset, "auto").open()
-    assert rows is None and "another user" in plan.describe()
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
     with raises("decoded-cache-unusable", "--decoded-cache", home):
         plan_cache(dataset, str(home)).open()
 
