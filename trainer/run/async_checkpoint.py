@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.run import host_buffer
 from trainer.run.checkpoint import Best
 from trainer.run.directory import RunDirectory
 
@@ -101,19 +102,26 @@ class AsyncCheckpointer:
 
 
 class Snapshot:
-    """Copies of tensors in host memory, whose buffers the next copies of the same shapes reuse."""
+    """Copies of tensors in host memory, whose buffer the next copies of the same shapes reuse."""
 
     def __init__(self) -> None:
+        self._layout: host_buffer.Layout = {}
+        self._buffer: Tensor | None = None  # all copies are views of it
         self._copies: dict[str, dict[str, Tensor]] = {}
         self._copied: torch.cuda.Event | None = None
 
     def take(self, tensors: Tensors) -> None:
         """Copy all tensors; from a GPU asynchronously, in stream order."""
-        self._copies = {
-            file: {name: self._copy(file, name, tensor.detach()) for name, tensor in held.items()}
-            for file, held in tensors.items()
-        }
-        if any(tensor.is_cuda for held in tensors.values() for tensor in held.values()):
+        on_gpu = any(tensor.is_cuda for held in tensors.values() for tensor in held.values())
+        layout, size = host_buffer.layout(tensors)
+        if layout != self._layout:
+            self._copies, self._buffer = {}, None  # freed before others are allocated
+            self._buffer = host_buffer.allocate(size, pinned=on_gpu)
+            self._layout, self._copies = layout, host_buffer.views(self._buffer, layout)
+        for file, held in tensors.items():
+            for name, tensor in held.items():
+                self._copies[file][name].copy_(tensor.detach(), non_blocking=tensor.is_cuda)
+        if on_gpu:
             self._copied = torch.cuda.Event(blocking=True)
             self._copied.record()
 
@@ -122,9 +130,3 @@ class Snapshot:
         if self._copied is not None:
             self._copied.synchronize()
         return self._copies
-
-    def _copy(self, file: str, name: str, tensor: Tensor) -> Tensor:
-        copy = self._copies.get(file, {}).get(name)
-        if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
-            copy = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-        return copy.copy_(tensor, non_blocking=tensor.is_cuda)

@@ -124,9 +124,15 @@ def fake_cuda(capability: tuple[int, int] = (9, 0), count: int = 1) -> Iterator[
         for name, stand_in in stand_ins.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
+        stack.enter_context(mock.patch("trainer.run.host_buffer.allocate", _allocate))
         stack.enter_context(mock.patch.object(FakeTensor, "numpy", _numpy, create=True))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         yield stack.enter_context(Mode(allow_non_fake_inputs=True))
+
+
+def _allocate(size: int, pinned: bool) -> Tensor:
+    """Return host memory as `trainer.run.host_buffer` does, which pins it by its address: fakes have none."""
+    return torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
 
 
 def _apply(self: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

@@ -19,7 +19,7 @@ from support.errors import codes, raises
 from support.launching import MAIN, ROOT, TINY, checkpoints, command, environment, make_dataset, metrics, train
 from support.struck import Stroke, watch
 from support.training import plain_values
-from trainer.run import checkpoint
+from trainer.run import checkpoint, host_buffer
 from trainer.run.async_checkpoint import AsyncCheckpointer, Snapshot
 from trainer.run.checkpoint import Best
 from trainer.run.directory import RunDirectory
@@ -110,11 +110,54 @@ def test_buffers_are_reused_unless_shapes_change() -> None:
     weight = torch.ones(3)
     snapshot.take({"g": {"w": weight}})
     first = snapshot.get()["g"]["w"]
-    snapshot.take({"g": {"w": weight + 1, "step": torch.tensor(4.0)}})
-    second = snapshot.get()["g"]
-    assert second["w"] is first and first.tolist() == [2, 2, 2] and second["step"].item() == 4
+    snapshot.take({"g": {"w": weight + 1}})
+    assert snapshot.get()["g"]["w"] is first and first.tolist() == [2, 2, 2]
+    snapshot.take({"g": {"w": weight + 2, "step": torch.tensor(4.0)}})
+    assert snapshot.get()["g"]["w"].tolist() == [3, 3, 3] and snapshot.get()["g"]["step"].item() == 4
     snapshot.take({"g": {"w": torch.ones(2)}})
     assert snapshot.get()["g"]["w"].tolist() == [1, 1]
+
+
+def test_copies_share_one_buffer_without_waste_and_keep_strides_and_dtypes() -> None:
+    tensors = {
+        "g": {"a": torch.randn(5, 3, 4, 4).to(memory_format=torch.channels_last), "b": torch.tensor(True)},
+        "d": {"gaps": torch.randn(6, 6)[:, ::2], "wide": torch.randn(7, dtype=torch.float64), "empty": torch.empty(0)},
+    }
+    snapshot = Snapshot()
+    snapshot.take(tensors)
+    copies = snapshot.get()
+    for file, held in tensors.items():
+        for name, tensor in held.items():
+            copy = copies[file][name]
+            assert torch.equal(copy, tensor) and copy.dtype == tensor.dtype
+            assert name == "gaps" or copy.stride() == tensor.stride()
+    assert len({copy.untyped_storage().data_ptr() for held in copies.values() for copy in held.values()}) == 1
+    used = sum(tensor.nbytes for held in tensors.values() for tensor in held.values())
+    assert used <= copies["g"]["a"].untyped_storage().nbytes() < used + 5 * 64
+
+
+def test_pinned_memory_is_as_large_as_it_needs_to_be_and_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own allocator would take 4096 bytes."""
+    calls: list[tuple[int, ...]] = []
+
+    class Runtime:
+        def cudaHostRegister(self, *arguments: int) -> int:
+            calls.append(arguments)
+            return 0 if arguments[1] < 5000 else 2
+
+        def cudaHostUnregister(self, *arguments: int) -> int:
+            calls.append(arguments)
+            return 0
+
+    monkeypatch.setattr(torch.cuda, "cudart", Runtime)
+    buffer = host_buffer.allocate(2100, pinned=True)
+    address = buffer.data_ptr()
+    buffer.fill_(7)
+    assert calls == [(address, 2100, 0)] and buffer.shape == (2100,)
+    del buffer
+    assert calls[1:] == [(address,)]
+    with pytest.raises(RuntimeError, match="cannot pin 5,001 bytes"):
+        host_buffer.allocate(5001, pinned=True)
 
 
 def save_in_a_child(run: Path, stroke: Stroke | None, log: str | Path = "") -> int:
