@@ -45,7 +45,11 @@ def is_first_process() -> bool:
 
 
 def shortened(message: str) -> str:
-    """Return a message without the rest of a word or a text that fills the screen, such as a tag of a megabyte."""
+    """Return a message without the rest of a word or a text that fills the screen, such as a tag of a megabyte.
+
+    What a terminal would obey, such as an escape code in the answer of a server, is replaced.
+    """
+    message = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", message)
     message = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: word[0][:_SHORT_WORD] + "…", message)
     return message if len(message) <= _LONGEST else message[:_LONGEST] + "…"
 

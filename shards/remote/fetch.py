@@ -19,6 +19,7 @@ from shards.remote.location import Location
 from shards.remote.stores import ConnectionLost, RequestRefused, open_store
 
 _LONGEST_PAUSE = 30.0  # seconds between attempts
+_SLOWEST = 1000  # bytes per second, over the time after which a silent connection counts as lost
 _PROGRESS = 1 << 16  # bytes that a broken connection must have transferred to reset the number of retries
 
 Item = TypeVar("Item")
@@ -136,7 +137,8 @@ class Connection:
                 return
             except RequestRefused as error:
                 raise UserError(error.code, f"{self.location}/{name}: {self.location.scrub(str(error))}") from None
-            except (ConnectionLost, OSError, http.client.HTTPException) as error:
+            # ValueError: an answer that leads to an invalid URL.
+            except (ConnectionLost, OSError, http.client.HTTPException, ValueError) as error:
                 reason = self.location.scrub(str(error) or type(error).__name__)
             if received >= _PROGRESS:
                 failed, last = 0, time.monotonic()
@@ -158,7 +160,7 @@ def _with_stall_timeout(work: Callable[[], Iterator[Item]], stall: float) -> Ite
     """Yield what ``work`` yields; it runs in a thread, which is abandoned if it yields nothing for ``stall`` seconds.
 
     Raises:
-        ConnectionLost: it stalled. Also whatever ``work`` raises.
+        ConnectionLost: it stalled, or drips: less than `_SLOWEST`. Also whatever ``work`` raises.
     """
     results: queue.Queue[tuple[str, Any]] = queue.Queue(2)
     abandoned = threading.Event()
@@ -182,12 +184,21 @@ def _with_stall_timeout(work: Callable[[], Iterator[Item]], stall: float) -> Ite
             offer("error", error)
 
     threading.Thread(target=run, name="transfer", daemon=True).start()
+    received, waited = 0, 0.0
     try:
         while True:
+            begin = time.monotonic()
             try:
                 kind, content = results.get(timeout=stall)
             except queue.Empty:
                 raise ConnectionLost(f"no answer for {stall:g} s") from None
+            waited += time.monotonic() - begin
+            piece: object = content
+            received += len(piece) if isinstance(piece, bytes) else 0
+            if received > _SLOWEST * stall or piece == b"":  # an empty piece stands for bytes that were skipped
+                received, waited = 0, 0.0
+            elif kind == "item" and waited > stall:
+                raise ConnectionLost(f"less than {_SLOWEST:,} bytes per second for {stall:g} s")
             if kind == "error":
                 raise content
             if kind == "end":

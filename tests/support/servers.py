@@ -72,22 +72,27 @@ def upload(endpoint: str, folder: Path, bucket: str, prefix: str) -> None:
             client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")
 
 
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, content
+
+
 class Unreliable:
     """An HTTP server of a folder (with ranges) or before another server, that fails where ``fault`` says.
 
     Attributes:
         url: where it listens.
         requests: (method, path, range or "") of all requests so far.
+        lie: changes an answer: (path, how many requests of that path came before, answer) -> answer.
         fault: (method, path, how many requests of that path came before) -> None or one of `FAULTS`, or a status.
         ranges: whether the folder's server knows ranges.
     """
 
-    FAULTS = ("stall", "truncate", "drop", "slow")
+    FAULTS = ("stall", "truncate", "drop", "slow", "drip")
 
     def __init__(self, source: Path | str) -> None:
         self.source = source
         self.requests: list[tuple[str, str, str]] = []
         self.fault: Callable[[str, str, int], str | int | None] = lambda method, path, before: None
+        self.lie: Callable[[str, int, Answer], Answer] = lambda path, before, answer: answer
         self.ranges = True
         self.login: str | None = None
         self.over = threading.Event()
@@ -131,7 +136,8 @@ def _handler(owner: Unreliable) -> type[BaseHTTPRequestHandler]:
                 self._send(fault, {}, b"", None)
                 return
             with contextlib.suppress(OSError):
-                self._send(*(self._file(path) if isinstance(owner.source, Path) else self._forward()), fault)
+                answer = self._file(path) if isinstance(owner.source, Path) else self._forward()
+                self._send(*owner.lie(path, before, answer), fault)
 
         def _file(self, path: str) -> tuple[int, dict[str, str], bytes]:
             assert isinstance(owner.source, Path)
@@ -166,12 +172,15 @@ def _handler(owner: Unreliable) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command == "HEAD":
                 return
-            self.wfile.write(data[: len(data) // 2])
+            self.wfile.write(data[:1] if fault == "drip" else data[: len(data) // 2])
             if fault == "stall":
                 owner.over.wait(60)
             if fault in ("stall", "truncate"):
                 self.close_connection = True
                 return
+            while fault == "drip" and not owner.over.wait(0.1):
+                self.wfile.write(b"x")
+                self.wfile.flush()
             if fault == "slow":
                 self.wfile.flush()
                 time.sleep(0.4)
