@@ -131,8 +131,8 @@ class Training:
 
 def pinned(batch: Batch) -> Batch:
     """Return a batch in pinned memory, as the loader yields it."""
-    fields = {name: field.pin_memory() for name, field in batch._asdict().items() if isinstance(field, Tensor)}
-    return batch._replace(**fields)
+    fields = {name: field for name, field in batch._asdict().items() if isinstance(field, Tensor)}
+    return batch._replace(**{name: torch.empty_like(t, pin_memory=True).copy_(t) for name, t in fields.items()})
 
 
 def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

@@ -110,6 +110,22 @@ def test_training_saving_and_generating_keep_to_the_gpu_and_no_step_waits_for_it
     assert waits.count("trainer/generation/generate.py") == len(found["grid"]["waits"]), "labels in, images out"
 
 
+@pytest.mark.long
+def test_checks_for_real_gpus_run(gpu: FakeCuda) -> None:
+    """As far as they go without numbers: the rest is rehearsed on the CPU by `test_benchmarks.py`."""
+    found = gpu.run("gpu_check")
+    assert {name: verdict for name, (verdict, _) in found.items()} == {
+        "place": "NOTE",
+        "no_waiting": "PASS",
+        "saving": "PASS",
+        "pace": "PASS",
+        "second_derivative": "NOTE",
+    }
+    assert "a GPU that does not exist" in found["place"][1]
+    assert "in bf16 and fp16" in found["no_waiting"][1]
+    assert "kernels" in found["pace"][1] and "with deterministic: " in found["pace"][1]
+
+
 # ---------------------------------------------------------------- the budget
 
 

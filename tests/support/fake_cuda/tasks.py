@@ -84,3 +84,13 @@ def careless(words: str, size: int) -> dict[str, dict[str, Any] | str]:
         except RuntimeError as error:
             found[change] = f"{type(error).__name__}: {error}"
     return found
+
+
+# ---------------------------------------------------------------- the checks for real GPUs
+
+
+def gpu_check() -> dict[str, tuple[str, str]]:
+    """Return the verdict and the words of each check that goes without numbers."""
+    from support.fake_cuda.gpu_check import run_checks
+
+    return run_checks()
