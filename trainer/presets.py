@@ -120,7 +120,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ema_half_life": 10_000,
     },
     # Spectral normalization and a projection head as published (Miyato et al. 2018; Miyato & Koyama 2018), except for
-    # the widths and for one D step per G step (published: five, --d-steps 5). For one small GPU; not measured here.
+    # the widths and for one D step per G step (published: five, --d-steps 5). For one GPU of any size (--dry-run
+    # estimates 1.2 GB); not measured here.
     # Published: FID 17.5 on CIFAR-10 at 32x32, 27.6 on ImageNet at 128x128; none at 64x64.
     #   accelerate launch trainer/main.py --preset sngan64 --shards data/faces64
     "sngan64": {
@@ -137,12 +138,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_d": 2e-4,
         "betas": (0.0, 0.9),
     },
-    # The published widths for FFHQ-64, without the published schedules. For eight GPUs of 24 GB or more; not measured
-    # here. Published, with these schedules: FID 1.95 on FFHQ at 64x64 (unconditional), 2.09 on ImageNet at 64x64.
+    # The published widths for FFHQ-64, without the published schedules. For eight GPUs of 16 GB or more, of which
+    # --dry-run estimates that 12 GB are used (20 GB with --penalty-precision full), or one of 24 GB with --accumulate 4;
+    # not measured here. Published, with these schedules: FID 1.95 on FFHQ at 64x64 (unconditional), 2.09 on ImageNet at
+    # 64x64.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan64 --shards data/faces64
     "r3gan64": {"doc": "64x64 with R3GAN's published widths, for several GPUs", **_R3GAN},
-    # The same widths from a base of 6x6. For eight GPUs of 40 GB or more; neither measured here nor published at this
-    # size.
+    # The same widths from a base of 6x6. For eight GPUs of 40 GB or more, of which --dry-run estimates that 24 GB are
+    # used, or of 24 GB with --accumulate 2. Neither measured here nor published at this size.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan96 --shards data/faces96
     "r3gan96": {"doc": "96x96 with R3GAN's published widths, for several GPUs", **_R3GAN},
 }

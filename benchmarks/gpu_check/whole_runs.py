@@ -20,9 +20,10 @@ from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
 from shards.stream.loader import batches
 from shards.stream.stream import Stream
-from trainer.config import Config
 
-OPTIONS = "--preset smoke --batch 16 --log-every 64 --grid-every 256 --log-with none --workers 1 --threads 1"
+OPTIONS = (
+    "--preset smoke --batch 16 --log-every 64 --grid-every 256 --log-with none --workers 1 --threads 1 --deterministic"
+)
 
 
 def whole_runs(machine: Machine) -> Outcome:
@@ -52,7 +53,6 @@ def _train(
 ) -> tuple[subprocess.CompletedProcess[str], float]:
     """Run the trainer; this process's search path, with its stand-ins, is the child's too."""
     command = [sys.executable, *launcher, str(ROOT / "trainer" / "main.py"), *OPTIONS.split()]
-    command += ["--deterministic"] if "deterministic" in Config().to_dict() else []
     command += ["--device", machine.device.type, "--total-images", str(total), "--run", str(run), *words]
     paths = [path for path in sys.path if "stand_ins" in path]
     start = time.monotonic()

@@ -7,6 +7,7 @@ storage count while it lives. What is allocated outside of tensors is not seen t
 from __future__ import annotations
 
 import copy
+import dataclasses
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -43,9 +44,10 @@ def describe(built: TrainingSetup, asked: Config) -> str:
     on_gpu = env.device.type == "cuda"
     automatic = not on_gpu and machine.mixed_precision == "auto" and machine.dtype == "float32"
     precision = "bf16" if automatic else env.precision
+    mixed_penalty = machine.penalty_precision == "auto" if automatic else built.state.method.mixed_penalty
     card = torch.cuda.get_device_properties(env.device).total_memory if on_gpu else CARD
     try:
-        estimator = PeakEstimator(built.state, precision)
+        estimator = PeakEstimator(built.state, precision, mixed_penalty)
         peak = estimator.peak(machine.accumulate)
         advice = advise(estimator, machine.accumulate, card)
     except Exception as error:  # such as an operation that fake tensors do not have: the run itself may be fine
@@ -90,16 +92,18 @@ class PeakEstimator:
     Args:
         state: a training state, which is not changed.
         precision: "no", "bf16" or "fp16"; the latter two take the same memory.
+        mixed_penalty: whether steps with a penalty are in that precision, too.
 
     Attributes:
         samples: images of a step on each process.
         fixed: bytes between two steps: weights, gradients, Adam's moments, the averaged generator.
     """
 
-    def __init__(self, state: TrainingState, precision: str) -> None:
+    def __init__(self, state: TrainingState, precision: str, mixed_penalty: bool = False) -> None:
         self.samples = state.batch_size // state.env.world_size
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._state = _fake_state(state, self._mode, precision)
+        self._state.method = dataclasses.replace(state.method, mixed_penalty=mixed_penalty)
         trained = [*self._state.g.module.parameters(), *self._state.d.module.parameters()]
         # Two moments and a gradient of each weight; on many processes DDP has another copy of each gradient.
         copies = 3 if state.env.world_size == 1 else 4

@@ -16,22 +16,20 @@ import torch  # isort: skip - after the rig
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from gpu_check import correctness, machine, speed
-from gpu_check.check import Check
+from gpu_check import machine, speed
+from gpu_check.command import CHECKS
 
 from support.fake_cuda.training import Stream
 
-# Those that compare numbers are left out.
-CHECKS = (correctness.place, correctness.no_waiting, correctness.saving, speed.pace, speed.second_derivative)
 METER = Meter()
 
 
-def run_checks() -> dict[str, tuple[str, str]]:
-    """Return the verdict and the words of each check, with one small network and the smallest preset."""
-    gpu = machine.Machine(torch.device("cuda"))
-    with _stand_ins(), METER:  # which also gives host copies a content
-        outcomes = {Check(function, 0).name: function(gpu) for function in CHECKS}
-    return {name: (outcome.verdict, outcome.says) for name, outcome in outcomes.items()}
+def run_check(name: str) -> tuple[str, str]:
+    """Return the verdict and the words of a check, with one small network and the smallest preset."""
+    function = next(check.function for check in CHECKS if check.name == name)
+    with _stand_ins(), METER:  # which also gives copies on the CPU a content
+        outcome = function(machine.Machine(torch.device("cuda")))
+    return outcome.verdict, outcome.says
 
 
 @contextlib.contextmanager
@@ -52,7 +50,9 @@ def _stand_ins() -> Iterator[None]:
         stack.enter_context(mock.patch.object(machine.benchmark, "synthetic", _synthetic))
         stack.enter_context(mock.patch.object(machine.benchmark, "WIDTHS", (3, 1, 2)))
         stack.enter_context(mock.patch.object(machine.Machine, "seconds_of", _once))
-        stack.enter_context(mock.patch.object(speed, "PRESETS", {"smoke": (16, "--preset smoke", "smoke")}))
+        preset = (16, "--preset smoke --penalty-every 2", "smoke")
+        stack.enter_context(mock.patch.object(speed, "PRESETS", {"smoke": preset}))
+        stack.enter_context(mock.patch.object(speed, "VARIANTS", {"": {}, "TF32": {"tf32": True}}))
         stack.enter_context(mock.patch.object(speed, "kernels", _counted))
         yield
 

@@ -89,8 +89,8 @@ def careless(words: str, size: int) -> dict[str, dict[str, Any] | str]:
 # ---------------------------------------------------------------- the checks for real GPUs
 
 
-def gpu_check() -> dict[str, tuple[str, str]]:
-    """Return the verdict and the words of each check that goes without numbers."""
-    from support.fake_cuda.gpu_check import run_checks
+def gpu_check(name: str) -> tuple[str, str]:
+    """Return the verdict and the words of a check of `benchmarks/gpu_check`."""
+    from support.fake_cuda.gpu_check import run_check
 
-    return run_checks()
+    return run_check(name)

@@ -76,6 +76,13 @@ def test_estimate_changes_nothing() -> None:
     assert all(torch.equal(after[file][name], tensor) for file in before for name, tensor in before[file].items())
 
 
+def test_bf16_needs_less_and_less_still_with_bf16_penalties() -> None:
+    trained = state("--batch", "64", "--channels", "32,32,32")
+    full, mixed, penalties = (PeakEstimator(trained, *words).peak(1) for words in (("no",), ("bf16",), ("bf16", True)))
+    assert penalties < 0.8 * mixed
+    assert mixed <= full
+
+
 def test_processes_hold_another_copy_of_gradients() -> None:
     trained = state()
     one = PeakEstimator(trained, "no")
