@@ -17,6 +17,7 @@ import runpy
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,16 @@ def strike(stroke: Stroke) -> None:
     os.kill(os.getpid(), number)
 
 
-def watch(strokes: list[Stroke], log: str | Path = "") -> None:
-    """Apply the strokes to this process from now on, and log its changes to files if ``log`` is given."""
+def watch(strokes: list[Stroke], log: str | Path = "", before: Callable[[], None] | None = None) -> None:
+    """Apply the strokes to this process from now on.
+
+    Args:
+        strokes: what is applied, in this order.
+        log: a file that receives a line for each change to files.
+        before: called before each of these changes; its own changes do not count, and those of other threads wait.
+    """
     noted = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if log else None
-    left, met, busy = list(strokes), 0, threading.local()
+    left, met, busy, turn = list(strokes), 0, threading.local(), threading.Lock()
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal met
@@ -93,6 +100,9 @@ def watch(strokes: list[Stroke], log: str | Path = "") -> None:
             return
         busy.now = True
         try:
+            if before is not None:
+                with turn:
+                    before()
             if noted is not None:
                 os.write(noted, f"{line}\n".encode())
             if left and re.search(left[0].doing, line):
