@@ -1,0 +1,110 @@
+"""Compare training with gradient penalties in bf16 and in float32: the same runs, seed by seed.
+
+    python benchmarks/studies/penalty_precision.py --out DIR [--preset faces32] [--seeds 3] [--images 30000] [--jobs 2]
+
+All runs use bf16 elsewhere. Prints the kernel distance (KID) and the label fidelity of every evaluation, as means over
+the seeds, and the largest difference of a seed. Complete runs are reused: re-run the same command to resume.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+# When run as a script, Python searches the script's directory for modules, not the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import shards
+from shards.core import cli
+from shards.core.cli import option
+from shards.core.errors import Failure, exit_status
+from shards.examples.faces import main as draw_faces
+from trainer.metric_names import FIDELITY, KID
+from trainer.presets import PRESETS
+
+MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
+PRECISIONS = ("full", "auto")
+
+
+@dataclass(frozen=True)
+class PenaltyOptions:
+    """Train with penalties in float32 and in bf16, and compare."""
+
+    out: Path = option(Path("runs/penalty-precision"), "output folder; an existing dataset and runs are reused")
+    preset: str = option("faces32", "preset of all runs", choices=tuple(PRESETS))
+    seeds: int = option(3, "runs per precision, with seeds 0, 1, …", minimum=1)
+    images: int = option(30_000, "training images per run", minimum=1)
+    every: int = option(5_000, "images between two evaluations", minimum=1)
+    faces: int = option(6_000, "number of faces in the dataset", minimum=400)
+    size: int = option(32, "height and width of the faces in pixels", minimum=16)
+    jobs: int = option(2, "runs at the same time, each on one thread", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        cli.validate(self)
+
+
+def train(asked: PenaltyOptions, precision: str, seed: int) -> None:
+    """Train one run to its end.
+
+    Raises:
+        Failure: the trainer failed; its own words are in the run's log.
+    """
+    run = asked.out / f"{precision}-{seed}"
+    words = ["--preset", asked.preset, "--shards", asked.out / "data", "--run", run, "--seed", seed]
+    words += ["--mixed-precision", "bf16", "--penalty-precision", precision, "--total-images", asked.images]
+    words += ["--evaluate-every", asked.every, "--checkpoint-every", asked.images, "--grid-every", asked.images]
+    words += ["--threads", 1, "--workers", 0, "--log-with", "none"]
+    log = run.with_suffix(".log")
+    with log.open("ab") as file:
+        command = [sys.executable, str(MAIN), *map(str, words)]
+        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if status:
+        raise Failure("process-failed", f"{run.name}: the trainer exited with status {status}; see {log}")
+    print(f"trained {run.name}", flush=True)
+
+
+def evaluations(run: Path) -> dict[int, dict[str, float]]:
+    """Return the metrics of a run's evaluations, by images seen."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {row["images_seen"]: row for row in rows if KID in row}
+
+
+def compare(asked: PenaltyOptions) -> list[str]:
+    """Return one line per evaluation and metric: means over the seeds, and the largest difference of a seed."""
+    runs = {
+        precision: [evaluations(asked.out / f"{precision}-{seed}") for seed in range(asked.seeds)]
+        for precision in PRECISIONS
+    }
+    lines = [f"{'images':>8}  {'metric':<20}{'float32':>10}{'bf16':>10}{'largest difference':>20}"]
+    for seen in runs["full"][0]:
+        for metric in (KID, FIDELITY):
+            full, mixed = ([run[seen][metric] for run in runs[precision]] for precision in PRECISIONS)
+            largest = max(abs(a - b) for a, b in zip(full, mixed, strict=True))
+            means = f"{statistics.mean(full):>10.4f}{statistics.mean(mixed):>10.4f}"
+            lines.append(f"{seen:>8,}  {metric:<20}{means}{largest:>20.4f}")
+    return lines
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the study."""
+    asked = cli.parse(PenaltyOptions, argv, command="python benchmarks/studies/penalty_precision.py")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    if not (asked.out / "data").exists():
+        draw_faces([str(asked.out / "faces"), "--count", str(asked.faces), "--size", str(asked.size)])
+        shards.pack(asked.out / "faces", asked.out / "data", size=asked.size, yes=True)
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        for seed in range(asked.seeds):
+            for run in [pool.submit(train, asked, precision, seed) for precision in PRECISIONS]:
+                run.result()
+    print("\n".join(compare(asked)))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))
