@@ -128,6 +128,39 @@ def test_check_for_real_gpus_runs(gpu: FakeCuda, name: str, verdict: str, says: 
     assert says in found[1]
 
 
+WAITS_OF_A_RUN = {  # where a run may wait for the GPU
+    "trainer/setup.py": "the networks move to it",
+    "trainer/distributed/process_group.py": "a log step reads its metrics",
+    "trainer/state.py": "a save asks whether the weights are finite",
+    "trainer/run/state_dicts.py": "a checkpoint moves to it",
+    "trainer/generation/": "images come from it",
+}
+
+
+@pytest.mark.long
+def test_a_run_logs_saves_draws_and_resumes_on_the_gpu(gpu: FakeCuda, small_dataset: Path, tmp_path: Path) -> None:
+    words = (
+        f"--preset smoke --channels 4,4,4 --shards {small_dataset} --run {tmp_path / 'run'} --workers 0 --log-with none"
+    )
+    words += " --log-every 32 --checkpoint-every 32 --grid-every 64"
+    for total, steps in ((64, 4), (96, 2)):
+        found = gpu.run("whole_run", f"{words} --total-images {total}")
+        places = {wait.rpartition(" at ")[2] for wait in found["waits"]}
+        assert all(place.startswith(tuple(WAITS_OF_A_RUN)) for place in places), places
+        assert found["copies"]["cpu to cuda"] == 7 * steps
+    assert [path.name for path in sorted((tmp_path / "run" / "samples").iterdir())] == [
+        "000000000064.png",
+        "000000000096.png",
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["images_seen"] for row in rows] == [32, 64, 96]
+
+
+def test_generated_images_are_evaluated_on_the_gpu(gpu: FakeCuda) -> None:
+    shapes = gpu.run("evaluate", f"--preset smoke {SMALL}", 8)
+    assert shapes == {"extractor": [130, 1280], "judge's features": [130, 128], "judge's logits": [130, 6]}
+
+
 # ---------------------------------------------------------------- the budget
 
 

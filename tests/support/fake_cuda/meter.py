@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from support.fake_cuda import rig
 
 import torch  # isort: skip - after the rig
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -25,7 +25,7 @@ _COPIES = {"_to_copy", "copy_", "copy"}
 class Meter(TorchDispatchMode):
     """Watches what runs within this context; `restart` begins a new count, with the memory that is live.
 
-    A value that is read is zero: fake tensors have none.
+    Fake tensors have no values. One that is read is False or 1: steps are finite, and Adam's step counter is not zero.
 
     Attributes:
         kernels: number by operator (see `kernels_of`).
@@ -38,11 +38,12 @@ class Meter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live = 0
-        self._known: set[int] = set()
+        self._storages: dict[int, tuple[StorageWeakRef, int]] = {}  # by their addresses, with their bytes
         self.restart()
 
     def restart(self) -> None:
         """Begin a new count."""
+        self._forget_freed()
         self.kernels: Counter[str] = Counter()
         self.wide, self.peak = 0, self.live
         self.waits: Counter[str] = Counter()
@@ -72,13 +73,13 @@ class Meter(TorchDispatchMode):
     def _read(self, tensor: Tensor) -> float | int | bool:
         if tensor.is_cuda or not rig.host.has_arrived(tensor):
             self.waits[f"a value is read{place()}"] += 1
-        return False if tensor.dtype == torch.bool else 0.0 if tensor.is_floating_point() else 0
+        return False if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 1
 
     def _copied(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor], outputs: list[Tensor]
     ) -> None:
         source, copy = inputs[-1 if name != "_to_copy" else 0], outputs[0]
-        if source.device.type == copy.device.type:
+        if source.is_cuda == copy.is_cuda:
             return
         direction = f"{source.device.type} to {copy.device.type}"
         if not (kwargs.get("non_blocking") or (name != "_to_copy" and len(args) > 2 and args[2])):
@@ -91,19 +92,18 @@ class Meter(TorchDispatchMode):
             rig.host.expect(copy)
 
     def _allocated(self, tensor: Tensor) -> None:
-        if not tensor.is_cuda:
-            return
         storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key not in self._known:
-            self._known.add(key)
+        if tensor.is_cuda and storage._cdata not in self._storages:
+            self._storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
             self.live += storage.nbytes()
-            self.peak = max(self.peak, self.live)
-            weakref.finalize(storage, self._freed, key, storage.nbytes())
+            if self.live > self.peak:
+                self._forget_freed()
+                self.peak = max(self.peak, self.live)
 
-    def _freed(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
+    def _forget_freed(self) -> None:
+        """Subtract what was freed. A callback would be simpler, but weak references to storages corrupt the heap."""
+        for key in [key for key, (storage, _) in self._storages.items() if storage.expired()]:
+            self.live -= self._storages.pop(key)[1]
 
     def _count(self, name: str, args: tuple[Any, ...], inputs: list[Tensor], outputs: list[Tensor]) -> None:
         self.kernels[name] += kernels_of(name, args)

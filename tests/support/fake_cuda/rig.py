@@ -6,7 +6,6 @@ Import this module before torch, in a process of its own.
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
@@ -20,29 +19,34 @@ import torch  # noqa: E402
 import torch._inductor.utils  # noqa: E402 - it looks for a GPU when imported: before there is one
 from torch import Tensor, nn  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode  # noqa: E402
+from torch.multiprocessing.reductions import StorageWeakRef  # noqa: E402
 
 
 class HostMemory:
-    """What is known of tensors in host memory: which are pinned, and which an asynchronous copy still writes to."""
+    """What is known of tensors in host memory: which are pinned, and which an asynchronous copy still writes to.
+
+    They are known by their storages, whose addresses no other storage gets while a `StorageWeakRef` exists.
+    """
 
     def __init__(self) -> None:
-        self._pinned: dict[int, weakref.ref[Any]] = {}
-        self._arriving: dict[int, weakref.ref[Any]] = {}
+        self._pinned: dict[int, StorageWeakRef] = {}
+        self._arriving: dict[int, StorageWeakRef] = {}
 
     def pin(self, tensor: Tensor) -> None:
         """Note that a tensor was allocated in pinned memory."""
-        self._note(self._pinned, tensor)
+        self._pinned[tensor.untyped_storage()._cdata] = StorageWeakRef(tensor.untyped_storage())
 
     def is_pinned(self, tensor: Tensor) -> bool:
-        return self._holds(self._pinned, tensor)
+        """Return whether a tensor is in pinned memory."""
+        return tensor.untyped_storage()._cdata in self._pinned
 
     def expect(self, copy: Tensor) -> None:
         """Note that an asynchronous copy from the GPU to ``copy`` was queued."""
-        self._note(self._arriving, copy)
+        self._arriving[copy.untyped_storage()._cdata] = StorageWeakRef(copy.untyped_storage())
 
     def has_arrived(self, tensor: Tensor) -> bool:
         """Return whether a tensor may be read."""
-        return not self._holds(self._arriving, tensor)
+        return tensor.untyped_storage()._cdata not in self._arriving
 
     def arriving(self) -> list[int]:
         """Return the copies that are queued, for `arrive`."""
@@ -52,19 +56,6 @@ class HostMemory:
         """Note that somebody waited for these copies."""
         for copy in copies:
             self._arriving.pop(copy, None)
-
-    # A storage that is gone leaves its address to another one, so both are compared.
-
-    @staticmethod
-    def _note(known: dict[int, weakref.ref[Any]], tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        known[storage._cdata] = weakref.ref(storage)
-
-    @staticmethod
-    def _holds(known: dict[int, weakref.ref[Any]], tensor: Tensor) -> bool:
-        storage = tensor.untyped_storage()
-        found = known.get(storage._cdata)
-        return found is not None and found() is storage
 
 
 host = HostMemory()

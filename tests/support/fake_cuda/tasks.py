@@ -9,11 +9,15 @@ import numpy as np
 
 from support.fake_cuda.careless import CHANGES, changed
 from support.fake_cuda.training import WIDTHS, Training
+from support.fake_cuda.whole_run import run
 
 import torch  # isort: skip - after the rig
 
 from shards.dataset.label_rows import Labels
+from trainer.evaluation.judge import classifier
+from trainer.evaluation.metrics.feature_extractors import efficientnet_lite0
 from trainer.generation.generate import generate_images
+from trainer.generation.sharded import generate_and_measure
 from trainer.noise import normal
 from trainer.run.async_checkpoint import Snapshot
 
@@ -67,6 +71,29 @@ def generate(training: Training, count: int) -> np.ndarray:
     positions = torch.arange(count, device=training.env.device)
     z = normal(0, "noise of a test", positions, training.config.network.noise_size)
     return generate_images(training.state.ema.module, z, labels)
+
+
+def whole_run(words: str) -> dict[str, Any]:
+    """Return the waits and copies of a whole run of the trainer."""
+    meter = run(words)
+    return {"waits": dict(meter.waits), "copies": dict(meter.copies)}
+
+
+def evaluate(words: str, size: int) -> dict[str, list[int]]:
+    """Return the shapes of what the networks of an evaluation measure in generated images, on the GPU."""
+    training = Training(words, size)
+    env, network = training.env, training.config.network
+    judge = classifier.Classifier(size, sum(WIDTHS)).to(env.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    extractor = efficientnet_lite0(env.device)
+    labels = Labels(np.zeros((130, sum(WIDTHS)), np.float32), np.ones((130, len(WIDTHS)), np.float32))
+
+    def measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
+        return extractor(images), classifier.features(judge, images), classifier.logits(judge, images)
+
+    generator = training.state.ema.module
+    measured = generate_and_measure(env, generator, network.noise_size, labels, 0, "noise of a test", measure)
+    names = ("extractor", "judge's features", "judge's logits")
+    return {name: list(found.shape) for name, found in zip(names, measured, strict=True)}
 
 
 # ---------------------------------------------------------------- negative controls

@@ -1,0 +1,58 @@
+"""A whole run of the trainer on the fake GPU: a dataset, logs, grids and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+from support.fake_cuda.meter import Meter
+
+import torch  # isort: skip - after the rig
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from trainer import config as configuration
+from trainer import loop
+from trainer.run.checkpoint import Checkpoint
+from trainer.run.directory import RunDirectory
+from trainer.state import TrainingState
+
+
+def run(words: str) -> Meter:
+    """Train as the command line does, and return what was seen."""
+    meter = Meter()
+    with _without_values(), meter:
+        loop.train(configuration.load(words.split()))
+    return meter
+
+
+@contextlib.contextmanager
+def _without_values() -> Iterator[None]:
+    """Replace the few parts of a run that need numbers."""
+    is_finite, save, load = TrainingState.is_finite, RunDirectory.save, Checkpoint.tensors
+
+    def finite(state: TrainingState) -> bool:
+        return is_finite(state) or True
+
+    def save_zeros(
+        run: RunDirectory, values: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]], *others: Any
+    ) -> None:
+        """Save real tensors; this runs in a thread, and a thread without the fake mode makes real ones."""
+        zeros = {
+            file: {name: torch.zeros(tuple(tensor.shape), dtype=tensor.dtype) for name, tensor in tensors.items()}
+            for file, tensors in files.items()
+        }
+        save(run, values, zeros, *others)
+
+    def load_real(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
+        with _disable_current_modes():
+            return load(checkpoint, name)
+
+    with (
+        mock.patch.object(TrainingState, "is_finite", finite),
+        mock.patch.object(RunDirectory, "save", save_zeros),
+        mock.patch.object(Checkpoint, "tensors", load_real),
+    ):
+        yield
