@@ -17,10 +17,7 @@ class TaskFailed(Exception):
 
 
 class FakeCuda:
-    """A process on the fake GPU, while the context is open. Each task runs in a forked child of it.
-
-    A task cannot harm the next one: a process that traces for long is ended by memory errors of torch.
-    """
+    """A process on the fake GPU, while the context is open. Each task runs in a forked child of it."""
 
     def __enter__(self) -> FakeCuda:
         paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]

@@ -101,7 +101,7 @@ class Meter(TorchDispatchMode):
                 self.peak = max(self.peak, self.live)
 
     def _forget_freed(self) -> None:
-        """Subtract what was freed. A callback would be simpler, but weak references to storages corrupt the heap."""
+        """Subtract what was freed since the last call."""
         for key in [key for key, (storage, _) in self._storages.items() if storage.expired()]:
             self.live -= self._storages.pop(key)[1]
 

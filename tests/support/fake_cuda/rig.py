@@ -117,6 +117,7 @@ def fake_cuda(capability: tuple[int, int] = (9, 0), count: int = 1) -> Iterator[
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         stack.enter_context(mock.patch("trainer.run.host_buffer.allocate", _allocate))
         stack.enter_context(mock.patch.object(FakeTensor, "numpy", _numpy, create=True))
+        stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         yield stack.enter_context(Mode(allow_non_fake_inputs=True))
 
@@ -147,3 +148,12 @@ def _numpy(self: Tensor) -> np.ndarray:
         raise TypeError(f"can't convert {self.device} device type tensor to numpy")
     assert host.has_arrived(self), "an array is made of a copy that may not have arrived"
     return np.zeros(tuple(self.shape), np.dtype(str(self.dtype).removeprefix("torch.")))
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Copy a fake tensor; `Tensor.__deepcopy__` asks for its address, which corrupts the heap."""
+    copied = self.detach().clone()
+    if isinstance(self, nn.Parameter):
+        copied = nn.Parameter(copied, self.requires_grad)
+    memo[id(self)] = copied
+    return copied

@@ -14,7 +14,6 @@ from typing import Any
 from support.fake_cuda import rig, tasks
 
 _FORK = multiprocessing.get_context("fork")
-_ATTEMPTS = 3
 
 
 def serve() -> None:
@@ -27,17 +26,15 @@ def serve() -> None:
 
 
 def _in_child(task: str, *arguments: Any) -> dict[str, Any]:
-    """Return the answer of a child; a child that crashes is started again, as fake tensors can corrupt the heap."""
-    for _ in range(_ATTEMPTS):
-        ours, theirs = _FORK.Pipe(duplex=False)
-        child = _FORK.Process(target=_run, args=(theirs, task, arguments))
-        child.start()
-        theirs.close()
-        try:
-            return ours.recv()
-        except EOFError:
-            child.join()
-    return {"error": f"the process of the task ended with status {child.exitcode}, {_ATTEMPTS} times"}
+    ours, theirs = _FORK.Pipe(duplex=False)
+    child = _FORK.Process(target=_run, args=(theirs, task, arguments))
+    child.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        child.join()
+        return {"error": f"the process of the task ended with status {child.exitcode}"}
 
 
 def _run(pipe: Connection, task: str, arguments: tuple[Any, ...]) -> None:
