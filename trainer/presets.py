@@ -139,9 +139,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "betas": (0.0, 0.9),
     },
     # The published widths for FFHQ-64, without the published schedules. For eight GPUs of 16 GB or more, of which
-    # --dry-run estimates that 12 GB are used (20 GB with --penalty-precision full), or one of 24 GB with --accumulate 4;
-    # not measured here. Published, with these schedules: FID 1.95 on FFHQ at 64x64 (unconditional), 2.09 on ImageNet at
-    # 64x64.
+    # --dry-run estimates that 12 GB are used (20 GB with --penalty-precision full), or one of 24 GB with
+    # --accumulate 4; not measured here. Published, with these schedules: FID 1.95 on FFHQ at 64x64 (unconditional),
+    # 2.09 on ImageNet at 64x64.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan64 --shards data/faces64
     "r3gan64": {"doc": "64x64 with R3GAN's published widths, for several GPUs", **_R3GAN},
     # The same widths from a base of 6x6. For eight GPUs of 40 GB or more, of which --dry-run estimates that 24 GB are
