@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ from unittest import mock
 import article_step
 import checkpoint
 import gpu_check.command
+import penalty
 import pytest
 import scaling
 import step
@@ -26,6 +28,7 @@ from gpu_check.correctness import place
 from gpu_check.machine import Machine
 from published import NOISE, SIZE, PublishedDiscriminator, PublishedGenerator
 
+import trainer.step
 from support import ROOT
 from support.errors import raises
 from trainer.distributed.process_group import Distributed
@@ -273,6 +276,19 @@ def test_gpu_check_notices_steps_that_are_not_skipped_and_copies_of_a_later_mome
 def test_gpu_check_says_that_there_is_no_gpu(tmp_path: Path) -> None:
     with mock.patch.object(torch.cuda, "is_available", return_value=False), raises("device-missing", "--cpu"):
         gpu_check.command.run(GpuCheckOptions(json=tmp_path / "figures.json"))
+
+
+def test_penalty(tmp_path: Path) -> None:
+    """Only their side has torch's own second derivatives, whose kernels are whole feature maps."""
+    printed, figures = run("penalty.py", ["--presets", "smoke", "--pairs", "2"], tmp_path)
+    found = figures["presets"]["smoke"]
+    assert printed[-1] == f"ratio: {found['ratio']:.2f} (smoke)"
+    assert {side: len(taken) for side, taken in found["seconds"].items()} == {"ours": 2, "theirs": 2}
+    cheap = trainer.step.cheap_second_derivatives
+    with penalty.SIDES["theirs"]():
+        assert isinstance(trainer.step.cheap_second_derivatives(True), nullcontext)
+    with penalty.SIDES["ours"]():
+        assert trainer.step.cheap_second_derivatives is cheap
 
 
 def run(name: str, words: list[str], folder: Path) -> tuple[list[str], dict[str, Any]]:
