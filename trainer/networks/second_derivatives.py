@@ -1,4 +1,4 @@
-"""Convolutions whose second derivatives cost three convolutions, for gradient penalties.
+"""Convolutions and LeakyReLUs with cheap second derivatives, for gradient penalties.
 
 A convolution y = C(x, w) is linear in x and in w, and so are its gradients gₓ = X(g, w) and g_w = W(g, x): each of C, X
 and W has the other two as derivatives (Karras et al. 2020, arXiv 2006.06676, whose code does the same). torch computes
@@ -24,9 +24,9 @@ _aten = torch.ops.aten
 
 
 def cheap_second_derivatives(when: bool = True) -> AbstractContextManager[object]:
-    """Give 2d convolutions that are called in this context cheap second derivatives, if ``when``.
+    """Give 2d convolutions and LeakyReLUs that are called in this context cheap second derivatives, if ``when``.
 
-    Values and first derivatives are those of torch's own convolutions, which are quicker to call where no gradient is
+    Values and first derivatives are those of torch's own functions, which are quicker to call where no gradient is
     differentiated again. The backward passes may run after the context has ended.
     """
     return _Mode() if when else contextlib.nullcontext()
@@ -131,6 +131,37 @@ def _is_wanted(ctx: Any, argument: int) -> bool:
         return True
 
 
+class _LeakyReLU(Function):
+    """y = x or slope·x, whose second derivative is zero: torch would fill a tensor with zeros and add it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float, inplace: bool) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(x)
+        y = (_aten.leaky_relu_ if inplace else _aten.leaky_relu)(x, slope)
+        ctx.save_for_backward(y)
+        ctx.slope = slope
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return _LeakyReLUGradient.apply(*grad_outputs, *ctx.saved_tensors, ctx.slope), None, None
+
+
+class _LeakyReLUGradient(Function):
+    """g or slope·g, by the sign of y."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, y: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(y)
+        ctx.slope = slope
+        return _aten.leaky_relu_backward(g, y, slope, True)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return _LeakyReLUGradient.apply(*grad_outputs, *ctx.saved_tensors, ctx.slope), None, None
+
+
 def _conv2d(
     input: Tensor,
     weight: Tensor,
@@ -164,6 +195,13 @@ def _conv_transpose2d(
     return _Convolution.apply(*_in_precision_of_autocast(input, weight, bias), geometry)  # type: ignore[return-value]
 
 
+def _leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """Compute what `F.leaky_relu` does; if the slope is not negative, the result has the sign of the input."""
+    if negative_slope < 0:
+        return F.leaky_relu(input, negative_slope, inplace)
+    return _LeakyReLU.apply(input, negative_slope, inplace)  # type: ignore[return-value]
+
+
 def _pair(sizes: _Sizes) -> list[int]:
     """Return the sizes along both sides of an image."""
     pair = [sizes] if isinstance(sizes, int) else list(sizes)
@@ -182,6 +220,7 @@ def _in_precision_of_autocast(*tensors: Tensor | None) -> list[Tensor | None]:
 _REPLACEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: _conv2d,
     F.conv_transpose2d: _conv_transpose2d,
+    F.leaky_relu: _leaky_relu,
 }
 
 

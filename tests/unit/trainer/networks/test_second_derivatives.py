@@ -1,4 +1,4 @@
-"""Convolutions with cheap second derivatives against torch's own."""
+"""Convolutions and LeakyReLUs with cheap second derivatives against torch's own."""
 
 from __future__ import annotations
 
@@ -46,6 +46,18 @@ class Convolutions(TorchDispatchMode):
         if func is aten.convolution_backward.default:
             self.kernels.append(tuple(args[2].shape))
             self.wanted.append(list(args[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+class Calls(TorchDispatchMode):
+    """Records the names of the operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func._schema.name)
         return func(*args, **(kwargs or {}))
 
 
@@ -158,6 +170,29 @@ def test_a_penalty_asks_for_no_gradient_of_the_weights() -> None:
         penalty.backward(inputs=[weight, bias])
     assert sum(wanted[1] for wanted in second.wanted) == 2, "by way of the penalty's gradient, and of the value"
     assert set(second.kernels) == {(4, 2, 3, 3), (4, 1, 3, 3)}
+
+
+@pytest.mark.parametrize(("inplace", "slope"), [(True, 0.2), (True, 0.0), (False, 0.2), (False, -0.5)])
+def test_leaky_relu_is_that_of_torch(inplace: bool, slope: float) -> None:
+    """Except that its second derivative, zero, is no tensor of zeros that is filled and added."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+
+    def results(cheap: bool) -> list[Tensor]:
+        shifted = x + 1  # what is changed in place is no leaf
+        with cheap_second_derivatives(cheap):
+            y = F.leaky_relu(shifted, slope, inplace)
+        assert (y is shifted) == inplace
+        (first,) = torch.autograd.grad((y * x).square().sum(), x, create_graph=True)
+        return [y, first, *torch.autograd.grad(first.pow(3).sum(), x)]
+
+    with Calls() as theirs:
+        expected = results(cheap=False)
+    with Calls() as ours:
+        found = results(cheap=True)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert slope < 0 or ours.names.count("aten::zeros_like") < theirs.names.count("aten::zeros_like")
 
 
 def discriminator(family: str, **options: Any) -> tuple[Discriminator, tuple[Tensor, ...]]:
