@@ -34,6 +34,7 @@ MAKE_IS_RUN_BY = {
     "docs": (".ci/run", "stage make docs"),
     "demo": ("tests/contracts/test_documents.py", "def test_make_demo_on_a_small_scale"),
     "bench": ("tests/integration/test_benchmarks.py", "def test_article_step"),
+    "gpu-check": ("tests/integration/test_benchmarks.py", "def test_gpu_check_is_rehearsed_on_the_cpu"),
     "chaos": ("tests/contracts/test_documents.py", 'what_make_runs("chaos"'),
     "help": ("tests/contracts/test_documents.py", "def test_make_help"),
 }
