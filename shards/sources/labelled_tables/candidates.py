@@ -103,7 +103,8 @@ def inspect_table(
     has_header, unnamed = header(table)
     wanted = [column for column in table.columns if options.id in (None, column)]
     likely = [column for column in wanted if _may_name(rows, column, images) >= enough]
-    matches = [_match(name, rows, column, images, table.columns.index(column), only_below) for column in likely]
+    places = {column: place for place, column in enumerate(table.columns)}
+    matches = [_match(name, rows, column, images, places[column], only_below) for column in likely]
     if not matches:
         return None
     _, found, id, below = max(matches, key=lambda match: match[0])

@@ -18,6 +18,8 @@ from shards.sources.text.tables import open_table
 
 SAMPLE = 300  # rows that are looked at
 _HEAD = 1 << 16  # bytes
+_FEWEST = 20  # lines that are looked at, if their columns are so many that they take more bytes,
+_LARGEST = 1 << 24  # but not more than this
 _ENDINGS = (".csv", ".tsv", ".txt", ".json", *LINES)
 _NEVER = (
     "submission",
@@ -69,8 +71,10 @@ def header(table: Rows) -> tuple[bool, frozenset[str]]:
 
 def _first_lines(tree: FileTree, name: str) -> tuple[bytes, int]:
     """Return the first whole lines of a file and its size; all of a file that cannot be cut at a line."""
-    data = head(tree.texts[name], _HEAD)
-    if len(data) < _HEAD:
+    size = _HEAD
+    while len(data := head(tree.texts[name], size)) == size < _LARGEST and data.count(b"\n") < _FEWEST:
+        size *= 2
+    if len(data) < size:
         if not data.strip():
             raise UserError("table-empty", f"{tree.where(name)}: empty")
         return data, len(data)

@@ -124,3 +124,11 @@ def test_tags_separated_by_spaces(tmp_path: Path) -> None:
     assert [item.tags for item in source.items][:2] == [("1girl long hair blue eyes",), ("1girl long hair",)]
     source = scan_source(tagged(tmp_path / "table", "id,tags\n0,blue hair\n1,blue hair\n2,red_hair\n"))
     assert source.items[0].tags == ("blue hair",)
+
+
+def test_a_header_that_fills_the_bytes_that_are_looked_at_first(tmp_path: Path) -> None:
+    header = "id,tags" + "".join(f",remark {number} {'x' * 310}" for number in range(200))
+    header += "x" * ((1 << 16) - 100 - len(header))
+    rows = [f"{name},{hair} hair" + "," * 200 for name, hair in (("a", "red"), ("b", "blue"))]
+    source = scan_source(tagged(tmp_path, "\n".join([header, *rows, ""]), "a.png", "b.png"))
+    assert tags_by_id(source) == {"a.png": ("red hair",), "b.png": ("blue hair",)}
