@@ -187,6 +187,8 @@ def _fake_state(state: TrainingState, mode: FakeTensorMode, precision: str) -> T
     memo: dict[int, Any] = {id(state.env): env, id(state.guard): _Unobserved()}
     kept = [tensor for module in (state.g.module, state.d.module, state.ema.module) for tensor in _tensors(module)]
     kept += state.adaptive.tensors().values() if state.adaptive is not None else []
+    for player in (state.g, state.d):
+        kept += [tensor for moments in player.optimizer.state.values() for tensor in moments.values()]
     with mode:
         memo |= {id(tensor): _fake(tensor, mode) for tensor in kept}
         for player in (state.g, state.d):

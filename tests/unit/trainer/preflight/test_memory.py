@@ -65,6 +65,7 @@ def test_estimate_is_the_peak_of_the_tensors_of_a_real_step(words: str) -> None:
         trained.images_seen = 0
         trained.step(taken)
     assert estimated == pytest.approx(live.peak, rel=0.02)
+    assert PeakEstimator(trained, "no").peak(1) == estimated, "a state that has trained is as good"
 
 
 def test_estimate_changes_nothing() -> None:
