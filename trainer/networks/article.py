@@ -4,10 +4,7 @@ One thing differs: the discriminator ends in a logit, where the article has a si
 The logit form is the same function, and stays finite in half precision.
 """
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.networks.conditioning import IMAGE_CHANNELS, Conditioning, LabelMask
@@ -15,36 +12,6 @@ from trainer.networks.discriminator import Discriminator
 
 SIZE = 96
 _BASE = 192  # the generator works at twice the image's size and halves it at the end
-
-
-class WideLinear(nn.Linear):
-    """A linear layer with so many outputs that reading its weights takes longer than the product.
-
-    Autocast would first write a copy of the weights in half precision. This multiplies the weights as they are, and
-    rounds the result; the weights' gradient is a product in half precision, as with autocast.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, in_features) to (B, out_features), in autocast's dtype where autocast is on."""
-        device = input.device.type
-        if not torch.is_autocast_enabled(device):
-            return super().forward(input)
-        return _RoundedLinear.apply(input, self.weight, self.bias, torch.get_autocast_dtype(device))  # type: ignore[return-value]
-
-
-class _RoundedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.to(weight.dtype), weight, bias).to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (g,) = grad_outputs
-        x, weight = ctx.saved_tensors
-        of_x = (g @ weight.to(g.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
-        return of_x, (g.mT @ x.to(g.dtype)).to(weight.dtype), g.sum(0).to(weight.dtype), None
 
 
 class ArticleGenerator(nn.Module):
@@ -58,7 +25,7 @@ class ArticleGenerator(nn.Module):
     def __init__(self, noise: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.mask = LabelMask(widths)
-        self.linear = WideLinear(noise + sum(widths), 15 * _BASE * _BASE)
+        self.linear = nn.Linear(noise + sum(widths), 15 * _BASE * _BASE)
         self.layers = nn.Sequential(
             nn.BatchNorm2d(15),
             nn.ReLU(inplace=True),
