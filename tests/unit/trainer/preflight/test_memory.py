@@ -79,7 +79,8 @@ def test_estimate_changes_nothing() -> None:
 
 def test_bf16_needs_less_and_less_still_with_bf16_penalties() -> None:
     trained = state("--batch", "64", "--channels", "32,32,32")
-    full, mixed, penalties = (PeakEstimator(trained, *words).peak(1) for words in (("no",), ("bf16",), ("bf16", True)))
+    full, mixed = (PeakEstimator(trained, precision).peak(1) for precision in ("no", "bf16"))
+    penalties = PeakEstimator(trained, "bf16", mixed_penalty=True).peak(1)
     assert penalties < 0.8 * mixed
     assert mixed <= full
 
