@@ -19,7 +19,7 @@ from trainer.loop import Trainer
 
 
 def trainer_at(images_seen: int, config: Config) -> Trainer:
-    guard = SimpleNamespace(skipped=0)
+    guard = SimpleNamespace(skipped=0, unexpected=0)
     state: Any = SimpleNamespace(images_seen=images_seen, batch_size=config.data.batch, guard=guard)
     saver: Any = None
     return Trainer(config, make_env(), state, iter(()), saver)
