@@ -122,8 +122,8 @@ def _compare(
     targets = inputs or list(weights.values())
     labels = ["its images"] if inputs else list(weights)
 
-    def gradients() -> tuple[Tensor, ...]:
-        with autocast():
+    def gradients(mixed: bool = True) -> tuple[Tensor, ...]:
+        with autocast() if mixed else torch.autocast(targets[0].device.type, enabled=False):
             outputs = forward(count)
         direction = torch.linspace(-1, 1, outputs.numel(), device=outputs.device).view_as(outputs).to(outputs.dtype)
         return torch.autograd.grad(outputs, targets, direction)
@@ -133,7 +133,12 @@ def _compare(
     with torch.no_grad(), autocast():  # as D's step calls G: another compiled graph
         forward(count)
     found = gradients()
-    if wrong := _different(expected, found, labels, _tolerance(targets[0], autocast())):
+    wrong = _different(expected, found, labels, _tolerance(targets[0], autocast()))
+    if wrong and autocast()._enabled:  # half precision may round some gradients by more than the tolerance
+        with disable_compile():
+            exact = gradients(mixed=False)
+        wrong = _different(expected, found, labels, _tolerance(targets[0], autocast()), exact)
+    if wrong:
         raise UserError(
             "compile-failed",
             f"--compile: torch {torch.__version__} computes wrong gradients of the {name} here ({', '.join(wrong[:3])}"
@@ -142,13 +147,28 @@ def _compare(
 
 
 def _different(
-    expected: tuple[Tensor, ...], found: tuple[Tensor, ...], labels: list[str], tolerance: float
+    expected: tuple[Tensor, ...],
+    found: tuple[Tensor, ...],
+    labels: list[str],
+    tolerance: float,
+    exact: tuple[Tensor, ...] | None = None,
 ) -> list[str]:
-    """Return the names of gradients that differ from the expected ones by more than rounding."""
+    """Return the names of gradients that differ from the expected ones by more than rounding.
+
+    Args:
+        tolerance: of each gradient, relative to its norm.
+        exact: those of full precision. Two roundings of one gradient may differ by twice the distance of either.
+    """
     norms = torch.stack([gradient.norm().double() for gradient in expected])
-    errors = torch.stack([(a - b).norm().double() for a, b in zip(expected, found, strict=True)])
+    errors = _distances(expected, found)
     bounds = tolerance * norms.clamp(min=_NEGLIGIBLE * float(norms.norm()))
+    if exact is not None:
+        bounds = bounds.maximum(2 * _distances(expected, exact))
     return [label for label, close in zip(labels, (errors <= bounds).tolist(), strict=True) if not close]
+
+
+def _distances(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([(one - other).norm().double() for one, other in zip(some, others, strict=True)])
 
 
 def _tolerance(weight: Tensor, autocast: torch.autocast) -> float:

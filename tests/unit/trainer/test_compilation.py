@@ -52,6 +52,10 @@ def test_wrong_gradients_are_found_and_rounding_is_tolerated() -> None:
     assert _different(right, rounded, names, 1e-3) == []
     assert _different(right, (torch.zeros(50), *right[1:]), names, 0.1) == ["basis"]
     assert _different(right, (right[0], right[1] * float("nan"), right[2]), names, 0.1) == ["widen"]
+    coarse = (right[0] * 1.15, *right[1:])  # half precision rounds the first gradient that far
+    assert _different(right, coarse, names, 0.1) == ["basis"]
+    assert _different(right, coarse, names, 0.1, (right[0] * 0.9, *right[1:])) == []
+    assert _different(right, (torch.zeros(50), *right[1:]), names, 0.1, (right[0] * 0.9, *right[1:])) == ["basis"]
 
 
 def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
