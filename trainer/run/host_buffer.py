@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shards.core.errors import warn
+
 _ALIGNMENT = 64  # bytes; more than any dtype needs
 
 Layout = dict[str, dict[str, tuple[torch.dtype, torch.Size, tuple[int, ...], int]]]  # dtype, shape, strides, offset
@@ -43,16 +45,18 @@ def allocate(size: int, pinned: bool) -> Tensor:
     """Return a buffer, uint8 (size,); ``pinned``: a GPU can copy to it while other work goes on.
 
     torch's own allocator rounds pinned memory up to a power of two, tensor by tensor. This memory is the kernel's, and
-    is pinned where it is.
-
-    Raises:
-        RuntimeError: CUDA cannot pin so much memory.
+    is pinned where it is. If CUDA cannot pin so much, a warning says so: copies are the same, but take longer.
     """
     if not pinned:
         return torch.empty(size, dtype=torch.uint8)
     buffer = torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=torch.uint8)[:size]
     cuda: Any = torch.cuda.cudart()
     if status := int(cuda.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)):
-        raise RuntimeError(f"CUDA cannot pin {size:,} bytes of host memory for checkpoints (error {status})")
+        warn(
+            "memory-not-pinned",
+            f"CUDA cannot pin {size:,} bytes of memory for checkpoints (error {status}); saves delay training more",
+            anywhere=True,
+        )
+        return buffer
     weakref.finalize(buffer, cuda.cudaHostUnregister, buffer.data_ptr()).atexit = False
     return buffer
