@@ -222,6 +222,8 @@ def test_kernels_and_memory_are_counted(careless: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit(__doc__)
     with FakeCuda() as process:
         budget = {preset: measured(process, preset) for preset in SIZES}
     BUDGET.write_text(json.dumps(budget, indent=1) + "\n")
