@@ -185,3 +185,14 @@ def test_one_weight_that_is_not_finite_is_noticed(value: float, tmp_path: Path) 
         kernel = list(state.d.module.parameters())[3]
         kernel[(0,) * kernel.dim()] = value
     assert state.is_finite() == math.isfinite(value)
+
+
+def test_every_weight_is_asked_whether_it_is_finite(tmp_path: Path) -> None:
+    state, _ = make_state(tmp_path)
+    for player in (state.g, state.d):
+        for name, weight in player.module.named_parameters():
+            held = weight.detach().clone()
+            weight.data[(-1,) * weight.dim()] = math.nan
+            assert not state.is_finite(), name
+            weight.data.copy_(held)
+    assert state.is_finite()
