@@ -120,7 +120,7 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     return gradient.square().sum()
 
 
-# ---------------------------------------------------------------- loss of an auxiliary classifier
+# ---------------------------------------------------------------- loss of predicted labels
 
 # Negative log-likelihood of label entries y under scores s, both (B, w), by kind of attribute -> (B, 1); for tags, of
 # which neighbouring ones are computed together, (B, w).
@@ -133,7 +133,7 @@ _NEGATIVE_LOG_LIKELIHOOD: dict[str, PairLoss] = {
 
 
 def class_loss(scores: Tensor, labels: Tensor, known: Tensor, kinds: Sequence[str], widths: Sequence[int]) -> Tensor:
-    """-log P(y | x) per sample under an auxiliary classifier (AC-GAN: Odena et al. 2017, section 3, L_C).
+    """-log P(y | x) per sample under scores of label entries (AC-GAN: Odena et al. 2017, section 3, L_C).
 
     Attributes are independent given the image: an exclusive one has the cross-entropy over its entries, a tag the
     binary cross-entropy, and numbers half the squared error (after `trainer.label_scaling`, so that none has more

@@ -243,7 +243,8 @@ def build_state(
     Args:
         size: side of the images in pixels.
         widths: label entries of each attribute.
-        kinds: kind of each attribute (see `shards.dataset.schema`); needed with --conditioning classifier.
+        kinds: kind of each attribute (see `shards.dataset.schema`); needed with --conditioning classifier or
+            --label-loss.
         scaling: how label entries are scaled; None: not at all.
 
     Raises:
@@ -252,6 +253,7 @@ def build_state(
     dtype: torch.dtype = getattr(torch, config.machine.dtype)
     architecture = architecture_of(config.network, size, widths)
     augmentation = _build_augmentation(config, env, dtype)
+    label_loss = config.method.label_loss
     method = Method(
         loss=LOSSES[config.method.loss],
         mismatch=config.method.mismatch if config.method.mismatch_weight else "none",
@@ -263,11 +265,14 @@ def build_state(
         noise=config.network.noise_size,
         seed=config.seed,
         augment=augmentation or unchanged,
-        classes=_build_class_loss(architecture, kinds, scaling, env, dtype),
-        classifier_weight=config.method.classifier_weight,
+        classes=_build_class_loss(architecture, label_loss > 0, kinds, scaling, env, dtype),
+        classifier_weight=label_loss or config.method.classifier_weight,
+        classifier_guides_g=not label_loss,
     )
     optim = config.optim
     g, d = fresh_networks(architecture, config.seed)
+    if label_loss:
+        d.score_labels()
     for network in (g, d):
         _set_scaling(network, scaling)
         network.to(env.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -302,10 +307,15 @@ def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) ->
 
 
 def _build_class_loss(
-    architecture: Architecture, kinds: Sequence[str], scaling: LabelScaling | None, env: Distributed, dtype: torch.dtype
+    architecture: Architecture,
+    label_loss: bool,
+    kinds: Sequence[str],
+    scaling: LabelScaling | None,
+    env: Distributed,
+    dtype: torch.dtype,
 ) -> ClassLoss | None:
-    """Return the loss of an auxiliary classifier, on labels as the networks receive them; None without one."""
-    if not conditioning_of(architecture).classifies:
+    """Return the loss of D's scores of label entries, on labels as the networks receive them; None without scores."""
+    if not (label_loss or conditioning_of(architecture).classifies):
         return None
     mask = LabelMask(architecture.widths)
     _set_scaling(mask, scaling)

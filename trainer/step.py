@@ -44,8 +44,9 @@ class Method:
     seed: int = 0
     augment: Augment = unchanged  # T: (images, purposes, positions) -> images
     interpolate: float = 0.0  # weight of the generator's loss between two labels (GAN-INT)
-    classes: ClassLoss | None = None  # loss of an auxiliary classifier; None: D has none
-    classifier_weight: float = 1.0  # of that loss, for D and for G
+    classes: ClassLoss | None = None  # loss of D's scores of label entries; None: D returns none
+    classifier_weight: float = 1.0  # of that loss
+    classifier_guides_g: bool = True  # G has that loss as well; False: it learns from logits alone
 
 
 @dataclass
@@ -107,8 +108,9 @@ def discriminator_step(
 ) -> StepResult:
     """Train D to tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ), all seen through T.
 
-    An auxiliary classifier learns the labels of real images only. AC-GAN (Odena et al. 2017, section 3) teaches it
-    those of x̂ as well; it would then learn whatever G draws for y, right or wrong, and tell G that this is right.
+    An auxiliary classifier, or a projection head whose embedding is one, learns the labels of real images only. AC-GAN
+    (Odena et al. 2017, section 3) teaches it those of x̂ as well; it would then learn whatever G draws for y, right or
+    wrong, and tell G that this is right.
 
     Args:
         micro_batches: with images in [-1, 1], on the device; each has the same number of samples.
@@ -185,8 +187,8 @@ def generator_step(
     """Train G to generate x̂ = G(z, y) whose T(x̂) D scores as real and matching y. D is frozen: it gets no gradients.
 
     With `interpolate`, G also generates an image x̂' = G(z', y') per position from a label between two, which no real
-    image has but D can score (GAN-INT, Reed et al. 2016, section 4.3, equation 5). If D has a classifier, G learns to
-    make it predict y from T(x̂).
+    image has but D can score (GAN-INT, Reed et al. 2016, section 4.3, equation 5). If D has an auxiliary classifier, G
+    learns to make it predict y from T(x̂).
     """
     g.optimizer.zero_grad(set_to_none=True)
     result = StepResult()
@@ -217,7 +219,7 @@ def generator_step(
                 between = method.loss.generator(logits_between, real) / batch_size
                 loss = loss + method.interpolate * between
                 _add(result.losses, metric_names.LOSS_BETWEEN, between)
-            if method.classes is not None:
+            if method.classes is not None and method.classifier_guides_g:
                 each = method.classes(class_scores, labels, known)
                 classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
                 loss = loss + method.classifier_weight * classes
@@ -239,7 +241,7 @@ def interpolate_labels(batch: Batch) -> Tensor:
 
 
 def split_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Split D's output, (M,) or with a classifier (M, 1 + L), into logits (M,) and class scores (M, 0 or L)."""
+    """Split D's output, (M,) or with scores of labels (M, 1 + L), into logits (M,) and class scores (M, 0 or L)."""
     scores = scores.view(len(scores), -1)
     return scores[:, 0], scores[:, 1:]
 

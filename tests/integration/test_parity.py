@@ -44,6 +44,7 @@ TRAJECTORIES = {
     "r3gan": "--family r3gan --channels 16,16,16 --group-width 8",
     "late": "--conditioning concatenation --loss hinge",
     "classifier": "--conditioning classifier",
+    "label-loss": "--label-loss 0.5",
 }
 EXACTLY = [Case(name, f"{EXACT} {words}") for name, words in TRAJECTORIES.items()]
 # Single float32 steps, with and without penalties. Adam's first moment after it with beta1 = 0 *is* the gradient.

@@ -23,7 +23,7 @@ from trainer.config.data import DataConfig
 from trainer.config.machine import MachineConfig
 from trainer.config.method import MethodConfig
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
-from trainer.config.network import CLASSIFYING, NetworkConfig
+from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
 from trainer.config.optimization import OptimConfig, ScheduleConfig
 from trainer.presets import PRESETS
 
@@ -38,7 +38,7 @@ class Config:
         "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
         "total_images batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
         "family noise_size label_size channels blocks expansion group_width conditioning classifier_weight "
-        "spectral_norm loss mismatch wrong mismatch_weight interpolate gamma d_steps penalty_every "
+        "spectral_norm label_loss loss mismatch wrong mismatch_weight interpolate gamma d_steps penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images gamma_end beta2_end "
         "ema_half_life ema_half_life_end ema_ramp "
@@ -74,6 +74,7 @@ class Config:
         cli.validate(self)
         self._check_penalty()
         self._check_classifier()
+        self._check_label_loss()
         if self.schedule.augment_p_end is not None:
             self.augmentation.require_diff("augment-p-end")
 
@@ -103,6 +104,15 @@ class Config:
                 "option-conflict",
                 f"--mismatch {method.mismatch}: with --conditioning {self.network.conditioning} the logits do not "
                 "depend on the label, so wrong labels have no effect; use --mismatch none",
+            )
+
+    def _check_label_loss(self) -> None:
+        conditioning = self.network.resolved_conditioning
+        if self.method.label_loss and conditioning not in EMBEDDING_ENTRIES:
+            raise UserError(
+                "option-conflict",
+                f"--label-loss: --conditioning {conditioning} has no vector for each value of a label, which the loss "
+                f"compares; use --conditioning {EMBEDDING_ENTRIES[0]}, or leave --label-loss out",
             )
 
     @classmethod

@@ -17,6 +17,12 @@ class MethodConfig:
     classifier_weight: float = option(
         1.0, "weight of the classification loss of both networks (with --conditioning classifier)", minimum=0
     )
+    label_loss: float = option(
+        0.0,
+        "weight of the cross-entropy of real images' labels under the projection head's embedding, for the "
+        "discriminator alone; 0: off",
+        minimum=0,
+    )
     loss: str = option(
         "relativistic",
         "adversarial loss; matching-aware is the non-saturating logistic loss",

@@ -8,9 +8,11 @@ from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError
 
-# The names in `trainer.networks.conditioning.CONDITIONINGS`, without torch, and those with an auxiliary classifier.
+# The names in `trainer.networks.conditioning.CONDITIONINGS`, without torch, those with an auxiliary classifier, and
+# those with a vector for each label entry.
 CONDITIONINGS = ("projection", "concatenation", "plane", "classifier")
 CLASSIFYING = ("classifier",)
+EMBEDDING_ENTRIES = ("projection",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,13 @@ class NetworkConfig:
     spectral_norm: bool = option(
         False, "apply spectral normalization to the discriminator; the generator then ends in a tanh"
     )
+
+    @property
+    def resolved_conditioning(self) -> str:
+        """The conditioning, with "auto" resolved."""
+        if self.conditioning != "auto":
+            return self.conditioning
+        return "plane" if self.family == "article" else "projection"
 
     def __post_init__(self) -> None:
         """Validate the section.

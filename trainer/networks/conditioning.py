@@ -80,9 +80,15 @@ class ProjectionHead(nn.Module):
 
     ψ scores the image alone: without it, an image without a known attribute would always score 0.
 
+    Column j of the embedding is a classifier's weight vector: what entry j of a label adds to the logit, ⟨W_j, h⟩ / √c,
+    is its score, whether the label has it or not (ECGAN: Chen et al. 2021, arXiv 2111.01035, section 3).
+
     Args:
         widths: entries of each attribute.
         channels: c, length of the image's feature vector.
+
+    Attributes:
+        scores_labels: return the scores of all label entries as well; False: logits only.
     """
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
@@ -90,11 +96,16 @@ class ProjectionHead(nn.Module):
         self.embedding = LabelEmbedding(widths, channels)
         self.psi = nn.Linear(channels, 1)
         self.scale = channels**-0.5
+        self.scores_labels = False
 
     def forward(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """Map h (B, c), label (B, L) and known (B, A) to logits (B,)."""
+        """Map h (B, c), label (B, L) and known (B, A) to logits (B,); to (B, 1 + L) if ``scores_labels``."""
         direction = self.embedding(label, known) * self.scale + self.psi.weight
-        return (direction * h).sum(1) + self.psi.bias
+        logits = (direction * h).sum(1) + self.psi.bias
+        if not self.scores_labels:
+            return logits
+        scores = F.linear(h, self.embedding.value.weight.t()) * self.scale
+        return torch.cat([logits[:, None], scores.to(logits.dtype)], 1)
 
 
 class ConcatenationHead(nn.Module):
@@ -187,16 +198,19 @@ class Conditioning:
         in_channels: input channels of the trunk.
         classifies: the logit ignores the label, and a score for each of the L label entries follows it. The step then
             trains both networks with a classification loss.
+        embeds_entries: the head has a vector for each label entry in the space of features; with ``scores_labels``, a
+            score for each entry follows the logit, and the step trains D with a classification loss as well.
     """
 
     head: Callable[[tuple[int, ...], int], nn.Module]
     early: Callable[[tuple[int, ...], int], nn.Module] | None = None
     in_channels: int = IMAGE_CHANNELS
     classifies: bool = False
+    embeds_entries: bool = False
 
 
 CONDITIONINGS: dict[str, Conditioning] = {
-    "projection": Conditioning(ProjectionHead),
+    "projection": Conditioning(ProjectionHead, embeds_entries=True),
     "concatenation": Conditioning(ConcatenationHead),
     "plane": Conditioning(UnconditionalHead, early=LabelPlane, in_channels=IMAGE_CHANNELS + 1),
     "classifier": Conditioning(ClassifierHead, classifies=True),

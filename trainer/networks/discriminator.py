@@ -15,8 +15,8 @@ class Discriminator(nn.Module):
     With an early conditioning the trunk needs the label: `features` is the identity, and `score` runs the trunk. Every
     part treats the samples of a batch independently, so one concatenated pass equals several: D(cat)[:B] == D(real).
 
-    A classifying discriminator returns (M, 1 + L) in place of logits (M,): behind each logit, a score for every label
-    entry. Both come out of one `forward`, as DDP reduces the gradients of a single forward pass.
+    One that classifies, or whose head scores labels, returns (M, 1 + L) in place of logits (M,): behind each logit, a
+    score for every label entry. Both come out of one `forward`, as DDP reduces the gradients of a single forward pass.
 
     Attributes:
         conditioning: how the label is used.
@@ -42,6 +42,16 @@ class Discriminator(nn.Module):
         self.plane = conditioning.early(widths, size) if conditioning.early is not None else None
         self.head = conditioning.head(widths, channels)
 
+    def score_labels(self) -> None:
+        """From now on, return the scores of the label entries behind each logit.
+
+        Raises:
+            ValueError: this conditioning has no vector for each label entry.
+        """
+        if not self.conditioning.embeds_entries:
+            raise ValueError("this conditioning has no vector for each label entry; use projection")
+        self.head.scores_labels = True  # type: ignore[assignment]
+
     def trunk(self, x: Tensor) -> Tensor:
         """Map x (N, conditioning.in_channels, S, S) to features (N, c)."""
         raise NotImplementedError
@@ -65,7 +75,7 @@ class Discriminator(nn.Module):
             known: (M, A).
 
         Returns:
-            Logits (M,); with a classifier (M, 1 + L), the logit and the scores of the label entries.
+            Logits (M,); if labels are scored (M, 1 + L), the logit and the scores of the label entries.
         """
         with parametrize.cached():
             evaluate_normalized_weights(self)

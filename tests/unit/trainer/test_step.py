@@ -250,14 +250,73 @@ def test_generator_step_with_a_classifier_equals_its_definition(loss: str, inter
     assert scalars["loss/classes_g"].item() == pytest.approx(float(classes), rel=1e-10)
 
 
-def test_unknown_attributes_do_not_influence_a_classifier() -> None:
+def with_label_loss(loss: str, t: Augment = unchanged, mismatch: str = "real", interpolate: float = 0.0) -> Method:
+    method = replace(make_method(loss, mismatch), augment=t, interpolate=interpolate)
+    return replace(method, classes=CLASSES, classifier_weight=0.6, classifier_guides_g=False)
+
+
+def make_label_scoring_players(lr: float = 0.0) -> tuple[Player, Player]:
+    d, g = make_players(lr=lr, conditioning="projection")
+    d.module.score_labels()  # type: ignore[operator]
+    return d, g
+
+
+@AUGMENT
+@pytest.mark.parametrize("penalise", [False, True])
+@pytest.mark.parametrize("mismatch", ["real", "generated", "none"])
+def test_label_loss_is_that_of_real_images_under_the_embedding(mismatch: str, penalise: bool, t: Augment) -> None:
+    """Compare with a step without it, and with a separate pass that multiplies features and embedding."""
+    batch, env = make_batch(), make_env()
+    args = ([batch], BATCH)
+    d, g = make_players(conditioning="projection")
+    without = discriminator_step(
+        d, g, *args, replace(make_method("hinge", mismatch), augment=t), env, penalise=penalise
+    )
+    expected = gradients(d)
+    x = t(batch.images, ["augmentation of x in D"], batch.positions)
+    embedding = d.module.head.embedding.value.weight  # type: ignore[union-attr]
+    scores = d.module.features(x) @ embedding * len(embedding) ** -0.5  # type: ignore[operator]
+    classes = CLASSES(scores, batch.labels, batch.known).sum() / BATCH
+    d.optimizer.zero_grad()
+    (0.6 * classes).backward()
+    expected = [a + b for a, b in zip(expected, gradients(d), strict=True)]
+
+    d, g = make_label_scoring_players()
+    method = with_label_loss("hinge", t, mismatch)
+    found = discriminator_step(d, g, *args, method, env, penalise=penalise)
+    for own, defined in zip(gradients(d), expected, strict=True):
+        torch.testing.assert_close(own, defined, rtol=1e-9, atol=1e-11)
+    assert found.losses["loss/classes"].item() == pytest.approx(classes.item(), rel=1e-10)
+    assert found.losses["loss/d"].item() == pytest.approx(without.losses["loss/d"].item() + 0.6 * classes.item())
+
+
+@pytest.mark.parametrize("interpolate", [0.0, 0.4])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_label_loss_leaves_the_generator_alone(loss: str, interpolate: float) -> None:
+    found = []
+    for players, method in (
+        (make_players(conditioning="projection"), replace(make_method(loss), interpolate=interpolate)),
+        (make_label_scoring_players(), with_label_loss(loss, interpolate=interpolate)),
+    ):
+        scalars = generator_step(*players, [make_batch()], BATCH, method, make_env()).metrics
+        assert "loss/classes_g" not in scalars
+        found.append([*gradients(players[1]), *(scalars[name] for name in sorted(scalars))])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("scored", ["classifier", "label loss"])
+def test_unknown_attributes_do_not_influence_predicted_labels(scored: str) -> None:
     found = []
     for bits in (0.0, 7.0):
-        d, g = make_players(conditioning="classifier")
+        if scored == "classifier":
+            (d, g), method = make_players(conditioning="classifier"), with_classifier("relativistic")
+        else:
+            (d, g), method = make_label_scoring_players(), with_label_loss("relativistic", mismatch="none")
         batch = make_batch()
         unknown = batch.known[:, [0, 0, 0, 1]] == 0
         batch = batch._replace(labels=batch.labels.masked_fill(unknown, bits))
-        args = (d, g, [batch], BATCH, with_classifier("relativistic"), make_env())
+        args = (d, g, [batch], BATCH, method, make_env())
         scalars = discriminator_step(*args, penalise=True).metrics
         of_d = gradients(d)
         scalars |= generator_step(*args).metrics
@@ -265,11 +324,15 @@ def test_unknown_attributes_do_not_influence_a_classifier() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_accumulation_with_a_classifier_equals_the_large_batch() -> None:
+@pytest.mark.parametrize("scored", ["classifier", "label loss"])
+def test_accumulation_with_predicted_labels_equals_the_large_batch(scored: str) -> None:
     found = []
     for micro_batches in ([make_batch()], make_batch().split(4)):
-        d, g = make_players(lr=1e-2, conditioning="classifier")
-        args = (d, g, micro_batches, BATCH, with_classifier("relativistic", ada, 0.4), make_env())
+        if scored == "classifier":
+            (d, g), method = make_players(lr=1e-2, conditioning="classifier"), with_classifier("relativistic", ada, 0.4)
+        else:
+            (d, g), method = make_label_scoring_players(lr=1e-2), with_label_loss("relativistic", ada, interpolate=0.4)
+        args = (d, g, micro_batches, BATCH, method, make_env())
         scalars = (discriminator_step(*args, penalise=True) | generator_step(*args)).metrics
         weights = [*d.module.parameters(), *g.module.parameters()]
         found.append([*gradients(d), *gradients(g), *weights, *(scalars[name] for name in sorted(scalars))])

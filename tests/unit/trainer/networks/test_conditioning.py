@@ -128,6 +128,29 @@ def test_trap_heads_score_unlabelled_images(conditioning: str) -> None:
     assert h.grad is not None and h.grad.abs().min() > 0
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_scores_of_entries_are_what_they_add_to_the_logit(family: str, spectral_norm: bool) -> None:
+    """Setting an entry of a label adds its score to the logit; the logit itself stays as it is."""
+    d = make_discriminator(family, "projection", spectral_norm)
+    x, (label, _), known = make_images(2, family), make_labels(2), torch.ones(2, 2, dtype=torch.float64)
+    logits = d(x, label, known)
+    d.score_labels()
+    scores = d(x, label, known)
+    assert scores.shape == (2, 1 + sum(WIDTHS))
+    torch.testing.assert_close(scores[:, 0], logits, rtol=1e-12, atol=1e-14)
+    for entry in range(sum(WIDTHS)):
+        more = label.clone()
+        more[:, entry] += 1
+        torch.testing.assert_close(d(x, more, known)[:, 0] - logits, scores[:, 1 + entry], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("conditioning", [name for name, way in CONDITIONINGS.items() if not way.embeds_entries])
+def test_only_an_embedding_scores_labels(conditioning: str) -> None:
+    with pytest.raises(ValueError, match="projection"):
+        make_discriminator("residual", conditioning).score_labels()
+
+
 def test_head_parameters_by_hand() -> None:
     def count(conditioning: str) -> int:
         return sum(p.numel() for p in CONDITIONINGS[conditioning].head(WIDTHS, 8).parameters())

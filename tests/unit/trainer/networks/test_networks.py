@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config.network import CLASSIFYING, NetworkConfig
+from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
 from trainer.losses import gradient_penalty
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build, levels
 from trainer.networks.article import ArticleDiscriminator
@@ -129,6 +129,9 @@ def test_option_choices_match_the_registries() -> None:
     assert set(fields["family"]["choices"]) == set(FAMILIES)
     assert set(fields["conditioning"]["choices"]) == {"auto", *CONDITIONINGS}
     assert set(CLASSIFYING) == {name for name, conditioning in CONDITIONINGS.items() if conditioning.classifies}
+    assert set(EMBEDDING_ENTRIES) == {name for name, way in CONDITIONINGS.items() if way.embeds_entries}
+    for family, conditioning in FAMILIES.items():
+        assert NetworkConfig(family=family).resolved_conditioning == conditioning
 
 
 @pytest.mark.parametrize(
