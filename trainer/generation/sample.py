@@ -18,6 +18,7 @@ from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
 from trainer.generation.sampler import Sampler, load
+from trainer.run import exported
 
 _LARGEST_GRID = 4096  # images
 _CHUNK = 1024  # images generated before they are written
@@ -27,14 +28,16 @@ _CHUNK = 1024  # images generated before they are written
 class SampleOptions:
     """Generate images from phrases with a trained run; attributes that a phrase does not name follow the dataset."""
 
-    run: Path = argument("run directory")
+    run: Path = argument("run directory, or the folder of an exported generator")
     phrases: tuple[str, ...] = argument(
         'what to generate, such as "blue long hair and yellow eyes", or "anything"; one grid row per phrase'
     )
     count: int = option(16, "images per phrase", minimum=1, maximum=1_000_000)
     seed: int = option(0, "seed of the noise and of the attributes that a phrase does not name", minimum=0)
     out: Path | None = option(
-        None, "a .png file (grid), or a folder/ for single images and tags.csv (default: RUN/sample.png)"
+        None,
+        "a .png file (grid), or a folder/ for single images and tags.csv (default: RUN/sample.png, and sample.png here "
+        "for an exported generator)",
     )
     checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
     columns: int = option(8, "images per row of a grid of one phrase", minimum=1)
@@ -57,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     options = cli.parse(SampleOptions, argv, command="cgan sample")
     sampler = load(options.run, options.checkpoint, options.device, options.text_encoder)
     labels = [sampler.labels_for(phrase, options.count, options.seed) for phrase in options.phrases]
-    out = options.out or options.run / "sample.png"
+    out = options.out or default_output(options.run)
     if out.suffix.lower() == ".png":
         _write_grid(sampler, options, labels, out)
     elif out.suffix and not out.is_dir() and not str(options.out).endswith("/"):
@@ -66,6 +69,11 @@ def main(argv: Sequence[str]) -> None:
         )
     else:
         _write_folder(sampler, options, labels, out)
+
+
+def default_output(run: Path) -> Path:
+    """Return where a grid goes if nothing else is said: never into the folder of an export, which is as it was made."""
+    return Path("sample.png") if exported.is_export(run) else run / "sample.png"
 
 
 def _write_grid(sampler: Sampler, options: SampleOptions, labels: Sequence[Labels], out: Path) -> None:

@@ -19,7 +19,8 @@ from trainer.generation.generate import generate_images
 from trainer.generation.prompts import Vocabulary, read_vocabulary
 from trainer.models import load_generator
 from trainer.noise import normal
-from trainer.run.checkpoint import Checkpoint, find
+from trainer.run import exported
+from trainer.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Sampler:
         vocabulary: turns phrases into labels.
         noise_size: length of the noise vector.
         device: where the generator is.
-        saved: the checkpoint that it was loaded from.
+        saved: the checkpoint or the export that it was loaded from.
     """
 
     generator: nn.Module
@@ -95,20 +96,20 @@ def load(
     device: str = "auto",
     text_encoder: str | None = None,
 ) -> Sampler:
-    """Load the averaged generator of a run.
+    """Load the averaged generator of a run, or one that `cgan export` wrote.
 
     Args:
-        run: a run directory.
-        checkpoint: "newest" (the default), "best", or the number of images seen of a checkpoint.
+        run: a run directory, or the folder of an exported generator.
+        checkpoint: "newest" (the default), "best", or the number of images seen of a run's checkpoint.
         device: "auto", "cpu", "cuda" or "mps".
         text_encoder: folder of the text encoder of the captions, if it has moved since the dataset was packed.
 
     Raises:
-        UserError: there is no such run or checkpoint, or it is damaged.
+        UserError: there is no such run, export or checkpoint, or it is damaged.
     """
     run = Path(run)
     selected = choose(device)
-    saved = find(run, None if checkpoint in (None, "newest") else str(checkpoint))
+    saved = exported.find(run, None if checkpoint in (None, "newest") else str(checkpoint))
     vocabulary = read_vocabulary(run)
     if text_encoder:
         vocabulary = vocabulary.encoded_by(text_encoder)

@@ -20,7 +20,7 @@ from shards.core.errors import Failure, UserError, warn
 from shards.core.version import __version__, revision
 from trainer.config import Config, compare
 from trainer.config.data import ORDERS
-from trainer.run import checkpoint
+from trainer.run import checkpoint, dataset_notes
 from trainer.run.lock import RunLock
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ class RunDirectory:
         }
         write_bytes(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         words = {**self.identity["schema"], **{key: self.identity[key] for key in ("text_encoder", "aliases")}}
+        words["dataset"] = dataset_notes.notes_of(dataset)
         write_bytes(self.path / "schema.json", json.dumps(words, indent=1).encode())
         tensors = {"label": labels.label, "known": labels.known.astype(np.uint8)}
         write_bytes(self.path / "labels.safetensors", save(tensors))

@@ -1,0 +1,134 @@
+"""Exported generators: folders that draw images anywhere, without the run, its dataset or its optimizer.
+
+``OUT/`` holds the averaged weights (``model.safetensors``), ``schema.json`` and ``labels.safetensors`` as a run has
+them, and ``config.json`` with the architecture, the options, where the images come from, a hash of each of these files
+and one of itself. Other files, such as a model card, do not matter. `trainer.export.folder` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from shards.core import self_hash, text_files
+from shards.core.atomic_io import sha256
+from shards.core.errors import UserError
+from trainer.run import checkpoint
+from trainer.run.checkpoint import Checkpoint, NewerFormatError
+from trainer.run.saved_state import SavedState
+
+FORMAT_VERSION = 1
+KIND = "cgan-trainer generator"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FILES = (WEIGHTS, "schema.json", "labels.safetensors")
+
+_MAX_CONFIG = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class ExportedGenerator(Checkpoint):
+    """An exported generator whose files match their hashes: a checkpoint that has the average's weights only.
+
+    Attributes:
+        content: the content of its config.json.
+    """
+
+    content: Mapping[str, Any]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Load the averaged weights, on the CPU.
+
+        Raises:
+            UserError: ``name`` is not "ema".
+        """
+        if name != "ema":
+            raise UserError(
+                "run-missing", f"{self.path} is an exported generator, without what a training needs; give a run"
+            )
+        return load_file(self.path / WEIGHTS)
+
+
+def is_export(where: Path) -> bool:
+    """Return whether a folder is meant to be an exported generator rather than a run."""
+    return (where / CONFIG).is_file() and not (where / "checkpoints").is_dir()
+
+
+def find(where: Path, which: str | None = None) -> Checkpoint:
+    """Return the exported generator in a folder, or a checkpoint of a run (see `checkpoint.find`).
+
+    Raises:
+        UserError: there is no such generator or checkpoint.
+    """
+    if not is_export(where):
+        return checkpoint.find(where, which)
+    if which is not None:
+        raise UserError("checkpoint-missing", f"{where} is an exported generator, the only one; give no checkpoint")
+    return read(where)
+
+
+def read(folder: Path) -> ExportedGenerator:
+    """Open an exported generator and verify the hashes of all its files.
+
+    Raises:
+        UserError: the folder is not an export, is damaged, or has a later format.
+    """
+    content = read_config(folder)
+    try:
+        state = SavedState.from_json({"scaler": {}, **content})
+        _check_files(folder, content.get("sha256"))
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from None
+    return ExportedGenerator(folder, state, content)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the content of an export's config.json, after its hash was verified.
+
+    Raises:
+        UserError: see `read`.
+    """
+    try:
+        content = text_files.read_json(folder / CONFIG, _MAX_CONFIG)
+        if not isinstance(content, dict) or content.get("kind") != KIND:
+            raise UserError(
+                "not-an-export",
+                f"{folder} is neither a run nor an exported generator: its {CONFIG} belongs to something else",
+            )
+        if self_hash.is_intact(content) is not True:
+            raise ValueError(f"{CONFIG} does not match its hash")
+        _check_version(folder, content.get("format_version"))
+    except text_files.UnreadableText as error:
+        raise _damaged(folder, f"{CONFIG} {error}") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, error) from None
+    return content
+
+
+def _damaged(folder: Path, reason: object) -> UserError:
+    return UserError(
+        "export-damaged", f"the exported generator {folder} is damaged: {reason}; export or download it again"
+    )
+
+
+def _check_version(folder: Path, version: Any) -> None:
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{CONFIG} has no format_version")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            "newer-format",
+            f"{folder} has export format {version}, and this version reads up to {FORMAT_VERSION}; upgrade",
+        )
+
+
+def _check_files(folder: Path, hashes: Any) -> None:
+    """Check that every file that is read has a hash, and matches it."""
+    if not isinstance(hashes, dict) or set(hashes) != set(FILES):
+        raise ValueError(f"{CONFIG} has no hashes of {', '.join(FILES)}")
+    for name, expected in hashes.items():
+        if sha256(folder / name) != expected:
+            raise ValueError(f"{name} does not match its hash")
