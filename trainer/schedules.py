@@ -10,7 +10,7 @@ SHAPES = ("none", "cosine", "linear")
 
 @dataclass(frozen=True)
 class Schedule:
-    """A linear warm-up from 0 to ``start``, then a decay to ``end``.
+    """A linear warm-up from 0 to ``start``, which is held until ``since``, then a decay to ``end``.
 
     Attributes:
         start: value after the warm-up.
@@ -19,6 +19,7 @@ class Schedule:
             or "none", which stays at ``start``.
         over: images seen at which ``end`` is reached.
         warmup: images over which the value rises to ``start``.
+        since: images seen at which the decay begins; at the earliest, after the warm-up.
     """
 
     start: float
@@ -26,6 +27,7 @@ class Schedule:
     shape: str = "none"
     over: int = 0
     warmup: int = 0
+    since: int = 0
 
     @property
     def varies(self) -> bool:
@@ -38,7 +40,8 @@ class Schedule:
             return self.start * images_seen / self.warmup
         if self.shape == "none":
             return self.start
-        progress = min(1.0, (images_seen - self.warmup) / (self.over - self.warmup))
+        since = max(self.since, self.warmup)
+        progress = min(1.0, max(0, images_seen - since) / (self.over - since))
         if self.shape == "cosine":
             progress = (1 - math.cos(math.pi * progress)) / 2
         return self.start * (1 - progress) + self.end * progress

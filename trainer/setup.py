@@ -335,6 +335,9 @@ def _build_schedules(config: Config) -> dict[str, Schedule]:
     over = schedule.decay_images or 0
 
     def rate(start: float) -> Schedule:
+        if schedule.cooldown:
+            total, end = schedule.total_images, start * schedule.cooldown_to
+            return Schedule(start, end, "linear", total, schedule.warmup_images, schedule.cooldown_since)
         return Schedule(start, start * schedule.decay_to, schedule.decay, over, schedule.warmup_images)
 
     def cosine(start: float, end: float | None) -> Schedule:

@@ -92,7 +92,7 @@ def test_every_family_resumes_bit_for_bit_from_any_step(
     """Networks, EMA, optimizers, ADA's probability and metrics agree; some of the steps apply penalties."""
     dataset = make_dataset(tmp_path, count=12, size=size)
     words = f"--preset smoke --family {family} --batch 2 --penalty-every 2 --ada-speed 20 --ada-target -0.9"
-    words += " --augment ada --flip --ema-half-life 8"
+    words += " --augment ada --flip --ema-half-life 8 --total-images 12 --cooldown 0.5"
     words += " --channels 16,16,16" if family != "article" else " --channels="
     asked = config.load(words.split())
     stream = Stream(dataset, asked.data.batch, asked.seed)
@@ -104,14 +104,16 @@ def test_every_family_resumes_bit_for_bit_from_any_step(
     def step(state: TrainingState, number: int) -> dict[str, float]:
         return state.env.sum_to_floats(state.step(stream[number]).metrics)
 
-    whole, rows, saved = fresh(), [], {}
+    whole, rows, saved, rates = fresh(), [], {}, set()
     assert whole.adaptive is not None
     whole.adaptive.p += 0.5  # so that it can rise and fall
     for number in range(6):
         rows.append(step(whole, number))
+        rates.add(whole.scheduled["schedule/lr_d"])
         whole.gather_on_rank0()
         saved[number + 1] = checkpoint.save(tmp_path / "run", whole.values(), whole.tensors(), keep=9)
     assert len({row["augment/p"] for row in rows}) > 1 and "loss/penalty" in rows[2]
+    assert len(rates) == 4, "held for three steps, then another in each"
     for stop in stops:
         other = fresh()
         other.load(checkpoint.read(saved[stop]))

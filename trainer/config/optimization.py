@@ -52,6 +52,15 @@ class ScheduleConfig:
     decay_images: int | None = option(
         None, "images seen at which --decay and all --…-end options reach their final value", minimum=1
     )
+    cooldown: float = option(
+        0.0,
+        "hold both learning rates, and let them fall linearly over this last fraction of --total-images; 0: off",
+        minimum=0,
+        maximum=1,
+    )
+    cooldown_to: float = option(
+        0.05, "final learning rates, as a fraction of --lr-g and --lr-d (with --cooldown)", minimum=0, maximum=1
+    )
     gamma_end: float | None = option(None, "final --gamma (cosine schedule); constant if omitted", minimum=0)
     beta2_end: float | None = option(
         None, "final second value of --betas (cosine schedule); constant if omitted", minimum=0, maximum=0.999999
@@ -63,6 +72,11 @@ class ScheduleConfig:
         None, "final --augment-p (cosine schedule); constant if omitted", minimum=0, maximum=1
     )
 
+    @property
+    def cooldown_since(self) -> int:
+        """Images seen at which the cooldown begins."""
+        return round(self.total_images * (1 - self.cooldown))
+
     def __post_init__(self) -> None:
         """Validate the section.
 
@@ -70,6 +84,7 @@ class ScheduleConfig:
             UserError: a value is out of bounds, or a schedule lacks its length.
         """
         cli.validate(self)
+        self._check_cooldown()
         ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
         used = ["decay"] if self.decay != "none" else []
         used += [name for name in ends if getattr(self, name) is not None]
@@ -92,4 +107,21 @@ class ScheduleConfig:
             raise UserError(
                 "option-conflict",
                 f"--decay-images {self.decay_images} must be greater than --warmup-images {self.warmup_images}",
+            )
+
+    def _check_cooldown(self) -> None:
+        if not self.cooldown:
+            if self.cooldown_to != ScheduleConfig.cooldown_to:
+                raise UserError("option-without-effect", "--cooldown-to: there is no cooldown; add --cooldown 0.33")
+            return
+        if self.decay != "none":
+            raise UserError(
+                "option-conflict",
+                f"--cooldown and --decay {self.decay} both schedule the learning rates; leave one of them out",
+            )
+        if self.cooldown_since < self.warmup_images:
+            raise UserError(
+                "option-conflict",
+                f"--cooldown {self.cooldown} begins at {self.cooldown_since} of {self.total_images} images, within "
+                f"--warmup-images {self.warmup_images}; use a smaller one",
             )

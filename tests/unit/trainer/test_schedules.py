@@ -35,6 +35,12 @@ def test_the_value_is_constant_after_a_warmup_alone() -> None:
     assert schedule.varies and schedule(50) == 1 and schedule(100) == schedule(10**9) == 2
 
 
+def test_a_value_is_held_until_its_decay_begins() -> None:
+    schedule = Schedule(2.0, 0.5, "linear", over=300, warmup=100, since=200)
+    assert [schedule(n) for n in (50, 100, 150, 200, 240, 300, 999)] == [1, 2, 2, 2, pytest.approx(1.4), 0.5, 0.5]
+    assert Schedule(2.0, 0.5, "linear", over=300, warmup=100, since=50)(200) == LINEAR(200), "not within the warm-up"
+
+
 @given(st.sampled_from(["cosine", "linear"]), st.floats(0, 10), st.floats(0, 10), st.integers(0, 2_000))
 def test_values_are_monotone_and_between_both_ends(shape: str, start: float, end: float, images: int) -> None:
     schedule = Schedule(start, end, shape, over=1_000)

@@ -134,6 +134,21 @@ def test_schedules_set_values_before_each_step_and_default_to_constants(tmp_path
     assert plain.scheduled == {} and plain.g.optimizer.param_groups[0]["lr"] == plain.config.optim.lr_g
 
 
+@pytest.mark.parametrize("total", [48, 96])
+def test_a_cooldown_is_the_last_part_of_the_run_however_long(tmp_path: Path, total: int) -> None:
+    """The rate is held, falls over the last third, and reaches its end in the last step."""
+    words = f"--lr-g 0.04 --lr-d 0.02 --warmup-images 8 --cooldown 0.3333 --total-images {total}"
+    state, stream = make_state(tmp_path, *words.split())
+    rates = []
+    for number in range(total // 8):
+        state.step(stream[number])
+        rates.append([player.optimizer.param_groups[0]["lr"] for player in (state.g, state.d)])
+    assert all(rate == [0.04, 0.02] for rate in rates[: 2 * len(rates) // 3])
+    fall = [rate[0] for rate in rates[2 * len(rates) // 3 - 1 :]]
+    assert fall == pytest.approx([0.04 - 0.038 * n / (len(fall) - 1) for n in range(len(fall))], rel=1e-3)
+    assert rates[-1] == pytest.approx([0.002, 0.001])
+
+
 def test_steps_use_the_scheduled_half_life_and_augmentation_probability(tmp_path: Path) -> None:
     words = "--ema-half-life 8 --ema-half-life-end 80 --ema-ramp 0 --decay-images 32"
     words += " --augment diff --augment-p 0 --augment-p-end 1"
