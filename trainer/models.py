@@ -30,6 +30,7 @@ def architecture_of(network: NetworkConfig, size: int, widths: tuple[int, ...]) 
         group_width=network.group_width,
         conditioning=network.conditioning,
         spectral_norm=network.spectral_norm,
+        modulation=network.modulation,
     )
 
 

@@ -48,6 +48,7 @@ FACTORS = {
     "further": (
         "",
         "--spectral-norm",
+        "--modulation",
         "--accumulate 2",
         "--interpolate 0.5",
         "--d-steps 2",
@@ -57,6 +58,8 @@ FACTORS = {
 
 
 def _allowed(row: Row) -> bool:
+    if row["family"] == "article" and row["further"] == "--modulation":
+        return False
     return row["conditioning"] not in CLASSIFYING or row["mismatch"] == "none"
 
 

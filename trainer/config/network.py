@@ -28,6 +28,9 @@ class NetworkConfig:
     blocks: int | None = option(None, "residual blocks per level (default: 1 for residual, 2 for r3gan)", minimum=1)
     expansion: int = option(2, "width of r3gan's grouped convolutions as a multiple of the level's channels", minimum=1)
     group_width: int = option(16, "channels per group in r3gan's grouped convolutions", minimum=1)
+    modulation: bool = option(
+        False, "let noise and label scale and shift the channels of every block of the generator, not only its start"
+    )
     conditioning: str = option(
         "auto",
         "how the discriminator uses the label: projection or concatenation of image features, plane (extra image "
@@ -56,6 +59,7 @@ class NetworkConfig:
             for name, value, fixed in (
                 ("channels", self.channels, "fixed channels"),
                 ("blocks", self.blocks, "no residual blocks"),
+                ("modulation", self.modulation, "no residual blocks"),
             ):
                 if value:
                     raise UserError(

@@ -21,6 +21,7 @@ class Architecture:
         conditioning: how the discriminator uses the label, one of `CONDITIONINGS`; "auto": the family's default.
         spectral_norm: normalize the discriminator's weights spectrally. Generators then end in a tanh, as published:
             the slope of such a discriminator does not decrease, and unbounded images would follow it without end.
+        modulation: noise and label scale and shift the channels of every block of the generator (levelled families).
     """
 
     family: str
@@ -34,11 +35,17 @@ class Architecture:
     group_width: int = 16
     conditioning: str = "auto"
     spectral_norm: bool = False
+    modulation: bool = False
 
     @property
     def base(self) -> int:
         """The side of the lowest level, 4 or 6 pixels; for an architecture whose channels are resolved."""
         return self.size >> (len(self.channels) - 1)
+
+    @property
+    def code(self) -> int:
+        """The length of w = [z, e(y)]."""
+        return self.noise + self.embedding
 
 
 def levels(size: int) -> int:

@@ -75,6 +75,28 @@ class LabelEmbedding(nn.Module):
         return self.value(self.mask(label, known)) + self.null(1 - known)
 
 
+class Modulation(nn.Module):
+    """γ(w) ⊙ h + β(w), one factor and one offset per channel and image; the identity at initialization.
+
+    Self-modulation (Chen et al. 2019, arXiv 1810.01365, section 2) without normalization, and with one linear layer
+    in place of a perceptron: what a channel says depends on the noise and the label, here w = [z, e(y)].
+
+    Args:
+        code: length of w.
+        channels: C, channels of h.
+    """
+
+    def __init__(self, code: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2 * channels, code))
+        self.bias = nn.Parameter(torch.cat([torch.ones(channels), torch.zeros(channels)]))
+
+    def forward(self, h: Tensor, w: Tensor) -> Tensor:
+        """Map h (B, C, s, s) and w (B, code) to (B, C, s, s)."""
+        factor, offset = F.linear(w, self.weight, self.bias)[:, :, None, None].to(h.dtype).chunk(2, 1)
+        return torch.addcmul(offset, factor, h)
+
+
 class ProjectionHead(nn.Module):
     """logit = ⟨e(y), h⟩ / √c + ψ(h) (Miyato & Koyama 2018, arXiv 1802.05637, equation 5).
 

@@ -1,7 +1,8 @@
 """What the families r3gan and residual share: levels of residual blocks that double, or halve, the image's size.
 
 A level works at one size, from a base of 4 or 6 pixels up to the full size; a transition joins two levels. A family
-says which layers it uses, and under which names their weights are saved.
+says which layers it uses, and under which names their weights are saved. A block of a generator is called with
+w = [z, e(y)] too, for its `Modulation` if it has one.
 """
 
 import torch
@@ -10,6 +11,16 @@ from torch import Tensor, nn
 from trainer.networks.architecture import Architecture
 from trainer.networks.conditioning import Conditioning, LabelEmbedding
 from trainer.networks.discriminator import Discriminator
+
+
+class Level(nn.Sequential):
+    """Several blocks, called one after the other."""
+
+    def forward(self, input: Tensor, w: Tensor | None = None) -> Tensor:
+        """Map (B, C, s, s) to the same shape; w (B, code) in a generator."""
+        for block in self:
+            input = block(input, w)
+        return input
 
 
 class LevelledGenerator(nn.Module):
@@ -27,7 +38,7 @@ class LevelledGenerator(nn.Module):
         super().__init__()
         self.bounded = a.spectral_norm
         self.embedding = LabelEmbedding(a.widths, a.embedding)
-        self.linear = self.build_linear(a.noise + a.embedding, a.channels[0])
+        self.linear = self.build_linear(a.code, a.channels[0])
         self.basis = nn.Parameter(torch.randn(a.channels[0], a.base, a.base))
 
     def build_linear(self, inputs: int, outputs: int) -> nn.Linear:
@@ -41,10 +52,11 @@ class LevelledGenerator(nn.Module):
     def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """Map z (B, noise), label (B, L) and known (B, A) to images (B, 3, S, S), about or (if bounded) in [-1, 1]."""
         levels, transitions = self.stages()
-        weights = self.linear(torch.cat([z, self.embedding(label, known)], 1))  # (B, channels[0])
-        x = levels[0](self.basis * weights[:, :, None, None])
+        w = torch.cat([z, self.embedding(label, known)], 1)
+        weights = self.linear(w)  # (B, channels[0])
+        x = levels[0](self.basis * weights[:, :, None, None], w)
         for transition, level in zip(transitions, levels[1:], strict=True):
-            x = level(transition(x))
+            x = level(transition(x), w)
         x = self.to_picture(x)
         return x.tanh() if self.bounded else x
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.networks.architecture import Architecture
-from trainer.networks.levelled import LevelledDiscriminator, LevelledGenerator
+from trainer.networks.conditioning import Modulation
+from trainer.networks.levelled import Level, LevelledDiscriminator, LevelledGenerator
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # keeps the variance of a signal through the activation
@@ -33,12 +34,16 @@ class BiasedActivation(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, layer: nn.Conv2d) -> Tensor:
-        """Map (B, layer.in_channels, s, s) to (B, channels, s, s).
+    def forward(
+        self, x: Tensor, layer: nn.Conv2d, modulation: Modulation | None = None, w: Tensor | None = None
+    ) -> Tensor:
+        """Map (B, layer.in_channels, s, s) to (B, channels, s, s); w (B, code) modulates what is activated.
 
         The convolution adds b to its sums: alone, that would be one more pass through memory, and one more rounding.
         """
         x = F.conv2d(x, layer.weight, self.bias, padding=layer.padding, groups=layer.groups)
+        if modulation is not None:
+            x = modulation(x, w)
         return F.leaky_relu(x, _SLOPE, inplace=True)
 
 
@@ -51,9 +56,10 @@ class Bottleneck(nn.Module):
         group_width: channels per group.
         depth: V, number of blocks in the network. Of the m = 3 linear layers of a block, all but the last are scaled
             by V^(-1/(2m - 2)), so that the change of the network's output in one step does not grow with V.
+        code: length of the w that modulates the result of the grouped convolution; 0: none does.
     """
 
-    def __init__(self, channels: int, expansion: int, group_width: int, depth: int) -> None:
+    def __init__(self, channels: int, expansion: int, group_width: int, depth: int, code: int = 0) -> None:
         super().__init__()
         wide = channels * expansion
         gain = _GAIN * depth ** (-1 / (2 * 3 - 2))
@@ -62,11 +68,12 @@ class Bottleneck(nn.Module):
         self.grouped = convolution(wide, wide, 3, wide // group_width, gain)
         self.second = BiasedActivation(wide)
         self.narrow = convolution(wide, channels, gain=0.0)
+        self.modulation = Modulation(code, wide) if code else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, s, s) to the same shape."""
+    def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
+        """Map (B, C, s, s) to the same shape; w (B, code) in a generator."""
         h = self.first(x, self.widen)
-        return x + self.narrow(self.second(h, self.grouped))
+        return x + self.narrow(self.second(h, self.grouped, self.modulation, w))
 
 
 class Filter(nn.Module):
@@ -117,7 +124,7 @@ def _change_channels(inputs: int, outputs: int) -> nn.Module:
     return nn.Identity() if inputs == outputs else convolution(inputs, outputs)
 
 
-def _levels(a: Architecture, channels: tuple[int, ...]) -> nn.ModuleList:
+def _levels(a: Architecture, channels: tuple[int, ...], code: int = 0) -> nn.ModuleList:
     """Build the bottlenecks of each level.
 
     Raises:
@@ -132,7 +139,7 @@ def _levels(a: Architecture, channels: tuple[int, ...]) -> nn.ModuleList:
     blocks = a.blocks or 1
     depth = blocks * len(channels)
     return nn.ModuleList(
-        nn.Sequential(*(Bottleneck(c, a.expansion, a.group_width, depth) for _ in range(blocks))) for c in channels
+        Level(*(Bottleneck(c, a.expansion, a.group_width, depth, code) for _ in range(blocks))) for c in channels
     )
 
 
@@ -141,7 +148,7 @@ class R3GANGenerator(LevelledGenerator):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__(a)
-        self.levels = _levels(a, a.channels)
+        self.levels = _levels(a, a.channels, a.code if a.modulation else 0)
         self.transitions = nn.ModuleList(
             nn.Sequential(_change_channels(i, o), Upsample()) for i, o in pairwise(a.channels)
         )

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.networks.architecture import Architecture
-from trainer.networks.levelled import LevelledDiscriminator, LevelledGenerator
+from trainer.networks.conditioning import Modulation
+from trainer.networks.levelled import Level, LevelledDiscriminator, LevelledGenerator
 
 _SLOPE = 0.2
 
@@ -43,9 +44,10 @@ class ResidualBlock(nn.Module):
     Args:
         channels: input and output channels.
         depth: number of blocks in the network; the first convolution is scaled by its inverse square root.
+        code: length of the w that modulates the result of the first convolution; 0: none does.
     """
 
-    def __init__(self, channels: int, depth: int) -> None:
+    def __init__(self, channels: int, depth: int, code: int = 0) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
@@ -54,10 +56,13 @@ class ResidualBlock(nn.Module):
         for convolution in (self.first, self.second):
             assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
+        self.modulation = Modulation(code, channels) if code else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, s, s) to the same shape."""
+    def forward(self, x: Tensor, w: Tensor | None = None) -> Tensor:
+        """Map (B, channels, s, s) to the same shape; w (B, code) in a generator."""
         h = self.first(F.leaky_relu(x, _SLOPE))
+        if self.modulation is not None:
+            h = self.modulation(h, w)
         return x + self.second(F.leaky_relu(h, _SLOPE))
 
 
@@ -83,12 +88,12 @@ class HalveAndWiden(nn.Conv2d):
         return super().forward(F.avg_pool2d(input, 2))
 
 
-def _levels(channels: tuple[int, ...], blocks: int | None) -> nn.ModuleList:
+def _levels(channels: tuple[int, ...], blocks: int | None, code: int = 0) -> nn.ModuleList:
     """Build the blocks of each level; a level of one block has no list, so that older weights keep their names."""
     blocks = blocks or 1
     depth = blocks * len(channels)
-    levels = [[ResidualBlock(c, depth) for _ in range(blocks)] for c in channels]
-    return nn.ModuleList(level[0] if blocks == 1 else nn.Sequential(*level) for level in levels)
+    levels = [[ResidualBlock(c, depth, code) for _ in range(blocks)] for c in channels]
+    return nn.ModuleList(level[0] if blocks == 1 else Level(*level) for level in levels)
 
 
 class ResidualGenerator(LevelledGenerator):
@@ -96,7 +101,7 @@ class ResidualGenerator(LevelledGenerator):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__(a)
-        self.blocks = _levels(a.channels, a.blocks)
+        self.blocks = _levels(a.channels, a.blocks, a.code if a.modulation else 0)
         self.widen = nn.ModuleList(WidenAndDouble(i, o) for i, o in pairwise(a.channels))
         self.to_picture = nn.Conv2d(a.channels[-1], 3, 1)
 

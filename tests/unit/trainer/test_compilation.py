@@ -20,8 +20,8 @@ from trainer.setup import build_state
 from trainer.state import TrainingState
 
 FAMILIES = {
-    "residual": ["--channels", "16,8,8"],
-    "r3gan": ["--channels", "16,16,16", "--group-width", "8", "--blocks", "1"],
+    "residual": ["--channels", "16,8,8", "--modulation"],
+    "r3gan": ["--channels", "16,16,16", "--group-width", "8", "--blocks", "1", "--modulation"],
     "article": [],
 }
 WIDTHS = (3, 2)

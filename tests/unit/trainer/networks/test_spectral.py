@@ -194,5 +194,6 @@ def test_architectures_of_older_checkpoints_get_the_defaults() -> None:
     fields = {"family": "residual", "size": SIZE, "widths": WIDTHS, "noise": NOISE, "embedding": 4, "channels": ()}
     older = Architecture(**fields)  # type: ignore[arg-type]
     assert dataclasses.asdict(older) == fields | {
-        **{"blocks": None, "expansion": 2, "group_width": 16, "conditioning": "auto", "spectral_norm": False}
+        **{"blocks": None, "expansion": 2, "group_width": 16, "conditioning": "auto", "spectral_norm": False},
+        **{"modulation": False},
     }
