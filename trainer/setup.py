@@ -22,7 +22,7 @@ from shards.dataset.label_rows import sample_labels
 from shards.stream import sampling
 from shards.stream.decoded_cache import CachePlan, plan_cache
 from shards.stream.stream import Stream
-from trainer.augment import unchanged
+from trainer.augment import Unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
 from trainer.compilation import compile_networks
@@ -264,7 +264,7 @@ def build_state(
         mixed_penalty=config.machine.penalty_precision == "auto" and env.penalties_may_be_mixed,
         noise=config.network.noise_size,
         seed=config.seed,
-        augment=augmentation or unchanged,
+        augment=augmentation or Unchanged(),
         classes=_build_class_loss(architecture, label_loss > 0, kinds, scaling, env, dtype),
         classifier_weight=label_loss or config.method.classifier_weight,
         classifier_guides_g=not label_loss,
@@ -301,9 +301,9 @@ def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) ->
     if options.augment == "none":
         return None
     if options.augment == "diff":
-        return Transform(config.seed, options.augment_kinds, options.flip, options.augment_p)
+        return Transform(options.augment_kinds, options.flip, options.augment_p)
     adaptive = AdaptiveProbability(options.ada_target, options.ada_speed, config.data.batch, env.device, dtype)
-    return Transform(config.seed, "ada", options.flip, adaptive=adaptive)
+    return Transform("ada", options.flip, adaptive=adaptive)
 
 
 def _build_class_loss(

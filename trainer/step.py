@@ -19,13 +19,14 @@ from torch.optim import Optimizer
 
 from shards.stream.batch import Batch
 from trainer import metric_names
-from trainer.augment import Augment, unchanged
+from trainer.augment import Augment, Unchanged
+from trainer.augment.draws import Draws, normal_sizes, uniform_sizes
 from trainer.batch_diversity import DISTANCES_FAKE, DISTANCES_REAL, pair_distances
 from trainer.compilation import disable_compile
 from trainer.distributed.process_group import Distributed
 from trainer.losses import AdversarialLoss, ClassLoss, gradient_penalty
 from trainer.networks.second_derivatives import cheap_second_derivatives
-from trainer.noise import normal
+from trainer.noise import draw
 
 Scalars = dict[str, Tensor]  # by metric key
 
@@ -42,11 +43,31 @@ class Method:
     mixed_penalty: bool = False  # D's steps with a penalty are in the run's mixed precision; False: in full precision
     noise: int = 100  # length of z
     seed: int = 0
-    augment: Augment = unchanged  # T: (images, purposes, positions) -> images
+    augment: Augment = field(default_factory=Unchanged)  # T
     interpolate: float = 0.0  # weight of the generator's loss between two labels (GAN-INT)
     classes: ClassLoss | None = None  # loss of D's scores of label entries; None: D returns none
     classifier_weight: float = 1.0  # of that loss
     classifier_guides_g: bool = True  # G has that loss as well; False: it learns from logits alone
+
+    def draw(
+        self, positions: Tensor, dtype: torch.dtype, noises: Sequence[str], augmentations: Sequence[str]
+    ) -> tuple[Tensor, Draws]:
+        """Return all random numbers of an update: one hash makes them, of fifty kernels.
+
+        Args:
+            positions: int64 (B,), of the batch in the stream.
+            dtype: of the images.
+            noises: Z purposes of noise.
+            augmentations: purposes of images that T changes.
+
+        Returns:
+            z (Z·B, noise), a batch for each purpose, and the draws of T.
+        """
+        even, bell = self.augment.numbers
+        normal = dict.fromkeys(noises, self.noise) | normal_sizes(augmentations, bell)
+        found = draw(self.seed, positions, dtype, normal=normal, uniform=uniform_sizes(augmentations, even))
+        z = [found[purpose] for purpose in noises]
+        return z[0] if len(z) == 1 else torch.cat(z), Draws(augmentations, found)
 
 
 @dataclass
@@ -122,19 +143,17 @@ def discriminator_step(
     result = StepResult()
     for batch in env.accumulate(d.wrapped, micro_batches):
         x, y, k, wrong_y, wrong_k, has_wrong, positions, wrong_count, *_ = batch
-        z = normal(method.seed, "noise of D", positions, method.noise, x.dtype)
+        mismatched = method.mismatch == "generated"
+        purposes = ["augmentation of x in D", "augmentation of x̂ in D"]
+        purposes += ["augmentation of x̂ of ŷ in D"] if mismatched else []
+        z, draws = method.draw(positions, x.dtype, ["noise of D"], purposes)
         with torch.no_grad(), env.autocast():  # D's update needs no graph of G
             x_hat = g.module(z, y, k).to(x.dtype)
-            mismatched = method.mismatch == "generated"
-            x_wrong = g.module(z, wrong_y, wrong_k).to(x.dtype) if mismatched else x[:0]
-        inputs, purposes = [x, x_hat], ["augmentation of x in D", "augmentation of x̂ in D"]
-        if mismatched:
-            inputs.append(x_wrong)
-            purposes.append("augmentation of x̂ of ŷ in D")
+            inputs = [x, x_hat, g.module(z, wrong_y, wrong_k).to(x.dtype)] if mismatched else [x, x_hat]
 
         # One concatenated pass: DDP reduces the gradients of a single forward and backward. The penalty is on the slope
         # with respect to D's inputs: T comes before `requires_grad_`, as a warp has no second derivative.
-        images = method.augment(torch.cat(inputs), purposes, positions).requires_grad_(penalise)
+        images = method.augment(torch.cat(inputs), draws).requires_grad_(penalise)
         labels, known = [y, y], [k, k]  # of each image
         if mismatched:  # (image of ŷ, y), as in the article's code
             labels, known = [y, y, y], [k, k, k]
@@ -195,19 +214,18 @@ def generator_step(
     with env.frozen(d.module, cast=not d.compiled):
         for batch in env.accumulate(g.wrapped, micro_batches):
             x, y, k, _, _, _, positions, *_ = batch
-            z = normal(method.seed, "noise of G", positions, method.noise, x.dtype)
-            labels, known, purposes = y, k, ["augmentation of x̂ in G"]
+            noises, purposes = ["noise of G"], ["augmentation of x̂ in G"]
+            labels, known = y, k
             if method.interpolate:
-                z = torch.cat([z, normal(method.seed, "noise of G between labels", positions, method.noise, x.dtype)])
-                labels, known = torch.cat([y, interpolate_labels(batch)]), torch.cat([k, k])
+                noises.append("noise of G between labels")
                 purposes.append("augmentation of x̂ between labels in G")
+                labels, known = torch.cat([y, interpolate_labels(batch)]), torch.cat([k, k])
+            purposes += ["augmentation of x in G"] if method.loss.needs_real else []
+            z, draws = method.draw(positions, x.dtype, noises, purposes)
             with env.autocast():
                 x_hat = g.wrapped(z, labels, known).to(x.dtype)
-            inputs = [x_hat]
-            if method.loss.needs_real:
-                inputs.append(x)
-                purposes.append("augmentation of x in G")
-            images = method.augment(torch.cat(inputs), purposes, positions)  # in full precision
+            inputs = [x_hat, x] if method.loss.needs_real else [x_hat]
+            images = method.augment(torch.cat(inputs), draws)  # in full precision
             x_hat, x = images[: len(labels)], images[len(labels) :]
             with env.autocast():
                 logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x.dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,13 @@ from shards.stream.batch import Batch
 from shards.stream.stream import Stream
 from support.launching import make_dataset
 from trainer import config
-from trainer.augment import augment
+from trainer.augment import Policy, augment, numbers_of
+from trainer.augment.draws import Draws, normal_sizes, uniform_sizes
+from trainer.augment.transform import Transform
 from trainer.distributed.process_group import Distributed
 from trainer.losses import LOSSES
 from trainer.networks import Architecture, build
+from trainer.noise import draw
 from trainer.setup import build_state
 from trainer.state import TrainingState
 from trainer.step import Method, Player
@@ -90,6 +92,15 @@ def make_method(loss: str, mismatch: str = "real", gamma: float = 0.5) -> Method
     return Method(LOSSES[loss], mismatch, 0.7, gamma, penalty_every=4, noise=NOISE, seed=3)
 
 
-def ada(images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
-    """Augment with ADA's transformations, at a probability of 0.7."""
-    return augment(images, 3, purposes, positions, policy="ada", p=0.7, flip=True)
+ADA = Transform("ada", flip=True, p=0.7)
+
+
+def augmented(
+    images: Tensor, policy: Policy, first: int = 0, *, seed: int = 0, purpose: str = "test", **options: Any
+) -> Tensor:
+    """Return images augmented, with the positions from ``first`` on."""
+    positions = torch.arange(first, first + len(images))
+    even, bell = numbers_of(policy)
+    sizes = {"uniform": uniform_sizes([purpose], even), "normal": normal_sizes([purpose], bell)}
+    draws = Draws([purpose], draw(seed, positions, images.dtype, **sizes))
+    return augment(images, draws, policy=policy, **options)

@@ -7,7 +7,7 @@ processes, micro-batches and resuming do not alter it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,29 +15,45 @@ from torch import Tensor
 from trainer.augment import ada, diff
 from trainer.augment.draws import Draws
 
-# (images (P·B, 3, S, S), P purposes, positions (B,)) -> images of the same shape, dtype and memory format
-Augment = Callable[[Tensor, Sequence[str], Tensor], Tensor]
+Policy = str | tuple[str, ...]  # "ada", or a selection of DiffAugment's "color", "translation" and "cutout"
 
 
-def augment(
-    images: Tensor,
-    seed: int,
-    purposes: Sequence[str],
-    positions: Tensor,
-    *,
-    policy: str | tuple[str, ...],
-    p: Tensor | float = 1.0,
-    flip: bool = False,
-) -> Tensor:
+class Augment(Protocol):
+    """T: (images (P·B, 3, S, S), draws for P purposes) -> images of the same shape, dtype and memory format.
+
+    Attributes:
+        numbers: how many uniform and how many normal numbers an image takes.
+    """
+
+    @property
+    def numbers(self) -> tuple[int, int]: ...
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor: ...
+
+
+class Unchanged:
+    """T that returns the images as they are: no augmentation."""
+
+    numbers = (0, 0)
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """Return ``images``."""
+        return images
+
+
+def numbers_of(policy: Policy) -> tuple[int, int]:
+    """Return how many uniform and how many normal numbers `augment` takes for an image."""
+    return (ada.EVEN, ada.BELL) if policy == "ada" else (diff.EVEN, 0)
+
+
+def augment(images: Tensor, draws: Draws, *, policy: Policy, p: Tensor | float = 1.0, flip: bool = False) -> Tensor:
     """Return the augmented images. Call it outside of autocast: colours would lose precision in bf16.
 
     Args:
         images: (P·B, 3, S, S), in about [-1, 1]: a batch for each purpose, one batch after the other. The result may
             leave the range.
-        seed: seed of the run.
-        purposes: P names of uses; other purposes at the same positions draw differently.
-        positions: int64 (B,), positions in the stream.
-        policy: "ada", or a selection of DiffAugment's "color", "translation" and "cutout".
+        draws: of these purposes, with `numbers_of` the policy for each image.
+        policy: the changes.
         p: probability of each of ADA's changes, or that DiffAugment changes an image at all; a scalar.
         flip: allow mirroring.
 
@@ -46,14 +62,7 @@ def augment(
     """
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
     if policy == "ada":
-        draws = Draws(seed, purposes, positions, images.dtype, even=ada.EVEN, bell=ada.BELL)
         changed = ada.ada_augment(images, draws, torch.as_tensor(p, device=images.device), flip)
     else:
-        draws = Draws(seed, purposes, positions, images.dtype, even=diff.EVEN)
         changed = diff.diff_augment(images, draws, tuple(policy), flip, p)
     return changed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-
-def unchanged(images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
-    """Return the images as they are: no augmentation."""
-    return images

@@ -33,10 +33,10 @@ def ada_augment(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
 
 def _blit_randomly(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
     reach = images.shape[-1] * _LARGEST_SHIFT
-    mirrored = draws.fires(p) & draws.fires(0.5) & flip
-    turns = draws.fires(p) * draws.whole(4) * flip
+    mirrored = draws.fires(p) & draws.fires(0.5 if flip else 0)
+    turns = draws.fires(p) * draws.whole(4 if flip else 1)
     shifted = draws.fires(p)
-    right, down = (shifted * draws.between(-reach, reach).round().long() for _ in range(2))
+    right, down = (shifted * draws.shift(reach) for _ in range(2))
     return blit(images, mirrored, turns, right, down)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainer.augment.pixels import each, to_images, to_pixels
+from trainer.augment.pixels import to_images, to_pixels
 
 
 def color_matrix(brightness: Tensor, contrast: Tensor, luma: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
@@ -28,14 +28,14 @@ def color_matrix(brightness: Tensor, contrast: Tensor, luma: Tensor, hue: Tensor
     Returns:
         (B, 3, 4): linear part and offset.
     """
-    options = {"dtype": brightness.dtype, "device": brightness.device}
-    identity = torch.eye(3, **options)
-    grey = torch.full((3, 3), 1 / 3, **options)
-    cross = (identity.roll(1, 0) - identity.roll(-1, 0)) / 3**0.5  # [v]ₓ
-    c, s, cosine = each(contrast), each(saturation), each(hue.cos())
-    linear = c * s * (cosine * identity + each(hue.sin()) * cross) + c * (each(luma) - s * cosine) * grey
-    offset = (contrast * luma * brightness)[:, None, None].expand(-1, 3, 1)
-    return torch.cat([linear, offset], 2)
+    # I, K and v vᵀ are circulant, and so is M: three numbers make its rows, each the row above moved to the right.
+    both, cosine = contrast * saturation, hue.cos()
+    grey = contrast * (luma - saturation * cosine) * (1 / 3)
+    turn = both * (hue.sin() * 3**-0.5)  # K is 1/√3 times (0, -1, 1), moved likewise
+    same, minus, plus = both * cosine + grey, grey - turn, grey + turn
+    offset = contrast * luma * brightness
+    rows = [same, minus, plus, offset, plus, same, minus, offset, minus, plus, same, offset]
+    return torch.stack(rows, 1).unflatten(1, (3, 4))
 
 
 def recolor(images: Tensor, matrix: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def _translation(images: Tensor, draws: Draws) -> Tensor:
     i, j = lines(images)
     rows, columns = (line + each(draws.whole(2 * most + 1)) - most for line in (i, j))
     inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
-    moved = pick(images, rows.clamp(0, side - 1), columns.clamp(0, side - 1))
+    moved = pick(images, rows.clamp(0, side - 1) * side + columns.clamp(0, side - 1))
     return moved.masked_fill(~inside[:, None], 0)
 
 

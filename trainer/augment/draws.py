@@ -3,50 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from trainer.noise import draw
+
+def uniform_sizes(purposes: Sequence[str], size: int) -> dict[str, int]:
+    """Return the uniform numbers that `Draws` need, ``size`` for each image, as `noise.draw` takes them."""
+    return {f"{purpose}, even": size for purpose in purposes if size}
+
+
+def normal_sizes(purposes: Sequence[str], size: int) -> dict[str, int]:
+    """Return the same for normal numbers."""
+    return {f"{purpose}, bell": size for purpose in purposes if size}
 
 
 class Draws:
     """Keyed draws, returned one after the other; each is a vector with one entry per image.
 
-    The images are a batch for each purpose, one batch after the other. All draws are hashed at once, since many small
-    hashes would cost more than the augmentation; so their number is given in advance. The n-th draw does not depend on
-    the use of the others.
+    The images are a batch for each purpose, one batch after the other. The n-th draw does not depend on the use of the
+    others.
 
     Args:
-        seed: seed of the run.
         purposes: name the use of the augmented images.
-        positions: int64 (B,), the images' positions in the stream, the same for each purpose.
-        dtype: of the images.
-        even: number of uniform draws.
-        bell: number of normal draws.
+        numbers: those of `uniform_sizes` and `normal_sizes`, as `noise.draw` returns them.
     """
 
-    def __init__(
-        self, seed: int, purposes: Sequence[str], positions: Tensor, dtype: torch.dtype, *, even: int, bell: int = 0
-    ) -> None:
-        uniform = {f"{purpose}, even": even for purpose in purposes}
-        normal = {f"{purpose}, bell": bell for purpose in purposes if bell}
-        found = draw(seed, positions, dtype, uniform=uniform, normal=normal)
-        self._even = iter(torch.cat([found[name] for name in uniform]).unbind(1))
-        self._bell = iter(torch.cat([found[name] for name in normal]).unbind(1) if bell else ())
+    def __init__(self, purposes: Sequence[str], numbers: Mapping[str, Tensor]) -> None:
+        self.purposes = tuple(purposes)
+        self._even = _Columns([numbers[name] for name in uniform_sizes(purposes, 1) if name in numbers])
+        self._bell = _Columns([numbers[name] for name in normal_sizes(purposes, 1) if name in numbers])
 
     def fires(self, p: Tensor | float) -> Tensor:
         """Return bool (N,), True with probability p; never at 0, always at 1."""
-        return next(self._even) < p
+        return self._even.take(("fires", p), lambda even: even < p)
 
     def between(self, low: float, high: float) -> Tensor:
         """Return uniform draws in (low, high)."""
-        return low + (high - low) * next(self._even)
+        return self._even.take(("between", low, high), lambda even: low + (high - low) * even)
 
     def whole(self, count: int) -> Tensor:
         """Return uniform int64 draws in 0 … count - 1."""
-        return (next(self._even) * count).long().clamp(max=count - 1)  # rounding may give count
+        return self._even.take(  # rounding may give count
+            ("whole", count), lambda even: (even * count).long().clamp(max=count - 1)
+        )
+
+    def shift(self, reach: float) -> Tensor:
+        """Return uniform draws in [-reach, reach], rounded to int64."""
+        name = ("shift", reach)
+        return self._even.take(name, lambda even: (-reach + 2 * reach * even).round().long())
 
     def angle(self) -> Tensor:
         """Return uniform draws in (-π, π)."""
@@ -54,4 +60,26 @@ class Draws:
 
     def normal(self, deviation: float) -> Tensor:
         """Return normal draws with mean 0."""
-        return deviation * next(self._bell)
+        return self._bell.take(("normal", deviation), lambda bell: deviation * bell)
+
+
+class _Columns:
+    """Columns of numbers, each taken once, in order, and changed by some function.
+
+    A function is applied to all columns when it is first used: what a kernel costs is its launch, not its few numbers.
+
+    Args:
+        parts: (B, C) each; one below the other, they are the columns.
+    """
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self._numbers = torch.cat(list(parts)) if parts else torch.empty(0, 0)
+        self._changed: dict[Hashable, Tensor] = {}
+        self._taken = 0
+
+    def take(self, name: Hashable, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the next column after an elementwise function, of which ``name`` is the only one."""
+        if name not in self._changed:
+            self._changed[name] = function(self._numbers)
+        self._taken += 1
+        return self._changed[name][:, self._taken - 1]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.augment.pixels import each, lines, pick
+from trainer.augment.pixels import each, pick
 
 
 def blit(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: Tensor) -> Tensor:
@@ -18,21 +18,22 @@ def blit(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: T
         turns: int64 (B,), quarter turns counterclockwise, 0 … 3.
         right, down: int64 (B,), pixels, at most S in size.
     """
-    i, j = lines(images)
-    last = images.shape[-1] - 1
-    i, j = _reflected(i - each(down), last), _reflected(j - each(right), last)
-    odd, upside_down = each(turns % 2 == 1), each(turns >= 2)
-    backwards = each((turns == 1) | (turns == 2)) ^ each(mirrored)
-    rows, columns = torch.where(odd, j, i), torch.where(odd, i, j)
-    rows = torch.where(upside_down, last - rows, rows)
-    columns = torch.where(backwards, last - columns, columns)
-    return pick(images, rows, columns)
+    side = images.shape[-1]
+    line = torch.arange(side, device=images.device)
+    # The lines of the two axes, rows and columns: (B, 2, S). The pixel at (i, j) comes from lines[:, 0, i] and
+    # lines[:, 1, j], which are a row and a column, or after an odd number of turns a column and a row.
+    lines = _reflected(line - torch.stack([down, right], 1)[:, :, None], side - 1)
+    odd, upside_down = (turns & 1).bool(), turns >= 2
+    backwards = torch.stack([odd > mirrored, mirrored > odd], 1) ^ upside_down[:, None]
+    lines = torch.where(backwards[:, :, None], side - 1 - lines, lines)
+    step = side - (side - 1) * odd.long()
+    index = lines * torch.stack([step, side + 1 - step], 1)[:, :, None]
+    return pick(images, index[:, 0, :, None] + index[:, 1, None, :])
 
 
 def _reflected(line: Tensor, last: int) -> Tensor:
     """Reflect coordinates outside [0, last] at the edges."""
-    line = torch.where(line < 0, -1 - line, line)
-    return torch.where(line > last, 2 * last + 1 - line, line)
+    return torch.minimum(torch.maximum(line, -1 - line), 2 * last + 1 - line)
 
 
 def source_matrix(zoom: Tensor, before: Tensor, stretch: Tensor, after: Tensor, right: Tensor, down: Tensor) -> Tensor:
@@ -50,16 +51,17 @@ def source_matrix(zoom: Tensor, before: Tensor, stretch: Tensor, after: Tensor, 
     Returns:
         (B, 2, 3), affine, from coordinates (x, y) in [-1, 1]² of the result to those of the original.
     """
+    first, last = _rotations(-torch.stack([before, after], 1)).unbind(1)
     narrower = torch.stack([1 / stretch, stretch], 1)[:, :, None]
-    linear = _rotation(-before) @ (narrower * _rotation(-after)) / each(zoom)
-    shift = 2 * torch.stack([right, down], 1)[:, :, None]  # the side is 2 in these coordinates
-    return torch.cat([linear, -linear @ shift], 2)
+    linear = first @ (narrower * last) / each(zoom)
+    shift = -2 * torch.stack([right, down], 1)[:, :, None]  # the side is 2 in these coordinates
+    return torch.cat([linear, linear @ shift], 2)
 
 
-def _rotation(angle: Tensor) -> Tensor:
-    """Return rotation matrices: (B,) -> (B, 2, 2)."""
-    cosine, sine = angle.cos(), angle.sin()
-    return torch.stack([cosine, -sine, sine, cosine], 1).unflatten(1, (2, 2))
+def _rotations(angles: Tensor) -> Tensor:
+    """Return rotation matrices: (B, A) -> (B, A, 2, 2)."""
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.stack([cosine, -sine, sine, cosine], 2).unflatten(2, (2, 2))
 
 
 def warp(images: Tensor, matrix: Tensor) -> Tensor:

@@ -16,16 +16,15 @@ def to_images(pixels: Tensor, side: int) -> Tensor:
     return pixels.unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
 
-def pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return images whose pixel (i, j) is the input's pixel at (rows[b, i, j], columns[b, i, j]).
+def pick(images: Tensor, source: Tensor) -> Tensor:
+    """Return images whose pixel (i, j) is the input's pixel number source[b, i, j], counted in row order.
 
     Args:
         images: (B, 3, S, S).
-        rows, columns: int64, broadcast to (B, S, S), values in [0, S).
+        source: int64 (B, S, S), values in [0, S·S).
     """
-    side = images.shape[-1]
-    index = (rows * side + columns).expand(len(images), side, side).flatten(1)
-    return to_images(to_pixels(images).gather(1, index[:, :, None].expand(-1, -1, 3)), side)
+    index = source.flatten(1)[:, :, None].expand(-1, -1, 3)
+    return to_images(to_pixels(images).gather(1, index), images.shape[-1])
 
 
 def lines(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from trainer.augment import augment
+from trainer.augment import Policy, augment, numbers_of
 from trainer.augment.adaptive import AdaptiveProbability
+from trainer.augment.draws import Draws
 
 
 @dataclass
@@ -16,20 +16,23 @@ class Transform:
     """T: applies the same kind of augmentation to every image that D sees.
 
     Attributes:
-        seed: the run's seed.
         policy: "ada", or the transformations of DiffAugment to apply.
         flip: mirror images horizontally, too.
         p: probability, which a schedule may set before each step; not used if it is adaptive.
         adaptive: ADA's probability; None: ``p`` is used.
     """
 
-    seed: int
-    policy: str | tuple[str, ...]
+    policy: Policy
     flip: bool
     p: float = 1.0
     adaptive: AdaptiveProbability | None = None
 
-    def __call__(self, images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
-        """Transform a batch for each purpose, (P·B, 3, S, S), at int64 positions (B,) of the stream; see `augment`."""
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """How many uniform and how many normal numbers an image takes."""
+        return numbers_of(self.policy)
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """Transform a batch for each purpose of the draws, (P·B, 3, S, S); see `augment`."""
         p = self.p if self.adaptive is None else self.adaptive.p
-        return augment(images, self.seed, purposes, positions, policy=self.policy, p=p, flip=self.flip)
+        return augment(images, draws, policy=self.policy, p=p, flip=self.flip)

@@ -163,7 +163,8 @@ def test_steps_use_the_scheduled_half_life_and_augmentation_probability(tmp_path
         found.append([state.scheduled[f"schedule/{name}"] for name in ("ema_half_life", "augment_p")])
         expected = torch.lerp(before, generator, 1 - 0.5 ** (8 / found[-1][0]))
         torch.testing.assert_close(average, expected)
-        seen = state.method.augment(images, ["test"], torch.arange(64))
+        _, draws = state.method.draw(torch.arange(64), images.dtype, ["noise"], ["test"])
+        seen = state.method.augment(images, draws)
         touched = (seen != images).flatten(1).any(1).double().mean().item()
         assert touched == pytest.approx(found[-1][1], abs=0.2)
     progress = [(1 - math.cos(math.pi * min(n, 4) / 4)) / 2 for n in range(1, 6)]

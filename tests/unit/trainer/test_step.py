@@ -11,24 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from support.training import (
+    ADA,
     BATCH,
     NOISE,
     SIZE,
     WIDTHS,
-    ada,
     make_batch,
     make_env,
     make_method,
     make_players,
 )
-from trainer.augment import Augment, unchanged
+from trainer.augment import Augment, Unchanged
+from trainer.augment.draws import Draws
 from trainer.losses import LOSSES, class_loss
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.noise import normal
 from trainer.step import Method, Player, discriminator_step, generator_step, interpolate_labels
 
 CLASSES = functools.partial(class_loss, kinds=("exclusive", "tag"), widths=WIDTHS)
-AUGMENT = pytest.mark.parametrize("t", [unchanged, ada])
+UNCHANGED = Unchanged()
+AUGMENT = pytest.mark.parametrize("t", [UNCHANGED, ADA])
+
+
+def transformed(t: Augment, images: Tensor, purpose: str, positions: Tensor) -> Tensor:
+    """Return T(images) with the seed of `make_method`."""
+    _, draws = replace(make_method("hinge"), augment=t).draw(positions, images.dtype, ["noise"], [purpose])
+    return t(images, draws)
 
 
 def gradients(player: Player) -> list[Tensor]:
@@ -49,12 +57,12 @@ def test_discriminator_step_equals_its_definition(loss: str, mismatch: str, pena
     ours = gradients(d)
 
     z = normal(3, "noise of D", positions, NOISE, torch.float64)
-    x_hat = t(g.module(z, y, k), ["augmentation of x̂ in D"], positions).detach().requires_grad_()
-    x = t(x, ["augmentation of x in D"], positions).clone().requires_grad_()
+    x_hat = transformed(t, g.module(z, y, k), "augmentation of x̂ in D", positions).detach().requires_grad_()
+    x = transformed(t, x, "augmentation of x in D", positions).clone().requires_grad_()
     real, fake = d.module(x, y, k), d.module(x_hat, y, k)
     total = method.loss.discriminator(real, fake) / BATCH
     if mismatch != "none":
-        of_wrong = t(g.module(z, wrong_y, wrong_k), ["augmentation of x̂ of ŷ in D"], positions).detach()
+        of_wrong = transformed(t, g.module(z, wrong_y, wrong_k), "augmentation of x̂ of ŷ in D", positions).detach()
         wrong = d.module(x, wrong_y, wrong_k) if mismatch == "real" else d.module(of_wrong, y, k)
         total = total + 0.7 * (method.loss.mismatch(real, wrong) * has_wrong).sum() / (BATCH - 1)
     if penalise:
@@ -100,8 +108,8 @@ def test_generator_step_equals_its_definition(loss: str, t: Augment) -> None:
     scalars = generator_step(d, g, [batch], BATCH, method, make_env()).metrics
     ours = gradients(g)
     z = normal(3, "noise of G", positions, NOISE, torch.float64)
-    x_hat = t(g.module(z, y, k), ["augmentation of x̂ in G"], positions)
-    x = t(x, ["augmentation of x in G"], positions)
+    x_hat = transformed(t, g.module(z, y, k), "augmentation of x̂ in G", positions)
+    x = transformed(t, x, "augmentation of x in G", positions)
     total = method.loss.generator(d.module(x_hat, y, k), d.module(x, y, k).detach()) / BATCH
     g.optimizer.zero_grad()
     total.backward()
@@ -167,13 +175,14 @@ def test_interpolation_equals_its_definition(loss: str, t: Augment) -> None:
     scalars = generator_step(d, g, [batch], BATCH, method, make_env()).metrics
     ours = gradients(g)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen"
-    real = d.module(t(x, ["augmentation of x in G"], positions), y, k).detach()
+    real = d.module(transformed(t, x, "augmentation of x in G", positions), y, k).detach()
     terms = []
     for noise, purpose, labels in (
         ("noise of G", "augmentation of x̂ in G", y),
         ("noise of G between labels", "augmentation of x̂ between labels in G", interpolate_labels(batch)),
     ):
-        x_hat = t(g.module(normal(3, noise, positions, NOISE, torch.float64), labels, k), [purpose], positions)
+        z = normal(3, noise, positions, NOISE, torch.float64)
+        x_hat = transformed(t, g.module(z, labels, k), purpose, positions)
         terms.append(method.loss.generator(d.module(x_hat, labels, k), real) / BATCH)
     total = terms[0] + 0.4 * terms[1]
     g.optimizer.zero_grad()
@@ -184,7 +193,7 @@ def test_interpolation_equals_its_definition(loss: str, t: Augment) -> None:
     assert scalars["loss/between"].item() == pytest.approx(terms[1].item(), rel=1e-10)
 
 
-def with_classifier(loss: str, t: Augment = unchanged, interpolate: float = 0.0) -> Method:
+def with_classifier(loss: str, t: Augment = UNCHANGED, interpolate: float = 0.0) -> Method:
     method = replace(make_method(loss, "none"), augment=t, interpolate=interpolate)
     return replace(method, classes=CLASSES, classifier_weight=0.6)
 
@@ -202,8 +211,8 @@ def test_discriminator_step_with_a_classifier_equals_its_definition(loss: str, p
     ours = gradients(d)
 
     z = normal(3, "noise of D", positions, NOISE, torch.float64)
-    x_hat = t(g.module(z, y, k), ["augmentation of x̂ in D"], positions).detach().requires_grad_()
-    x = t(x, ["augmentation of x in D"], positions).clone().requires_grad_()
+    x_hat = transformed(t, g.module(z, y, k), "augmentation of x̂ in D", positions).detach().requires_grad_()
+    x = transformed(t, x, "augmentation of x in D", positions).clone().requires_grad_()
     of_real, of_fake = d.module(x, y, k), d.module(x_hat, y, k)
     assert of_real.shape == (BATCH, 1 + sum(WIDTHS))
     classes = CLASSES(of_real[:, 1:], y, k).sum() / BATCH
@@ -231,13 +240,14 @@ def test_generator_step_with_a_classifier_equals_its_definition(loss: str, inter
     ours = gradients(g)
     assert all(p.grad is None for p in d.module.parameters()), "D is frozen, its classifier too"
     assert all(p.requires_grad for p in d.module.parameters())
-    real = d.module(t(x, ["augmentation of x in G"], positions), y, k)[:, 0].detach()
+    real = d.module(transformed(t, x, "augmentation of x in G", positions), y, k)[:, 0].detach()
     total, classes = 0.0, 0.0
     for weight, noise, purpose, labels in (
         (1.0, "noise of G", "augmentation of x̂ in G", y),
         (interpolate, "noise of G between labels", "augmentation of x̂ between labels in G", interpolate_labels(batch)),
     ):
-        x_hat = t(g.module(normal(3, noise, positions, NOISE, torch.float64), labels, k), [purpose], positions)
+        z = normal(3, noise, positions, NOISE, torch.float64)
+        x_hat = transformed(t, g.module(z, labels, k), purpose, positions)
         scores = d.module(x_hat, labels, k)
         part = CLASSES(scores[:, 1:], labels, k).sum() / BATCH
         total = total + weight * (method.loss.generator(scores[:, 0], real) / BATCH + 0.6 * part)
@@ -250,7 +260,7 @@ def test_generator_step_with_a_classifier_equals_its_definition(loss: str, inter
     assert scalars["loss/classes_g"].item() == pytest.approx(float(classes), rel=1e-10)
 
 
-def with_label_loss(loss: str, t: Augment = unchanged, mismatch: str = "real", interpolate: float = 0.0) -> Method:
+def with_label_loss(loss: str, t: Augment = UNCHANGED, mismatch: str = "real", interpolate: float = 0.0) -> Method:
     method = replace(make_method(loss, mismatch), augment=t, interpolate=interpolate)
     return replace(method, classes=CLASSES, classifier_weight=0.6, classifier_guides_g=False)
 
@@ -273,7 +283,7 @@ def test_label_loss_is_that_of_real_images_under_the_embedding(mismatch: str, pe
         d, g, *args, replace(make_method("hinge", mismatch), augment=t), env, penalise=penalise
     )
     expected = gradients(d)
-    x = t(batch.images, ["augmentation of x in D"], batch.positions)
+    x = transformed(t, batch.images, "augmentation of x in D", batch.positions)
     embedding = d.module.head.embedding.value.weight  # type: ignore[union-attr]
     scores = d.module.features(x) @ embedding * len(embedding) ** -0.5  # type: ignore[operator]
     classes = CLASSES(scores, batch.labels, batch.known).sum() / BATCH
@@ -329,9 +339,9 @@ def test_accumulation_with_predicted_labels_equals_the_large_batch(scored: str) 
     found = []
     for micro_batches in ([make_batch()], make_batch().split(4)):
         if scored == "classifier":
-            (d, g), method = make_players(lr=1e-2, conditioning="classifier"), with_classifier("relativistic", ada, 0.4)
+            (d, g), method = make_players(lr=1e-2, conditioning="classifier"), with_classifier("relativistic", ADA, 0.4)
         else:
-            (d, g), method = make_label_scoring_players(lr=1e-2), with_label_loss("relativistic", ada, interpolate=0.4)
+            (d, g), method = make_label_scoring_players(lr=1e-2), with_label_loss("relativistic", ADA, interpolate=0.4)
         args = (d, g, micro_batches, BATCH, method, make_env())
         scalars = (discriminator_step(*args, penalise=True) | generator_step(*args)).metrics
         weights = [*d.module.parameters(), *g.module.parameters()]
@@ -470,16 +480,17 @@ def test_each_image_is_augmented_once_in_full_precision(mismatch: str) -> None:
     """Real images are the same under both labels; x and x̂ are transformed differently; autocast would round colours."""
     seen: list[str] = []
 
-    def watch(images: Tensor, purposes: Sequence[str], positions: Tensor) -> Tensor:
-        assert not torch.is_autocast_enabled("cpu")
-        assert images.dtype == torch.float32 and len(positions) == BATCH and len(images) == BATCH * len(purposes)
-        assert images.requires_grad == ("augmentation of x̂ in G" in purposes)
-        seen.extend(purposes)
-        return images
+    class Watch(Unchanged):
+        def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+            assert not torch.is_autocast_enabled("cpu")
+            assert images.dtype == torch.float32 and len(images) == BATCH * len(draws.purposes)
+            assert images.requires_grad == ("augmentation of x̂ in G" in draws.purposes)
+            seen.extend(draws.purposes)
+            return images
 
     d, g = make_players(torch.float32)
     batch, env = [make_batch(torch.float32)], make_env("bf16")
-    method = replace(make_method("relativistic", mismatch), augment=watch)
+    method = replace(make_method("relativistic", mismatch), augment=Watch())
     for penalise in (False, True):
         discriminator_step(d, g, batch, BATCH, method, env, penalise=penalise)
     of_each = 3 if mismatch == "generated" else 2

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.augment import augment
+from support.training import augmented
+from trainer.augment import Policy
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.color import color_matrix, recolor
-from trainer.augment.draws import Draws
+from trainer.augment.draws import Draws, uniform_sizes
 from trainer.augment.geometry import blit, source_matrix, warp
-from trainer.noise import uniform
+from trainer.noise import draw, uniform
 
-Policy = str | tuple[str, ...]
 KINDS = ("color", "translation", "cutout")
 POLICIES: list[Policy] = ["ada", KINDS, ("color",), ("translation",), ("cutout",), ()]
 F64 = torch.float64
@@ -35,8 +35,7 @@ def smooth(count: int = 4, side: int = 48) -> Tensor:
 
 
 def changed(images: Tensor, policy: Policy = "ada", first: int = 0, p: float = 0.6, purpose: str = "test") -> Tensor:
-    positions = torch.arange(first, first + len(images))
-    return augment(images, 3, [purpose], positions, policy=policy, p=p, flip=True)
+    return augmented(images, policy, first, seed=3, purpose=purpose, p=p, flip=True)
 
 
 def values(*numbers: float) -> list[Tensor]:
@@ -62,13 +61,13 @@ def test_trap_rounding_does_not_reach_0_or_1(dtype: torch.dtype, monkeypatch: py
         monkeypatch.setattr("shards.core.rng.bits", lambda _key, p, channel, word=word: p * 0 + channel * 0 + word)
         number = uniform(0, "test", torch.arange(1), 2, dtype)
         assert ((number > 0) & (number < 1)).all()
-        assert Draws(0, ["test"], torch.arange(1), dtype, even=1).whole(17).item() == (16 if word else 0)
+        assert Draws(["test"], {"test, even": number}).whole(17).item() == (16 if word else 0)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
 def test_changes_fire_with_probability_p(p: float) -> None:
     count = 10_000
-    draws = Draws(1, ["test"], torch.arange(count), torch.float32, even=4)
+    draws = Draws(["test"], draw(1, torch.arange(count), uniform=uniform_sizes(["test"], 4)))
     first, second = draws.fires(p), draws.fires(torch.tensor(p))
     within = 4 * math.sqrt(p * (1 - p) / count)
     for fired in (first, second):
@@ -118,7 +117,7 @@ def test_color_ranges() -> None:
     x = torch.zeros(4_000, 3, 8, 8, dtype=F64)
     x[:, :, :4] = 0.5
     x[:, 0, 0, 0] += 0.3
-    y = augment(x, 0, ["test"], torch.arange(len(x)), policy=("color",))
+    y = augmented(x, ("color",))
     brightness = y.mean((1, 2, 3)) - x.mean((1, 2, 3))  # neither saturation nor contrast changes the mean
     contrast = (y[:, :, 1, 0] - y[:, :, 7, 0]).mean(1) / 0.5
     saturation = (y[:, 0, 0, 0] - y[:, 1, 0, 0]) / 0.3 / contrast
@@ -132,7 +131,7 @@ def test_translation_shifts_whole_pixels_and_fills_with_zeros() -> None:
     side = 16
     x = noise(1, side).expand(500, -1, -1, -1) + 3  # nowhere zero
     found = set()
-    for y in augment(x, 0, ["test"], torch.arange(500), policy=("translation",)):
+    for y in augmented(x, ("translation",)):
         rows, columns = (y[0] != 0).any(1).nonzero().flatten(), (y[0] != 0).any(0).nonzero().flatten()
         down = rows[0].item() if rows[0] else rows[-1].item() - side + 1
         right = columns[0].item() if columns[0] else columns[-1].item() - side + 1
@@ -146,7 +145,7 @@ def test_translation_shifts_whole_pixels_and_fills_with_zeros() -> None:
 def test_cutout_zeroes_a_square_of_half_the_side_anywhere() -> None:
     side = 8
     x = torch.ones(2_000, 3, side, side)
-    y = augment(x, 0, ["test"], torch.arange(len(x)), policy=("cutout",))
+    y = augmented(x, ("cutout",))
     assert ((y == 0) | (y == 1)).all() and torch.equal(y[:, 0], y[:, 2])
     hole = (y[:, 0] == 0).double()
     heights, widths = hole.amax(2).sum(1), hole.amax(1).sum(1)
@@ -158,8 +157,8 @@ def test_cutout_zeroes_a_square_of_half_the_side_anywhere() -> None:
 
 def test_half_of_the_images_are_mirrored_if_flip_is_set() -> None:
     x = noise(1, 4).expand(2_000, -1, -1, -1)
-    assert torch.equal(augment(x, 0, ["test"], torch.arange(2_000), policy=()), x)
-    y = augment(x, 0, ["test"], torch.arange(2_000), policy=(), flip=True)
+    assert torch.equal(augmented(x, ()), x)
+    y = augmented(x, (), flip=True)
     mirrored = (y == x.flip(3)).flatten(1).all(1)
     assert torch.equal(y[~mirrored], x[~mirrored])
     assert abs(mirrored.double().mean().item() - 0.5) < 0.05
@@ -318,7 +317,7 @@ def test_without_flip_ada_neither_mirrors_nor_rotates_by_quarter_turns(monkeypat
 
     monkeypatch.setattr("trainer.augment.ada.blit", watched)
     for flip in (False, True):
-        augment(noise(200), 0, ["test"], torch.arange(200), policy="ada", p=0.9, flip=flip)
+        augmented(noise(200), "ada", p=0.9, flip=flip)
     assert not seen[False][0].any() and not seen[False][1].any()
     assert 0.3 < seen[True][0].double().mean() < 0.6
     assert set(seen[True][1].tolist()) == {0, 1, 2, 3}
