@@ -217,9 +217,8 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
     dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
-    run.write_identity(
-        config, dataset, sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
-    )
+    labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
+    run.write_identity(config, dataset, labels, built.env.describe())
     return checkpoint, initial
 
 

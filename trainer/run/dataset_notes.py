@@ -25,8 +25,8 @@ def notes_of(dataset: Dataset) -> dict[str, Any]:
     words = {"name": manifest.get("name"), "pictures": pictures, "licence": manifest.get("licence")}
     return {
         **{key: value if isinstance(value, str) else None for key, value in words.items()},
-        "samples": len(dataset),
-        "size": dataset.size,
+        "samples": manifest.get("samples"),
+        "size": manifest.get("picture_size"),
         "fingerprint": dataset.fingerprint,
     }
 

@@ -146,13 +146,14 @@ class RunDirectory:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def write_identity(self, config: Config, dataset: Dataset, labels: Labels) -> None:
+    def write_identity(self, config: Config, dataset: Dataset, labels: Labels, machine: str | None = None) -> None:
         """Write the files that identify the run: options, schema and a sample of the dataset's labels.
 
         Args:
             config: the resolved options.
             dataset: what the run trains on.
             labels: up to `LABELS_KEPT` labels drawn from the dataset.
+            machine: one line about the devices, which checkpoints record.
         """
         self.identity = {
             "data": dataset.fingerprint,
@@ -162,6 +163,7 @@ class RunDirectory:
             "version": __version__,
             "commit": revision(),
             "torch": torch.__version__,
+            "machine": machine,
         }
         write_bytes(self.path / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         words = {**self.identity["schema"], **{key: self.identity[key] for key in ("text_encoder", "aliases")}}
