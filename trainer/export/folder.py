@@ -20,6 +20,7 @@ from shards.core.atomic_io import explain_disk_errors, move_directory, require_u
 from shards.core.errors import UserError
 from shards.core.version import __version__, revision
 from trainer.config import Config
+from trainer.export.secrets import without_secrets
 from trainer.generation.sampler import Sampler
 from trainer.run import dataset_notes, exported
 from trainer.run.checkpoint import Checkpoint
@@ -64,7 +65,10 @@ def describe(sampler: Sampler, source: Path) -> dict[str, Any]:
         "architecture": dataclasses.asdict(state.architecture),
         "config": public_options(state.config, {a.name for a in sampler.schema.attributes}),
         "data": state.data,
-        "dataset": dict(dataset_notes.read_notes(source, saved)),
+        "dataset": {
+            key: without_secrets(value) if isinstance(value, str) else value
+            for key, value in dataset_notes.read_notes(source, saved).items()
+        },
         "trained_with": _versions(saved),
         "exported_with": {"version": __version__, "commit": revision(), "torch": torch.__version__},
     }
@@ -92,7 +96,7 @@ def _is_public(value: Any, words: Collection[str]) -> bool:
 def _versions(saved: Checkpoint) -> dict[str, str]:
     """Return the versions that a checkpoint was saved with."""
     state = text_files.read_json(saved.path / "state.json")
-    return {name: state[name] for name in ("version", "commit", "torch") if isinstance(state.get(name), str)}
+    return {name: state[name] for name in ("version", "commit", "torch", "machine") if isinstance(state.get(name), str)}
 
 
 def _weights(generator: nn.Module) -> dict[str, torch.Tensor]:

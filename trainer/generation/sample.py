@@ -18,7 +18,7 @@ from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
 from trainer.generation.sampler import Sampler, load
-from trainer.run import exported
+from trainer.run.exported import ExportedGenerator
 
 _LARGEST_GRID = 4096  # images
 _CHUNK = 1024  # images generated before they are written
@@ -28,7 +28,7 @@ _CHUNK = 1024  # images generated before they are written
 class SampleOptions:
     """Generate images from phrases with a trained run; attributes that a phrase does not name follow the dataset."""
 
-    run: Path = argument("run directory, or the folder of an exported generator")
+    run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
     phrases: tuple[str, ...] = argument(
         'what to generate, such as "blue long hair and yellow eyes", or "anything"; one grid row per phrase'
     )
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     options = cli.parse(SampleOptions, argv, command="cgan sample")
     sampler = load(options.run, options.checkpoint, options.device, options.text_encoder)
     labels = [sampler.labels_for(phrase, options.count, options.seed) for phrase in options.phrases]
-    out = options.out or default_output(options.run)
+    out = options.out or _default_output(sampler, options.run)
     if out.suffix.lower() == ".png":
         _write_grid(sampler, options, labels, out)
     elif out.suffix and not out.is_dir() and not str(options.out).endswith("/"):
@@ -71,9 +71,9 @@ def main(argv: Sequence[str]) -> None:
         _write_folder(sampler, options, labels, out)
 
 
-def default_output(run: Path) -> Path:
+def _default_output(sampler: Sampler, run: Path) -> Path:
     """Return where a grid goes if nothing else is said: never into the folder of an export, which is as it was made."""
-    return Path("sample.png") if exported.is_export(run) else run / "sample.png"
+    return Path("sample.png") if isinstance(sampler.saved, ExportedGenerator) else run / "sample.png"
 
 
 def _write_grid(sampler: Sampler, options: SampleOptions, labels: Sequence[Labels], out: Path) -> None:

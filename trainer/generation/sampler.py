@@ -19,7 +19,7 @@ from trainer.generation.generate import generate_images
 from trainer.generation.prompts import Vocabulary, read_vocabulary
 from trainer.models import load_generator
 from trainer.noise import normal
-from trainer.run import exported
+from trainer.run import exported, hub
 from trainer.run.checkpoint import Checkpoint
 
 
@@ -99,15 +99,17 @@ def load(
     """Load the averaged generator of a run, or one that `cgan export` wrote.
 
     Args:
-        run: a run directory, or the folder of an exported generator.
+        run: a run directory, the folder of an exported generator, or one at the Hugging Face Hub, "hf://user/name" or
+            "hf://user/name@revision", which is fetched into the cache of huggingface_hub.
         checkpoint: "newest" (the default), "best", or the number of images seen of a run's checkpoint.
         device: "auto", "cpu", "cuda" or "mps".
         text_encoder: folder of the text encoder of the captions, if it has moved since the dataset was packed.
 
     Raises:
         UserError: there is no such run, export or checkpoint, or it is damaged.
+        Failure: the Hub does not answer.
     """
-    run = Path(run)
+    run = hub.located(run)
     selected = choose(device)
     saved = exported.find(run, None if checkpoint in (None, "newest") else str(checkpoint))
     vocabulary = read_vocabulary(run)
