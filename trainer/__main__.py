@@ -13,7 +13,11 @@ from trainer.process.exit import end
 COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
     "sample": ("generate images with given labels from a trained run", "trainer.generation.sample:main"),
-    "export": ("export a trained generator for use elsewhere: safetensors, ONNX", "trainer.export.command:main"),
+    "export": (
+        "export a generator for use elsewhere: safetensors, ONNX, torch.export",
+        "trainer.export.command:main",
+    ),
+    "push": ("send a generator with a model card to the Hugging Face Hub", "trainer.export.push:main"),
     "judge": (
         "train a label classifier on a dataset, and report its accuracy for each attribute",
         "trainer.evaluation.judge.command:main",

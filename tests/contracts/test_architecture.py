@@ -65,7 +65,7 @@ ALLOWED: dict[str, str] = {
     "trainer.reporting trainer.distributed trainer.process",
     "trainer.evaluation.metrics": "shards.core shards.dataset",
     "trainer.export": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise trainer.generation "
-    "trainer.reporting",
+    "trainer.reporting trainer.presets",
     # training
     "trainer.step": "shards.stream trainer.augment trainer.batch_diversity trainer.compilation trainer.distributed "
     "trainer.losses trainer.metric_names trainer.networks trainer.noise",

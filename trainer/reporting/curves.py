@@ -78,3 +78,9 @@ def curves(rows: Iterable[Mapping[str, float]]) -> dict[str, Curve]:
     for curve in found.values():
         curve.flush()
     return found
+
+
+def training_seconds(speed: Curve) -> float:
+    """Return the training time in seconds, from the curve of the logged images per second."""
+    steps = [after - before for before, after in zip([0.0, *speed.x], speed.x, strict=False)]
+    return math.fsum(step / rate for step, rate in zip(steps, speed.mean, strict=True) if rate > 0)

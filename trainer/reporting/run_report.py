@@ -22,7 +22,7 @@ from shards.core.version import __version__, revision
 from trainer import metric_names
 from trainer.evaluation.metrics.registry import panel_title
 from trainer.reporting import evaluation_table, svg
-from trainer.reporting.curves import Curve, curves
+from trainer.reporting.curves import Curve, curves, training_seconds
 from trainer.reporting.html_page import escape, page, table
 from trainer.reporting.number_format import format_count, format_duration, format_option, format_value
 from trainer.reporting.plot import Line, Plot
@@ -187,19 +187,13 @@ def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], ima
     speed = found.get(metric_names.SPEED)
     if speed and speed.mean:
         facts.append(("Images per second", f"{speed.last:.4g}"))
-        facts.append(("Training time", format_duration(_seconds(speed))))
+        facts.append(("Training time", format_duration(training_seconds(speed))))
     if (times := [p.stat().st_mtime for p in (run / "config.yaml", run / "metrics.jsonl") if p.exists()])[1:]:
         facts.append(("Last metrics", datetime.fromtimestamp(times[1]).astimezone().strftime("%Y-%m-%d %H:%M %Z")))
     if config.get("preset"):
         facts.append(("Preset", str(config["preset"])))
     facts.append(("Written by", f"cgan-trainer {__version__}" + (f" ({commit})" if commit else "")))
     return facts
-
-
-def _seconds(speed: Curve) -> float:
-    """Return the training time, from the logged speeds."""
-    steps = [after - before for before, after in zip([0.0, *speed.x], speed.x, strict=False)]
-    return math.fsum(step / rate for step, rate in zip(steps, speed.mean, strict=True) if rate > 0)
 
 
 def _samples_section(grids: Sequence[SampleGrid]) -> str:

@@ -1,0 +1,215 @@
+"""A generator goes to the Hub with its card and comes back with the same pixels; no secret goes along."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trainer
+from shards.core.errors import Failure, UserError
+from support.errors import raises
+from support.generators import make_run
+from support.hub import TOKEN, Hub, serving, use
+from trainer.export.push import main
+from trainer.export.secrets import check_no_secrets, without_secrets
+from trainer.generation.sample import main as sample
+from trainer.run import evaluation_file
+from trainer.run.hub import parse_address
+
+pytest.importorskip("huggingface_hub")
+NAME = "ann/faces"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serving() as server:
+        use(server, tmp_path / "cache", monkeypatch)
+        yield server
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "home" / "run")
+
+
+def test_generator_comes_back_from_the_hub_with_the_same_pixels(run: Path, hub: Hub) -> None:
+    main([str(run), NAME])
+    assert set(hub.files(NAME)) == {
+        ".gitattributes", "README.md", "config.json", "grid.png", "labels.safetensors", "model.safetensors",
+        "schema.json",
+    }  # fmt: skip
+    expected = trainer.load(run).sample("blue hair", count=2)
+    assert np.array_equal(trainer.load(f"hf://{NAME}").sample("blue hair", count=2), expected)
+
+
+def test_cached_generator_needs_no_network(
+    run: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([str(run), NAME])
+    first = hub.commits[NAME][-1][0]
+    expected = trainer.load(f"hf://{NAME}").sample("hat", count=1)
+    trainer.load(f"hf://{NAME}@{first}")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert np.array_equal(trainer.load(f"hf://{NAME}").sample("hat", count=1), expected)
+    assert np.array_equal(trainer.load(f"hf://{NAME}@{first}").sample("hat", count=1), expected)
+    with raises("hub-failed", "hf://ann/other", kind=Failure):
+        trainer.load("hf://ann/other")
+
+
+def test_revisions_and_the_command(run: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main([str(run), NAME])
+    first = hub.commits[NAME][-1][0]
+    other = make_run(tmp_path / "other", family="r3gan", size=12, channels=(16, 16))
+    main([str(other), NAME])
+    assert trainer.load(f"hf://{NAME}").saved.state.architecture.size == 12
+    assert trainer.load(f"hf://{NAME}@{first}").saved.state.architecture.size == 8
+    monkeypatch.chdir(tmp_path)
+    sample([f"hf://{NAME}@{first}", "hat", "--count", "2"])
+    sample([str(run), "hat", "--count", "2"])
+    assert (tmp_path / "sample.png").read_bytes() == (run / "sample.png").read_bytes()
+    with raises("hub-missing", "nothing"):
+        trainer.load(f"hf://{NAME}@nothing")
+
+
+def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    words = json.loads((run / "schema.json").read_text())
+    notes = {"name": "fa|ces", "pictures": "drawn by <b>Zoe</b>", "licence": "CC0 1.0", "samples": 5000, "size": 8}
+    (run / "schema.json").write_text(json.dumps({**words, "dataset": {**notes, "fingerprint": "f00d"}}))
+    (run / "metrics.jsonl").write_text('{"images_seen": 128, "speed/images_per_second": 0.01}\n')
+    figures = {"figures": {"fid": 12.5}, "real": {"fid": 1.9}, "count": 500, "notes": ["a note"]}
+    evaluation_file.add(run, 128, figures)
+    evaluation_file.add(run, 256, {**figures, "figures": {"fid": 99.9}})
+    main([str(run), NAME, "--card-only", "--licence", "cc0-1.0"])
+    card = capsys.readouterr().out
+    assert not hub.seen
+    for word in (
+        "license: cc0-1.0", "f00d",
+        "fa\\|ces", "drawn by &lt;b&gt;Zoe&lt;/b&gt;", "| licence of the images | CC0 1.0 |",
+        "| hair | exclusive | blue hair, red hair, grey hair |", "| fid | 12.5 | 1.9 |", "a note", "128", "(abc)",
+        f'trainer.load("hf://{NAME}")', "3 h 33 min", "5,000 of 8x8 pixels",
+    ):  # fmt: skip
+        assert word in card, word
+    assert "99.9" not in card, "the evaluation of another checkpoint"
+    main([str(run), NAME])
+    sent = hub.files(NAME)["README.md"].decode()
+    assert "![" in sent and "grid.png" in sent and "<b>" not in sent
+
+
+def test_card_says_what_was_not_recorded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(run), NAME, "--card-only"])
+    card = capsys.readouterr().out
+    assert "not evaluated" in card and "| licence of the images | not recorded |" in card and "license:" not in card
+
+
+# ---------------------------------------------------------------- secrets
+
+
+def test_no_secret_is_sent_or_printed(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    run = make_run(
+        tmp_path / "home" / "run", config={"shards": "https://zoe:s3cret@h/d?sig=t0ken", "run": "/home/zoe/r"}
+    )
+    words = json.loads((run / "schema.json").read_text())
+    notes = {"pictures": "https://zoe:s3cret@example.com/d?sig=t0ken in /home/zoe/faces", "fingerprint": "f00d"}
+    (run / "schema.json").write_text(json.dumps({**words, "dataset": notes}))
+    main([str(run), NAME])
+    sent = b"".join(hub.files(NAME).values())
+    printed = "".join(capfd.readouterr())
+    for word in ("zoe", "s3cret", "t0ken", TOKEN, str(tmp_path)):
+        assert word.encode() not in sent and word not in printed, word
+    assert b"https://example.com/d" in sent
+
+
+def test_known_secret_stops_the_upload(run: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = json.loads((run / "schema.json").read_text())
+    (run / "schema.json").write_text(json.dumps({**words, "aliases": {TOKEN: "hat"}}))
+    with raises("secret-in-export", "schema.json") as caught:
+        main([str(run), NAME])
+    assert TOKEN not in str(caught.value) and not hub.commits
+    monkeypatch.setenv("MY_API_KEY", "blue hair")
+    (run / "schema.json").write_text(json.dumps(words))
+    with raises("secret-in-export", "$MY_API_KEY"):
+        main([str(run), NAME])
+
+
+def test_notes_lose_keys_and_paths_only() -> None:
+    text = "drawn with a/b testing, CC0 1.0 (https://ann:pw@x.org/a/b?token=1#f) from /data/ann/faces and ~/faces/x.png"
+    assert without_secrets(text) == "drawn with a/b testing, CC0 1.0 (https://x.org/a/b from …/faces and …/x.png"
+    assert without_secrets("from C:\\Users\\ann\\faces") == "from …/faces"
+
+
+def test_check_reads_texts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\xff secret-secret")
+    monkeypatch.setenv("SOME_TOKEN", "secret-secret")
+    check_no_secrets(tmp_path)
+    (tmp_path / "README.md").write_text("secret-secret")
+    with raises("secret-in-export", "README.md", "$SOME_TOKEN"):
+        check_no_secrets(tmp_path)
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+def test_card_of_a_person_is_kept(run: Path, hub: Hub) -> None:
+    hub.commit(NAME, {"README.md": b"by hand"})
+    with raises("output-exists", NAME, "--force"):
+        main([str(run), NAME])
+    assert len(hub.commits[NAME]) == 1
+    main([str(run), NAME, "--force"])
+    assert b"by hand" not in hub.files(NAME)["README.md"]
+    main([str(run), NAME])  # its own card needs no force
+
+
+def test_private_repository(run: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    main([str(run), NAME, "--private"])
+    assert hub.private == {NAME}
+    monkeypatch.delenv("HF_TOKEN")
+    with raises("hub-missing", NAME, "logged in"):
+        trainer.load(f"hf://{NAME}")
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "hub-refused"), (403, "hub-refused"), (400, "hub-failed")])
+def test_refusal_is_one_sentence(status: int, code: str, run: Path, hub: Hub) -> None:
+    hub.refuse = status
+    with raises(code, NAME, status, kind=Failure if code == "hub-failed" else UserError) as caught:
+        main([str(run), NAME])
+    assert TOKEN not in str(caught.value)
+
+
+def test_foreign_repository_and_damaged_download(run: Path, hub: Hub, tmp_path: Path) -> None:
+    hub.commit(NAME, {"config.json": b"{}"})
+    with raises("not-an-export"):
+        trainer.load(f"hf://{NAME}")
+    hub.commit("ann/empty", {"README.md": b"x"})
+    with raises("not-an-export", "ann/empty"):
+        trainer.load("hf://ann/empty")
+    main([str(run), "ann/good"])
+    hub.commit("ann/good", {"schema.json": b"{}"})
+    with raises("export-damaged", "schema.json"):
+        trainer.load("hf://ann/good")
+
+
+@pytest.mark.parametrize("address", ["hf://faces", "hf://a/b/c", "hf://a/b@", "hf://a/b@../x", "hf://../b", "hf:///b"])
+def test_address_that_is_none_is_one_sentence(address: str) -> None:
+    with raises("invalid-address", address.rpartition("/")[2].partition("@")[0]):
+        trainer.load(address)
+
+
+def test_addresses_are_read_as_paths_too() -> None:
+    assert parse_address(str(Path("hf://ann/faces@v1"))) == parse_address("hf://ann/faces@v1") == ("ann/faces", "v1")
+    assert parse_address("hf://ann/faces") == ("ann/faces", None)
+
+
+def test_invalid_names_and_licences(run: Path) -> None:
+    with raises("invalid-address", "faces"):
+        main([str(run), "faces"])
+    with raises("invalid-value", "--licence"):
+        main([str(run), NAME, "--licence", "mine\nx: y"])

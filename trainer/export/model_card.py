@@ -1,0 +1,179 @@
+"""The model card of a generator: a README.md in the form that the Hugging Face Hub shows, written from what is known.
+
+It states nothing that was not recorded: what is missing is called "not recorded". All words that come from data are
+escaped, and options that could hold a path or a key are left out (see `public_options`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shards.core import cli
+from shards.dataset.schema import WORDLESS, Schema
+from trainer.config import Config
+from trainer.config.monitoring import EvaluationConfig, TrackingConfig
+from trainer.presets import PRESETS
+from trainer.reporting import evaluation_table
+from trainer.reporting.number_format import format_duration, format_option
+from trainer.run.hub import LIBRARY
+
+MARK = "<!-- Written by `cgan push`, which replaces a card that has this line. -->"
+_MOST_VALUES = 60  # of an attribute
+_MISSING = "not recorded"
+# Options that do not change the model, or that the card names elsewhere.
+_NOT_THE_MODEL = {
+    *("workers", "threads", "timeout", "device", "dry_run", "preset", "damaged_limit", "cache_limit"),
+    *cli.interface(TrackingConfig).fields,
+    *cli.interface(EvaluationConfig).fields,
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card is written from.
+
+    Attributes:
+        name: "user/name" of the repository.
+        content: what `trainer.export.folder.describe` returns.
+        schema: the label schema.
+        example: a phrase that the generator understands.
+        licence: of the model, as an identifier of the Hub; None: not stated.
+        evaluation: an entry of `evaluation_file` for this checkpoint; None if it was not evaluated.
+        seconds: the training time; 0 if it is not known.
+        images: file names in the repository, with a caption each.
+    """
+
+    name: str
+    content: Mapping[str, Any]
+    schema: Schema
+    example: str
+    licence: str | None = None
+    evaluation: Mapping[str, Any] | None = None
+    seconds: float = 0.0
+    images: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+
+def write_card(facts: Facts) -> str:
+    """Return the card as Markdown with the metadata that the Hub reads."""
+    parts = [_metadata(facts), f"# {facts.name.rpartition('/')[2]}", _summary(facts)]
+    parts += [f"![{caption}]({name})\n\n*{caption}*" for name, caption in facts.images]
+    for title, section in (
+        ("Draw images", _how_to_draw(facts)),
+        ("Words", _words(facts.schema)),
+        ("Data", _data(facts.content)),
+        ("Evaluation", _evaluation(facts)),
+        ("Training", _training(facts)),
+    ):
+        parts.append(f"## {title}\n\n{section}")
+    return "\n\n".join([*parts, MARK]) + "\n"
+
+
+def escaped(value: object) -> str:
+    """Return a text for Markdown prose or a table's cell: on one line, and with nothing that would be markup."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|!~$])", r"\\\1", text)
+
+
+def _metadata(facts: Facts) -> str:
+    lines = ["---", f"library_name: {LIBRARY}", "pipeline_tag: text-to-image"]
+    lines += [f"license: {facts.licence}"] if facts.licence else []
+    return "\n".join([*lines, "tags:", "- gan", "- conditional-gan", "- image-generation", "---"])
+
+
+def _summary(facts: Facts) -> str:
+    architecture = facts.content["architecture"]
+    size, data = architecture["size"], facts.content.get("dataset", {}).get("name")
+    of = f" of the dataset “{escaped(data)}”" if data else ""
+    return (
+        f"A conditional GAN (family {architecture['family']}) that draws images of {size}x{size} pixels from words, "
+        f"with the labels{of}. It was trained with {LIBRARY} and has seen {facts.content['images_seen']:,} images."
+    )
+
+
+def _how_to_draw(facts: Facts) -> str:
+    size = facts.content["architecture"]["size"]
+    phrase = facts.example.replace("\\", "").replace('"', "").replace("`", "")
+    return f"""```python
+import trainer  # pip install "{LIBRARY}[hub]"
+
+g = trainer.load("hf://{facts.name}")
+images = g.sample("{phrase}", count=4, seed=0)  # uint8 (4, 3, {size}, {size})
+```
+
+or `cgan sample hf://{facts.name} "{phrase}" --count 4`. The same phrase and seed draw the same images. What a phrase
+does not name follows the labels of the dataset."""
+
+
+def _words(schema: Schema) -> str:
+    rows = []
+    for attribute in schema.attributes:
+        shown = [escaped(value) for value in attribute.values[:_MOST_VALUES]]
+        if more := len(attribute.values) - len(shown):
+            shown.append(f"and {more:,} more")
+        values = f"{attribute.size:,} numbers" if attribute.kind in WORDLESS else ", ".join(shown)
+        rows.append((escaped(attribute.name), attribute.kind, values))
+    return _table(("attribute", "kind", "values"), rows)
+
+
+def _data(content: Mapping[str, Any]) -> str:
+    notes = content.get("dataset", {})
+    samples, size = notes.get("samples"), notes.get("size")
+    rows = [
+        ("name", notes.get("name")),
+        ("images", f"{samples:,} of {size}x{size} pixels" if isinstance(samples, int) else None),
+        ("origin of the images", notes.get("pictures")),
+        ("licence of the images", notes.get("licence")),
+        ("fingerprint", content.get("data")),
+    ]
+    return _table(("", ""), [(name, escaped(value or _MISSING)) for name, value in rows])
+
+
+def _evaluation(facts: Facts) -> str:
+    if facts.evaluation is None:
+        return "This checkpoint was not evaluated."
+    rows = [tuple(map(escaped, row)) for row in evaluation_table.rows(facts.evaluation)]
+    heading = escaped(evaluation_table.heading(facts.content["images_seen"], facts.evaluation))
+    notes = "".join(f"\n\n{escaped(note)}" for note in facts.evaluation.get("notes", []))
+    return (
+        f"{heading}. *Real* is the same measure of real images: what a perfect generator would reach.\n\n"
+        + _table(("metric", "generated", "real", "meaning"), rows)
+        + notes
+    )
+
+
+def _training(facts: Facts) -> str:
+    content = facts.content
+    config, versions = content["config"], content.get("trained_with", {})
+    commit = f" ({versions['commit']})" if versions.get("commit") else ""
+    rows = [
+        ("images seen", f"{content['images_seen']:,}"),
+        ("hardware", versions.get("machine")),
+        ("training time", format_duration(facts.seconds) if facts.seconds else None),
+        ("code", f"{LIBRARY} {versions['version']}{commit}" if versions.get("version") else None),
+        ("torch", versions.get("torch")),
+        ("preset", config.get("preset")),
+    ]
+    listed = [(f"`--{name.replace('_', '-')}`", escaped(format_option(value))) for name, value in _chosen(config)]
+    return (
+        _table(("", ""), [(name, escaped(value or _MISSING)) for name, value in rows])
+        + "\n\nOptions that differ from the defaults:\n\n"
+        + _table(("option", "value"), listed)
+    )
+
+
+def _chosen(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the options that decide the model and differ from the defaults, or that the preset decides."""
+    defaults = Config().to_dict()
+    preset = PRESETS.get(str(config.get("preset")), {})
+    for name, value in config.items():
+        if name not in _NOT_THE_MODEL and (value != defaults.get(name) or name in preset):
+            yield name, value
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
