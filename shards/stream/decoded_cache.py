@@ -90,16 +90,10 @@ class CachePlan:
             _make_private(folder, also_parent=self.where == AUTO)
             others = _remove_old(folder, self)
             if others + self.bytes > self.limit:
-                return None, CachePlan(self.where, reason=f"other runs use {_size(others)} of {folder}")
+                return None, _without(self.where, f"other runs use {_size(others)} of {folder}")
             return DecodedRows(self.path, self.count, self.width, self.key), self
         except OSError as error:
-            reason = f"{error.filename or self.path}: {error.strerror or error}"
-        if self.where != AUTO:
-            raise UserError(
-                "decoded-cache-unusable",
-                f"--decoded-cache {self.where}: {reason}; choose another directory, auto or off",
-            )
-        return None, CachePlan(self.where, reason=reason)
+            return None, _without(self.where, f"{error.filename or self.path}: {error.strerror or error}")
 
 
 def plan_cache(dataset: Dataset, where: str) -> CachePlan:
@@ -111,7 +105,7 @@ def plan_cache(dataset: Dataset, where: str) -> CachePlan:
             nine tenths of the free space.
 
     Raises:
-        UserError: the directory cannot be written to.
+        UserError: the directory cannot be written to, or they do not fit in it.
     """
     if where == OFF:
         return CachePlan(where, reason="--decoded-cache off")
@@ -123,10 +117,23 @@ def plan_cache(dataset: Dataset, where: str) -> CachePlan:
     limit, meaning = _limit(folder, requested=where != AUTO)
     count, width = len(dataset), dataset.size**2 * 3
     if (need := file_size(count, width)) > limit:
-        return CachePlan(where, reason=f"{_size(need)} exceed {meaning}, {_size(limit)}")
+        return _without(where, f"{_size(need)} exceed {meaning}, {_size(limit)}")
     key = _key(dataset)
     name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.path.name).strip("-")[:60] or "data"
     return CachePlan(where, folder / f"{name}-{dataset.size}px-{key.hex()}.rows", "", count, width, key, limit)
+
+
+def _without(where: str, reason: str) -> CachePlan:
+    """Return the plan of keeping nothing, for a reason that is a user's mistake if they asked for a directory.
+
+    Raises:
+        UserError: they did.
+    """
+    if where == AUTO:
+        return CachePlan(where, reason=reason)
+    raise UserError(
+        "decoded-cache-unusable", f"--decoded-cache {where}: {reason}; choose another directory, auto or off"
+    )
 
 
 # ---------------------------------------------------------------- what decides the pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -142,6 +143,31 @@ def test_a_requested_directory_that_cannot_be_used_is_a_mistake(dataset: Dataset
     for place in (tmp_path / "file", tmp_path / "file" / "inner"):
         with raises("decoded-cache-unusable", f"--decoded-cache {place}"):
             plan_cache(dataset, str(place))
+
+
+@pytest.mark.parametrize("taken", ["by others' files", "by decoded images"])
+def test_a_requested_directory_without_enough_space_is_a_mistake(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    """Whoever names a directory expects it to be used; training on without would be slow for no visible reason."""
+    place, free = tmp_path / "there", NEED * 10 // 9 + 1
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        return os.statvfs_result((1, 1, 0, 0, free, 0, 0, 0, 0, 0))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    plan = plan_cache(dataset, str(place))
+    if taken == "by others' files":
+        free -= 2
+        with raises("decoded-cache-unusable", f"--decoded-cache {place}", "nine tenths"):
+            plan_cache(dataset, str(place))
+        return
+    assert plan.open()[0] is not None, "a file of its own is no obstacle"
+    path_of(plan).rename(other := place / f"other-16px-{'0' * 32}.rows")
+    with other.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # another run uses it
+        with raises("decoded-cache-unusable", f"--decoded-cache {place}", "other runs"):
+            plan.open()
 
 
 # ---------------------------------------------------------------- what decides the pixels

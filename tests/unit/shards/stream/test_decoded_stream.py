@@ -165,3 +165,18 @@ def test_shards_of_a_server_are_not_fetched_for_images_that_are_kept(
     assert_all_equal(take(Stream(other, BATCH, 7, decoded=rows_of(other, tmp_path)), 0, 5), expected)
     assert fetched == 1 == len(server.gets(dataset.shards[0].name))
     assert not list((tmp_path / "another").rglob("*.tar"))
+
+
+def test_shards_are_prefetched_for_images_that_must_be_decoded(
+    server: Unreliable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Dataset.open(server.url, cache=tmp_path / "cache")
+    asked: list[list[int]] = []
+    monkeypatch.setattr(remote, "prefetch", lambda shards: asked.append(list(shards)))
+    stream = Stream(remote, BATCH, 1, sampling=Sampling("windowed", 2), decoded=rows_of(remote, tmp_path))
+    take(stream, 0, 3)
+    first = stream.order.shards_in_use(stream.positions(0))
+    assert first and asked[0] == first, "decoding would otherwise wait for each shard when it comes to it"
+    asked.clear()
+    take(stream, 0, 3)
+    assert not asked, "everything is kept"
