@@ -27,6 +27,10 @@ COMMANDS = {
         "trainer.evaluation.evaluate:main",
     ),
     "exhibits": ("draw grids that show the effect of labels and noise", "trainer.evaluation.exhibits:main"),
+    "playground": (
+        "write a page in which a run's generator draws by words, in any browser",
+        "trainer.playground.command:main",
+    ),
     "compare": ("compare runs: options, metrics, evaluations, curves", "trainer.reporting.comparison:main"),
     "report": ("regenerate the report.html of a run", "trainer.reporting.run_report:main"),
     "demo": ("run a small example end to end: faces, pack, train, sample", "trainer.demo:main"),

@@ -1,4 +1,4 @@
-"""Run the whole workflow on a small example: faces, pack, train, sample; each step is an ordinary command."""
+"""Run the whole workflow on a small example, from faces to a playground; each step is an ordinary command."""
 
 from __future__ import annotations
 
@@ -53,12 +53,14 @@ def main(argv: Sequence[str]) -> None:
     grid = run / "hair-colours.png"
     colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")
     _python("-m", "trainer", "sample", run, *colours, "--count", 8, "--out", grid)
+    _python("-m", "trainer", "playground", run, "--title", "Faces by words")
     minutes = (time.monotonic() - started) / 60
     cgan = "cgan" if shutil.which("cgan") else f"{_shown(sys.executable)} -m trainer"
     print(
         f"\nDone in {minutes:.1f} minutes. Open\n"
         f"  {grid}   generated images, one row per hair colour\n"
         f"  {run / 'report.html'}   the run's curves and grids, in a browser\n"
+        f"  {run / 'playground.html'}   draw by words, in a browser\n"
         "Try next\n"
         f'  {cgan} sample {run} "blue long hair and yellow eyes" --out blue.png\n'
         f"  {cgan} demo --total-images 200000   (continues training)\n"

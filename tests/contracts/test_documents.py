@@ -228,6 +228,7 @@ def test_make_demo_on_a_small_scale(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-6000:]
     assert (checkout / "demo" / "run" / "report.html").stat().st_size > 1000
     assert (checkout / "demo" / "run" / "hair-colours.png").stat().st_size > 1000
+    assert (checkout / "demo" / "run" / "playground.html").stat().st_size > 100_000
     again = run(script, checkout)
     assert again.returncode == 0, again.stdout[-6000:]
     assert "shards faces" not in again.stdout, "a second run draws everything anew"

@@ -79,6 +79,7 @@ thead th{font-size:12px;font-weight:600;color:var(--dim)}
 tbody th{font-weight:400}
 .values td,.values thead th+th{text-align:right}
 .options td{overflow-wrap:anywhere}
+a{color:var(--curve)}
 code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 @media (max-width:600px){
 body{padding:16px 12px 32px}h1{font-size:22px}.strip figure{flex-basis:210px}th,td{padding-right:12px}}

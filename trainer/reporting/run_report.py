@@ -28,6 +28,7 @@ from trainer.reporting.number_format import format_count, format_duration, forma
 from trainer.reporting.plot import Line, Plot
 from trainer.run import evaluation_file, metrics_file
 
+PLAYGROUND = "playground.html"  # the page that `cgan playground` writes into a run directory
 _STRIP = 12  # sample grids in the strip over time
 _THUMBNAIL, _EXHIBIT = 420, 1100  # greatest widths in pixels
 _LARGEST_PNG = 6 << 20  # bytes; larger grids are downscaled
@@ -146,7 +147,7 @@ def _page(run: Path) -> str:
     name = run.resolve().name
     images_seen = int(max([last_row.get(metric_names.CLOCK, 0), *(grid.images_seen for grid in grids)]))
     sections = [
-        ("Samples", _samples_section(grids)),
+        ("Samples", _playground_link(run) + _samples_section(grids)),
         ("Evaluation", _evaluation_section(run)),
         ("Effect of labels and noise", _exhibits_section(run / "exhibits")),
         ("Curves", _curves_section(found)),
@@ -194,6 +195,11 @@ def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], ima
         facts.append(("Preset", str(config["preset"])))
     facts.append(("Written by", f"cgan-trainer {__version__}" + (f" ({commit})" if commit else "")))
     return facts
+
+
+def _playground_link(run: Path) -> str:
+    """Return a link to the run's playground; "" if there is none."""
+    return f'<p><a href="{PLAYGROUND}">Draw with this generator</a></p>' if (run / PLAYGROUND).is_file() else ""
 
 
 def _samples_section(grids: Sequence[SampleGrid]) -> str:

@@ -1,0 +1,149 @@
+"""The page holds what it needs, asks for nothing, and takes no text of a dataset for HTML."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.dataset.schema import Attribute
+from support.browsers import document_of, text_of
+from support.errors import raises
+from support.small_runs import write_run
+from trainer.export import command as export
+from trainer.generation.sampler import load
+from trainer.playground import command
+
+HOSTILE = "</script><img src=x onerror=document.title='taken'>"
+HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))
+SMILE = Attribute("smile", "tag", ("smile",))
+SIZES = Attribute("sizes", "vector", (), 2)
+
+
+class Elements(HTMLParser):
+    """Collects start tags, and the content of scripts and styles by (tag, id)."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[tuple[str, str | None], str] = {}
+        self.open: tuple[str, str | None] | None = None
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open = (tag, dict(attrs).get("id")) if tag in ("script", "style") else None
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.raw[self.open] = self.raw.get(self.open, "") + data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = None
+
+
+def write_page(run: Path, *attributes: Attribute, title: str = "A run") -> str:
+    write_run(run, attributes)
+    command.main([str(run), "--title", title])
+    return (run / "playground.html").read_text()
+
+
+def test_page_is_written_and_linked_in_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", [HAIR, SMILE])
+    (run / "report.html").write_text("")
+    command.main([str(run)])
+    said = capsys.readouterr().out
+    size = (run / "playground.html").stat().st_size
+    assert str(run / "playground.html") in said and f"{size / 1e6:.1f} MB" in said
+    assert '<a href="playground.html">' in (run / "report.html").read_text()
+
+
+def test_exported_generator_has_a_page_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", [HAIR, SMILE])
+    export.main([str(run), str(tmp_path / "exported")])
+    monkeypatch.chdir(tmp_path)
+    command.main([str(tmp_path / "exported"), "--title", "run"])
+    command.main([str(run)])
+    assert (tmp_path / "playground.html").read_bytes() == (run / "playground.html").read_bytes()
+
+
+def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [HAIR])
+    with raises("invalid-output-name", "page.png"):
+        command.main([str(run), "--out", str(tmp_path / "page.png")])
+    captioned = write_run(tmp_path / "captioned", [HAIR, Attribute("caption", "text", (), 4)])
+    with raises("sentences-need-encoder"):
+        command.main([str(captioned)])
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    hair = Attribute(HOSTILE, "exclusive", (HOSTILE, "<!-- <script>", "{{weights}}"))
+    plain = Elements(write_page(tmp_path / "plain", HAIR))
+    found = Elements(write_page(tmp_path / "hostile", hair, title=HOSTILE))
+    assert [tag for tag, _ in found.tags] == [tag for tag, _ in plain.tags]
+    data = json.loads(found.raw["script", "page-data"])
+    assert data["attributes"][0]["name"] == HOSTILE
+    assert data["attributes"][0]["values"][2] == "{{weights}}"
+
+
+def test_policy_admits_the_page_s_own_script_and_style_and_no_request(tmp_path: Path) -> None:
+    document = write_page(tmp_path / "run", HAIR)
+    found = Elements(document)
+    policy = next(a["content"] for tag, a in found.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256(found.raw[kind, None].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy and "http" not in policy
+    assert not [a for _, a in found.tags if {"src", "href", "style", "onclick"} & set(a)]
+    script = found.raw["script", None]
+    assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|innerHTML|outerHTML|insertAdjacentHTML|\beval\(", script)
+
+
+def test_every_control_has_a_name(tmp_path: Path) -> None:
+    found = Elements(write_page(tmp_path / "run", HAIR, SMILE, SIZES))
+    named = {a.get("for") for tag, a in found.tags if tag == "label"}
+    wrapped = {"radio", "search"}  # inside their labels
+    inputs = [a for tag, a in found.tags if tag in ("input", "select", "canvas")]
+    assert not [a for a in inputs if not ({a.get("id")} & named or a.get("aria-label") or a.get("type") in wrapped)]
+    assert [a for _, a in found.tags if a.get("aria-live") == "polite"]
+
+
+# ---------------------------------------------------------------- in Chromium
+
+
+def drawn(page: Path, fragment: str, count: int, size: int, profile: Path) -> np.ndarray:
+    """Return the first drawings of the page: (count, 3, S, S)."""
+    result = json.loads(text_of(document_of(page, f"selftest={count}{fragment}", profile), "selftest"))
+    pixels = np.frombuffer(base64.b64decode(result["pixels"]), np.uint8)
+    return pixels.reshape(count, size, size, 3).transpose(0, 3, 1, 2).astype(int)
+
+
+@pytest.mark.long
+def test_chromium_draws_what_cgan_sample_draws(tmp_path: Path) -> None:
+    write_page(tmp_path / "run", HAIR, SMILE, SIZES)
+    page, sampler = tmp_path / "run" / "playground.html", load(tmp_path / "run", device="cpu")
+    for fragment, phrase, count in (("", "anything", 64), ("&words=red+hair&without=smile", "red hair, no smile", 4)):
+        found = drawn(page, fragment, count, 16, tmp_path / "profile")
+        expected = np.concatenate([sampler.sample(phrase, 1, seed) for seed in range(count)]).astype(int)
+        assert expected.std() > 10 and len(np.unique(expected, axis=0)) > count / 2
+        assert np.abs(found - expected).max() <= 2
+
+
+@pytest.mark.long
+def test_chromium_shows_hostile_names_as_text(tmp_path: Path) -> None:
+    hair = Attribute(HOSTILE, "exclusive", (HOSTILE, "red hair"))
+    write_page(tmp_path / "run", hair, SMILE, title="A run")
+    document = document_of(tmp_path / "run" / "playground.html", "seed=3&without=smile&view=grid", tmp_path / "profile")
+    assert text_of(document, "attributes").count(HOSTILE) >= 2  # the attribute's name and its value
+    assert "no smile" in text_of(document, "words")
+    found = Elements(document)
+    assert not [tag for tag, _ in found.tags if tag == "img"]
+    assert "<title>A run</title>" in document

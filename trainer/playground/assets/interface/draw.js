@@ -1,0 +1,20 @@
+// The view of one drawing: the large picture.
+
+const [SMALLEST, LARGEST] = [256, 480]; // sides of the picture on the page
+
+class DrawView {
+  constructor(canvas) {
+    this.canvas = canvas;
+    canvas.style.maxWidth = `${Math.min(LARGEST, Math.max(SMALLEST, 12 * page.size))}px`;
+    this.newest = new Newest();
+  }
+
+  // Draw what was chosen.
+  show(drawing) {
+    return this.newest.start(async (signal) => paint(this.canvas, await artist.drawing(drawing, signal)));
+  }
+
+  saved() {
+    return [[this.canvas]];
+  }
+}
