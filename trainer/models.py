@@ -31,6 +31,7 @@ def architecture_of(network: NetworkConfig, size: int, widths: tuple[int, ...]) 
         conditioning=network.conditioning,
         spectral_norm=network.spectral_norm,
         modulation=network.modulation,
+        resize=network.resize,
     )
 
 

@@ -51,6 +51,7 @@ FACTORS = {
         "",
         "--spectral-norm",
         "--modulation",
+        "--resize filter",
         "--accumulate 2",
         "--interpolate 0.5",
         "--d-steps 2",
@@ -60,7 +61,9 @@ FACTORS = {
 
 
 def _allowed(row: Row) -> bool:
-    if row["family"] == "article" and row["further"] == "--modulation":
+    if row["further"] == "--modulation" and row["family"] == "article":
+        return False
+    if row["further"] == "--resize filter" and row["family"] != "residual":
         return False
     return row["conditioning"] not in CLASSIFYING or row["mismatch"] == "none"
 

@@ -37,7 +37,7 @@ class Config:
         "shards run preset init_from "
         "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
         "total_images batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
-        "family noise_size label_size channels blocks expansion group_width modulation conditioning "
+        "family noise_size label_size channels blocks expansion group_width resize modulation conditioning "
         "classifier_weight spectral_norm label_loss "
         "loss mismatch wrong mismatch_weight interpolate gamma d_steps penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "

@@ -28,6 +28,11 @@ class NetworkConfig:
     blocks: int | None = option(None, "residual blocks per level (default: 1 for residual, 2 for r3gan)", minimum=1)
     expansion: int = option(2, "width of r3gan's grouped convolutions as a multiple of the level's channels", minimum=1)
     group_width: int = option(16, "channels per group in r3gan's grouped convolutions", minimum=1)
+    resize: str = option(
+        "average",
+        "how residual changes the size between levels: by averages of neighbors, or by r3gan's [1, 2, 1] filter",
+        choices=("average", "filter"),
+    )
     modulation: bool = option(
         False, "let noise and label scale and shift the channels of every block of the generator, not only its start"
     )
@@ -66,6 +71,12 @@ class NetworkConfig:
                         "option-without-effect",
                         f"--{name}: the article networks have {fixed}; leave it out, or use --family residual",
                     )
+        if self.family != "residual" and self.resize != "average":
+            raise UserError(
+                "option-without-effect",
+                f"--resize {self.resize}: r3gan always filters and article never does; leave it out, or use "
+                "--family residual",
+            )
         for name in ("expansion", "group_width"):
             if self.family != "r3gan" and getattr(self, name) != getattr(NetworkConfig, name):
                 raise UserError(

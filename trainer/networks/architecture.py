@@ -18,6 +18,8 @@ class Architecture:
         channels: channels per level, from the base to the full size; (): chosen by size.
         blocks: residual blocks per level; None: the family's default.
         expansion, group_width: shape of r3gan's bottlenecks.
+        resize: how the residual networks change the size between levels: "average", bilinear in the generator and an
+            average pooling in the discriminator, or "filter", r3gan's [1, 2, 1] filter.
         conditioning: how the discriminator uses the label, one of `CONDITIONINGS`; "auto": the family's default.
         spectral_norm: normalize the discriminator's weights spectrally. Generators then end in a tanh, as published:
             the slope of such a discriminator does not decrease, and unbounded images would follow it without end.
@@ -36,6 +38,7 @@ class Architecture:
     conditioning: str = "auto"
     spectral_norm: bool = False
     modulation: bool = False
+    resize: str = "average"
 
     @property
     def base(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainer.networks.architecture import Architecture
 from trainer.networks.conditioning import Modulation
 from trainer.networks.levelled import Level, LevelledDiscriminator, LevelledGenerator
+from trainer.networks.resampling import Downsample, Upsample
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # keeps the variance of a signal through the activation
@@ -74,50 +75,6 @@ class Bottleneck(nn.Module):
         """Map (B, C, s, s) to the same shape; w (B, code) in a generator."""
         h = self.first(x, self.widen)
         return x + self.narrow(self.second(h, self.grouped, self.modulation, w))
-
-
-class Filter(nn.Module):
-    """The separable filter [1, 2, 1] / 4 of each channel, with zeros beyond the border.
-
-    `Downsample` and `Upsample` are each other's gradient. On a CPU both filter in float32: for one of the two, oneDNN
-    has only a half-precision loop that is twenty times slower.
-    """
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        line = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("kernel", (line[:, None] * line)[None, None], persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, s, s) to (B, C, s/2, s/2) or (B, C, 2s, 2s), in autocast's dtype where autocast is on."""
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        within = torch.float32 if device == "cpu" and dtype.itemsize < 4 else dtype
-        kernel = self.kernel.expand(x.shape[1], 1, 3, 3).to(within)
-        with torch.autocast(device, enabled=False):
-            return self.resample(x.to(within), kernel).to(dtype)
-
-    def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Filter x and change its size; x and kernel (C, 1, 3, 3) have the same dtype."""
-        raise NotImplementedError
-
-
-class Downsample(Filter):
-    """Filter, then keep every second row and column."""
-
-    def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Map (B, C, s, s) to (B, C, s/2, s/2)."""
-        return F.conv2d(x, kernel, stride=2, padding=1, groups=len(kernel))
-
-
-class Upsample(Filter):
-    """Insert zeros between rows and columns, then filter with gain 4: the transpose of `Downsample`, times 4."""
-
-    def resample(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Map (B, C, s, s) to (B, C, 2s, 2s)."""
-        return F.conv_transpose2d(x, 4 * kernel, stride=2, padding=1, output_padding=1, groups=len(kernel))
 
 
 def _change_channels(inputs: int, outputs: int) -> nn.Module:

@@ -6,6 +6,7 @@ zero (Fixup: Zhang et al. 2019, arXiv 1901.09321), 1x1 convolutions between size
 """
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,27 +16,9 @@ from torch import Tensor, nn
 from trainer.networks.architecture import Architecture
 from trainer.networks.conditioning import Modulation
 from trainer.networks.levelled import Level, LevelledDiscriminator, LevelledGenerator
+from trainer.networks.resampling import Downsample, Upsample, double_size
 
 _SLOPE = 0.2
-
-
-def double_size(x: Tensor) -> Tensor:
-    """Double the size by bilinear interpolation, (B, C, s, s) -> (B, C, 2s, 2s).
-
-    Under torch.compile and where results must repeat the interpolation is written out: a new row is a quarter of the
-    way from an old row to its neighbor, and so are columns. The backward of `F.interpolate` scatters: torch 2.13
-    compiles what follows a scatter into wrong gradients, and a GPU adds in any order.
-    """
-    if not torch.compiler.is_dynamo_compiling() and not torch.are_deterministic_algorithms_enabled():
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    for side in (2, 3):
-        rows = x.shape[side]
-        first, last = x.narrow(side, 0, 1), x.narrow(side, rows - 1, 1)
-        before = torch.cat([first, x.narrow(side, 0, rows - 1)], side)
-        after = torch.cat([x.narrow(side, 1, rows - 1), last], side)
-        pair = [torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)]
-        x = torch.stack(pair, side + 1).flatten(side, side + 1)
-    return x
 
 
 class ResidualBlock(nn.Module):
@@ -67,25 +50,27 @@ class ResidualBlock(nn.Module):
 
 
 class WidenAndDouble(nn.Conv2d):
-    """A 1x1 convolution, then twice the size."""
+    """A 1x1 convolution, then twice the size: by bilinear interpolation, or filtered."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, filtered: bool) -> None:
         super().__init__(inputs, outputs, 1, bias=False)
+        self.resample = Upsample() if filtered else double_size
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, inputs, s, s) to (B, outputs, 2s, 2s)."""
-        return double_size(super().forward(input))
+        return self.resample(super().forward(input))
 
 
 class HalveAndWiden(nn.Conv2d):
-    """An average pooling to half the size, then a 1x1 convolution."""
+    """Half the size, by average pooling or filtered, then a 1x1 convolution."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, filtered: bool) -> None:
         super().__init__(inputs, outputs, 1, bias=False)
+        self.resample = Downsample() if filtered else partial(F.avg_pool2d, kernel_size=2)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, inputs, s, s) to (B, outputs, s/2, s/2)."""
-        return super().forward(F.avg_pool2d(input, 2))
+        return super().forward(self.resample(input))
 
 
 def _levels(channels: tuple[int, ...], blocks: int | None, code: int = 0) -> nn.ModuleList:
@@ -97,12 +82,12 @@ def _levels(channels: tuple[int, ...], blocks: int | None, code: int = 0) -> nn.
 
 
 class ResidualGenerator(LevelledGenerator):
-    """Levels of residual blocks with bilinear doublings between them."""
+    """Levels of residual blocks with doublings between them."""
 
     def __init__(self, a: Architecture) -> None:
         super().__init__(a)
         self.blocks = _levels(a.channels, a.blocks, a.code if a.modulation else 0)
-        self.widen = nn.ModuleList(WidenAndDouble(i, o) for i, o in pairwise(a.channels))
+        self.widen = nn.ModuleList(WidenAndDouble(i, o, a.resize == "filter") for i, o in pairwise(a.channels))
         self.to_picture = nn.Conv2d(a.channels[-1], 3, 1)
 
     def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
@@ -111,13 +96,13 @@ class ResidualGenerator(LevelledGenerator):
 
 
 class ResidualDiscriminator(LevelledDiscriminator):
-    """Levels of residual blocks with average poolings between them."""
+    """Levels of residual blocks with halvings between them."""
 
     def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
         """Build the layers up to the features."""
         self.from_picture = nn.Conv2d(in_channels, channels[0], 1)
         self.blocks = _levels(channels, a.blocks)
-        self.widen = nn.ModuleList(HalveAndWiden(i, o) for i, o in pairwise(channels))
+        self.widen = nn.ModuleList(HalveAndWiden(i, o, a.resize == "filter") for i, o in pairwise(channels))
         self.basis = nn.Parameter(torch.empty(channels[-1], a.base, a.base))
         nn.init.uniform_(self.basis, -1 / a.base, 1 / a.base)
 

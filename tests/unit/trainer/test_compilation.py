@@ -15,7 +15,7 @@ from trainer import config
 from trainer.compilation import _different, compile_networks
 from trainer.distributed.process_group import Distributed
 from trainer.networks import Architecture, build
-from trainer.networks.residual import double_size
+from trainer.networks.resampling import double_size
 from trainer.setup import build_state
 from trainer.state import TrainingState
 

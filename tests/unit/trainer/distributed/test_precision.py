@@ -14,7 +14,7 @@ from support.errors import raises
 from trainer.distributed import process_group
 from trainer.distributed.precision import resolve
 from trainer.distributed.process_group import Distributed
-from trainer.networks.residual import double_size
+from trainer.networks.resampling import double_size
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from torch import nn
 
 from trainer.networks import Architecture, build
 from trainer.networks.conditioning import LabelEmbedding, ProjectionHead
-from trainer.networks.r3gan import Bottleneck, Downsample, Filter, R3GANDiscriminator, R3GANGenerator, Upsample
+from trainer.networks.r3gan import Bottleneck, R3GANDiscriminator, R3GANGenerator
 
 WIDTHS = (10,)
 CIFAR = {"size": 32, "channels": (768,) * 4}
@@ -110,46 +110,6 @@ def test_block_by_hand() -> None:
         block.narrow.weight.copy_(torch.tensor([1.0, 1]).view(1, 2, 1, 1))
     # 3 -> (3, -3) + (1, 2) = (4, -1) -> (4, -0.2) -> (8, -2) + (0, 0.5) -> (8, -0.3) -> 3 + 7.7
     assert block(torch.full((1, 1, 1, 1), 3.0)).item() == pytest.approx(10.7)
-
-
-def test_downsampling_by_hand() -> None:
-    x = torch.zeros(1, 1, 4, 4)
-    x[0, 0, 0] = torch.tensor([4.0, 8, 12, 16])
-    # Along the row, [1, 2, 1] / 4 with stride 2: (0 + 2·4 + 8) / 4, (8 + 2·12 + 16) / 4; across it 2/4, then 0.
-    assert Downsample()(x)[0, 0].tolist() == [[2, 6], [0, 0]]
-
-
-def test_upsampling_by_hand() -> None:
-    x = torch.zeros(1, 1, 2, 2)
-    x[0, 0, 0] = torch.tensor([4.0, 8])
-    # Along the row each value, their mean, and half of the last at the border; across it the row, then half of it.
-    line = torch.tensor([4.0, 6, 8, 4])
-    assert torch.equal(Upsample()(x)[0, 0], torch.stack([line, line / 2, 0 * line, 0 * line]))
-
-
-def test_upsampling_is_the_transpose_of_downsampling_and_keeps_constants_inside() -> None:
-    x, y = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, 3, 4, 4, dtype=torch.float64)
-    down, up = Downsample().double(), Upsample().double()
-    torch.testing.assert_close(4 * (down(x) * y).sum(), (x * up(y)).sum())
-    assert torch.equal(up(torch.ones(1, 2, 3, 3).double())[..., :5, :5], torch.ones(1, 2, 5, 5).double())
-    assert torch.equal(down(torch.ones(1, 2, 6, 6).double())[..., 1:, 1:], torch.ones(1, 2, 2, 2).double())
-
-
-@pytest.mark.parametrize("filtered", [Downsample(), Upsample()])
-def test_filters_in_half_precision_are_those_of_float32_rounded_once(filtered: Filter) -> None:
-    """On a CPU the filter runs in float32 and its result is cast back, also under autocast from float32."""
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 8, 8, requires_grad=True)
-    for given in (x, x.bfloat16()):
-        expected = filtered(given.float())
-        weights = torch.randn_like(expected).bfloat16().float()
-        (gradient,) = torch.autograd.grad((expected * weights).sum(), x, retain_graph=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = filtered(given)
-        assert found.dtype == torch.bfloat16
-        assert torch.equal(found, expected.bfloat16())
-        (found_gradient,) = torch.autograd.grad((found.float() * weights).sum(), x, retain_graph=True)
-        torch.testing.assert_close(found_gradient, gradient, atol=1e-6, rtol=1e-6)
 
 
 def test_memory_formats_agree() -> None:
