@@ -138,6 +138,24 @@ def test_check_for_real_gpus_runs(gpu: FakeCuda, name: str, verdict: str, says: 
     assert says in found[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "sums"),
+    [
+        ("--accumulate 2 --mixed-precision bf16 --penalty-every 8", 0),
+        pytest.param("--augment ada --flip --mixed-precision fp16", 1, marks=pytest.mark.long),
+    ],
+)
+def test_no_rank_waits_for_its_gpu_while_ddp_reduces_gradients(gpu: FakeCuda, words: str, sums: int) -> None:
+    """Once per player and step, also over two micro-batches; the fourth step sums ADA's signs as well."""
+    found = gpu.run("one_of_two", f"--preset smoke {SMALL} {words}", 8)
+    assert found["log"]["waits"], "a log step may wait"
+    for kind in found.keys() - {"log"}:
+        assert not found[kind]["waits"]
+        assert found[kind]["copies"] == {"cpu to cuda": 7, "cuda to cpu": 1}
+        expected = {"gradients": 2} | ({"values": sums} if sums and kind == "plain" else {})
+        assert found[kind]["collectives"] == expected, kind
+
+
 WAITS_OF_A_RUN = {  # where a run may wait for the GPU
     "trainer/setup.py": "the networks move to it",
     "trainer/distributed/process_group.py": "a log step reads its metrics",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from support.fake_cuda.careless import CHANGES, changed
+from support.fake_cuda.ranks import first_of_two
 from support.fake_cuda.training import WIDTHS, Training
 from support.fake_cuda.whole_run import run
 
@@ -31,6 +32,22 @@ def costs(words: str, size: int) -> dict[str, dict[str, Any]]:
             training.step(number)
         found[kind] = dataclasses.asdict(cost)
     return found
+
+
+def one_of_two(words: str, size: int) -> dict[str, dict[str, Any]]:
+    """Return what each kind of step costs rank 0 of two, by its name, and its collectives, by what they reduce."""
+    with first_of_two() as seen:
+        training = Training(words, size)
+        found = {}
+        for kind, number in training.kinds.items():
+            seen.clear()
+            with training.measured() as cost:
+                training.step(number)
+            found[kind] = dataclasses.asdict(cost) | {"collectives": dict(seen)}
+        with training.measured() as cost:
+            training.env.sum_to_floats(training.step(0).metrics)
+        found["log"] = dataclasses.asdict(cost)
+        return found
 
 
 def train(words: str, size: int) -> dict[str, dict[str, Any]]:
