@@ -12,7 +12,7 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.judge.judge import Judge, judge_of
-from trainer.evaluation.metrics.feature_extractors import Extractor, efficientnet_lite0, inception_v3
+from trainer.evaluation.metrics.feature_extractors import Extractor, efficientnet_lite, inception_v3
 from trainer.evaluation.metrics.registry import METRICS, Needs
 
 EXTRACTORS = ("auto", "efficientnet", "judge", "inception")
@@ -98,7 +98,7 @@ def _open_extractor(env: Distributed, extractor: str, inception: Path | None, no
     if inception is not None:
         return inception_v3(inception, env.device)
     try:
-        return efficientnet_lite0(env.device)
+        return efficientnet_lite(0, env.device)
     except UserError as error:
         if extractor != "auto":
             raise

