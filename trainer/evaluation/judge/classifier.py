@@ -57,6 +57,43 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
+class PooledClassifier(Classifier):
+    """A classifier that shares no structure with `Classifier`, to confirm it.
+
+    Residual blocks between average pooling, group normalisation, and the mean and the maximum over the last feature map
+    instead of strides, batch normalisation, and every position by itself.
+    """
+
+    def __init__(self, side: int, outputs: int) -> None:
+        super().__init__(4, outputs)
+        stride = 2 if side > 40 else 1
+        layers: list[nn.Module] = [nn.Conv2d(3, 32, 5, stride, padding=2), nn.SiLU()]
+        channels, side = 32, -(-side // stride)
+        while side > 4:
+            wider = min(2 * channels, _MAX_CHANNELS)
+            layers += [nn.AvgPool2d(2, ceil_mode=True), _Residual(channels, wider)]
+            channels, side = wider, -(-side // 2)
+        self.trunk = nn.Sequential(*layers, _MeanAndMaximum(), nn.Linear(2 * channels, FEATURES), nn.ReLU())
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(8, channels), nn.Conv2d(channels, out, 3, padding=1)
+        self.skip = nn.Conv2d(channels, out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + self.conv(F.silu(self.norm(x)))
+
+
+class _MeanAndMaximum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+
+
+ARCHITECTURES: dict[str, type[Classifier]] = {"strided": Classifier, "pooled": PooledClassifier}
+
+
 def train_classifier(
     schema: Schema,
     images: LabelledImages,
@@ -64,6 +101,7 @@ def train_classifier(
     seed: int,
     device: torch.device,
     progress: Callable[[int, int], None],
+    architecture: type[Classifier] = Classifier,
 ) -> Classifier:
     """Train a classifier, and return it as it was when its loss on ``tune`` was lowest.
 
@@ -72,10 +110,11 @@ def train_classifier(
         tune: for early stopping.
         seed: determines initial weights, order of images and shifts.
         progress: called with the number of images shown and of images to show.
+        architecture: of the network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.key(seed, "initial weights of the judge"))
-        net = Classifier(images.images.shape[-1], schema.width)
+        net = architecture(images.images.shape[-1], schema.width)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(schema, images, device)
     count, batch = len(images), min(_BATCH, len(images))

@@ -31,7 +31,7 @@ from shards.dataset.schema import WORDLESS, Schema
 from shards.remote.cache import default_cache
 from trainer.distributed.device import choose
 from trainer.evaluation.judge import classifier
-from trainer.evaluation.judge.classifier import Classifier, train_classifier
+from trainer.evaluation.judge.classifier import ARCHITECTURES, Classifier, train_classifier
 from trainer.evaluation.judge.data import LabelledImages, load_split, shrink, shrink_factor, validation_part
 from trainer.evaluation.metrics.combinations import Combinations
 from trainer.evaluation.metrics.feature_extractors import Extractor, judge_features
@@ -154,7 +154,8 @@ class Judge:
             schema = Schema.from_json(notes["schema"], str(folder / _NOTES))
             tensors = load(weights)
             temperatures = tensors.pop("temperatures").numpy()
-            net = Classifier(notes["size"] // shrink_factor(notes["size"]), schema.width)
+            architecture = ARCHITECTURES[notes["identity"].get("architecture", "strided")]
+            net = architecture(notes["size"] // shrink_factor(notes["size"]), schema.width)
             net.load_state_dict(tensors)
             net = net.to(choose(device)).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
             accuracy = LabelAccuracy.from_json(notes["real"])
@@ -167,7 +168,13 @@ class Judge:
 
 
 def judge_of(
-    dataset: Dataset, *, seed: int = 0, device: str = "auto", cache: Path | None = None, progress: bool = True
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    cache: Path | None = None,
+    progress: bool = True,
+    architecture: str = "strided",
 ) -> Judge:
     """Return the judge of a dataset, from the cache or trained and cached.
 
@@ -177,6 +184,7 @@ def judge_of(
         seed: determines which images are held out, and the training.
         cache: directory of the cache; None: ~/.cache/cgan-trainer/judges. Any number of processes may share it.
         progress: show bars, on a terminal.
+        architecture: of the classifier, one of `ARCHITECTURES`.
 
     Raises:
         UserError: no attribute can be judged, or too few images are labelled.
@@ -197,6 +205,8 @@ def judge_of(
         "validation": validation.fingerprint if validation is not None else None,
         "seed": seed,
     }
+    if architecture != "strided":
+        identity["architecture"] = architecture
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     folder = (cache or default_cache().parent / "judges") / name
     if folder.is_dir():
@@ -221,7 +231,8 @@ def _train(
             bar.total = total
             bar.update(done - bar.n)
 
-        net = train_classifier(schema, split.train, split.tune, seed, device, show)
+        architecture = ARCHITECTURES[identity.get("architecture", "strided")]
+        net = train_classifier(schema, split.train, split.tune, seed, device, show, architecture)
     temperatures = _temperatures(schema, classifier.logits(net, split.tune.images), split.tune)
     logits = classifier.logits(net, split.held_out.images) / temperatures
     accuracy = label_accuracy(schema, logits, split.held_out.label, split.held_out.known)

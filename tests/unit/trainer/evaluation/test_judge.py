@@ -161,6 +161,19 @@ def test_seed_determines_the_judge(dataset: Dataset, tmp_path: Path, hasty: None
     assert not np.array_equal(one.logits(images), other.logits(images))
 
 
+def test_second_architecture_recognises_real_images_and_is_cached_apart(
+    judge: Judge, dataset: Dataset, judges: Path, tmp_path: Path
+) -> None:
+    second = judge_of(dataset, seed=1, architecture="pooled", cache=tmp_path)
+    assert [reason_to_doubt(a) for a in second.accuracy.attributes] == ["", ""]
+    assert type(second.net) is not type(judge.net) and second.identity["architecture"] == "pooled"
+    assert "architecture" not in judge.identity, "judges cached before there were two are still found"
+    again = judge_of(dataset, seed=1, architecture="pooled", cache=tmp_path)
+    images = all_images(dataset)[:20]
+    assert np.array_equal(again.logits(images), second.logits(images)) and len(list(tmp_path.iterdir())) == 1
+    assert not np.array_equal(judge.logits(images), second.logits(images))
+
+
 def test_unwritable_cache_is_a_warning(
     dataset: Dataset, tmp_path: Path, hasty: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
