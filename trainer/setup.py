@@ -38,6 +38,7 @@ from trainer.networks import Architecture, conditioning_of
 from trainer.networks.conditioning import LabelMask, set_label_scaling
 from trainer.networks.discriminator import Discriminator
 from trainer.nonfinite import NonFiniteGuard
+from trainer.run import lineage
 from trainer.run.checkpoint import Checkpoint, find
 from trainer.run.directory import LABELS_KEPT, RunDirectory
 from trainer.schedules import Schedule
@@ -216,6 +217,7 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     exits.enter_context(run.lock())
     run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
+    lineage.record(run.path, lineage.influences_of(config, built.dataset, initial))
     dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
     labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
     run.write_identity(config, dataset, labels, built.env.describe())

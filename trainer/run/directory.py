@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LABELS_KEPT = 4096  # labels of the dataset that a run keeps; attributes that a prompt does not name are drawn from them
 
-_TRAINER_FILES = ("lock.json", "config.yaml", "schema.json", "labels.safetensors", "metrics.jsonl")
+_TRAINER_FILES = ("lock.json", "config.yaml", "lineage.json", "schema.json", "labels.safetensors", "metrics.jsonl")
 
 
 class RunDirectory:
