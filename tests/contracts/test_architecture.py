@@ -116,6 +116,8 @@ PURE: dict[str, str] = {
     "trainer.evaluation.metrics.diversity": "numpy",
     "trainer.evaluation.metrics.measurements": "numpy",
     "trainer.evaluation.metrics.registry": "numpy",
+    "trainer.evaluation.metrics.second_judge": "",
+    "trainer.evaluation.metrics.spectrum": "numpy",
     "shards.stream.order": "numpy",
     "shards.core.permutation": "numpy",
     "shards.core.rng": "numpy",

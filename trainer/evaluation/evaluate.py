@@ -78,7 +78,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     checkpoint: str | int | None = None,
     seed: int = 0,
-    extractor: str = "auto",
+    features: Sequence[str] = (),
     inception: str | Path | None = None,
     shards: str | Path | None = None,
     device: str = "auto",
@@ -102,8 +102,9 @@ def evaluate(
             () for all that the dataset allows.
         checkpoint: images seen of the checkpoint, or "best"; None for the newest.
         seed: determines the labels, the noise and the real images to compare with.
-        extractor: "auto" (EfficientNet if installed, otherwise the judge's features), "efficientnet", "judge" or
-            "inception".
+        features: names as in ``--features``: "lite0", "lite1", "lite2", "judge", "inception"; the first one's values
+            have plain keys, another's its name, as ``fid@lite2``. () for "auto": lite0 if it is installed, otherwise
+            the judge's features.
         inception: file of Inception's weights, for values that compare with those in papers.
         shards: directory or URL of the run's dataset; None for where it was during training.
         device: "auto", "cpu", "cuda" or "mps".
@@ -116,6 +117,8 @@ def evaluate(
         ===================== =====================================================================================
         ``fidelity``          label accuracy: fraction of images in which all that the judge recognises is right
         ``fidelity/NAME``     label accuracy of one attribute
+        ``fidelity@judge2``   the same by a second judge of another architecture, which confirms the first; for every
+                              key of ``fidelity``
         ``fidelity_new``      label accuracy of combinations of values that do not occur in the dataset
         ``fid``               Fréchet distance of the features; the FID of papers only with Inception's features
         ``kid``               kernel distance of the features; unbiased, may be below 0
@@ -124,6 +127,8 @@ def evaluate(
         ``recall``            fraction of real images inside the support of the generated ones
         ``density``           how densely real images surround generated ones; about 1 for a perfect generator
         ``coverage``          fraction of real images with a generated image in their neighbourhood
+        ``spectrum``          mean difference of the power spectra in dB; blur and fine patterns raise it
+        ``period2``           power of patterns that repeat every second pixel, in dB above that of real images
         ``memorised``         fraction of images as near to a training image as 1 % of real images are
         ``copying``           z-score; below -3: nearer to training images than real images are to each other
         ``diversity``         how much images of one label differ, relative to real images
@@ -139,7 +144,7 @@ def evaluate(
         metrics=tuple(metrics),
         checkpoint=None if checkpoint is None else str(checkpoint),
         seed=seed,
-        extractor=extractor,
+        features=tuple(features),
         inception=None if inception is None else Path(inception),
         shards=None if shards is None else str(shards),
         device=device,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
+from shards.dataset.label_rows import Labels
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.judge.judge import Judge, judge_of
-from trainer.evaluation.metrics.feature_extractors import Extractor, efficientnet_lite, inception_v3
+from trainer.evaluation.metrics.feature_extractors import Extractor, efficientnet_lite, inception_v3, spectrum
+from trainer.evaluation.metrics.measurements import ImageSet
 from trainer.evaluation.metrics.registry import METRICS, Needs
 
-EXTRACTORS = ("auto", "efficientnet", "judge", "inception")
+FEATURES = ("auto", "lite0", "lite1", "lite2", "judge", "inception")
+_JUDGED, _JUDGED_AGAIN = "judge's logits", "second judge's logits"
 
 
 @dataclass(frozen=True)
@@ -24,32 +28,66 @@ class EvaluationNetworks:
 
     Attributes:
         judge: None if no metric needs logits.
-        extractor: None if no metric needs features.
+        second: a judge of another architecture and seed, which confirms the first; None without one.
+        extractors: the first one's values have plain keys, as ``fid``, the others' the network's name, as
+            ``fid@lite2``; none if no metric needs features.
+        spectrum: None if no metric needs spectra.
         metrics: names of the requested metrics that these networks make possible.
+        judged: fingerprint of the dataset that the judges learned from; "" without one.
     """
 
     judge: Judge | None
-    extractor: Extractor | None
+    second: Judge | None
+    extractors: tuple[Extractor, ...]
+    spectrum: Extractor | None
     metrics: tuple[str, ...]
+    judged: str = ""
+
+    def extractor_of(self, key: str) -> Extractor | None:
+        """Return the extractor behind the key of a figure, such as ``fid`` or ``fid@lite2``; None without one."""
+        _, at, name = key.rpartition("@")
+        named = [extractor for extractor in self.extractors if at and extractor.short_name == name]
+        return next(iter(named or self.extractors), None)
+
+    @property
+    def of_real_images(self) -> tuple[Extractor, ...]:
+        """Return what generated images are compared with real ones by."""
+        return self.extractors if self.spectrum is None else (*self.extractors, self.spectrum)
 
     def measure(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return features and logits (those that the networks give) of images uint8 (n, 3, S, S), n rows each."""
-        networks: list[Callable[[np.ndarray], np.ndarray]] = []
-        networks += [self.extractor] if self.extractor is not None else []
-        networks += [self.judge.logits] if self.judge is not None else []
-        return tuple(network(images) for network in networks)
+        """Return what each network finds in images uint8 (n, 3, S, S), n rows each."""
+        return tuple(network(images) for network in self._by_name().values())
 
-    def split(self, measured: tuple[np.ndarray, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return features and logits from what `measure` returned; None for those that the networks do not give."""
-        features = measured[0] if self.extractor is not None else None
-        return features, measured[-1] if self.judge is not None else None
+    def image_set(
+        self, labels: Labels, measured: Mapping[str, np.ndarray], extractor: Extractor | None = None
+    ) -> ImageSet:
+        """Return images with what `named` gives of them.
+
+        Args:
+            extractor: whose features to take; None: the first one's.
+        """
+        extractor = extractor or (self.extractors[0] if self.extractors else None)
+        features = None if extractor is None else measured.get(extractor.name)
+        spectra = None if self.spectrum is None else measured.get(self.spectrum.name)
+        return ImageSet.of(*labels, features, measured.get(_JUDGED), measured.get(_JUDGED_AGAIN), spectra)
+
+    def named(self, measured: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+        """Return by network what `measure` returned."""
+        return dict(zip(self._by_name(), measured, strict=True))
+
+    def _by_name(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        networks: dict[str, Callable[[np.ndarray], np.ndarray]] = {e.name: e for e in self.of_real_images}
+        for name, judge in ((_JUDGED, self.judge), (_JUDGED_AGAIN, self.second)):
+            if judge is not None:
+                networks[name] = judge.logits
+        return networks
 
 
 def open_evaluation_networks(
     env: Distributed,
     dataset: Dataset,
     requested: Sequence[str],
-    extractor: str,
+    features: Sequence[str],
     inception: Path | None,
     notes: list[str],
     *,
@@ -58,8 +96,9 @@ def open_evaluation_networks(
     """Load the networks that the metrics need; the same call on every process.
 
     Args:
+        dataset: that judges learn from.
         requested: names of metrics; () for all that the dataset allows.
-        extractor: one of `EXTRACTORS`.
+        features: names of `FEATURES`; () for "auto".
         inception: file of Inception's weights, to use its features.
         notes: takes sentences about networks that are not available.
         progress: show bars on a terminal.
@@ -70,40 +109,57 @@ def open_evaluation_networks(
     names = tuple(requested) or tuple(METRICS)
     by_logits = {name for name in names if Needs.LOGITS in METRICS[name].needs}
     by_features = any(Needs.FEATURES in METRICS[name].needs for name in names)
-    network = env.on_all_ranks(lambda: _open_extractor(env, extractor, inception, notes)) if by_features else None
-    judge, trouble = None, None
-    if by_logits or (by_features and network is None):
+    chosen = list(dict.fromkeys(features or ("auto",)))
+    found = env.on_all_ranks(lambda: _open_extractors(env, chosen, inception, notes)) if by_features else {}
+    judge, second, trouble = None, None, None
+    if by_logits or None in found.values():
         judge, trouble = _judge_or_error(env, dataset, progress)
     if trouble is not None:
-        if by_logits & set(requested) or extractor == "judge":
+        if by_logits & set(requested) or "judge" in chosen:
             raise trouble
         names = tuple(name for name in names if name not in by_logits)
         notes.append(f"labels were not judged: {trouble}")
-    if by_features and network is None:
-        if judge is None:
-            raise UserError(
-                "no-extractor",
-                f"no features to compare images by: {trouble}; EfficientNet is not available either "
-                "(--extractor efficientnet says why)",
-            )
-        network = judge.extractor()
+    elif by_logits:
+        second = shared_judge(env, dataset, progress=progress, second=True)
+    if None in found.values() and judge is None:
+        raise UserError(
+            "no-extractor",
+            f"no features to compare images by: {trouble}; EfficientNet is not available either "
+            "(--features lite0 says why)",
+        )
+    if None in found.values():
         notes.append("the judge was trained on most real images, so their baseline is better than new images can reach")
-    return EvaluationNetworks(judge if by_logits else None, network, names)
+    by_judge = [] if judge is None else [judge.extractor()]
+    extractors = [extractor for each in found.values() for extractor in ([each] if each is not None else by_judge)]
+    spectra = spectrum(dataset.size) if any(Needs.SPECTRA in METRICS[name].needs for name in names) else None
+    judged = dataset.fingerprint if judge is not None else ""
+    return EvaluationNetworks(judge if by_logits else None, second, tuple(extractors), spectra, names, judged)
 
 
-def _open_extractor(env: Distributed, extractor: str, inception: Path | None, notes: list[str]) -> Extractor | None:
-    """Return the extractor; None for the judge's features."""
-    if extractor == "judge":
-        return None
-    if inception is not None:
-        return inception_v3(inception, env.device)
+def _open_extractors(
+    env: Distributed, chosen: Sequence[str], inception: Path | None, notes: list[str]
+) -> dict[str, Extractor | None]:
+    """Return the extractors by name, in the given order; None for the judge's features."""
+    found: dict[str, Extractor | None] = {}
+    for name in chosen:
+        if name == "judge":
+            found[name] = None
+        elif name == "inception" or (name == "auto" and inception is not None):
+            assert inception is not None  # EvaluateOptions checks it
+            found["inception"] = inception_v3(inception, env.device)
+        elif name == "auto":
+            found |= _default_extractor(env, notes)
+        else:
+            found[name] = efficientnet_lite(int(name.removeprefix("lite")), env.device)
+    return found
+
+
+def _default_extractor(env: Distributed, notes: list[str]) -> dict[str, Extractor | None]:
     try:
-        return efficientnet_lite(0, env.device)
+        return {"lite0": efficientnet_lite(0, env.device)}
     except UserError as error:
-        if extractor != "auto":
-            raise
         notes.append(f"features are the judge's, which depend on what the labels describe: {error}")
-        return None
+        return {"judge": None}
 
 
 def _judge_or_error(env: Distributed, dataset: Dataset, progress: bool) -> tuple[Judge | None, UserError | None]:
@@ -115,15 +171,19 @@ def _judge_or_error(env: Distributed, dataset: Dataset, progress: bool) -> tuple
         return None, error
 
 
-def shared_judge(env: Distributed, dataset: Dataset, *, progress: bool = True) -> Judge:
+def shared_judge(env: Distributed, dataset: Dataset, *, progress: bool = True, second: bool = False) -> Judge:
     """Return the same judge of a dataset on every process: rank 0 loads or trains it and broadcasts it.
 
     Otherwise machines with separate caches could each train their own and judge differently.
 
+    Args:
+        second: another judge, of another architecture and seed, to confirm what the first one finds.
+
     Raises:
         UserError, Failure: on every process, see `judge_of`.
     """
-    judge = env.on_rank0(lambda: judge_of(dataset, device=str(env.device), progress=progress))
+    kind: dict[str, Any] = {"seed": 1, "architecture": "pooled"} if second else {}
+    judge = env.on_rank0(lambda: judge_of(dataset, device=str(env.device), progress=progress, **kind))
     if env.world_size == 1:
         assert judge is not None
         return judge

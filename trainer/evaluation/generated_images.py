@@ -18,7 +18,6 @@ from shards.dataset.schema import WORDLESS
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.metrics.combinations import Combinations
-from trainer.evaluation.metrics.measurements import ImageSet
 from trainer.generation.sampler import Sampler
 from trainer.generation.sharded import generate_and_measure, generate_at
 
@@ -41,8 +40,10 @@ class GeneratedImages:
     seed: int
     purpose: str
 
-    def measure(self, env: Distributed, networks: EvaluationNetworks, title: str, progress: bool) -> ImageSet:
-        """Generate all images and measure them; the same call and the same result on every process.
+    def measure(
+        self, env: Distributed, networks: EvaluationNetworks, title: str, progress: bool
+    ) -> dict[str, np.ndarray]:
+        """Generate all images and return what each network finds; the same call and result on every process.
 
         Args:
             title: of the progress bar.
@@ -52,7 +53,7 @@ class GeneratedImages:
         inputs = self.sampler.generator, self.sampler.noise_size, self.labels, self.seed, self.purpose
         with tqdm(total=len(self.labels.label), desc=title, unit="img", dynamic_ncols=True, disable=hidden) as bar:
             measured = generate_and_measure(env, *inputs, networks.measure, bar.update)
-        return ImageSet.of(*self.labels, *networks.split(measured))
+        return networks.named(measured)
 
     def images(self, numbers: np.ndarray) -> np.ndarray:
         """Generate some of the images again: uint8 (n, 3, S, S).

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +42,36 @@ class RealFeatures:
     rows: np.ndarray
     features: np.ndarray
     damaged: int = 0
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """What several extractors find in the same real images.
+
+    Attributes:
+        rows: int64 (n,), the images' indices in the dataset.
+        measured: float32 (n, F) by the extractor's name.
+        damaged: number of further images that could not be read.
+    """
+
+    rows: np.ndarray
+    measured: dict[str, np.ndarray]
+    damaged: int = 0
+
+
+def real_images(
+    dataset: Dataset, extractors: Sequence[Extractor], count: int, seed: int = 0, cache: Path | None = None
+) -> RealImages:
+    """Return what each of one or more extractors finds in ``count`` images; arguments and errors as `real_features`'s.
+
+    Images that one of them could not read are left out.
+    """
+    found = {extractor.name: real_features(dataset, extractor, count, seed, cache) for extractor in extractors}
+    rows = next(iter(found.values())).rows
+    for features in found.values():
+        rows = rows[np.isin(rows, features.rows)]
+    measured = {name: features.features[np.isin(features.rows, rows)] for name, features in found.items()}
+    return RealImages(rows, measured, count - len(rows))
 
 
 def real_features(

@@ -15,21 +15,24 @@ from tqdm import tqdm
 
 from shards.core import cli
 from shards.core.cli import argument, option
-from shards.core.errors import UserError
+from shards.core.errors import UserError, warn
 from shards.core.version import __version__, revision
-from shards.dataset.label_rows import sample_labels
+from shards.dataset.label_rows import Labels, sample_labels
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation import image_panels
-from trainer.evaluation.evaluation_networks import EXTRACTORS, EvaluationNetworks, open_evaluation_networks
+from trainer.evaluation.apartness import influences_of, judged_dataset, marks
+from trainer.evaluation.evaluation_networks import FEATURES, EvaluationNetworks, open_evaluation_networks
 from trainer.evaluation.generated_images import GeneratedImages, new_combinations
+from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.label_accuracy import reason_to_doubt
 from trainer.evaluation.metrics.measurements import ImageSet, Measurements, Results
 from trainer.evaluation.metrics.registry import METRICS, Needs
-from trainer.evaluation.real_features import RealFeatures, read_images, real_features
+from trainer.evaluation.real_features import RealImages, read_images, real_images
 from trainer.evaluation.run_and_dataset import RunAndDataset, open_run_and_dataset
 from trainer.generation import image_grid
 from trainer.reporting.run_report import write_report
 from trainer.run import checkpoint, evaluation_file
+from trainer.run.lineage import Influence
 
 _MIN_TRAINING_IMAGES = 20_000  # real images to read, if the dataset has them and distances do not need more
 _MAX_NEW_COMBINATIONS = 500  # images
@@ -47,10 +50,11 @@ class EvaluateOptions:
     )
     checkpoint: str | None = option(None, "checkpoint to evaluate: its images seen, or best (default: the newest)")
     seed: int = option(0, "determines the labels, the noise and the real images to compare with", minimum=0)
-    extractor: str = option(
-        "auto",
-        "feature extractor; auto: efficientnet if it is installed, otherwise the judge's features",
-        choices=EXTRACTORS,
+    features: tuple[str, ...] = option(
+        (),
+        "networks whose features distances use, the first under plain names (default: auto, which is lite0 if it is "
+        "installed, otherwise the judge's features)",
+        choices=FEATURES,
     )
     inception: Path | None = option(
         None, f"file of Inception's weights ({_INCEPTION_WEIGHTS}), for values that compare with those in papers"
@@ -62,24 +66,26 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         """Check the values."""
         cli.validate(self)
-        if self.inception is not None and self.extractor not in ("auto", "inception"):
+        if self.inception is not None and self.features and not {"auto", "inception"} & set(self.features):
             raise UserError(
-                "option-conflict", f"--inception and --extractor {self.extractor} contradict each other; omit one"
+                "option-conflict",
+                f"--inception is not used with --features {','.join(self.features)}; add inception to them, or omit it",
             )
-        if self.extractor == "inception" and self.inception is None:
+        if "inception" in self.features and self.inception is None:
             raise UserError(
-                "option-missing", f"--extractor inception needs its weights: --inception {_INCEPTION_WEIGHTS}"
+                "option-missing", f"--features inception needs its weights: --inception {_INCEPTION_WEIGHTS}"
             )
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Options, processes, run and networks of an evaluation."""
+    """Options, processes, run and networks of an evaluation, and what touched the run's training."""
 
     options: EvaluateOptions
     env: Distributed
     run: RunAndDataset
     networks: EvaluationNetworks
+    influences: tuple[Influence, ...]
     progress: bool
 
 
@@ -101,10 +107,17 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
     run = env.on_all_ranks(lambda: open_run_and_dataset(options.run, chosen, options.shards, str(env.device)))
     env.on_rank0(lambda: evaluation_file.check_writable(options.run))
     results = Results()
+    influences = env.on_all_ranks(lambda: influences_of(run, results.notes))
     networks = open_evaluation_networks(
-        env, run.dataset, options.metrics, options.extractor, options.inception, results.notes, progress=progress
+        env,
+        judged_dataset(run.dataset, influences),
+        options.metrics,
+        options.features,
+        options.inception,
+        results.notes,
+        progress=progress,
     )
-    inputs = _Inputs(options, env, run, networks, progress)
+    inputs = _Inputs(options, env, run, networks, influences, progress)
     labels = sample_labels(run.dataset.labels, run.dataset.known, options.count, options.seed, "labels to evaluate")
     generated = GeneratedImages(run.sampler, labels, options.seed, "noise to evaluate")
     measured = generated.measure(env, networks, "generating", progress)
@@ -122,32 +135,55 @@ def _measure_new_combinations(inputs: _Inputs) -> ImageSet | None:
     new = new_combinations(run.dataset, min(_MAX_NEW_COMBINATIONS, options.count), options.seed, doubted)
     if new is None:
         return None
-    judge_alone = EvaluationNetworks(judge, None, inputs.networks.metrics)
+    judge_alone = dataclasses.replace(inputs.networks, second=None, extractors=(), spectrum=None)
     generated = GeneratedImages(run.sampler, new, options.seed, "noise to evaluate, of new combinations")
-    return generated.measure(inputs.env, judge_alone, "generating new combinations", inputs.progress)
+    return judge_alone.image_set(
+        new, generated.measure(inputs.env, judge_alone, "generating new combinations", inputs.progress)
+    )
 
 
 def _finish(
-    inputs: _Inputs, generated: GeneratedImages, measured: ImageSet, new: ImageSet | None, results: Results
+    inputs: _Inputs,
+    generated: GeneratedImages,
+    measured: dict[str, np.ndarray],
+    new: ImageSet | None,
+    results: Results,
 ) -> dict[str, Any]:
     """Compute the metrics, write panels, ``evaluation.json`` and the report, and return the entry; on rank 0."""
     directory, images_seen = inputs.options.run, inputs.run.sampler.saved.images_seen
-    real = _real_features(inputs, results)
-    judge = inputs.networks.judge
+    real = _real_images(inputs, results)
+    networks, dataset = inputs.networks, inputs.run.dataset
+    judge, second = networks.judge, networks.second
+    real_labels = Labels(np.asarray(dataset.labels[real.rows], np.float32), np.asarray(dataset.known[real.rows], bool))
     measurements = Measurements(
-        schema=inputs.run.dataset.schema,
-        generated=measured,
-        real=_real_images(inputs, real),
+        schema=dataset.schema,
+        generated=networks.image_set(generated.labels, measured),
+        real=networks.image_set(real_labels, real.measured),
         count=_compared_count(inputs, real, results),
+        size=dataset.size,
         judge_accuracy=judge.accuracy if judge is not None else None,
+        second_accuracy=second.accuracy if second is not None else None,
         new_combinations=new,
     )
     _compute_metrics(inputs, measurements, real, results)
+    for extractor in networks.extractors[1:]:
+        others = dataclasses.replace(
+            measurements,
+            generated=networks.image_set(generated.labels, measured, extractor),
+            real=networks.image_set(real_labels, real.measured, extractor),
+        )
+        found = Results()
+        _compute_metrics(inputs, others, real, found, Needs.FEATURES)
+        results.join(found, extractor.short_name)
+    for code, warning in results.warnings:
+        warn(code, warning)
+        results.notes.append(warning)
     entry = _circumstances(inputs) | {
         "compared": measurements.count,
         "figures": results.values,
         "real": results.real,
         "notes": results.notes,
+        "marks": marks(inputs.influences, dataset, networks, results.values),
         "pictures": _save_panels(inputs, generated, real, results),
         "details": results.details,
     }
@@ -159,38 +195,36 @@ def _finish(
 # ---------------------------------------------------------------- real images
 
 
-def _real_features(inputs: _Inputs, results: Results) -> RealFeatures:
-    """Return features of real images, twice as many as are generated or more; of no images if no metric needs them."""
-    dataset, extractor, options = inputs.run.dataset, inputs.networks.extractor, inputs.options
-    if extractor is None:
-        return RealFeatures(np.empty(0, np.int64), np.empty((0, 0), np.float32))
+def _real_images(inputs: _Inputs, results: Results) -> RealImages:
+    """Measure real images, twice as many as are generated or more; no images if no metric needs them."""
+    dataset, extractors, options = inputs.run.dataset, inputs.networks.of_real_images, inputs.options
+    if not extractors:
+        return RealImages(np.empty(0, np.int64), {})
     count = min(len(dataset), max(2 * options.count, _MIN_TRAINING_IMAGES))
     hidden = not (inputs.progress and sys.stderr.isatty())
-    with tqdm(total=count, desc="real images", unit="img", dynamic_ncols=True, disable=hidden) as bar:
+    total = count * len(extractors)
+    with tqdm(total=total, desc="real images", unit="img", dynamic_ncols=True, disable=hidden) as bar:
 
-        def compute(images: np.ndarray) -> Any:
-            bar.update(len(images))
-            return extractor.compute(images)
+        def shown(extractor: Extractor) -> Extractor:
+            def compute(images: np.ndarray) -> Any:
+                bar.update(len(images))
+                return extractor.compute(images)
 
-        real = real_features(dataset, dataclasses.replace(extractor, compute=compute), count, options.seed)
+            return dataclasses.replace(extractor, compute=compute)
+
+        real = real_images(dataset, [shown(extractor) for extractor in extractors], count, options.seed)
     if real.damaged:
         results.notes.append(f"{real.damaged:,} damaged images of the dataset were left out")
     return real
 
 
-def _real_images(inputs: _Inputs, real: RealFeatures) -> ImageSet:
-    dataset = inputs.run.dataset
-    label, known = dataset.labels[real.rows], dataset.known[real.rows]
-    return ImageSet.of(np.asarray(label, np.float32), np.asarray(known, bool), real.features)
-
-
-def _compared_count(inputs: _Inputs, real: RealFeatures, results: Results) -> int:
-    """Return the number of images per set when distributions are compared; 0 if no metric needs features.
+def _compared_count(inputs: _Inputs, real: RealImages, results: Results) -> int:
+    """Return the number of images per set when distributions are compared; 0 if no metric needs real images.
 
     Raises:
         UserError: there are too few real images.
     """
-    if inputs.networks.extractor is None:
+    if not inputs.networks.of_real_images:
         return 0
     count = min(inputs.options.count, len(real.rows) // 2)
     if count < 2:
@@ -209,11 +243,13 @@ def _compared_count(inputs: _Inputs, real: RealFeatures, results: Results) -> in
 # ---------------------------------------------------------------- results
 
 
-def _compute_metrics(inputs: _Inputs, measurements: Measurements, real: RealFeatures, results: Results) -> None:
-    """Compute the metrics in the order of their needs."""
+def _compute_metrics(
+    inputs: _Inputs, measurements: Measurements, real: RealImages, results: Results, needing: int = 0
+) -> None:
+    """Compute the metrics in the order of their needs; those alone that need all of ``needing``."""
     dataset = inputs.run.dataset
     same_data = inputs.run.sampler.saved.state.data == dataset.fingerprint
-    chosen = [metric for metric in METRICS.values() if metric.name in inputs.networks.metrics]
+    chosen = [m for m in METRICS.values() if m.name in inputs.networks.metrics and m.needs & needing == needing]
     for metric in sorted(chosen, key=lambda metric: metric.needs):
         if Needs.TRAINING_IMAGES in metric.needs:
             if not same_data:
@@ -224,7 +260,7 @@ def _compute_metrics(inputs: _Inputs, measurements: Measurements, real: RealFeat
         metric.compute(measurements, results)
 
 
-def _save_panels(inputs: _Inputs, generated: GeneratedImages, real: RealFeatures, results: Results) -> list[str]:
+def _save_panels(inputs: _Inputs, generated: GeneratedImages, real: RealImages, results: Results) -> list[str]:
     """Save the panels; return their file names."""
     names = []
     for panel in results.panels:
@@ -240,8 +276,9 @@ def _save_panels(inputs: _Inputs, generated: GeneratedImages, real: RealFeatures
 def _circumstances(inputs: _Inputs) -> dict[str, Any]:
     """Return everything that is needed to reproduce the measurement."""
     options, env, networks = inputs.options, inputs.env, inputs.networks
-    extractor = networks.extractor
     kept = ("name", "identity", "comparable", "dimensions")
+    extractors = [{key: getattr(extractor, key) for key in kept} for extractor in networks.extractors]
+    judges = [dict(judge.identity) for judge in (networks.judge, networks.second) if judge is not None]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
@@ -250,8 +287,10 @@ def _circumstances(inputs: _Inputs) -> dict[str, Any]:
         "checkpoint": inputs.run.sampler.saved.path.name,
         "data": inputs.run.dataset.fingerprint,
         "metrics": list(networks.metrics),
-        "extractor": None if extractor is None else {key: getattr(extractor, key) for key in kept},
-        "judge": None if networks.judge is None else dict(networks.judge.identity),
+        "extractor": extractors[0] if extractors else None,
+        "other_extractors": extractors[1:] or None,
+        "judge": judges[0] if judges else None,
+        "second_judge": judges[1] if judges[1:] else None,
         "count": options.count,
         "seed": options.seed,
         "processes": env.world_size,

@@ -25,6 +25,7 @@ from trainer.generation import image_grid
 from trainer.reporting import raster, svg
 from trainer.reporting.curves import Curve, curves
 from trainer.reporting.html_page import escape, page, table
+from trainer.reporting.marks import explanations, symbols
 from trainer.reporting.number_format import format_duration, format_option, format_value
 from trainer.reporting.plot import Line, Plot
 from trainer.reporting.run_report import require_run
@@ -139,16 +140,17 @@ def _over_time(path: Path, run: Run) -> Iterator[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Fact:
-    """A row of the table: one value per run (None if it has none), and the value of real images where there is one."""
+    """A row of the table: one value per run (None if it has none), with that of real images, and `marks`, if any."""
 
     group: str
     name: str
     values: Sequence[Any]
     real: Sequence[float | None] = ()
+    marks: Sequence[str] = ()
 
     def cell(self, run: int) -> str:
         """Return the text of one cell."""
-        value = _cell(self.values[run])
+        value = _cell(self.values[run]) + (self.marks[run] if self.marks else "")
         real = self.real[run] if self.real else None
         return f"{value} (real {format_value(real)})" if value and real is not None else value
 
@@ -167,10 +169,15 @@ def facts(runs: Sequence[Run]) -> Iterator[Fact]:
         entries = [run.evaluation[1] if run.evaluation else {} for run in runs]
         yield Fact("evaluation", "checkpoint", [run.evaluation and f"{run.evaluation[0]:,}" for run in runs])
         yield Fact("evaluation", "images", [entry.get("count") for entry in entries])
-        yield Fact("evaluation", "extractor", [(entry.get("extractor") or {}).get("name") for entry in entries])
+        names = [", ".join(each["name"] for each in evaluation_file.extractors(entry)) or None for entry in entries]
+        yield Fact("evaluation", "extractor", names)
         figures, real = ([entry.get(part, {}) for entry in entries] for part in ("figures", "real"))
         for key in dict.fromkeys(key for each in figures for key in each):
-            yield Fact("evaluation", key, [f.get(key) for f in figures], [r.get(key) for r in real])
+            marks = [symbols(entry, key) for entry in entries]
+            yield Fact("evaluation", key, [f.get(key) for f in figures], [r.get(key) for r in real], marks)
+        explained = ["; ".join(explanations(entry)) or None for entry in entries]
+        if any(explained):
+            yield Fact("evaluation", "marks", explained)
 
 
 def _newest(key: str, curve: Curve | None) -> float | None:

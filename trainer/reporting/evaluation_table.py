@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trainer.evaluation.metrics.registry import Description, describe
+from trainer.reporting.marks import explanations, symbols
 from trainer.reporting.number_format import format_value
+from trainer.run import evaluation_file
 
 
 class Row(NamedTuple):
@@ -25,16 +27,18 @@ def rows(entry: Mapping[str, Any]) -> Iterator[Row]:
     for key, value in entry["figures"].items():
         description = describe(key)
         baseline = _format(description, real[key]) if key in real else ""
-        yield Row(key, _format(description, value), baseline, description.meaning)
+        yield Row(key, _format(description, value) + symbols(entry, key), baseline, description.meaning)
 
 
 def heading(images_seen: int, entry: Mapping[str, Any]) -> str:
     """Describe in one line what was evaluated."""
     text = f"{entry.get('count', 0):,} images at {images_seen:,} images seen, seed {entry.get('seed', 0)}"
-    if extractor := entry.get("extractor"):
-        negation = "" if extractor.get("comparable") else "not "
-        text += f"; features of {extractor['name']} ({negation}comparable with published values)"
-        text += f", {entry.get('compared', 0):,} images per set"
+    if used := evaluation_file.extractors(entry):
+        names = [
+            f"{each['name']} ({'' if each.get('comparable') else 'not '}comparable with published values)"
+            for each in used
+        ]
+        text += f"; features of {', and of '.join(names)}, {entry.get('compared', 0):,} images per set"
     return text
 
 
@@ -44,8 +48,8 @@ def table(images_seen: int, entry: Mapping[str, Any]) -> str:
     name, generated, real = (max(len(row[i]) for row in cells) for i in range(3))
     lines = [heading(images_seen, entry), ""]
     lines += [f"{r.name:<{name}}  {r.generated:>{generated}}  {r.real:>{real}}  {r.meaning}".rstrip() for r in cells]
-    lines += ["", *(f"note: {note}" for note in entry["notes"])] if entry.get("notes") else []
-    return "\n".join(lines)
+    notes = [f"note: {note}" for note in entry.get("notes", [])] + list(explanations(entry))
+    return "\n".join([*lines, "", *notes] if notes else lines)
 
 
 def _format(description: Description, value: float | None) -> str:

@@ -24,8 +24,10 @@ from trainer.evaluation.metrics.registry import panel_title
 from trainer.reporting import evaluation_table, svg
 from trainer.reporting.curves import Curve, curves, training_seconds
 from trainer.reporting.html_page import escape, page, table
+from trainer.reporting.marks import explanations
 from trainer.reporting.number_format import format_count, format_duration, format_option, format_value
 from trainer.reporting.plot import Line, Plot
+from trainer.reporting.spectrum_figure import spectrum_figure
 from trainer.run import evaluation_file, metrics_file
 
 PLAYGROUND = "playground.html"  # the page that `cgan playground` writes into a run directory
@@ -230,13 +232,14 @@ def _evaluation_section(run: Path) -> str:
         + "</tr>"
         for row in evaluation_table.rows(entry)
     )
-    notes = "".join(f"<p>{escape(note)}</p>" for note in entry.get("notes", []))
+    notes = "".join(f"<p>{escape(note)}</p>" for note in [*explanations(entry), *entry.get("notes", [])])
     heading = f"<p>{escape(evaluation_table.heading(images_seen, entry))}</p>"
     paths = [run / "evaluation" / Path(name).name for name in entry.get("pictures", [])]
     figures = "".join(
         _image(path, _EXHIBIT, panel_title(path.stem.split("-")[-1]) or path.stem, path.stem) for path in paths
     )
-    return heading + table("options", head, rows) + notes + (f'<div class="newest">{figures}</div>' if figures else "")
+    panels = f'<div class="newest">{figures}</div>' if figures else ""
+    return heading + table("options", head, rows) + notes + spectrum_figure(entry) + panels
 
 
 def _exhibits_section(folder: Path) -> str:

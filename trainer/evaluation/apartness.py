@@ -1,0 +1,91 @@
+"""What an evaluation measures with, against what touched the run's training: which figures may flatter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from shards.dataset.dataset import Dataset
+from trainer.evaluation.evaluation_networks import EvaluationNetworks
+from trainer.evaluation.judge.data import validation_part
+from trainer.evaluation.metrics.registry import METRICS, Needs, metric_of
+from trainer.evaluation.run_and_dataset import RunAndDataset
+from trainer.run import lineage
+from trainer.run.lineage import Influence
+
+_FEW = 1000  # images of a validation part, below which a judge would learn too little
+
+
+def influences_of(run: RunAndDataset, notes: list[str]) -> tuple[Influence, ...]:
+    """Return what touched the training of a run; of an older run, its dataset, with a note.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    saved = run.sampler.saved
+    recorded = lineage.read(saved.path.parent.parent)
+    if recorded is not None:
+        return recorded
+    notes.append("the run has no lineage.json (it is older): what touched its training besides its dataset is unknown")
+    found = [Influence("images", "training images", "", saved.state.data)]
+    if lineage.learns_labels(saved.state.config):
+        found.append(Influence("network", "label classifier in the discriminator", "", "", (saved.state.data,)))
+    return tuple(found)
+
+
+def judged_dataset(dataset: Dataset, influences: Sequence[Influence]) -> Dataset:
+    """Return the images that judges learn from: apart from those of a classifier that taught, if that is possible."""
+    if dataset.fingerprint not in _taught(influences):
+        return dataset
+    part = validation_part(dataset)
+    return dataset if part is None or len(part) < _FEW else part
+
+
+def marks(
+    influences: Sequence[Influence], dataset: Dataset, networks: EvaluationNetworks, keys: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return by key of a figure the names of its `MARKS`; figures that share nothing are left out.
+
+    Args:
+        influences: what touched the training.
+        dataset: of the real images.
+        networks: what measured.
+        keys: of all figures.
+    """
+    images = any(_shares_images(influence, dataset) for influence in influences)
+    teachers = {influence.identity for influence in influences if influence.kind == "network" and influence.identity}
+    taught = networks.judged in _taught(influences)
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        metric = metric_of(key)
+        if metric is None:
+            continue
+        extractor = networks.extractor_of(key) if Needs.FEATURES in metric.needs else None
+        by_judge = Needs.LOGITS in metric.needs or (extractor is not None and extractor.name == "judge")
+        names = {
+            "training-images": images and metric.name in _COMPARED,
+            "teaching-network": extractor is not None and extractor.weights in teachers,
+            "taught-labels": by_judge and taught,
+        }
+        if any(names.values()):
+            found[key] = [name for name, holds in names.items() if holds]
+    return found
+
+
+# Metrics that compare with the real images, except those that are about being too close to them.
+_COMPARED = {
+    metric.name
+    for metric in METRICS.values()
+    if metric.needs & (Needs.FEATURES | Needs.SPECTRA) and metric.name not in ("novelty", "diversity")
+}
+
+
+def _shares_images(influence: Influence, dataset: Dataset) -> bool:
+    if influence.kind != "images":
+        return False
+    if influence.identity == dataset.fingerprint:
+        return True
+    return bool(influence.sample) and lineage.shared_images(influence.sample, lineage.image_sample(dataset)) > 0
+
+
+def _taught(influences: Sequence[Influence]) -> set[str]:
+    return {fingerprint for influence in influences for fingerprint in influence.learned_from}
