@@ -70,9 +70,11 @@ def test_old_run_resumes_as_the_old_code_did(old: Path) -> None:
 def test_old_run_is_evaluated_to_the_same_figures(old: Path) -> None:
     run("trainer", "evaluate", old / "run", "--shards", old / "dataset", "--count", 64)
     row, was = (json.loads((p / "evaluation.json").read_text())["evaluations"]["64"][0] for p in (old / "run", OLD))
-    assert row.keys() == was.keys() and row["figures"].keys() == was["figures"].keys()
-    assert row["real"] == pytest.approx(was["real"], rel=0.02, abs=0.02)
-    assert row["figures"] == pytest.approx(was["figures"], rel=0.02, abs=0.02)
+    assert row.keys() >= was.keys() and row["figures"].keys() >= was["figures"].keys()
+    for part in ("real", "figures"):
+        found = {key: value for key, value in row[part].items() if key in was["figures"]}
+        assert found == pytest.approx(was[part], rel=0.02, abs=0.02)
+    assert any("lineage.json" in note for note in row["notes"]), "what touched it is not known"
 
 
 def test_old_run_is_reported_and_compared(old: Path) -> None:
