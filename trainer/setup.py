@@ -220,7 +220,7 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     lineage.record(run.path, lineage.influences_of(config, built.dataset, initial))
     dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
     labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
-    run.write_identity(config, dataset, labels, built.env.describe())
+    run.write_identity(config, dataset, labels, built.env.describe().partition(";")[0])
     return checkpoint, initial
 
 

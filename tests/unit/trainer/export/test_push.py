@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 import trainer
 from shards.core.errors import Failure, UserError
@@ -20,7 +24,6 @@ from trainer.generation.sample import main as sample
 from trainer.run import evaluation_file
 from trainer.run.hub import parse_address
 
-pytest.importorskip("huggingface_hub")
 NAME = "ann/faces"
 
 
@@ -99,6 +102,17 @@ def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.Captur
     main([str(run), NAME])
     sent = hub.files(NAME)["README.md"].decode()
     assert "![" in sent and "grid.png" in sent and "<b>" not in sent
+
+
+def test_hub_reads_the_metadata_of_a_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(run), NAME, "--card-only", "--licence", "cc0-1.0"])
+    card = ModelCard(capsys.readouterr().out)
+    assert card.data.to_dict() == {
+        "library_name": "cgan-trainer",
+        "pipeline_tag": "text-to-image",
+        "license": "cc0-1.0",
+        "tags": ["gan", "conditional-gan", "image-generation"],
+    }
 
 
 def test_card_says_what_was_not_recorded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +209,34 @@ def test_foreign_repository_and_damaged_download(run: Path, hub: Hub, tmp_path: 
     hub.commit("ann/good", {"schema.json": b"{}"})
     with raises("export-damaged", "schema.json"):
         trainer.load("hf://ann/good")
+
+
+def test_missing_package_is_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for action in (lambda: trainer.load("hf://ann/faces"), lambda: main([str(run), NAME])):
+        with raises("package-missing", 'pip install "cgan-trainer[hub]"'):
+            action()
+
+
+@pytest.mark.long
+def test_commands_of_other_processes_use_the_hub(run: Path, hub: Hub, tmp_path: Path) -> None:
+    """The stand-in is patched into this process above; here the library reads its own environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    printed = ""
+    for words in (["push", str(run), NAME], ["sample", f"hf://{NAME}", "hat", "--count", "2", "--out", "hat.png"]):
+        command = [sys.executable, "-m", "trainer", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        printed += done.stdout + done.stderr
+    sample([str(run), "hat", "--count", "2", "--out", str(tmp_path / "own.png")])
+    assert (tmp_path / "hat.png").read_bytes() == (tmp_path / "own.png").read_bytes()
+    assert TOKEN not in printed and f"hf://{NAME}" in printed
 
 
 @pytest.mark.parametrize("address", ["hf://faces", "hf://a/b/c", "hf://a/b@", "hf://a/b@../x", "hf://../b", "hf:///b"])
