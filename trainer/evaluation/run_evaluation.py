@@ -31,7 +31,7 @@ from trainer.evaluation.real_features import RealImages, read_images, real_image
 from trainer.evaluation.run_and_dataset import RunAndDataset, open_run_and_dataset
 from trainer.generation import image_grid
 from trainer.reporting.run_report import write_report
-from trainer.run import checkpoint, evaluation_file
+from trainer.run import evaluation_file, exported
 from trainer.run.lineage import Influence
 
 _MIN_TRAINING_IMAGES = 20_000  # real images to read, if the dataset has them and distances do not need more
@@ -102,7 +102,7 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
         UserError: the run cannot be evaluated as requested; it is unchanged.
         Failure: images cannot be read, or the result cannot be written.
     """
-    newest = env.on_rank0(lambda: checkpoint.find(options.run, options.checkpoint).images_seen)
+    newest = env.on_rank0(lambda: exported.find(options.run, options.checkpoint).images_seen)
     chosen = str(env.broadcast(newest))  # one for all processes: a training run in progress may write newer ones
     run = env.on_all_ranks(lambda: open_run_and_dataset(options.run, chosen, options.shards, str(env.device)))
     env.on_rank0(lambda: evaluation_file.check_writable(options.run))

@@ -107,9 +107,16 @@ def _words(source: Path) -> dict[str, Any]:
     """Return the content of a run's schema.json without the folder of the text encoder."""
     content = dict(text_files.read_json(source / "schema.json"))
     content.pop("dataset", None)
-    if isinstance(encoder := content.get("text_encoder"), dict) and encoder.get("spec") not in text_encoders.NAMES:
-        content["text_encoder"] = {key: value for key, value in encoder.items() if key not in ("spec", "name")}
+    content["text_encoder"] = public_encoder(content.get("text_encoder"))
     return content
+
+
+def public_encoder(identity: Any) -> dict[str, Any] | None:
+    """Return the identity of a text encoder without the folder that it has on this machine; None if there is none."""
+    if not isinstance(identity, dict):
+        return None
+    private = () if identity.get("spec") in text_encoders.NAMES else ("spec", "name")
+    return {key: value for key, value in identity.items() if key not in private}
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shards.core.errors import Failure, UserError
 from shards.dataset.schema import WORDLESS
+from trainer.export.folder import public_encoder
 from trainer.generation.sampler import Sampler
 from trainer.noise import normal
 
@@ -94,7 +95,8 @@ def described_label(sampler: Sampler) -> dict[str, Any]:
         "label": entries,
         "known": [a.name for a in attributes],
         "label_rule": "float32. A value or tag: 1 if the image shows it, else 0. Numbers: as in the dataset, unscaled. "
-        "known is 1 for each attribute that the label says something about, else 0.",
+        "A text: its vector by text_encoder. known is 1 for each attribute that the label speaks of, else 0.",
+        "text_encoder": public_encoder(sampler.vocabulary.text_encoder),
         "image": f"float32 (batch, 3, {size}, {size}), RGB in [-1, 1]; uint8 = round((image + 1) * 127.5)",
         "schema": sampler.schema.to_json(),
     }

@@ -66,9 +66,13 @@ def find(where: Path, which: str | None = None) -> Checkpoint:
     """
     if not is_export(where):
         return checkpoint.find(where, which)
-    if which is not None:
-        raise UserError("checkpoint-missing", f"{where} is an exported generator, the only one; give no checkpoint")
-    return read(where)
+    found = read(where)
+    if which not in (None, str(found.images_seen)):
+        raise UserError(
+            "checkpoint-missing",
+            f"{where} is an exported generator, of the checkpoint at {found.images_seen:,} images seen; give no other",
+        )
+    return found
 
 
 def read(folder: Path) -> ExportedGenerator:

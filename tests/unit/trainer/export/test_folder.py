@@ -200,8 +200,10 @@ def test_foreign_and_newer_folders_are_named(run: Path, tmp_path: Path) -> None:
     with raises("not-an-export", tmp_path):
         trainer.load(tmp_path)
     out = export(run, tmp_path / "out")
-    with raises("checkpoint-missing", out):
-        trainer.load(out, checkpoint="best")
+    assert trainer.load(out, checkpoint=128).saved.images_seen == 128
+    for other in ("best", 64):
+        with raises("checkpoint-missing", out, 128):
+            trainer.load(out, checkpoint=other)
     rewrite(out, format_version=9)
     with raises("newer-format", out, "9"):
         trainer.load(out)

@@ -145,11 +145,14 @@ def test_every_family_is_a_torch_program(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "name"), [("onnx", "g.onnx"), ("torch-export", "g.pt2")])
 def test_no_file_names_of_this_machine_are_inside(kind: str, name: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", config={"shards": "/home/zoe/data"})
+    encoder = {"spec": "/home/zoe/model", "sha256": "f" * 64}
+    (run / "schema.json").write_text(json.dumps({**SCHEMA.to_json(), "text_encoder": encoder}))
     main([str(run), str(tmp_path / name), "--to", kind])
     data = (tmp_path / name).read_bytes()
     if kind == "torch-export":
         with zipfile.ZipFile(tmp_path / name) as archive:
             data = b"".join(archive.read(entry) for entry in archive.namelist())
+    assert b"f" * 64 in data
     assert not [word for word in (str(ROOT), str(tmp_path), "zoe", sys.prefix, ".py") if word.encode() in data]
 
 
