@@ -14,6 +14,7 @@ from step import cadence
 
 from gpu_check.check import Outcome
 from gpu_check.machine import ROOT, Machine, Training, backends
+from gpu_check.utilization import flop_of, mfu_of
 from shards.core.errors import UserError
 from trainer.networks.second_derivatives import cheap_second_derivatives
 
@@ -41,17 +42,21 @@ LAUNCHES = ("faces32", "faces64", "sngan64", "article96")  # presets whose launc
 
 
 def pace(machine: Machine) -> Outcome:
-    """Steps of the presets: ms, images/s, kernels, how busy the GPU is, peak memory, and what might help.
+    """Steps of the presets: ms, images/s, MFU, kernels, how busy the GPU is, peak memory, and what might help.
 
     Each preset fits the GPU, with at most a fifth more kernels and memory than were counted on fake tensors.
     """
     rows, lines, passed = [], [], True
     for name, (size, words, budgeted) in (PRESETS if machine.is_gpu else REHEARSED).items():
+        flop = 0.0  # of a step, which all variants share
         for variant, switches in VARIANTS.items():
             row: dict[str, Any]
             try:
                 with backends(**switches):
                     row = _pace_of(machine, size, words, detailed=not variant, switches=switches)
+                flop = row.get("flop", flop)
+                tf32 = switches.get("tf32", False)
+                row["mfu"] = mfu_of(machine, flop, row["ms"] / 1e3, row["precision"], tf32)
             except torch.OutOfMemoryError as error:
                 row = {"failed": str(error)[:120]}
             if not variant:
@@ -72,8 +77,11 @@ def _pace_of(machine: Machine, size: int, words: str, *, detailed: bool, switche
     with backends(**switches):  # building the environment has set them
         seconds = machine.seconds_of(turn, 2 if detailed else 1) / cycle
         row: dict[str, Any] = {"ms": seconds * 1e3, "images_per_second": training.config.data.batch / seconds}
+        row["precision"] = training.state.env.precision
         if machine.is_gpu:
             row["peak_gigabytes"] = torch.cuda.max_memory_allocated() / 1e9
+        if detailed:
+            row["flop"] = flop_of(turn) / cycle
         if detailed and machine.is_gpu:
             row["plain kernels"], busy, row["heaviest"] = kernels(machine, training, 1 if cycle > 1 else 0)
             row["penalty kernels"], *_ = kernels(machine, training, 0)
@@ -115,7 +123,8 @@ def _line(name: str, variant: str, row: dict[str, Any]) -> str:
     label = name + (f" with {variant}" if variant else "")
     if "failed" in row:
         return f"{label}: {row['failed']}"
-    parts = [f"{row['ms']:.2f} ms", f"{row['images_per_second']:,.0f} images/s"]
+    mfu = "-" if row["mfu"] is None else f"{row['mfu']:.1%}"
+    parts = [f"{row['ms']:.2f} ms", f"{row['images_per_second']:,.0f} images/s", f"MFU {mfu}"]
     if "busy" in row:
         parts += [
             f"{row['plain kernels']} kernels ({row['penalty kernels']} with a penalty)",

@@ -26,6 +26,7 @@ from gpu_check.check import Check, Outcome
 from gpu_check.command import GpuCheckOptions
 from gpu_check.correctness import place
 from gpu_check.machine import Machine
+from gpu_check.utilization import flop_of, mfu_of
 from published import NOISE, SIZE, PublishedDiscriminator, PublishedGenerator
 
 import trainer.step
@@ -230,6 +231,31 @@ def test_gpu_check_is_rehearsed_on_the_cpu_without_packages_that_a_gpu_does_not_
     assert figures["rehearsal"] and not figures["left out"]
     assert figures["checks"]["whole_runs"]["figures"]["different"] == []
     assert done.stdout.splitlines()[-1] == "0 of 13 checks failed"
+
+
+@pytest.mark.parametrize(
+    ("card", "precision", "tf32", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16", False, 989e12),
+        ("NVIDIA H100 PCIe", "bf16", False, 756e12),
+        ("NVIDIA A100-SXM4-80GB", "no", True, 156e12),
+        ("NVIDIA A100-SXM4-80GB", "no", False, 19.5e12),
+        ("NVIDIA L40S", "fp16", False, 362e12),
+        ("NVIDIA L4", "fp16", False, 121e12),
+        ("NVIDIA L40", "bf16", False, None),
+        ("a card of the future", "bf16", False, None),
+    ],
+)
+def test_mfu_is_the_part_of_a_cards_peak_that_a_step_uses(
+    card: str, precision: str, tf32: bool, peak: float | None
+) -> None:
+    x, layer = torch.zeros(2, 4, 8, 8), torch.nn.Conv2d(4, 16, 3, padding=1)
+    flop = flop_of(lambda: layer(x).sum().backward())
+    assert flop == 2 * 2 * (2 * 16 * 4 * 9 * 8 * 8), "forward, and the gradient of the weights"
+    with mock.patch.object(torch.cuda, "get_device_name", return_value=card):
+        found = mfu_of(Machine(torch.device("cuda")), flop, 1e-6, precision, tf32)
+    assert found == (None if peak is None else pytest.approx(flop / 1e-6 / peak))
+    assert mfu_of(Machine(torch.device("cpu")), flop, 1e-6, precision, tf32) is None
 
 
 def test_gpu_check_counts_failures_and_names_what_it_had_no_time_for(

@@ -127,7 +127,7 @@ def test_training_saving_and_generating_keep_to_the_gpu_and_no_step_waits_for_it
         ("place", "NOTE", "a GPU that does not exist"),
         ("no_waiting", "PASS", "1 networks in bf16 and fp16"),
         ("saving", "PASS", "MB; the first takes "),
-        ("pace", "PASS", "smoke with TF32: "),
+        ("pace", "PASS", "images/s, MFU -"),
         ("second_derivative", "NOTE", "(64, 1536, 16, 16), 96 groups: "),
     ],
 )
