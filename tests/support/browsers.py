@@ -17,6 +17,7 @@ import pytest
 # A runner that must not skip tests in a browser sets it (.ci/run).
 NEEDED = "CGAN_TESTS_NEED_CHROMIUM"
 _FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split()
+_OTHER_FILES = "--allow-file-access-from-files"  # lets a test's file look into the page that it frames
 _VIRTUAL_MS = 60_000  # the page's own clock runs at once to here; the test does not wait for it
 
 
@@ -50,15 +51,43 @@ def require_chromium() -> str:
 
 def document_of(page: Path, fragment: str, profile: Path) -> str:
     """Open a file in Chromium, let it run, and return its document as HTML."""
+    flags = [*_FLAGS, _OTHER_FILES, f"--user-data-dir={profile}", f"--virtual-time-budget={_VIRTUAL_MS}"]
     ran = subprocess.run(
-        [require_chromium(), *_FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={_VIRTUAL_MS}"]
-        + ["--dump-dom", f"{page.as_uri()}#{fragment}"],
+        [require_chromium(), *flags, "--dump-dom", f"{page.as_uri()}#{fragment}"],
         check=True,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     return ran.stdout
+
+
+_HARNESS = """<!doctype html><iframe src="PAGE"></iframe><pre id="answers"></pre><script>
+const frame = document.querySelector("iframe");
+const pause = () => new Promise((resolve) => setTimeout(resolve, 1500));
+frame.addEventListener("load", async () => {
+  const answers = [];
+  frame.contentWindow.addEventListener("error", (event) => answers.push(`error: ${event.message}`));
+  for (const step of STEPS) {
+    await pause();
+    const run = new Function("window", "document", "location", step);
+    answers.push(run(frame.contentWindow, frame.contentDocument, frame.contentWindow.location) ?? null);
+  }
+  await pause();
+  document.getElementById("answers").textContent = JSON.stringify(answers);
+}, { once: true });
+</script>"""
+
+
+def answers_of(page: Path, steps: list[str], profile: Path) -> list[Any]:
+    """Open a page in a frame, run functions' bodies of its window, document and location, and return what they return.
+
+    A second and a half of the page's clock passes between two. An error of the page is one more answer, "error: …".
+    """
+    harness = profile.with_name(f"{profile.name}.html")
+    plain = json.dumps(steps).replace("<", "\\u003c")
+    harness.write_text(_HARNESS.replace("PAGE", page.as_uri()).replace("STEPS", plain), encoding="utf-8")
+    return json.loads(text_of(document_of(harness, "", profile), "answers"))
 
 
 def text_of(document: str, element: str) -> str:

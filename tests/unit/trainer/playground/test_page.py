@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from shards.dataset.schema import Attribute
-from support.browsers import document_of, text_of
+from support.browsers import answers_of, document_of, text_of
 from support.errors import raises
 from support.small_runs import write_run
 from trainer.export import command as export
@@ -147,3 +147,53 @@ def test_chromium_shows_hostile_names_as_text(tmp_path: Path) -> None:
     found = Elements(document)
     assert not [tag for tag, _ in found.tags if tag == "img"]
     assert "<title>A run</title>" in document
+
+
+CLICK = "document.getElementById({!r}).click(); return location.hash;"
+CHOOSE = """
+const menu = document.querySelector("#attributes select");
+menu.value = "1";
+menu.dispatchEvent(new Event("change"));
+return location.hash;
+"""
+SWITCH_TO_NO = "document.querySelectorAll('#attributes input[type=radio]')[1].click(); return location.hash;"
+SLIDE = """
+const slider = document.querySelector("#attributes input[type=range]");
+slider.value = 0.5;
+slider.dispatchEvent(new Event("input"));
+return location.hash;
+"""
+OPEN = "window.location.hash = {!r};"
+SHOWN = "return [document.body.dataset.view, document.getElementById('seed').value, document.title];"
+BLANK = """
+const canvas = document.getElementById("picture");
+return new Set(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data).size < 20;
+"""
+
+
+@pytest.mark.long
+def test_controls_change_the_drawing_and_its_address(tmp_path: Path) -> None:
+    write_page(tmp_path / "run", HAIR, SMILE, SIZES)
+    page = tmp_path / "run" / "playground.html"
+    steps = [
+        *(CLICK.format("another"), CHOOSE, SWITCH_TO_NO, SLIDE, BLANK),
+        *(CLICK.format("view-walk"), "return document.getElementById('picture').getAttribute('aria-label');"),
+        *(CLICK.format("view-grid"), "return document.querySelectorAll('#grid-table button').length;"),
+        "document.querySelectorAll('#grid-table button')[2].click(); return location.hash;",
+        *("window.history.back();", SHOWN, CLICK.format("view-draw"), CLICK.format("clear")),
+        *(OPEN.format("#seed=-1&words=zzz,<b>&vector.sizes=1,x&view=toString"), SHOWN),
+    ]
+    answers = answers_of(page, steps, tmp_path / "profile")
+    assert answers[0] == "#seed=1"
+    assert answers[1] == "#seed=1&words=red+hair"
+    assert answers[2] == "#seed=1&words=red+hair&without=smile"
+    assert re.fullmatch(r"#seed=1&vector.sizes=0.5,[-\d.]+&words=red\+hair&without=smile", answers[3])
+    assert answers[4] is False
+    assert "&view=walk&from=seed%3D1" in answers[5] and answers[5].startswith("#seed=2&")
+    assert answers[6].startswith("Drawing: red hair, no smile, sizes 0.5,")
+    assert "view=grid&over=hair" in answers[7]
+    assert answers[8] == 3 * 4
+    assert "words=green+hair" in answers[9] and "view" not in answers[9]
+    assert answers[11][0] == "grid"
+    assert answers[13] == "#seed=2"
+    assert answers[15] == ["draw", "0", "A run"]

@@ -74,7 +74,7 @@ function changeView(name) {
 // Show what an address says.
 function followAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
-  showView(parts.get("view") in views ? parts.get("view") : "draw");
+  showView(Object.hasOwn(views, parts.get("view")) ? parts.get("view") : "draw");
   views[view].restore?.(parts);
   return set(fromAddress(location.hash), "keep");
 }
@@ -100,7 +100,8 @@ function save() {
   const rows = views[view].saved();
   const target = $("large").checked ? (rows.length > 1 ? 128 : 512) : page.size;
   const scale = Math.max(1, Math.round(target / page.size));
-  download(sheet(rows, scale, scale > 1 && !$("pixels").checked), `${describe(current).asked.join(" ")} ${current.seed}`);
+  const { asked, chance } = describe(current);
+  download(sheet(rows, scale, scale > 1 && !$("pixels").checked), [...asked, ...chance, current.seed].join(" "));
 }
 
 $("another").addEventListener("click", () => set({ ...copyOf(current), seed: Math.min(current.seed + 1, MAX_SEED) }));
