@@ -26,7 +26,8 @@ _TIMEOUT = 24 * 3600.0  # seconds that other processes wait for rank 0, which tr
 class Evaluation(Mapping[str, float]):
     """The result of `evaluate`: metric values of the generated images by key, as ``evaluation["fid"]``.
 
-    ``str(evaluation)`` is a table of all values with their real-vs-real baseline and meaning.
+    ``str(evaluation)`` is a table of all values with their real-vs-real baseline and meaning. A key of the second
+    judge ends in ``@judge2``, one of further features in their name, as ``fid@lite2``.
 
     Attributes:
         images_seen: of the evaluated checkpoint.
@@ -52,6 +53,14 @@ class Evaluation(Mapping[str, float]):
     def real(self) -> Mapping[str, float]:
         """Return the real-vs-real baseline: the values that a perfect generator would reach, by key."""
         return self.entry["real"]
+
+    @property
+    def marks(self) -> Mapping[str, Sequence[str]]:
+        """Return why a value may flatter, by key: what it shares with the run's training (see `lineage.json`).
+
+        "training-images", "teaching-network" or "taught-labels"; keys of values that share nothing are missing.
+        """
+        return self.entry["marks"]
 
     @property
     def notes(self) -> Sequence[str]:

@@ -17,6 +17,7 @@ from trainer.config import Config
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
 from trainer.presets import PRESETS
 from trainer.reporting import evaluation_table
+from trainer.reporting.marks import explanations
 from trainer.reporting.number_format import format_duration, format_option
 from trainer.run.hub import LIBRARY
 
@@ -137,7 +138,8 @@ def _evaluation(facts: Facts) -> str:
         return "This checkpoint was not evaluated."
     rows = [tuple(map(escaped, row)) for row in evaluation_table.rows(facts.evaluation)]
     heading = escaped(evaluation_table.heading(facts.content["images_seen"], facts.evaluation))
-    notes = "".join(f"\n\n{escaped(note)}" for note in facts.evaluation.get("notes", []))
+    explained = [*explanations(facts.evaluation), *facts.evaluation.get("notes", [])]
+    notes = "".join(f"\n\n{escaped(note)}" for note in explained)
     return (
         f"{heading}. *Real* is the same measure of real images: what a perfect generator would reach.\n\n"
         + _table(("metric", "generated", "real", "meaning"), rows)

@@ -97,6 +97,7 @@ def test_python_api_returns_the_values_of_the_command_and_prints_nothing(
     assert capsys.readouterr() == ("", "") and torch.get_num_threads() == threads
     entry = evaluated(run_copy, *BY_JUDGE, "--metrics", "fidelity,kid")
     assert dict(evaluation) == entry["figures"] and evaluation["kid"] == entry["figures"]["kid"]
+    assert evaluation.marks == entry["marks"] == {"kid": ["training-images"], "kid_by_value": ["training-images"]}
     assert evaluation.real == entry["real"] and evaluation.notes == entry["notes"] and evaluation.images_seen == 64
     assert str(evaluation) in capsys.readouterr().out, "the table that the command prints"
     with raises("invalid-value", "metrics", "fidd", "fid"):
@@ -277,6 +278,7 @@ def test_other_data_than_in_training_leaves_memorization_out(run_copy: Path, tmp
     other = make_dataset(tmp_path / "other", 80).path
     entry = evaluated(run_copy, *BY_JUDGE, "--shards", other, "--metrics", "novelty,kid")
     assert "kid" in entry["figures"] and "memorised" not in entry["figures"]
+    assert entry["marks"] == {"kid": ["training-images"]}, "some of its images are those of the training"
     assert any(note.startswith("novelty is left out") and str(other) in note for note in entry["notes"])
 
 

@@ -86,6 +86,7 @@ def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.Captur
     (run / "schema.json").write_text(json.dumps({**words, "dataset": {**notes, "fingerprint": "f00d"}}))
     (run / "metrics.jsonl").write_text('{"images_seen": 128, "speed/images_per_second": 0.01}\n')
     figures = {"figures": {"fid": 12.5}, "real": {"fid": 1.9}, "count": 500, "notes": ["a note"]}
+    figures["marks"] = {"fid": ["training-images"]}
     evaluation_file.add(run, 128, figures)
     evaluation_file.add(run, 256, {**figures, "figures": {"fid": 99.9}})
     main([str(run), NAME, "--card-only", "--licence", "cc0-1.0"])
@@ -94,7 +95,9 @@ def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.Captur
     for word in (
         "license: cc0-1.0", "f00d",
         "fa\\|ces", "drawn by &lt;b&gt;Zoe&lt;/b&gt;", "| licence of the images | CC0 1.0 |",
-        "| hair | exclusive | blue hair, red hair, grey hair |", "| fid | 12.5 | 1.9 |", "a note", "128", "(abc)",
+        "| hair | exclusive | blue hair, red hair, grey hair |",
+        "| fid | 12.5\\* | 1.9 |", "\\* compared with images of the training",
+        "a note", "128", "(abc)",
         f'trainer.load("hf://{NAME}")', "3 h 33 min", "5,000 of 8x8 pixels",
     ):  # fmt: skip
         assert word in card, word
