@@ -41,6 +41,7 @@ def compile_networks(
     *,
     generated: int,
     scored: int,
+    joint: bool,
     autocast: Callable[[], torch.autocast],
 ) -> None:
     """Compile G and D's trunk in place for one batch size, and compare their gradients with the uncompiled ones.
@@ -53,6 +54,7 @@ def compile_networks(
         architecture: their shapes.
         generated: images that G generates at once.
         scored: images that D scores at once in its own step.
+        joint: one pass through D computes gradients with respect to its weights and its images.
         autocast: returns the context of the run's mixed precision.
 
     Raises:
@@ -69,8 +71,11 @@ def compile_networks(
     with _restored(d), _compiler_errors():
         sample.fill_zeros(d)
         images = sample.normal(scored, 3, architecture.size, architecture.size)
-        images = images.contiguous(memory_format=torch.channels_last)
-        _compare("discriminator", d, lambda n: d(images, *sample.latents(n)[1:]), scored, [], autocast)
+        images = images.contiguous(memory_format=torch.channels_last).requires_grad_(joint)
+        inputs = [images] if joint else []
+        _compare("discriminator", d, lambda n: d(images, *sample.latents(n)[1:]), scored, inputs, autocast)
+        if joint:
+            return
         d.requires_grad_(False).eval()  # as in G's step, which needs gradients with respect to the images
         x_hat = images[:generated].clone(memory_format=torch.channels_last).requires_grad_()
         _compare("discriminator", d, lambda n: d(x_hat, *sample.latents(n)[1:]), len(x_hat), [x_hat], autocast)
@@ -113,14 +118,14 @@ def _compare(
     """Compare the gradients of a compiled forward with those of the same forward uncompiled.
 
     Args:
-        inputs: tensors to differentiate with respect to; empty: the network's weights.
+        inputs: tensors to differentiate with respect to, before the network's weights that are not frozen.
 
     Raises:
         UserError: the gradients differ.
     """
-    weights = dict(network.named_parameters())
-    targets = inputs or list(weights.values())
-    labels = ["its images"] if inputs else list(weights)
+    weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    targets = [*inputs, *weights.values()]
+    labels = ["its images"] * len(inputs) + list(weights)
 
     def gradients(mixed: bool = True) -> tuple[Tensor, ...]:
         with autocast() if mixed else torch.autocast(targets[0].device.type, enabled=False):

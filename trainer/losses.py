@@ -28,12 +28,15 @@ class AdversarialLoss:
         mismatch: (real, wrong) -> one value per sample (B,); the third part, an image under a wrong label.
         generator: (fake, real) -> sum.
         needs_real: whether the loss compares logits of real and generated images (relativistic).
+        slopes_never_vanish: the discriminator's loss has a slope in every generated image's logit, however small, so
+            that the generator's gradient is a multiple of it (see `trainer.joint_step`).
     """
 
     discriminator: PairLoss
     mismatch: PairLoss
     generator: PairLoss
     needs_real: bool
+    slopes_never_vanish: bool = False
 
 
 def matching_aware_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -100,10 +103,14 @@ def relativistic_g(fake: Tensor, real: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, AdversarialLoss] = {
-    "matching-aware": AdversarialLoss(matching_aware_d, matching_aware_wrong, non_saturating_g, needs_real=False),
+    "matching-aware": AdversarialLoss(
+        matching_aware_d, matching_aware_wrong, non_saturating_g, needs_real=False, slopes_never_vanish=True
+    ),
     "hinge": AdversarialLoss(hinge_d, hinge_wrong, hinge_g, needs_real=False),
     "least-squares": AdversarialLoss(least_squares_d, least_squares_wrong, least_squares_g, needs_real=False),
-    "relativistic": AdversarialLoss(relativistic_d, relativistic_wrong, relativistic_g, needs_real=True),
+    "relativistic": AdversarialLoss(
+        relativistic_d, relativistic_wrong, relativistic_g, needs_real=True, slopes_never_vanish=True
+    ),
 }
 
 
@@ -116,8 +123,13 @@ def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
         logits: (M,), computed from ``images`` sample by sample.
         images: (N, 3, S, S), requires grad.
     """
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().sum()
+    return image_slopes(logits, images).square().sum()
+
+
+def image_slopes(logits: Tensor, images: Tensor) -> Tensor:
+    """Return ∂logit/∂image for each image, (N, 3, S, S), differentiable; 0 for images without a logit."""
+    (slopes,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return slopes
 
 
 # ---------------------------------------------------------------- loss of predicted labels

@@ -293,7 +293,8 @@ def build_state(
     if config.machine.compile and not config.dry_run:
         env.print("compiling the networks, which takes a minute or more")
         state.g.compiled = state.d.compiled = True
-        _compile(g, d, architecture, method, config.data.batch // env.world_size // config.machine.accumulate, env)
+        micro_batch = config.data.batch // env.world_size // config.machine.accumulate
+        _compile(g, d, architecture, method, micro_batch, config.method.updates == "joint", env)
     return state
 
 
@@ -355,13 +356,19 @@ def _build_schedules(config: Config) -> dict[str, Schedule]:
 
 
 def _compile(
-    g: nn.Module, d: Discriminator, architecture: Architecture, method: Method, micro_batch: int, env: Distributed
+    g: nn.Module,
+    d: Discriminator,
+    architecture: Architecture,
+    method: Method,
+    micro_batch: int,
+    joint: bool,
+    env: Distributed,
 ) -> None:
     generated = 2 * micro_batch if method.interpolate else micro_batch
     # Conditioned early, D computes features once per (image, label); else those of a real image serve two labels.
     three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.conditioning.early is not None)
     scored = 3 * micro_batch if three_parts else 2 * micro_batch
-    compile_networks(g, d, architecture, generated=generated, scored=scored, autocast=env.autocast)
+    compile_networks(g, d, architecture, generated=generated, scored=scored, joint=joint, autocast=env.autocast)
 
 
 def _set_scaling(network: nn.Module, scaling: LabelScaling | None) -> None:

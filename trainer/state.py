@@ -20,6 +20,7 @@ from trainer.augment.transform import Transform
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
+from trainer.joint_step import joint_step
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint, state_dicts
@@ -86,9 +87,12 @@ class TrainingState:
         step = self.images_seen // self.batch_size
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
         players = (self.d, self.g, micro_batches, self.batch_size, self.method, self.env)
-        result = discriminator_step(*players, penalise=penalise)
-        if (step + 1) % self.config.method.d_steps == 0:
-            result |= generator_step(*players)
+        if self.config.method.updates == "joint":
+            result = joint_step(*players, penalise=penalise)
+        else:
+            result = discriminator_step(*players, penalise=penalise)
+            if (step + 1) % self.config.method.d_steps == 0:
+                result |= generator_step(*players)
         self.guard.observe(result.losses, result.grad_norms)
         if self.adaptive is not None and result.real_sign is not None:
             self.adaptive.count(result.real_sign)

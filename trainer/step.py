@@ -1,5 +1,7 @@
 """The method: one update of the discriminator, and one update of the generator.
 
+`trainer.joint_step` computes both from one pass through each network instead.
+
 Symbols as in the papers: x real images, y their labels, k the mask of known attributes, ŷ wrong labels, z noise,
 x̂ = G(z, y) generated images, T the augmentation of everything that D sees.
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +27,7 @@ from trainer.augment.draws import Draws, normal_sizes, uniform_sizes
 from trainer.batch_diversity import DISTANCES_FAKE, DISTANCES_REAL, pair_distances
 from trainer.compilation import disable_compile
 from trainer.distributed.process_group import Distributed
-from trainer.losses import AdversarialLoss, ClassLoss, gradient_penalty
+from trainer.losses import AdversarialLoss, ClassLoss, image_slopes
 from trainer.networks.second_derivatives import cheap_second_derivatives
 from trainer.noise import draw
 
@@ -129,10 +132,6 @@ def discriminator_step(
 ) -> StepResult:
     """Train D to tell real and matching (x, y) from generated (x̂, y) and mismatched (x, ŷ), all seen through T.
 
-    An auxiliary classifier, or a projection head whose embedding is one, learns the labels of real images only. AC-GAN
-    (Odena et al. 2017, section 3) teaches it those of x̂ as well; it would then learn whatever G draws for y, right or
-    wrong, and tell G that this is right.
-
     Args:
         micro_batches: with images in [-1, 1], on the device; each has the same number of samples.
         batch_size: images of the global batch.
@@ -142,57 +141,102 @@ def discriminator_step(
     d.module.train()
     result = StepResult()
     for batch in env.accumulate(d.wrapped, micro_batches):
-        x, y, k, wrong_y, wrong_k, has_wrong, positions, wrong_count, *_ = batch
-        mismatched = method.mismatch == "generated"
-        purposes = ["augmentation of x in D", "augmentation of x̂ in D"]
-        purposes += ["augmentation of x̂ of ŷ in D"] if mismatched else []
-        z, draws = method.draw(positions, x.dtype, ["noise of D"], purposes)
+        z, draws = draw_for_d(batch, method)
         with torch.no_grad(), env.autocast():  # D's update needs no graph of G
-            x_hat = g.module(z, y, k).to(x.dtype)
-            inputs = [x, x_hat, g.module(z, wrong_y, wrong_k).to(x.dtype)] if mismatched else [x, x_hat]
-
-        # One concatenated pass: DDP reduces the gradients of a single forward and backward. The penalty is on the slope
-        # with respect to D's inputs: T comes before `requires_grad_`, as a warp has no second derivative.
-        images = method.augment(torch.cat(inputs), draws).requires_grad_(penalise)
-        labels, known = [y, y], [k, k]  # of each image
-        if mismatched:  # (image of ŷ, y), as in the article's code
-            labels, known = [y, y, y], [k, k, k]
-        elif method.mismatch == "real":  # (x, ŷ), as in its text: D scores its first images, x, a second time
-            labels, known = [y, y, wrong_y], [k, k, wrong_k]
-        with (
-            env.autocast(enabled=not penalise or method.mixed_penalty),
-            disable_compile(penalise),  # compiled code has no second derivative
-            cheap_second_derivatives(penalise),
-        ):
-            scores = d.wrapped(images, torch.cat(labels), torch.cat(known))
-        d.module.eval()  # spectral norm: one power iteration a step, in its first forward
-        logits, class_scores = split_scores(scores.to(x.dtype))
-        real, fake, wrong = logits.split([len(x), len(x), len(logits) - 2 * len(x)])
-
-        loss = method.loss.discriminator(real, fake) / batch_size
-        if len(wrong) and wrong_count:
-            mismatch = (method.loss.mismatch(real, wrong) * has_wrong).sum() / wrong_count
-            loss = loss + method.mismatch_weight * mismatch
-            _add(result.losses, metric_names.LOSS_MISMATCH, mismatch)
-        if method.classes is not None:
-            classes = method.classes(class_scores[: len(x)], y, k).sum() / batch_size
-            loss = loss + method.classifier_weight * classes
-            _add(result.losses, metric_names.LOSS_CLASSES, classes)
-        if penalise:
-            penalty = gradient_penalty(torch.cat([real, fake]), images) / batch_size
-            loss = loss + method.penalty_every * method.gamma / 2 * penalty
-            _add(result.losses, metric_names.LOSS_PENALTY, penalty)
-        env.backward(loss * env.world_size)
-        _add(result.losses, metric_names.LOSS_D, loss)
-        _add(result.statistics, metric_names.LOGIT_REAL, real.sum() / batch_size)
-        _add(result.statistics, metric_names.LOGIT_FAKE, fake.sum() / batch_size)
-        _add(result.statistics, DISTANCES_REAL, pair_distances(x) / batch_size)
-        _add(result.statistics, DISTANCES_FAKE, pair_distances(x_hat) / batch_size)
-        # Only differences of a relativistic D's logits have a meaning: its loss does not fix their zero.
-        signs = (real - fake if method.loss.needs_real else real).detach().sign().sum() / batch_size
-        result.real_sign = signs if result.real_sign is None else result.real_sign + signs
+            x_hat = g.module(z, batch.labels, batch.known).to(batch.images.dtype)
+        # The penalty is on the slope with respect to D's inputs: T comes before `requires_grad_`, as a warp has no
+        # second derivative.
+        images = see(g, batch, z, x_hat, draws, method, env).requires_grad_(penalise)
+        env.backward(score(d, images, batch, batch_size, method, env, result, penalise=penalise).loss * env.world_size)
+        add(result.statistics, DISTANCES_FAKE, pair_distances(x_hat) / batch_size)
     result.grad_norms[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world_size
     return result
+
+
+def draw_for_d(batch: Batch, method: Method) -> tuple[Tensor, Draws]:
+    """Return z (b, noise), and the draws of T for all that D sees."""
+    purposes = ["augmentation of x in D", "augmentation of x̂ in D"]
+    purposes += ["augmentation of x̂ of ŷ in D"] if method.mismatch == "generated" else []
+    return method.draw(batch.positions, batch.images.dtype, ["noise of D"], purposes)
+
+
+def see(g: Player, batch: Batch, z: Tensor, x_hat: Tensor, draws: Draws, method: Method, env: Distributed) -> Tensor:
+    """Return what D sees, through T: x, x̂ and, if images are generated for wrong labels, G(z, ŷ), concatenated."""
+    inputs = [batch.images, x_hat]
+    if method.mismatch == "generated":
+        with torch.no_grad(), env.autocast():
+            inputs.append(g.module(z, batch.wrong_labels, batch.wrong_known).to(x_hat.dtype))
+    return method.augment(torch.cat(inputs), draws)
+
+
+class Scored(NamedTuple):
+    """What D's pass over a micro-batch gives: its loss, the logits of x and x̂, and in penalty steps ∂logit/∂image."""
+
+    loss: Tensor
+    real: Tensor
+    fake: Tensor
+    slopes: Tensor | None
+
+
+def score(
+    d: Player,
+    images: Tensor,
+    batch: Batch,
+    batch_size: int,
+    method: Method,
+    env: Distributed,
+    result: StepResult,
+    *,
+    penalise: bool,
+) -> Scored:
+    """Compute D's loss in one concatenated pass: DDP reduces the gradients of a single forward and backward.
+
+    An auxiliary classifier, or a projection head whose embedding is one, learns the labels of real images only. AC-GAN
+    (Odena et al. 2017, section 3) teaches it those of x̂ as well; it would then learn whatever G draws for y, right or
+    wrong, and tell G that this is right.
+
+    Args:
+        images: what `see` returns; requires grad in penalty steps.
+        result: receives the measurements.
+    """
+    x, y, k, wrong_y, wrong_k, has_wrong, _, wrong_count, *_ = batch
+    labels, known = [y, y], [k, k]  # of each image
+    if method.mismatch == "generated":  # (image of ŷ, y), as in the article's code
+        labels, known = [y, y, y], [k, k, k]
+    elif method.mismatch == "real":  # (x, ŷ), as in its text: D scores its first images, x, a second time
+        labels, known = [y, y, wrong_y], [k, k, wrong_k]
+    with (
+        env.autocast(enabled=not penalise or method.mixed_penalty),
+        disable_compile(penalise),  # compiled code has no second derivative
+        cheap_second_derivatives(penalise),
+    ):
+        scores = d.wrapped(images, torch.cat(labels), torch.cat(known))
+    d.module.eval()  # spectral norm: one power iteration a step, in its first forward
+    logits, class_scores = split_scores(scores.to(x.dtype))
+    real, fake, wrong = logits.split([len(x), len(x), len(logits) - 2 * len(x)])
+
+    loss, slopes = method.loss.discriminator(real, fake) / batch_size, None
+    if len(wrong) and wrong_count:
+        mismatch = (method.loss.mismatch(real, wrong) * has_wrong).sum() / wrong_count
+        loss = loss + method.mismatch_weight * mismatch
+        add(result.losses, metric_names.LOSS_MISMATCH, mismatch)
+    if method.classes is not None:
+        classes = method.classes(class_scores[: len(x)], y, k).sum() / batch_size
+        loss = loss + method.classifier_weight * classes
+        add(result.losses, metric_names.LOSS_CLASSES, classes)
+    if penalise:
+        slopes = image_slopes(torch.cat([real, fake]), images)
+        penalty = slopes.square().sum() / batch_size
+        loss = loss + method.penalty_every * method.gamma / 2 * penalty
+        add(result.losses, metric_names.LOSS_PENALTY, penalty)
+    add(result.losses, metric_names.LOSS_D, loss)
+    add(result.statistics, metric_names.LOGIT_REAL, real.sum() / batch_size)
+    add(result.statistics, metric_names.LOGIT_FAKE, fake.sum() / batch_size)
+    add(result.statistics, DISTANCES_REAL, pair_distances(x) / batch_size)
+    # Only differences of a relativistic D's logits have a meaning: its loss does not fix their zero.
+    signs = (real - fake if method.loss.needs_real else real).detach().sign().sum() / batch_size
+    result.real_sign = signs if result.real_sign is None else result.real_sign + signs
+    return Scored(loss, real.detach(), fake.detach(), slopes)
 
 
 def generator_step(
@@ -236,14 +280,14 @@ def generator_step(
             for logits_between in fake_between:
                 between = method.loss.generator(logits_between, real) / batch_size
                 loss = loss + method.interpolate * between
-                _add(result.losses, metric_names.LOSS_BETWEEN, between)
+                add(result.losses, metric_names.LOSS_BETWEEN, between)
             if method.classes is not None and method.classifier_guides_g:
                 each = method.classes(class_scores, labels, known)
                 classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
                 loss = loss + method.classifier_weight * classes
-                _add(result.losses, metric_names.LOSS_CLASSES_G, classes)
+                add(result.losses, metric_names.LOSS_CLASSES_G, classes)
             env.backward(loss * env.world_size)
-            _add(result.losses, metric_names.LOSS_G, loss)
+            add(result.losses, metric_names.LOSS_G, loss)
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result
 
@@ -264,6 +308,6 @@ def split_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
     return scores[:, 0], scores[:, 1:]
 
 
-def _add(scalars: Scalars, name: str, value: Tensor) -> None:
+def add(scalars: Scalars, name: str, value: Tensor) -> None:
     """Add a micro-batch's term on the device, without host sync."""
     scalars[name] = scalars[name] + value.detach() if name in scalars else value.detach()

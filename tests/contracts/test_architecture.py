@@ -70,6 +70,8 @@ ALLOWED: dict[str, str] = {
     # training
     "trainer.step": "shards.stream trainer.augment trainer.batch_diversity trainer.compilation trainer.distributed "
     "trainer.losses trainer.metric_names trainer.networks trainer.noise",
+    "trainer.joint_step": "shards.stream trainer.batch_diversity trainer.distributed trainer.losses "
+    "trainer.metric_names trainer.step",
     "trainer.state": "shards trainer",
     "trainer.setup": "shards trainer",
     "trainer.loop": "shards trainer",

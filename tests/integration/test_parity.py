@@ -45,6 +45,8 @@ TRAJECTORIES = {
     "late": "--conditioning concatenation --loss hinge",
     "classifier": "--conditioning classifier",
     "label-loss": "--label-loss 0.5",
+    "joint": "--updates joint --label-loss 0.5 --augment ada --flip",
+    "joint-generated": "--updates joint --loss matching-aware --mismatch generated",
 }
 EXACTLY = [Case(name, f"{EXACT} {words}") for name, words in TRAJECTORIES.items()]
 # Single float32 steps, with and without penalties. Adam's first moment after it with beta1 = 0 *is* the gradient.

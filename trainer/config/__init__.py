@@ -21,7 +21,7 @@ from shards.stream.sampling import check_division
 from trainer.config.augmentation import AugmentationConfig
 from trainer.config.data import DataConfig
 from trainer.config.machine import MachineConfig
-from trainer.config.method import MethodConfig
+from trainer.config.method import JOINT_LOSSES, MethodConfig
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
 from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
 from trainer.config.optimization import OptimConfig, ScheduleConfig
@@ -39,7 +39,7 @@ class Config:
         "total_images batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
         "family noise_size label_size channels blocks expansion group_width resize modulation conditioning "
         "classifier_weight spectral_norm label_loss "
-        "loss mismatch wrong mismatch_weight interpolate gamma d_steps penalty_every "
+        "loss mismatch wrong mismatch_weight interpolate gamma d_steps updates penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end beta2_end "
         "ema_half_life ema_half_life_end ema_ramp "
@@ -76,6 +76,7 @@ class Config:
         self._check_penalty()
         self._check_classifier()
         self._check_label_loss()
+        self._check_joint()
         if self.schedule.augment_p_end is not None:
             self.augmentation.require_diff("augment-p-end")
 
@@ -115,6 +116,24 @@ class Config:
                 f"--label-loss: --conditioning {conditioning} has no vector for each value of a label, which the loss "
                 f"compares; use --conditioning {EMBEDDING_ENTRIES[0]}, or leave --label-loss out",
             )
+
+    def _check_joint(self) -> None:
+        """Joint updates give G what D's pass computes, and nothing else."""
+        method = self.method
+        if method.updates != "joint":
+            return
+        for words, conflicts in (
+            (f"--loss {method.loss}", method.loss not in JOINT_LOSSES),
+            (f"--conditioning {self.network.conditioning}", self.network.conditioning in CLASSIFYING),
+            (f"--interpolate {method.interpolate}", method.interpolate > 0),
+            (f"--d-steps {method.d_steps}", method.d_steps > 1),
+        ):
+            if conflicts:
+                raise UserError(
+                    "option-conflict",
+                    f"--updates joint: with {words} the generator's gradient does not follow from the "
+                    "discriminator's; use --updates alternating",
+                )
 
     @classmethod
     def from_options(cls, **options: Any) -> Config:

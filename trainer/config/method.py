@@ -9,6 +9,9 @@ from shards.core.cli import option
 from shards.stream.wrong_labels import WRONG_LABELS
 from trainer.config.registries import registry_keys
 
+# The names in `trainer.losses.LOSSES` that --updates joint supports, without torch.
+JOINT_LOSSES = ("matching-aware", "relativistic")
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
@@ -46,6 +49,11 @@ class MethodConfig:
     )
     gamma: float = option(1.0, "weight of the R1 and R2 gradient penalties; 0: off", minimum=0)
     d_steps: int = option(1, "discriminator updates per generator update", minimum=1)
+    updates: str = option(
+        "alternating",
+        "alternating: the discriminator's update, then the generator's; joint: both from one pass through each network",
+        choices=("alternating", "joint"),
+    )
     penalty_every: int = option(16, "apply the penalty every N steps, scaled by N (lazy regularization)", minimum=1)
 
     def __post_init__(self) -> None:

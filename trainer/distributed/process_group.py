@@ -145,8 +145,11 @@ class Distributed:
         """Run the backward pass through the loss scaler (which only fp16 uses)."""
         self.scaler.scale(loss).backward()
 
-    def step(self, module: nn.Module, optimizer: Optimizer) -> Tensor:
+    def step(self, module: nn.Module, optimizer: Optimizer, last: bool = True) -> Tensor:
         """Step the optimizer of a module, unless a gradient is not finite: then weights and moments do not change.
+
+        Args:
+            last: no other optimizer follows whose gradients were scaled together with these.
 
         Returns:
             The Euclidean norm of all gradients, a scalar on the device; this does not synchronize.
@@ -155,7 +158,8 @@ class Distributed:
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
         if self.scaler.is_enabled():  # which skips such steps, too, and lowers its scale
             self.scaler.step(optimizer)
-            self.scaler.update()
+            if last:
+                self.scaler.update()
         elif optimizer.defaults.get("fused"):
             optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined] - as the scaler sets it
             optimizer.step()

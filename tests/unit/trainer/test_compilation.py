@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,8 @@ def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     g, d = build(architecture)
     before = {name: tensor.clone() for name, tensor in g.state_dict().items()}
     with raises("compile-failed", "--compile", "C++ compiler"):
-        compile_networks(
-            g, d, architecture, generated=4, scored=8, autocast=lambda: torch.autocast("cpu", enabled=False)
-        )
+        plain = functools.partial(torch.autocast, "cpu", enabled=False)
+        compile_networks(g, d, architecture, generated=4, scored=8, joint=False, autocast=plain)
     assert all(torch.equal(tensor, before[name]) for name, tensor in g.state_dict().items())
 
 
@@ -99,10 +99,11 @@ def make_batch(size: int, number: int) -> Batch:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("family", FAMILIES)
-def test_compiled_steps_have_the_gradients_of_uncompiled_ones(family: str) -> None:
+@pytest.mark.parametrize(("family", "updates"), [*((name, "alternating") for name in FAMILIES), ("residual", "joint")])
+def test_compiled_steps_have_the_gradients_of_uncompiled_ones(family: str, updates: str) -> None:
     """G also runs under no_grad, in D's step, and some steps have a penalty."""
-    plain, compiled = make_states(family, "--dtype", "float64", "--penalty-every", "2", "--lr-g", "1e-4")
+    words = ("--dtype", "float64", "--penalty-every", "2", "--lr-g", "1e-4", "--updates", updates)
+    plain, compiled = make_states(family, *words)
     for one, other in ((plain.g, compiled.g), (plain.d, compiled.d), (plain.ema, compiled.ema)):
         assert list(one.module.state_dict()) == list(other.module.state_dict())
         assert all(map(torch.equal, one.module.state_dict().values(), other.module.state_dict().values()))

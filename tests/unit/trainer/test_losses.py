@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trainer.config import load
+from trainer.config.method import JOINT_LOSSES
 from trainer.config.registries import registry_keys
 from trainer.losses import LOSSES, class_loss, gradient_penalty
 
@@ -174,6 +175,7 @@ def test_class_loss_is_finite_far_out_and_refuses_other_attributes() -> None:
 
 
 def test_every_loss_is_a_choice_of_the_option() -> None:
+    assert set(JOINT_LOSSES) == {name for name, loss in LOSSES.items() if loss.slopes_never_vanish}
     assert all(load(["--loss", name, "--preset", "smoke"]).method.loss == name for name in LOSSES)
     with pytest.raises(LookupError, match="NONE"):
         registry_keys("losses.py", "NONE")
