@@ -6,6 +6,7 @@ import base64
 import math
 import zlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,10 +171,17 @@ def test_every_operator_is_tested(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "size"), [("residual", 16), ("r3gan", 24), pytest.param("article", 96, marks=pytest.mark.long)]
+    ("family", "size", "options"),
+    [
+        ("residual", 16, {}),
+        ("residual", 24, {"resize": "filter", "modulation": True, "spectral_norm": True}),
+        ("r3gan", 24, {}),
+        ("r3gan", 16, {"modulation": True}),
+        pytest.param("article", 96, {}, marks=pytest.mark.long),
+    ],
 )
-def test_families_draw_in_the_page_what_they_draw_in_torch(family: str, size: int) -> None:
-    generator, architecture = random_generator(family, WIDTHS, size)
+def test_families_draw_in_the_page_what_they_draw_in_torch(family: str, size: int, options: dict[str, Any]) -> None:
+    generator, architecture = random_generator(family, WIDTHS, size, **options)
     given = inputs(architecture.noise)
     with torch.no_grad():
         expected = generator(*given)
