@@ -224,6 +224,7 @@ def penalised_gradients(d: Discriminator, inputs: tuple[Tensor, ...], *, cheap: 
     [
         ("r3gan", {"channels": (8, 8, 4), "group_width": 4, "blocks": 1}),
         ("residual", {"channels": (8, 8, 4)}),
+        ("residual", {"channels": (8, 8, 4), "resize": "filter"}),
         ("residual", {"channels": (8, 8, 4), "spectral_norm": True}),
         ("article", {}),
     ],
