@@ -18,6 +18,7 @@ from shards.core.errors import Failure, UserError
 from shards.stream.batch import Batch
 from shards.stream.loader import batches
 from trainer import metric_names, setup
+from trainer.averages import snapshots
 from trainer.batch_diversity import with_spread_ratio
 from trainer.config import Config
 from trainer.distributed.out_of_memory import explain_out_of_memory
@@ -99,6 +100,7 @@ class Due(NamedTuple):
     evaluate: bool
     checkpoint: bool
     grid: bool
+    snapshot: bool
 
     @property
     def exact_counts(self) -> bool:
@@ -160,6 +162,8 @@ class Trainer:
             if due.evaluate:
                 scores, best = self._evaluate()
                 metrics |= scores
+            if due.snapshot:
+                self._snapshot()
             if self.monitor is not None:
                 self.monitor.advance(self.state.images_seen, self.state.batch_size, metrics)
             if due.checkpoint or best or self.stopping:
@@ -181,6 +185,7 @@ class Trainer:
         """Return what the next step makes due. A new cadence is added here and in `fit`."""
         tracking, evaluation, batch = self.config.tracking, self.config.evaluation, self.state.batch_size
         before, after = self.state.images_seen, self.state.images_seen + batch
+        limit = self.config.optim.ema_snapshots
         cycle = batch * self.config.method.d_steps  # its last step updates G too, and so measures everything
 
         def due(every: int | None, unit: int = 1) -> bool:
@@ -192,6 +197,7 @@ class Trainer:
             evaluate=evaluate,
             checkpoint=due(evaluation.checkpoint_every),
             grid=due(tracking.grid_every),
+            snapshot=snapshots.is_due(after, batch, limit) or (limit > 0 and after >= self.total_images),
         )
 
     def _exchange_status(self, batch: Batch, due: Due) -> None:
@@ -251,6 +257,16 @@ class Trainer:
         if self.monitor is not None:
             self.monitor.exclude_time(time.monotonic() - started)
         return scores, best
+
+    def _snapshot(self) -> None:
+        """Write a snapshot of the averages, before any later checkpoint: a resumed run would not make it again."""
+        self.env.average_buffers(self.state.ema.module)
+        self.env.on_rank0(self._save_snapshot)
+
+    def _save_snapshot(self) -> None:
+        run, state, limit = self.saver.run, self.state, self.config.optim.ema_snapshots
+        run.require_lock()
+        snapshots.save(run.path, state.values() | run.identity, state.snapshot(), state.batch_size, limit)
 
     def _checkpoint(self, best: Best | None = None) -> None:
         """Start writing a checkpoint. If the one before it could not be written, all ranks raise that error here."""

@@ -25,6 +25,8 @@ from shards.stream.stream import Stream
 from trainer.augment import Unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
+from trainer.averages import snapshots
+from trainer.averages.power_averages import PowerAverages
 from trainer.compilation import compile_networks
 from trainer.config import Config
 from trainer.config.data import DataConfig
@@ -213,11 +215,13 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     config, run = built.config, built.run
     trackers.check(config.tracking.log_with)
     # A run that resumes does not need --init-from any more.
-    initial = find(config.init_from) if config.init_from is not None and not run.has_checkpoints() else None
+    starts = config.init_from is not None and not run.has_checkpoints()
+    initial = find(config.init_from).require_training_state() if config.init_from is not None and starts else None
     exits.enter_context(run.lock())
     run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
     lineage.record(run.path, lineage.influences_of(config, built.dataset, initial))
+    snapshots.discard_newer(run.path, checkpoint.images_seen if checkpoint is not None else 0)
     dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
     labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
     run.write_identity(config, dataset, labels, built.env.describe().partition(";")[0])
@@ -289,6 +293,7 @@ def build_state(
         schedules=_build_schedules(config),
         dtype=dtype,
         guard=NonFiniteGuard(env.wait_for, scaled=env.scaler.is_enabled()),
+        averages=PowerAverages(g) if optim.ema_snapshots and env.is_rank0 else None,
     )
     if config.machine.compile and not config.dry_run:
         env.print("compiling the networks, which takes a minute or more")

@@ -17,6 +17,8 @@ from shards.stream.batch import Batch
 from trainer import metric_names
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
+from trainer.averages import snapshots
+from trainer.averages.power_averages import PowerAverages, snapshot
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.ema import ExponentialMovingAverage
@@ -53,6 +55,7 @@ class TrainingState:
         damaged: damaged images that were replaced so far, on all ranks.
         guard: counts steps skipped for non-finite gradients.
         scheduled: values of the schedules in the last step, by metric key.
+        averages: two more averages of G, on rank 0 with --ema-snapshots; otherwise None.
     """
 
     config: Config
@@ -70,6 +73,7 @@ class TrainingState:
     damaged: int = 0
     guard: NonFiniteGuard = field(default_factory=NonFiniteGuard)
     scheduled: dict[str, float] = field(default_factory=dict)
+    averages: PowerAverages | None = None
 
     # -------------------------------------------------------- a step
 
@@ -100,6 +104,8 @@ class TrainingState:
             result.statistics[metric_names.AUGMENT_P] = self.adaptive.p / self.env.world_size  # a sum over ranks
         self.ema.update(self.g.module, self.head_start + self.images_seen, self.batch_size)
         self.images_seen += self.batch_size
+        if self.averages is not None:
+            self.averages.update(self.g.module, self.images_seen, self.batch_size)
         return result
 
     @property
@@ -150,13 +156,23 @@ class TrainingState:
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return all tensors of a checkpoint, by file and name."""
         ada = {"ada": self.adaptive.tensors()} if self.adaptive is not None else {}
-        return ada | {
-            "ema": state_dicts.module_tensors(self.ema.module),
-            "generator": state_dicts.module_tensors(self.g.module),
-            "discriminator": state_dicts.module_tensors(self.d.module),
-            "optimizer_g": state_dicts.optimizer_tensors(self.g.module, self.g.optimizer),
-            "optimizer_d": state_dicts.optimizer_tensors(self.d.module, self.d.optimizer),
-        }
+        averages = {snapshots.FILE: self.averages.tensors()} if self.averages is not None else {}
+        return (
+            ada
+            | averages
+            | {
+                "ema": state_dicts.module_tensors(self.ema.module),
+                "generator": state_dicts.module_tensors(self.g.module),
+                "discriminator": state_dicts.module_tensors(self.d.module),
+                "optimizer_g": state_dicts.optimizer_tensors(self.g.module, self.g.optimizer),
+                "optimizer_d": state_dicts.optimizer_tensors(self.d.module, self.d.optimizer),
+            }
+        )
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return the tensors of a snapshot of the averages."""
+        assert self.averages is not None
+        return snapshot(self.averages, self.ema.module)
 
     def values(self) -> dict[str, Any]:
         """Return all plain values of a checkpoint."""
@@ -189,6 +205,8 @@ class TrainingState:
                 state_dicts.load_optimizer(player.module, player.optimizer, saved.tensors(moments))
             if self.adaptive is not None:
                 self.adaptive.load(saved.tensors("ada"), self.env.is_rank0)
+            if self.averages is not None:
+                self.averages.load(saved.tensors(snapshots.FILE))
         if saved.state.scaler:
             self.env.scaler.load_state_dict(saved.state.scaler)
         self.images_seen = saved.images_seen

@@ -42,7 +42,7 @@ class Config:
         "loss mismatch wrong mismatch_weight interpolate gamma d_steps updates penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end beta2_end "
-        "ema_half_life ema_half_life_end ema_ramp "
+        "ema_half_life ema_half_life_end ema_ramp ema_snapshots "
         "mixed_precision penalty_precision deterministic compile dtype device workers threads timeout "
         "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run".split()
     )

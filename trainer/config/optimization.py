@@ -23,6 +23,12 @@ class OptimConfig:
     ema_ramp: float = option(
         0.1, "cap the EMA's half-life at this fraction of the images seen so far; 0: no cap", minimum=0
     )
+    ema_snapshots: int = option(
+        0,
+        "snapshots to keep of two averages, from which `cgan ema` rebuilds one of any length; 0: none",
+        minimum=0,
+        maximum=10_000,
+    )
     skip_limit: int = option(
         20,
         "stop the run after more than this many consecutive steps with non-finite gradients, which are skipped",

@@ -133,6 +133,7 @@ class PeakEstimator:
     def _weights(self) -> Iterator[Tensor]:
         for module in (self._state.g.module, self._state.d.module, self._state.ema.module):
             yield from _tensors(module)
+        yield from _averages(self._state)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -187,6 +188,7 @@ def _fake_state(state: TrainingState, mode: FakeTensorMode, precision: str) -> T
     memo: dict[int, Any] = {id(state.env): env, id(state.guard): _Unobserved()}
     kept = [tensor for module in (state.g.module, state.d.module, state.ema.module) for tensor in _tensors(module)]
     kept += state.adaptive.tensors().values() if state.adaptive is not None else []
+    kept += _averages(state)
     for player in (state.g, state.d):
         kept += [tensor for moments in player.optimizer.state.values() for tensor in moments.values()]
     with mode:
@@ -222,6 +224,10 @@ def _empty_batch(samples: int, state: TrainingState) -> Batch:
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     yield from module.buffers()
+
+
+def _averages(state: TrainingState) -> Iterable[Tensor]:
+    return state.averages.tensors().values() if state.averages is not None else ()
 
 
 def _bytes(tensor: Tensor) -> int:

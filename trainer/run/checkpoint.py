@@ -49,6 +49,19 @@ class Checkpoint:
         """Images seen when it was saved."""
         return self.state.images_seen
 
+    def require_training_state(self) -> Checkpoint:
+        """Return this checkpoint.
+
+        Raises:
+            UserError: it is a rebuilt average, without the networks that a training starts from.
+        """
+        if self.state.average_length is not None:
+            raise UserError(
+                "not-trainable",
+                f"{self.path} holds an average rebuilt by `cgan ema` and nothing to train; name the run that it is of",
+            )
+        return self
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Load the tensors of one file, on the CPU."""
         return load_file(self.path / f"{name}.safetensors")
@@ -98,7 +111,7 @@ def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[st
         content = {"format_version": FORMAT_VERSION, **state, "sha256": hashes}
         write_json(building / _STATE, self_hash.with_hash(content))
         if final.exists():  # damaged
-            _remove(final)
+            remove(final)
         move_directory(building, final)
     except (OSError, SafetensorError, Failure) as error:
         shutil.rmtree(building, ignore_errors=True)
@@ -119,13 +132,13 @@ def prune(run: Path, keep: int) -> None:
     marked = read_best(run)
     for old in directories(run)[:-keep]:
         if marked is None or old != directory(run, marked.images_seen):
-            _remove(old)
+            remove(old)
     for pattern in (".*.partial", ".*.removed"):
         for remains in (run / "checkpoints").glob(pattern):
             shutil.rmtree(remains, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a directory: renamed first, so that a process that is killed leaves no part of it under its name."""
     doomed = path.with_name(f".{path.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)

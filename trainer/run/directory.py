@@ -55,9 +55,13 @@ class RunDirectory:
         Raises:
             Failure: the disk is full or not writable, or another process has taken the run over.
         """
+        self.require_lock()
+        checkpoint.save(self.path, {**values, **self.identity}, files, keep, best)
+
+    def require_lock(self) -> None:
+        """Raise Failure if another process has taken the run over."""
         if not self._lock.held():
             raise Failure("in-use", f"{self.path} {self._lock.loss()}; nothing was saved since the last checkpoint")
-        checkpoint.save(self.path, {**values, **self.identity}, files, keep, best)
 
     def lock(self) -> RunLock:
         """Return a context that makes this process the run's only writer.
@@ -102,6 +106,7 @@ class RunDirectory:
                     f"{complaints[0]}, and no intact checkpoint is left; start a new run with another --run",
                 )
             return None
+        saved.require_training_state()
         for complaint in complaints:
             warn("checkpoint-damaged", f"{complaint}; resuming from {saved.path.name}")
         if differences := compare(saved.state.config, config):

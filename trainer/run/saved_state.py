@@ -55,6 +55,7 @@ class SavedState:
         head_start: images seen by the run that the initial weights came from.
         best: the mark, if this checkpoint was the best when it was saved.
         row: the metrics of its step, if they were logged.
+        average_length: of a checkpoint that `cgan ema` has rebuilt: it has an averaged generator and nothing else.
     """
 
     images_seen: int
@@ -67,6 +68,7 @@ class SavedState:
     head_start: int = 0
     best: Best | None = None
     row: dict[str, float] = dataclasses.field(default_factory=dict)
+    average_length: float | None = None
 
     @classmethod
     def from_json(cls, content: Any) -> SavedState:
@@ -79,6 +81,9 @@ class SavedState:
         data = values.get("data", "")
         if not isinstance(data, str):
             raise ValueError("its data is not a fingerprint")
+        length = values.get("average_length")
+        if length is not None and not _is_number(length):
+            raise ValueError("its average_length is not a number")
         return cls(
             images_seen=_count(values, "images_seen", 1),
             architecture=_architecture(values.get("architecture")),
@@ -88,6 +93,7 @@ class SavedState:
             **{name: _count({name: 0} | dict(values), name) for name in ("damaged", "skipped", "head_start")},
             best=None if values.get("best") is None else Best.from_json(values["best"]),
             row=_numbers(values.get("row", {}), "row"),
+            average_length=length,
         )
 
 

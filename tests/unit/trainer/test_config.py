@@ -85,6 +85,7 @@ SAVED: dict[str, Any] = {
     "ema_half_life": 20000,
     "ema_half_life_end": None,
     "ema_ramp": 0.1,
+    "ema_snapshots": 0,
     "mixed_precision": "auto",
     "penalty_precision": "auto",
     "deterministic": False,
