@@ -7,6 +7,7 @@ a multiple of N, so a resumed run does the same things at the same moments as on
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterator
@@ -30,9 +31,12 @@ from trainer.run.checkpoint import Best
 from trainer.run.metrics_file import strict_row
 from trainer.state import TrainingState
 from trainer.step import StepResult
+from trainer.time_plan import PROBE_STEPS, UNPLANNED, Timekeeper
 from trainer.tracking.cadence import is_due
 from trainer.tracking.monitor import Monitor
 from trainer.tracking.restore_outputs import ResumedRun
+
+_PROBE_SECONDS = 5.0  # of steps that --dry-run measures
 
 
 def train(config: Config) -> None:
@@ -42,39 +46,44 @@ def train(config: Config) -> None:
         UserError: an option cannot be met.
         Failure: the run had to stop early (non-finite losses, a full disk).
     """
+    started = time.monotonic()
     machine = config.machine
     precision = "no" if machine.dtype == "float64" else machine.mixed_precision
     env = Distributed(machine.device, precision, machine.threads, machine.timeout, machine.deterministic)
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
         with env.coordinate_errors():  # before what is entered below is closed, which may take a while
-            _train(config, env, exits)
+            _train(config, env, exits, started)
 
 
-def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> None:
+def _train(config: Config, env: Distributed, exits: contextlib.ExitStack, started: float) -> None:
     built = setup.build(config, env, exits)
     if config.dry_run:
         from trainer.preflight import memory  # imports half of torch's compiler, which takes a second
 
         needed = env.on_rank0(lambda: memory.describe(built, config))
-        return env.print(setup.describe(built, needed or ""))  # rank 0 prints
-    config, state, total = built.config, built.state, built.config.schedule.total_images
+        env.print(setup.describe(built, needed or ""))  # rank 0 prints
+        if config.schedule.minutes is not None:
+            env.print(_describe_time(built, 60 * config.schedule.minutes))
+        return
+    config, state = built.config, built.state
     evaluator = None
     if config.evaluation.evaluate_every is not None:
         evaluator = PeriodicEvaluator(
             config.evaluation, built.dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
         )
     saved = setup.enter_run(built, exits)
+    total = state.total_images
     if saved is not None:
-        resumed = ResumedRun(built.run, config, built.dataset, saved, state.ema.module, env.print)
+        ended = config.replace(total_images=total)
+        resumed = ResumedRun(built.run, ended, built.dataset, saved, state.ema.module, env.print)
         env.on_rank0(resumed.restore_outputs)
     if state.images_seen >= total:
-        return env.print(
-            f"{built.run.path} is complete: {total:,} images seen; "
-            f"continue it with --total-images {2 * total}, or start another with --run NAME"
-        )
+        longer = f"continue it with --total-images {2 * total}, or " if state.plan is None else ""
+        return env.print(f"{built.run.path} is complete: {total:,} images seen; {longer}start another with --run NAME")
+    until = f"{total:,} images" if total != UNPLANNED else f"what {config.schedule.minutes:g} minutes allow"
     env.print(
-        f"{'resuming at' if saved is not None else 'training from'} {state.images_seen:,} of {total:,} images "
+        f"{'resuming at' if saved is not None else 'training from'} {state.images_seen:,} of {until} "
         f"on {env.describe()}; {setup.describe_order(built.stream)}"
     )
     env.print(setup.keep_decoded(built))
@@ -90,7 +99,35 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack) -> Non
         setup.data_workers(config.machine, env),
         pin_memory=env.device.type == "cuda",
     )
-    Trainer(config, env, state, incoming, saver, monitor, evaluator, len(built.dataset)).fit()
+    if monitor is not None:
+        monitor.set_total(total if total != UNPLANNED else None)
+    timekeeper = None
+    if state.plan is not None and config.schedule.minutes is not None:
+        timekeeper = Timekeeper(60 * config.schedule.minutes, state.plan, state.images_seen, started, time.monotonic)
+    Trainer(config, env, state, incoming, saver, monitor, evaluator, len(built.dataset), timekeeper).fit()
+
+
+def _describe_time(built: setup.TrainingSetup, seconds: float) -> str:
+    """Return how many images fit into ``seconds``, for --dry-run; the same steps on all ranks measure the speed."""
+    env, state = built.env, built.state
+    workers = setup.data_workers(built.config.machine, env)
+    since = elapsed = 0.0
+    steps = 0
+    incoming = batches(built.stream, 0, workers, pin_memory=env.device.type == "cuda")
+    for number, batch in enumerate(incoming):
+        state.step(batch)
+        env.synchronize()
+        if number == 0:  # it allocates, and is not measured
+            since = time.monotonic()
+            continue
+        steps, elapsed = number, time.monotonic() - since
+        if env.broadcast(steps >= PROBE_STEPS and elapsed >= _PROBE_SECONDS):
+            break
+    speed = steps * state.batch_size / elapsed
+    return (
+        f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit into "
+        f"{seconds / 60:g} minutes"
+    )
 
 
 class Due(NamedTuple):
@@ -120,6 +157,7 @@ class Trainer:
         monitor: shows and records on rank 0; None on other ranks.
         evaluator: evaluates at intervals; None: no evaluation.
         dataset_size: samples of the dataset, for the fraction of damaged ones.
+        timekeeper: ends the run on time with --minutes; None without. That of rank 0 decides.
     """
 
     def __init__(
@@ -132,11 +170,11 @@ class Trainer:
         monitor: Monitor | None = None,
         evaluator: PeriodicEvaluator | None = None,
         dataset_size: int = 0,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         self.config, self.env, self.state, self.incoming = config, env, state, incoming
         self.saver, self.monitor, self.evaluator = saver, monitor, evaluator
-        self.dataset_size = dataset_size
-        self.total_images = config.schedule.total_images
+        self.dataset_size, self.timekeeper = dataset_size, timekeeper
         self.stopping = False  # on all ranks alike
         self._last_checkpoint = state.images_seen
         self._reported_skips = state.guard.unexpected
@@ -150,6 +188,7 @@ class Trainer:
             Failure: the losses diverged, too many images are damaged, or the run cannot be recorded.
         """
         for batch in signals.until_overdue(self._batches()):
+            self._review_plan()
             due = self._due()
             with explain_out_of_memory(len(batch.images), self.config.machine.accumulate):
                 result = self.state.step(batch)
@@ -170,7 +209,7 @@ class Trainer:
                 self._checkpoint(best)
             if due.grid and self.monitor is not None:
                 self.monitor.save_grid(self.state.images_seen, self.state.ema.module)
-            if self.stopping or self.state.images_seen >= self.total_images:
+            if self.stopping or self.state.images_seen >= self.state.total_images:
                 return self._finish()
         self._stop_waiting()
 
@@ -189,7 +228,7 @@ class Trainer:
         cycle = batch * self.config.method.d_steps  # its last step updates G too, and so measures everything
 
         def due(every: int | None, unit: int = 1) -> bool:
-            return is_due(every, before, after, self.total_images, unit)
+            return is_due(every, before, after, self.state.total_images, unit)
 
         evaluate = self.evaluator is not None and due(evaluation.evaluate_every)
         return Due(
@@ -197,8 +236,24 @@ class Trainer:
             evaluate=evaluate,
             checkpoint=due(evaluation.checkpoint_every),
             grid=due(tracking.grid_every),
-            snapshot=snapshots.is_due(after, batch, limit) or (limit > 0 and after >= self.total_images),
+            snapshot=snapshots.is_due(after, batch, limit) or (limit > 0 and after >= self.state.total_images),
         )
+
+    def _review_plan(self) -> None:
+        """With --minutes, plan anew how many images fit if that is due; rank 0 decides for all."""
+        keeper, state = self.timekeeper, self.state
+        plan = state.plan
+        if keeper is None or plan is None or (plan.is_measured and state.images_seen < plan.review_at):
+            return
+        self.env.synchronize()  # a step counts when it is done
+        new = self.env.broadcast(self.env.on_rank0(lambda: keeper.review(plan, state.images_seen, state.batch_size)))
+        if new is None or new == plan:
+            return
+        setup.follow(state, new)
+        if not plan.is_measured:
+            self.env.print(f"{keeper.seconds / 60:g} minutes are enough for about {new.total:,} images")
+        if self.monitor is not None:
+            self.monitor.set_total(new.total)
 
     def _exchange_status(self, batch: Batch, due: Due) -> None:
         """Exchange stop requests and counts of damaged images between ranks.
@@ -281,7 +336,10 @@ class Trainer:
     def _plain_values(self) -> dict[str, Any]:
         """Return the plain values of a checkpoint, with the metrics of its step: they could not be measured again."""
         row = self.monitor.row_at(self.state.images_seen) if self.monitor is not None else {}
-        return self.state.values() | {"row": strict_row(row)}
+        values = self.state.values() | {"row": strict_row(row)}
+        if self.timekeeper is not None and self.state.plan is not None:
+            values["plan"] = dataclasses.asdict(self.timekeeper.stamped(self.state.plan))
+        return values
 
     # -------------------------------------------------------- the end of a run
 
@@ -293,7 +351,7 @@ class Trainer:
         self.env.on_rank0(lambda: self.monitor.raise_failure() if self.monitor is not None else None)
         seen, run = self.state.images_seen, self.saver.run
         lost = next((what for what in self.env.all_gather(self._lost_worker) if what), "")
-        if seen >= self.total_images:
+        if seen >= self.state.total_images:
             return self.env.print(f"done: {seen:,} images seen, weights in {run.checkpoints}")
         reason = next((reason for reason in self.env.all_gather(signals.request() or "") if reason), "")
         if lost and not reason:

@@ -46,6 +46,7 @@ from trainer.run.directory import LABELS_KEPT, RunDirectory
 from trainer.schedules import Schedule
 from trainer.state import TrainingState
 from trainer.step import Method, Player
+from trainer.time_plan import TimePlan
 from trainer.tracking import trackers
 
 
@@ -109,6 +110,8 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     found = env.on_rank0(lambda: _enter_directory(built, exits))
     checkpoint, initial_weights = env.broadcast(found or (None, None))
     if checkpoint is not None:
+        if state.plan is not None and checkpoint.state.plan is not None:
+            follow(state, checkpoint.state.plan)
         env.on_all_ranks(lambda: state.load(checkpoint))
         env.resume_hint = resume_hint(state.images_seen)
     elif initial_weights is not None:
@@ -275,6 +278,7 @@ def build_state(
         classifier_guides_g=not label_loss,
     )
     optim = config.optim
+    plan = TimePlan() if config.schedule.minutes is not None else None
     g, d = fresh_networks(architecture, config.seed)
     if label_loss:
         d.score_labels()
@@ -290,9 +294,10 @@ def build_state(
         d=_build_player(d, optim.lr_d, optim.betas, env),
         method=method,
         augmentation=augmentation,
-        schedules=_build_schedules(config),
+        schedules=_build_schedules(config, plan.scale if plan is not None else None),
         dtype=dtype,
         guard=NonFiniteGuard(env.wait_for, scaled=env.scaler.is_enabled()),
+        plan=plan,
         averages=PowerAverages(g) if optim.ema_snapshots and env.is_rank0 else None,
     )
     if config.machine.compile and not config.dry_run:
@@ -336,16 +341,28 @@ def _build_player(module: nn.Module, lr: float, betas: tuple[float, float], env:
     return Player(env.wrap(module), module, optimizer)
 
 
-def _build_schedules(config: Config) -> dict[str, Schedule]:
-    """Return what is a function of images seen, by the name it is logged under."""
+def follow(state: TrainingState, plan: TimePlan) -> None:
+    """Make a training state follow a plan of --minutes, which its schedules end with."""
+    state.plan = plan
+    state.schedules = _build_schedules(state.config, plan.scale)
+
+
+def _build_schedules(config: Config, scale: int | None = None) -> dict[str, Schedule]:
+    """Return what is a function of images seen, by the name it is logged under.
+
+    Args:
+        scale: images over which schedules extend with --minutes.
+    """
     optim, schedule = config.optim, config.schedule
-    over = schedule.decay_images or 0
+    over = scale or schedule.decay_images or 0
+    total = scale or schedule.total_images
+    warmup = min(schedule.warmup_images, total - 1) if scale else schedule.warmup_images  # of a slow machine
 
     def rate(start: float) -> Schedule:
         if schedule.cooldown:
-            total, end = schedule.total_images, start * schedule.cooldown_to
-            return Schedule(start, end, "linear", total, schedule.warmup_images, schedule.cooldown_since)
-        return Schedule(start, start * schedule.decay_to, schedule.decay, over, schedule.warmup_images)
+            since = schedule.cooldown_since_of(total)
+            return Schedule(start, start * schedule.cooldown_to, "linear", total, warmup, since)
+        return Schedule(start, start * schedule.decay_to, schedule.decay, over, warmup)
 
     def cosine(start: float, end: float | None) -> Schedule:
         return Schedule(start) if end is None else Schedule(start, end, "cosine", over)

@@ -34,6 +34,7 @@ from trainer.step import (
     discriminator_step,
     generator_step,
 )
+from trainer.time_plan import TimePlan
 
 
 @dataclass
@@ -56,6 +57,7 @@ class TrainingState:
         guard: counts steps skipped for non-finite gradients.
         scheduled: values of the schedules in the last step, by metric key.
         averages: two more averages of G, on rank 0 with --ema-snapshots; otherwise None.
+        plan: how many images fit into --minutes; None: --total-images says how many there are.
     """
 
     config: Config
@@ -74,6 +76,7 @@ class TrainingState:
     guard: NonFiniteGuard = field(default_factory=NonFiniteGuard)
     scheduled: dict[str, float] = field(default_factory=dict)
     averages: PowerAverages | None = None
+    plan: TimePlan | None = None
 
     # -------------------------------------------------------- a step
 
@@ -114,12 +117,19 @@ class TrainingState:
         return self.config.data.batch
 
     @property
+    def total_images(self) -> int:
+        """Images at which the run ends."""
+        return self.plan.total if self.plan is not None else self.config.schedule.total_images
+
+    @property
     def adaptive(self) -> AdaptiveProbability | None:
         """ADA's probability, or None."""
         return self.augmentation.adaptive if self.augmentation is not None else None
 
     def _apply_schedules(self, images_seen: int) -> None:
         """Set the scheduled values of the step that ends at ``images_seen``: Python numbers, without host sync."""
+        if self.plan is not None:
+            images_seen = round(self.plan.schedule_images(images_seen))
         now = {name: schedule(images_seen) for name, schedule in self.schedules.items() if schedule.varies}
         for name, player in (("lr_g", self.g), ("lr_d", self.d)):
             for group in player.optimizer.param_groups:

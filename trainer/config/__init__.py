@@ -36,7 +36,7 @@ class Config:
     OPTION_ORDER: ClassVar[tuple[str, ...]] = tuple(
         "shards run preset init_from "
         "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
-        "total_images batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
+        "total_images minutes batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
         "family noise_size label_size channels blocks expansion group_width resize modulation conditioning "
         "classifier_weight spectral_norm label_loss "
         "loss mismatch wrong mismatch_weight interpolate gamma d_steps updates penalty_every "
@@ -180,14 +180,27 @@ def resolve(options: Mapping[str, Any], file: str | Path | None = None) -> Confi
         UserError: an option is unknown, has an invalid value or contradicts another one.
     """
     chosen = _coerce_all(_read_yaml(Path(file)), str(file)) if file else {}
-    chosen |= _coerce_all(options, "")
+    asked = _coerce_all(options, "")
+    if asked.get("minutes") is not None and asked.get("total_images") is not None:
+        raise UserError("option-conflict", "--minutes and --total-images both say how long to train; omit one of them")
+    chosen = _with_length_of(asked, chosen) | asked
     preset = cli.coerce(Config, "preset", chosen.get("preset"))
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
     if (base | chosen).get("conditioning") in CLASSIFYING:
         base["mismatch"] = "none"
     if (directory := _sweep_run_directory()) is not None:
         base["run"] = directory
-    return cli.make(Config, base | chosen)
+    return cli.make(Config, _with_length_of(chosen, base) | chosen)
+
+
+def _with_length_of(above: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without a length of the run in images or minutes that those ``above`` give in the other."""
+    replaced: tuple[str, ...] = ()
+    if above.get("minutes") is not None:
+        replaced = ("total_images", "decay_images")
+    elif "total_images" in above:
+        replaced = ("minutes",)
+    return {name: value for name, value in options.items() if name not in replaced}
 
 
 def _sweep_run_directory() -> Path | None:

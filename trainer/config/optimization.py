@@ -50,6 +50,11 @@ class ScheduleConfig:
     """The length of the run, and what changes over it; counted in images seen."""
 
     total_images: int = option(200_000, "images to train on in total", minimum=1, may_change=True)
+    minutes: float | None = option(
+        None,
+        "minutes to train for, in place of --total-images; schedules end with the run (default: not limited)",
+        above=0,
+    )
     warmup_images: int = option(0, "images over which both learning rates rise linearly from 0", minimum=0)
     decay: str = option("none", "decay of both learning rates after the warm-up", choices=SHAPES)
     decay_to: float = option(
@@ -81,7 +86,11 @@ class ScheduleConfig:
     @property
     def cooldown_since(self) -> int:
         """Images seen at which the cooldown begins."""
-        return round(self.total_images * (1 - self.cooldown))
+        return self.cooldown_since_of(self.total_images)
+
+    def cooldown_since_of(self, total_images: int) -> int:
+        """Return the images seen at which the cooldown of a run of ``total_images`` begins."""
+        return round(total_images * (1 - self.cooldown))
 
     def __post_init__(self) -> None:
         """Validate the section.
@@ -94,6 +103,8 @@ class ScheduleConfig:
         ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
         used = ["decay"] if self.decay != "none" else []
         used += [name for name in ends if getattr(self, name) is not None]
+        if self.minutes is not None:
+            return self._check_minutes()
         if used and self.decay_images is None:
             raise UserError(
                 "option-missing",
@@ -125,9 +136,15 @@ class ScheduleConfig:
                 "option-conflict",
                 f"--cooldown and --decay {self.decay} both schedule the learning rates; leave one of them out",
             )
-        if self.cooldown_since < self.warmup_images:
+        if self.minutes is None and self.cooldown_since < self.warmup_images:
             raise UserError(
                 "option-conflict",
                 f"--cooldown {self.cooldown} begins at {self.cooldown_since} of {self.total_images} images, within "
                 f"--warmup-images {self.warmup_images}; use a smaller one",
+            )
+
+    def _check_minutes(self) -> None:
+        if self.decay_images is not None:
+            raise UserError(
+                "option-conflict", "--decay-images: with --minutes all schedules end with the run; omit one of them"
             )

@@ -181,7 +181,7 @@ def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _facts(run: Path, config: Mapping[str, Any], found: Mapping[str, Curve], images_seen: int) -> list[tuple[str, str]]:
-    total = config.get("total_images")
+    total = None if config.get("minutes") else config.get("total_images")
     progress = f"{images_seen:,}"
     if isinstance(total, int) and total > 0:
         progress += f" of {total:,} ({min(1.0, images_seen / total):.0%})"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from trainer.networks import Architecture
+from trainer.time_plan import TimePlan
 
 MAX_IMAGES = 1 << 53
 _MAX_SIZE = 1 << 20  # of anything in an architecture
@@ -55,6 +56,7 @@ class SavedState:
         head_start: images seen by the run that the initial weights came from.
         best: the mark, if this checkpoint was the best when it was saved.
         row: the metrics of its step, if they were logged.
+        plan: of a run of --minutes.
         average_length: of a checkpoint that `cgan ema` has rebuilt: it has an averaged generator and nothing else.
     """
 
@@ -68,6 +70,7 @@ class SavedState:
     head_start: int = 0
     best: Best | None = None
     row: dict[str, float] = dataclasses.field(default_factory=dict)
+    plan: TimePlan | None = None
     average_length: float | None = None
 
     @classmethod
@@ -93,8 +96,20 @@ class SavedState:
             **{name: _count({name: 0} | dict(values), name) for name in ("damaged", "skipped", "head_start")},
             best=None if values.get("best") is None else Best.from_json(values["best"]),
             row=_numbers(values.get("row", {}), "row"),
+            plan=None if values.get("plan") is None else _plan(values["plan"]),
             average_length=length,
         )
+
+
+def _plan(content: Any) -> TimePlan:
+    values = _mapping(content, "plan")
+    counts = {name: _count(values, name) for name in ("total", "scale", "images", "review_at")}
+    progress, seconds = values.get("progress"), values.get("seconds")
+    if not _is_number(progress) or not 0 <= progress <= 1 or not _is_number(seconds) or not seconds >= 0:
+        raise ValueError("its plan has no progress from 0 to 1, or no seconds")
+    if counts["total"] <= counts["images"]:
+        raise ValueError("its plan ends before it begins")
+    return TimePlan(**counts, progress=float(progress), seconds=float(seconds))
 
 
 def _config(content: Any) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Monitor:
     def __init__(
         self, run: RunDirectory, config: Config, dataset: Dataset, *, images_seen: int, device: torch.device
     ) -> None:
-        self.run, self.total_images = run, config.schedule.total_images
+        self.run = run
+        self.total_images: int | None = config.schedule.total_images
         self.diagnostics = Diagnostics()
         self.failure: Failure | None = None
         self.grids = SampleGrids(run.samples, config, dataset, device)
@@ -103,6 +104,10 @@ class Monitor:
         """Exclude a time from the next logged speed."""
         self._excluded_seconds += seconds
 
+    def set_total(self, images: int | None) -> None:
+        """Show that the run ends at ``images``; None if it is not known yet."""
+        self.total_images = self.bar.total = images
+
     def advance(self, images_seen: int, images: int, values: Mapping[str, float]) -> None:
         """Move the progress bar by ``images``; record ``values`` in metrics.jsonl and all trackers if there are any."""
         self.bar.update(images)
@@ -132,11 +137,11 @@ class Monitor:
         self.bar.set_postfix_str(summary)
         if self.bar.disable and now - self._last_print > _PRINT_SECONDS:
             self._last_print = now
-            left = (self.total_images - images_seen) / speed
-            self.print(
-                f"{images_seen:>10,} of {self.total_images:,} images  {speed:,.0f} img/s  "
-                f"{summary}  {format_duration(left)} left"
-            )
+            of, left = "", ""
+            if self.total_images is not None:
+                of = f" of {self.total_images:,}"
+                left = f"  {format_duration((self.total_images - images_seen) / speed)} left"
+            self.print(f"{images_seen:>10,}{of} images  {speed:,.0f} img/s  {summary}{left}")
 
     def save_grid(self, images_seen: int, generator: nn.Module) -> None:
         """Generate images from the fixed noise and labels; write the sample grid and the report."""

@@ -33,6 +33,7 @@ SAVED: dict[str, Any] = {
     "skip_limit": 20,
     "damaged_limit": 0.001,
     "total_images": 200000,
+    "minutes": None,
     "batch": 64,
     "accumulate": 1,
     "log_every": 2000,
