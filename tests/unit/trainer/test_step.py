@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from shards.core import rng
 from support.training import (
     ADA,
     BATCH,
@@ -497,6 +498,17 @@ def test_each_image_is_augmented_once_in_full_precision(mismatch: str) -> None:
     assert seen[:of_each] == seen[of_each:]
     generator_step(d, g, batch, BATCH, method, env)
     assert len(set(seen)) == of_each + 2 and len(seen) == 2 * of_each + 2
+
+
+def test_all_random_numbers_of_an_update_come_from_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes, real = [], rng.bits
+    monkeypatch.setattr(rng, "bits", lambda *args: hashes.append(1) or real(*args))
+    d, g = make_players()
+    method = replace(make_method("relativistic", "generated"), augment=ADA, interpolate=0.4)
+    discriminator_step(d, g, [make_batch()], BATCH, method, make_env(), penalise=False)
+    assert len(hashes) == 1
+    generator_step(d, g, [make_batch()], BATCH, method, make_env())
+    assert len(hashes) == 2
 
 
 def test_mismatch_term_is_zero_without_wrong_labels() -> None:
