@@ -26,13 +26,13 @@ from trainer.augment import Unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
 from trainer.averages import snapshots
+from trainer.averages.ema import ExponentialMovingAverage
 from trainer.averages.power_averages import PowerAverages
 from trainer.compilation import compile_networks
 from trainer.config import Config
 from trainer.config.data import DataConfig
 from trainer.config.machine import MachineConfig
 from trainer.distributed.process_group import Distributed
-from trainer.ema import ExponentialMovingAverage
 from trainer.label_scaling import LabelScaling, measure_scaling
 from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks

@@ -18,10 +18,10 @@ from trainer import metric_names
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
 from trainer.averages import snapshots
+from trainer.averages.ema import ExponentialMovingAverage
 from trainer.averages.power_averages import PowerAverages, snapshot
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.ema import ExponentialMovingAverage
 from trainer.joint_step import joint_step
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard

@@ -38,7 +38,7 @@ ALLOWED: dict[str, str] = {
     # the method: pure functions and networks
     "trainer.networks": "",
     "trainer.losses": "",
-    "trainer.ema": "",
+    "trainer.averages.ema": "",
     "trainer.schedules": "",
     "trainer.time_plan": "",
     "trainer.averages": f"{RUN} trainer.models",
@@ -106,7 +106,7 @@ WITHOUT_TORCH = (
 PURE: dict[str, str] = {
     "trainer.networks": "torch",
     "trainer.losses": "torch",
-    "trainer.ema": "torch",
+    "trainer.averages.ema": "torch",
     "trainer.averages.profiles": "numpy",
     "trainer.averages.power_averages": "torch",
     "trainer.batch_diversity": "torch",

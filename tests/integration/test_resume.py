@@ -34,8 +34,8 @@ from support.launching import (
     train,
 )
 from trainer import config
+from trainer.averages.ema import decay
 from trainer.distributed.process_group import Distributed
-from trainer.ema import decay
 from trainer.run import checkpoint
 from trainer.setup import build_state
 from trainer.state import TrainingState

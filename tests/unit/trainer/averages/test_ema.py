@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.ema import ExponentialMovingAverage, decay
+from trainer.averages.ema import ExponentialMovingAverage, decay
 
 
 def test_half_life() -> None:
