@@ -114,7 +114,7 @@ class Config:
             raise UserError(
                 "option-conflict",
                 f"--label-loss: --conditioning {conditioning} has no vector for each value of a label, which the loss "
-                f"compares; use --conditioning {EMBEDDING_ENTRIES[0]}, or leave --label-loss out",
+                f"compares; use --conditioning {EMBEDDING_ENTRIES[0]}, or --label-loss 0",
             )
 
     def _check_joint(self) -> None:
@@ -186,11 +186,30 @@ def resolve(options: Mapping[str, Any], file: str | Path | None = None) -> Confi
     chosen = _with_length_of(asked, chosen) | asked
     preset = cli.coerce(Config, "preset", chosen.get("preset"))
     base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
-    if (base | chosen).get("conditioning") in CLASSIFYING:
-        base["mismatch"] = "none"
+    base = _without_excluded(base, chosen)
     if (directory := _sweep_run_directory()) is not None:
         base["run"] = directory
     return cli.make(Config, _with_length_of(chosen, base) | chosen)
+
+
+def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a preset's options without those that the chosen options exclude: a choice needs no second one."""
+    asked = cli.flatten(Config()) | base | dict(chosen)
+    network = NetworkConfig(family=asked["family"], conditioning=asked["conditioning"])
+    excluded: set[str] = set()
+    if asked["family"] == "article":
+        excluded |= {"channels", "blocks", "modulation"}
+    if asked["conditioning"] in CLASSIFYING:
+        base = base | {"mismatch": "none"}
+    if network.resolved_conditioning not in EMBEDDING_ENTRIES:
+        excluded |= {"label_loss"}
+    if asked["loss"] not in JOINT_LOSSES or asked["conditioning"] in CLASSIFYING:
+        excluded |= {"updates"}
+    if asked["interpolate"] > 0 or asked["d_steps"] > 1:
+        excluded |= {"updates"}
+    if asked["decay"] != "none":
+        excluded |= {"cooldown", "cooldown_to"}
+    return {name: value for name, value in base.items() if name not in excluded}
 
 
 def _with_length_of(above: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -317,3 +317,27 @@ def test_secrets_of_a_url_are_not_saved() -> None:
 
     assert saved("https://me:secret@there:8/data?X-Amz-Signature=secret") == "https://***@there:8/data"
     assert saved("data/with@sign") == "data/with@sign"
+
+
+@pytest.mark.parametrize(
+    ("choice", "left_out"),
+    [
+        ("--conditioning classifier", {"label_loss", "updates"}),
+        ("--conditioning concatenation", {"label_loss"}),
+        ("--family article", {"label_loss", "blocks", "modulation"}),
+        ("--loss hinge", {"updates"}),
+        ("--d-steps 2", {"updates"}),
+        ("--interpolate 0.5", {"updates"}),
+        ("--decay cosine --decay-images 1000", {"cooldown"}),
+        ("--family residual", set()),
+    ],
+)
+def test_a_choice_leaves_out_what_it_excludes_of_a_preset(choice: str, left_out: set[str]) -> None:
+    made, default = config.load(["--preset", "faces32", *choice.split()]).to_dict(), config.Config().to_dict()
+    for name in ("label_loss", "updates", "blocks", "modulation", "cooldown"):
+        assert made[name] == (default if name in left_out else PRESETS["faces32"])[name], name
+
+
+def test_two_contradicting_choices_are_an_error_with_a_preset_too() -> None:
+    with raises("option-conflict", "--updates joint", "--loss hinge"):
+        config.load(["--preset", "faces32", "--loss", "hinge", "--updates", "joint"])
