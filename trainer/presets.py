@@ -45,19 +45,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 512,
         "ema_half_life": 500,
     },
-    # Labelled 32x32 faces in 4.7 minutes on two idle CPU cores (EPYC, bf16; 228 images/s). Label accuracy of three
-    # seeds by `cgan evaluate` on 2,000 images: hair colour 100 %, hair length 89 to 95 %, eyes 85 to 91 %. The residual
-    # networks reached 100, 80 and 76 % after 100,000 images, with images much further from real ones.
+    # Labelled 32x32 faces. One bottleneck a level, small batches and one pass for both updates leave time for 150,000
+    # images, more than twice as many updates for each of them; D learns labels by cross-entropy, noise and label reach
+    # every block of G, and the learning rates fall at the end (docs/benchmarks.md, the recipe).
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {
         "doc": "32x32 faces within minutes on two CPU cores",
         "family": "r3gan",
-        "total_images": 64_000,
-        "batch": 32,
+        "blocks": 1,
+        "modulation": True,
+        "label_loss": 0.5,
+        "updates": "joint",
+        "total_images": 150_000,
+        "batch": 16,
         "wrong": "hard",
         "gamma": 0.2,
-        "lr_g": 2e-3,
-        "lr_d": 2e-3,
+        "lr_g": 1.4e-3,
+        "lr_d": 1.4e-3,
+        "betas": (0.0, 0.99),
+        "cooldown": 0.4,
         "log_every": 1_000,
         "grid_every": 10_000,
         "checkpoint_every": 10_000,

@@ -57,15 +57,15 @@ VARIANTS = {
     "noise-256": Variant("--noise-size 256"),
     "label-8": Variant("--label-size 8"),
     "label-256": Variant("--label-size 256"),
-    "concatenation": Variant("--conditioning concatenation"),
-    "plane": Variant("--conditioning plane"),
+    "concatenation": Variant("--conditioning concatenation --label-loss 0"),
+    "plane": Variant("--conditioning plane --label-loss 0"),
     "tenth-alone": Variant("--unlabelled-share 0", data="tenth"),
     "tenth": Variant(data="tenth"),
     "tenth-quota": Variant("--unlabelled-share 0.5", data="tenth"),
     "half": Variant(data="half"),
     "any-wrong": Variant("--wrong sample"),
     "captions": Variant(data="captions"),
-    "classifier": Variant("--conditioning classifier"),
+    "classifier": Variant("--conditioning classifier --label-loss 0 --updates alternating"),
 }
 # Question -> the variants that answer it, by what they are called in its table and plot.
 QUESTIONS = {
