@@ -34,7 +34,7 @@ FAMILIES = {
     "r3gan": R3GAN,
     "r3gan of equal and other channels": R3GAN | {"size": 16, "channels": (32, 32, 16), "expansion": 1},
     "article": {"family": "article", "size": 96, "channels": ()},
-    "modulated residual": {"modulation": True},
+    "modulated residual with filters": {"modulation": True, "resize": "filter"},
     "modulated r3gan": R3GAN | {"modulation": True, "group_width": 8, "noise": 3, "embedding": 6},
 }
 # Fields of an architecture that are not a generator's, or that a test of its own varies.
