@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import trainer
 from support.errors import raises
 from support.launching import make_dataset
 from support.launching import train as train_processes
-from trainer.averages import command, snapshots
+from trainer.averages import command, rebuild, snapshots
 from trainer.run import checkpoint
 
 OPTIONS = {"preset": "smoke", "batch": 16, "log_with": "none", "workers": 0, "threads": 1, "ema_snapshots": 8}
@@ -79,6 +82,34 @@ def test_a_moment_and_a_directory_can_be_chosen(run: Path, tmp_path: Path) -> No
     assert checkpoint.find(tmp_path / "chosen").state.average_length == 0.08
 
 
+def test_a_directory_holds_the_average_of_the_moment_last_asked_for(run: Path) -> None:
+    out = run / "ema" / "0.09"
+    for words, moment in (((), 768), (("--at", "512"), 512), ((), 768), (("--at", "640"), 640)):
+        command.main([str(run), "--length", "0.09", *words])
+        assert checkpoint.find(out).images_seen == moment
+        assert [path.name for path in checkpoint.directories(out)] == [f"{moment:012d}"]
+
+
+def test_a_snapshot_that_a_training_run_removed_is_explained(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    averages = rebuild.open_averages(copy)
+    removed = checkpoint.directory(snapshots.folder(copy), 256)
+    checkpoint.remove(removed)
+    with raises("file-unreadable", removed):
+        rebuild.write(averages, 0.1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_snapshot_of_other_networks_is_explained(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    other = checkpoint.read(checkpoint.directory(snapshots.folder(copy), 256))
+    tensors = {key: torch.cat([value, value]) for key, value in other.tensors(snapshots.FILE).items()}
+    checkpoint.remove(other.path)
+    checkpoint.save(snapshots.folder(copy), dataclasses.asdict(other.state), {snapshots.FILE: tensors}, keep=100)
+    with raises("wrong-weights"):
+        rebuild.open_averages(copy).rebuild(0.1)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -88,6 +119,11 @@ def test_a_moment_and_a_directory_can_be_chosen(run: Path, tmp_path: Path) -> No
         (["--length", "0.01"], "length-out-of-range"),
         (["--lengths", "0.1,0.01"], "length-out-of-range"),
         (["--length", "0.1", "--at", "100"], "moment-missing"),
+        (["--length", "0.1", "--best-by", "kid"], "option-without-effect"),
+        (["--length", "0.1", "--count", "16"], "option-without-effect"),
+        (["--length", "0.1", "--seed", "1"], "option-without-effect"),
+        (["--length", "0.1", "--shards", "data"], "option-without-effect"),
+        (["--length", "0.1", "--device", "cpu"], "option-without-effect"),
     ],
 )
 def test_mistakes_are_refused(run: Path, words: list[str], code: str) -> None:

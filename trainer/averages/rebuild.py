@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from shards.core.errors import UserError, warn
 from trainer.averages import snapshots
 from trainer.averages.power_averages import buffers_of, key_of
 from trainer.averages.profiles import LENGTHS, MAX_ERROR, Fit, fit, range_of
-from trainer.run import checkpoint
+from trainer.run import checkpoint, state_dicts
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.saved_state import SavedState
 
@@ -62,20 +62,25 @@ class SavedAverages:
         Sums are in float64, as factors of short lengths are large and of both signs.
 
         Raises:
-            UserError: see `fit`.
+            UserError: see `fit`; or a snapshot is gone, or does not have the shapes of the others.
         """
         factors = self.fit(length).factors
         sums: dict[str, Tensor] = {}
         tensors: dict[str, Tensor] = {}
         for row, saved in zip(factors, self.snapshots, strict=True):
-            tensors = saved.tensors(snapshots.FILE)
-            for factor, kept in zip(row, LENGTHS, strict=True):
-                prefix = key_of(kept, "")
-                for key in (key for key in tensors if key.startswith(prefix)):
-                    term = tensors[key].double() * float(factor)
-                    name = key.removeprefix(prefix)
-                    sums[name] = sums[name].add_(term) if name in sums else term
+            with state_dicts.explain_load_errors(saved.path):  # a training run may remove it meanwhile
+                tensors = saved.tensors(snapshots.FILE)
+                for factor, kept in zip(row, LENGTHS, strict=True):
+                    _add(sums, tensors, key_of(kept, ""), float(factor))
         return {name: tensor.float() for name, tensor in sums.items()} | buffers_of(tensors)
+
+
+def _add(sums: dict[str, Tensor], tensors: Mapping[str, Tensor], prefix: str, factor: float) -> None:
+    """Add the tensors whose names begin with ``prefix``, times ``factor``, to ``sums``, float64."""
+    for key in (key for key in tensors if key.startswith(prefix)):
+        term = tensors[key].double() * factor
+        name = key.removeprefix(prefix)
+        sums[name] = sums[name].add_(term) if name in sums else term
 
 
 def open_averages(run: Path, moment: int | None = None) -> SavedAverages:
@@ -119,24 +124,37 @@ def directory_of(run: Path, length: float) -> Path:
 def write(averages: SavedAverages, length: float, out: Path) -> Checkpoint:
     """Rebuild an average and write it to the run directory ``out``, unless the same is there already.
 
+    Averages of other moments in ``out`` are removed: whoever reads it takes the newest one.
+
     Raises:
         UserError: the length cannot be expressed.
         Failure: it cannot be written.
     """
     state = _state(averages, length)
     target = checkpoint.directory(out, state.images_seen)
+    if not _holds(target, state):
+        _write(averages, length, state, out)
+    for path in checkpoint.directories(out):
+        if path != target:
+            checkpoint.remove(path)
+    return checkpoint.read(target)
+
+
+def _holds(target: Path, state: SavedState) -> bool:
     with contextlib.suppress(UserError):
-        if (existing := checkpoint.read(target)).state == state:
-            return existing
+        return checkpoint.read(target).state == state
+    return False
+
+
+def _write(averages: SavedAverages, length: float, state: SavedState, out: Path) -> None:
     tensors = averages.rebuild(length)
     with explain_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for name in _COPIED:
             if (averages.run / name).exists():
                 write_bytes(out / name, (averages.run / name).read_bytes())
-    checkpoint.remove(target)
+    checkpoint.remove(checkpoint.directory(out, state.images_seen))
     checkpoint.save(out, dataclasses.asdict(state), {"ema": tensors}, keep=len(checkpoint.directories(out)) + 1)
-    return checkpoint.read(target)
 
 
 def _state(averages: SavedAverages, length: float) -> SavedState:
