@@ -16,6 +16,7 @@ from trainer.averages.rebuild import SavedAverages
 
 _METRICS = ("fidelity", "fid", "kid")
 _SHORTEST = 0.005
+_OF_EVALUATIONS = ("best_by", "count", "seed", "shards", "device")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,24 @@ class EmaOptions:
         """Check the values.
 
         Raises:
-            UserError: a value is out of bounds, or there is not exactly one of --length and --lengths.
+            UserError: a value is out of bounds, there is not exactly one of --length and --lengths, or an option of
+                the evaluations has no effect.
         """
         cli.validate(self)
         if (self.length is None) == (not self.lengths):
             code = "option-missing" if self.length is None else "option-conflict"
             raise UserError(code, "give either --length, such as 0.07, or --lengths, such as 0.02,0.05,0.1,0.15")
+        if self.length is not None:
+            self._check_no_evaluation()
+
+    def _check_no_evaluation(self) -> None:
+        for name in _OF_EVALUATIONS:
+            if getattr(self, name) != getattr(EmaOptions, name):
+                raise UserError(
+                    "option-without-effect",
+                    f"{cli.flag(name)}: --length evaluates nothing; use --lengths with several, or `cgan evaluate` "
+                    "afterwards",
+                )
 
 
 def main(argv: Sequence[str]) -> None:
