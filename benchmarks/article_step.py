@@ -73,7 +73,7 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
     """
     words = ["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch]
     chosen = config.load([*words, "--compile", str(asked.compile)])
-    state = build_state(chosen, env, SIZE, WIDTHS)
+    state = build_state(chosen, env, SIZE, WIDTHS, ("exclusive",) * len(WIDTHS))
     known = torch.ones(asked.batch, len(WIDTHS))
     wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
     numbers = itertools.count()

@@ -40,7 +40,7 @@ def main() -> None:
 
     config, size = step.case(asked.preset)
     env = Distributed("cpu", config.machine.mixed_precision)
-    state = build_state(config, env, size, step.WIDTHS)
+    state = build_state(config, env, size, step.WIDTHS, step.KINDS)
     batch = step.synthetic(config, size)
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:

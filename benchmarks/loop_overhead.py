@@ -58,7 +58,8 @@ def main() -> None:
         config = config.replace(shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
         env = Distributed("cpu", config.machine.mixed_precision)
         dataset = Dataset.open(data)
-        state = build_state(config, env, dataset.size, dataset.schema.widths)
+        kinds = [attribute.kind for attribute in dataset.schema.attributes]
+        state = build_state(config, env, dataset.size, dataset.schema.widths, kinds)
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
         monitor = exits.enter_context(Monitor(run, config, dataset, images_seen=0, device=env.device))

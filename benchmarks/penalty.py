@@ -26,7 +26,7 @@ import torch
 # When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step import CASES, WIDTHS, case, explained, spawn, synthetic, wait
+from step import CASES, KINDS, WIDTHS, case, explained, spawn, synthetic, wait
 
 import shards
 import trainer.step
@@ -60,7 +60,7 @@ def serve(name: str, precision: str, pipe: Connection) -> None:
     """Run a process that takes D's penalty step in the way each message names, and replies with its seconds."""
     env = Distributed(precision=precision, threads=1)
     config, size = case(name)
-    state = build_state(config, env, size, WIDTHS)
+    state = build_state(config, env, size, WIDTHS, KINDS)
     parts = synthetic(config, size).to(env.device, state.dtype).split(1)
     while side := pipe.recv():
         with SIDES[side]():

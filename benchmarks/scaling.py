@@ -29,7 +29,7 @@ import torch
 # When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from step import CASES, WIDTHS, cadence, synthetic, wait
+from step import CASES, KINDS, WIDTHS, cadence, synthetic, wait
 
 import shards
 from shards.core import cli
@@ -96,7 +96,7 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
 def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
     """Run a turn of a side in this process and return its seconds."""
     config, size = chosen(asked, side)
-    state = build_state(config, env, size, WIDTHS)
+    state = build_state(config, env, size, WIDTHS, KINDS)
     batch = share_of(synthetic(config, size), env.rank, env.world_size)
     steps = -(-asked.steps // cadence(config)) * cadence(config)
 

@@ -51,6 +51,7 @@ from trainer.state import TrainingState
 T = TypeVar("T")
 
 WIDTHS = (12, 3, 10)  # of the example's faces: hair colour, hair length, eye colour
+KINDS = ("exclusive",) * len(WIDTHS)
 # The plain loop updates its networks in turn, and knows no labels but those that D scores.
 PLAIN = "--updates alternating --label-loss 0"
 # Name -> image size, options. R3GAN's own widths are for GPUs; these are what two CPU cores can carry.
@@ -163,7 +164,7 @@ class PlainLoop:
 def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], None]]:
     """Return the trainer's state for a case, and one step on a batch in memory."""
     config, size = case(name)
-    state = build_state(config, env, size, WIDTHS)
+    state = build_state(config, env, size, WIDTHS, KINDS)
     batch = synthetic(config, size)
     numbers = itertools.count()
 

@@ -243,7 +243,7 @@ def build_state(
     env: Distributed,
     size: int,
     widths: tuple[int, ...],
-    kinds: Sequence[str] = (),
+    kinds: Sequence[str],
     scaling: LabelScaling | None = None,
 ) -> TrainingState:
     """Build the networks, their optimizers and the method, freshly initialized.
@@ -251,8 +251,7 @@ def build_state(
     Args:
         size: side of the images in pixels.
         widths: label entries of each attribute.
-        kinds: kind of each attribute (see `shards.dataset.schema`); needed with --conditioning classifier or
-            --label-loss.
+        kinds: kind of each attribute (see `shards.dataset.schema`).
         scaling: how label entries are scaled; None: not at all.
 
     Raises:

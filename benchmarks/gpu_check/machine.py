@@ -77,8 +77,7 @@ class Machine:
         """Return a training with these options, on this device or another."""
         config = configuration.load(options)
         env = Distributed(device or self.device.type, precision, 4 if self.is_gpu else 1)
-        kinds = ["exclusive"] * len(benchmark.WIDTHS)
-        state = build_state(config, env, size, benchmark.WIDTHS, kinds)
+        state = build_state(config, env, size, benchmark.WIDTHS, benchmark.KINDS)
         batch = benchmark.synthetic(config, size)
         return Training(config, state, pinned(batch) if env.device.type == "cuda" else batch)
 

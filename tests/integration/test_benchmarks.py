@@ -71,9 +71,9 @@ def test_article_step(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_loop_overhead(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    command = [sys.executable, str(ROOT / "benchmarks" / "loop_overhead.py"), "--preset", "smoke", "--size", "16"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "loop_overhead.py"), "--preset", "faces32", "--size", "8"]
     done = subprocess.run(
-        [*command, "--steps", "16", "--pairs", "3", "--json", str(file)],
+        [*command, "--steps", "2", "--pairs", "3", "--json", str(file)],
         capture_output=True,
         text=True,
         check=True,
@@ -119,7 +119,7 @@ def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
     """From equal weights, noise and pictures, at a step with penalties, D's loss and update are the same."""
     config, size = step.case("smoke")
     env = Distributed("cpu", "no", threads=1)
-    state = step.build_state(config, env, size, step.WIDTHS)
+    state = step.build_state(config, env, size, step.WIDTHS, step.KINDS)
     plain = step.PlainLoop(config, size, env.device)
     before = flat(state.d.module)
     batch = step.synthetic(config, size)

@@ -99,7 +99,8 @@ def test_every_family_resumes_bit_for_bit_from_any_step(
 
     def fresh() -> TrainingState:
         env = Distributed("cpu", "no", threads=1)
-        return build_state(asked, env, dataset.size, dataset.schema.widths)
+        kinds = [attribute.kind for attribute in dataset.schema.attributes]
+        return build_state(asked, env, dataset.size, dataset.schema.widths, kinds)
 
     def step(state: TrainingState, number: int) -> dict[str, float]:
         return state.env.sum_to_floats(state.step(stream[number]).metrics)

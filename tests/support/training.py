@@ -25,6 +25,7 @@ from trainer.state import TrainingState
 from trainer.step import Method, Player
 
 WIDTHS = (3, 1)  # an exclusive attribute of three values, and a tag
+KINDS = ("exclusive", "tag")
 SIZE, NOISE, BATCH = 8, 5, 8
 
 
@@ -37,7 +38,8 @@ def make_state(folder: Path, *words: str) -> tuple[TrainingState, Stream]:
     """Return the training state of preset smoke with more options, and the stream of a dataset made in ``folder``."""
     dataset = make_dataset(folder)
     options = config.load(["--preset", "smoke", "--batch", "8", *words])
-    state = build_state(options, make_env(), dataset.size, dataset.schema.widths)
+    kinds = [attribute.kind for attribute in dataset.schema.attributes]
+    state = build_state(options, make_env(), dataset.size, dataset.schema.widths, kinds)
     return state, Stream(dataset, options.data.batch, options.seed)
 
 

@@ -85,7 +85,7 @@ def make_states(family: str, *words: str) -> tuple[TrainingState, TrainingState]
     for compiled in ("false", "true"):
         asked = config.load(["--family", family, *FAMILIES[family], "--batch", "4", *words, "--compile", compiled])
         env = Distributed("cpu", "no" if asked.machine.dtype == "float64" else asked.machine.mixed_precision, 1)
-        states.append(build_state(asked, env, size, WIDTHS))
+        states.append(build_state(asked, env, size, WIDTHS, ("exclusive",) * len(WIDTHS)))
     return states[0], states[1]
 
 

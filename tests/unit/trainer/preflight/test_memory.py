@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shards.stream.batch import Batch
-from support.training import WIDTHS, make_env
+from support.training import KINDS, WIDTHS, make_env
 from trainer import config
 from trainer.preflight import memory
 from trainer.preflight.memory import GIGABYTE, LiveBytes, PeakEstimator
@@ -21,7 +21,7 @@ SIZE = 16
 
 def state(*words: str) -> TrainingState:
     """A training state of preset smoke."""
-    return build_state(config.load(["--preset", "smoke", *words]), make_env(), SIZE, WIDTHS)
+    return build_state(config.load(["--preset", "smoke", *words]), make_env(), SIZE, WIDTHS, KINDS)
 
 
 def batch(samples: int) -> Batch:

@@ -358,7 +358,7 @@ def test_the_size_of_a_checkpoint_is_estimated(preset: str) -> None:
     if preset == "smoke":
         config = load(["--preset", preset, "--mixed-precision", "no"])
         with Distributed("cpu") as env:
-            state = build_state(config, env, size, (3, 4))
+            state = build_state(config, env, size, (3, 4), ("exclusive", "exclusive"))
             for player in (state.g, state.d):  # moments are created by the first step
                 for weight in player.module.parameters():
                     weight.grad = torch.zeros_like(weight)
