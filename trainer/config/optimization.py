@@ -27,7 +27,7 @@ class OptimConfig:
         0,
         "snapshots to keep of two averages, from which `cgan ema` rebuilds one of any length; 0: none",
         minimum=0,
-        maximum=10_000,
+        maximum=1_000,  # the memory of a fit grows with their square
     )
     skip_limit: int = option(
         20,
