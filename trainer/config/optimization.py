@@ -89,8 +89,11 @@ class ScheduleConfig:
         return self.cooldown_since_of(self.total_images)
 
     def cooldown_since_of(self, total_images: int) -> int:
-        """Return the images seen at which the cooldown of a run of ``total_images`` begins."""
-        return round(total_images * (1 - self.cooldown))
+        """Return the images seen at which the cooldown of a run of ``total_images`` begins, if it has one.
+
+        It lasts for an image at least.
+        """
+        return min(round(total_images * (1 - self.cooldown)), total_images - 1)
 
     def __post_init__(self) -> None:
         """Validate the section.
@@ -103,6 +106,11 @@ class ScheduleConfig:
         ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
         used = ["decay"] if self.decay != "none" else []
         used += [name for name in ends if getattr(self, name) is not None]
+        if self.decay == "none" and self.decay_to:
+            raise UserError(
+                "option-without-effect",
+                "--decay-to: the learning rates are constant; add --decay cosine or --decay linear",
+            )
         if self.minutes is not None:
             return self._check_minutes()
         if used and self.decay_images is None:
@@ -114,11 +122,6 @@ class ScheduleConfig:
             flags = ", ".join(map(cli.flag, ends))
             raise UserError(
                 "option-without-effect", f"--decay-images: nothing is scheduled; add --decay or one of {flags}"
-            )
-        if self.decay == "none" and self.decay_to:
-            raise UserError(
-                "option-without-effect",
-                "--decay-to: the learning rates are constant; add --decay cosine or --decay linear",
             )
         if self.decay != "none" and (self.decay_images or 0) <= self.warmup_images:
             raise UserError(

@@ -209,6 +209,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, text: str, code: str, n
         ("--d-steps 0", "invalid-value", ["--d-steps", "0", "1"]),
         ("--decay-images 100", "option-without-effect", ["--decay-images", "--gamma-end"]),
         ("--decay-to 0.1", "option-without-effect", ["--decay-to", "--decay cosine"]),
+        ("--decay-to 0.1 --minutes 5", "option-without-effect", ["--decay-to", "--decay cosine"]),
         (
             "--decay linear --decay-images 9 --warmup-images 9",
             "option-conflict",

@@ -149,6 +149,15 @@ def test_a_cooldown_is_the_last_part_of_the_run_however_long(tmp_path: Path, tot
     assert rates[-1] == pytest.approx([0.002, 0.001])
 
 
+def test_a_cooldown_of_less_than_an_image_is_the_last_step(tmp_path: Path) -> None:
+    state, stream = make_state(tmp_path, *"--lr-g 0.04 --cooldown 0.001 --total-images 16".split())
+    rates = []
+    for number in range(2):
+        state.step(stream[number])
+        rates.append(state.g.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.04, 0.002])
+
+
 def test_steps_use_the_scheduled_half_life_and_augmentation_probability(tmp_path: Path) -> None:
     words = "--ema-half-life 8 --ema-half-life-end 80 --ema-ramp 0 --decay-images 32"
     words += " --augment diff --augment-p 0 --augment-p-end 1"
