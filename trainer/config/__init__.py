@@ -118,22 +118,8 @@ class Config:
             )
 
     def _check_joint(self) -> None:
-        """Joint updates give G what D's pass computes, and nothing else."""
-        method = self.method
-        if method.updates != "joint":
-            return
-        for words, conflicts in (
-            (f"--loss {method.loss}", method.loss not in JOINT_LOSSES),
-            (f"--conditioning {self.network.conditioning}", self.network.conditioning in CLASSIFYING),
-            (f"--interpolate {method.interpolate}", method.interpolate > 0),
-            (f"--d-steps {method.d_steps}", method.d_steps > 1),
-        ):
-            if conflicts:
-                raise UserError(
-                    "option-conflict",
-                    f"--updates joint: with {words} the generator's gradient does not follow from the "
-                    "discriminator's; use --updates alternating",
-                )
+        if self.method.updates == "joint" and (reason := _conflict_with_joint(cli.flatten(self))):
+            raise UserError("option-conflict", f"--updates joint: {reason}; use --updates alternating")
 
     @classmethod
     def from_options(cls, **options: Any) -> Config:
@@ -203,13 +189,26 @@ def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[s
         base = base | {"mismatch": "none"}
     if network.resolved_conditioning not in EMBEDDING_ENTRIES:
         excluded |= {"label_loss"}
-    if asked["loss"] not in JOINT_LOSSES or asked["conditioning"] in CLASSIFYING:
-        excluded |= {"updates"}
-    if asked["interpolate"] > 0 or asked["d_steps"] > 1:
+    if _conflict_with_joint(asked):
         excluded |= {"updates"}
     if asked["decay"] != "none":
         excluded |= {"cooldown", "cooldown_to"}
     return {name: value for name, value in base.items() if name not in excluded}
+
+
+def _conflict_with_joint(options: Mapping[str, Any]) -> str | None:
+    """Return why these options exclude --updates joint, which gives G what D's pass computes; None if they do not."""
+    for name, excludes in (
+        ("loss", options["loss"] not in JOINT_LOSSES),
+        ("conditioning", options["conditioning"] in CLASSIFYING),
+        ("interpolate", options["interpolate"] > 0),
+    ):
+        if excludes:
+            words = f"{cli.flag(name)} {options[name]}"
+            return f"with {words} the generator's gradient does not follow from the discriminator's"
+    if options["d_steps"] > 1:
+        return f"with --d-steps {options['d_steps']} the generator is not updated as often as the discriminator"
+    return None
 
 
 def _with_length_of(above: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
