@@ -39,6 +39,7 @@ LEGS = {
     "article96": _ours("--preset article96", 96, 1_600, 64),
     "article96-modern": _ours("--preset article96-modern", 96, 1_600, 256),
     "residual96": _ours("--preset faces64 --family residual --lr-g 5e-4 --lr-d 5e-4 --gamma 2", 96, 3_200, 512),
-    "residual32": _ours("--preset faces32 --family residual", 32, 12_800, 2_048, 0.4),
-    "r3gan32": _ours("--preset faces32", 32, 6_400, 1_024, 0.4),
+    # They are trained in pieces, each with a larger --total-images, so every piece would end with a cooldown.
+    "residual32": _ours("--preset faces32 --family residual --cooldown 0", 32, 12_800, 2_048, 0.4),
+    "r3gan32": _ours("--preset faces32 --cooldown 0", 32, 6_400, 1_024, 0.4),
 }

@@ -36,6 +36,9 @@ from shards.dataset.dataset import Dataset
 from trainer.run.checkpoint import find
 
 MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
+# Of all runs: not every variant could have the preset's label loss and joint updates, and runs that are continued to
+# more images would have trained in two cooldowns.
+_PLAIN = ("--label-loss", 0, "--updates", "alternating", "--cooldown", 0)
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,15 @@ VARIANTS = {
     "noise-256": Variant("--noise-size 256"),
     "label-8": Variant("--label-size 8"),
     "label-256": Variant("--label-size 256"),
-    "concatenation": Variant("--conditioning concatenation --label-loss 0"),
-    "plane": Variant("--conditioning plane --label-loss 0"),
+    "concatenation": Variant("--conditioning concatenation"),
+    "plane": Variant("--conditioning plane"),
     "tenth-alone": Variant("--unlabelled-share 0", data="tenth"),
     "tenth": Variant(data="tenth"),
     "tenth-quota": Variant("--unlabelled-share 0.5", data="tenth"),
     "half": Variant(data="half"),
     "any-wrong": Variant("--wrong sample"),
     "captions": Variant(data="captions"),
-    "classifier": Variant("--conditioning classifier --label-loss 0 --updates alternating"),
+    "classifier": Variant("--conditioning classifier"),
 }
 # Question -> the variants that answer it, by what they are called in its table and plot.
 QUESTIONS = {
@@ -161,6 +164,7 @@ def train(asked: QuestionOptions, name: str, seed: int) -> None:
         ),
         *("--total-images", asked.images, "--checkpoint-every", asked.every, "--keep", 1000),
         *("--grid-every", asked.images, "--threads", 1, "--workers", 0, "--log-with", "none"),
+        *_PLAIN,
         *shlex.split(variant.words),
     ]
     log = run.with_suffix(".log")
