@@ -223,7 +223,7 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     exits.enter_context(run.lock())
     run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
-    lineage.record(run.path, lineage.influences_of(config, built.dataset, initial))
+    lineage.record(run.path, lineage.influences_of(config, built.dataset, initial), starts=checkpoint is None)
     snapshots.discard_newer(run.path, checkpoint.images_seen if checkpoint is not None else 0)
     dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
     labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")

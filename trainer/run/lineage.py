@@ -89,16 +89,27 @@ def read(run: Path) -> tuple[Influence, ...] | None:
         ) from None
 
 
-def record(run: Path, influences: Iterable[Influence]) -> None:
-    """Add influences to a run's record; those that it has stay.
+def record(run: Path, influences: Iterable[Influence], *, starts: bool) -> None:
+    """Write the record of a run that starts, or add influences to that of a resumed one; those that it has stay.
+
+    A resumed run without a record gets none: what touched it before is unknown, and a new record would count as
+    complete.
+
+    Args:
+        run: the run directory.
+        influences: of `influences_of`.
+        starts: whether the run starts now; a record that is there is one of a run that ended before its first
+            checkpoint, and none of what touched that one touches this one.
 
     Raises:
-        UserError: the record is damaged.
+        UserError: the record of a resumed run is damaged.
         Failure: it cannot be written.
     """
-    before = read(run) or ()
+    before = () if starts else read(run)
+    if before is None:
+        return
     after = tuple(dict.fromkeys([*before, *influences]))
-    if after != before:
+    if starts or after != before:
         entries = [dataclasses.asdict(influence) for influence in after]
         content = {"format_version": FORMAT_VERSION, "influences": entries}
         write_json(path_of(run), self_hash.with_hash(content))

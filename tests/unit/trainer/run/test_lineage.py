@@ -19,17 +19,31 @@ TEACHER = Influence("network", "features of the discriminator", "lite0", "5793",
 def test_record_keeps_what_it_has_and_is_read_back(tmp_path: Path) -> None:
     images = Influence("images", "training images", "faces", "1723", sample=("00", "01"))
     assert lineage.read(tmp_path) is None
-    lineage.record(tmp_path, [images])
-    lineage.record(tmp_path, [TEACHER, images])
+    lineage.record(tmp_path, [images], starts=True)
+    lineage.record(tmp_path, [TEACHER, images], starts=False)
     assert lineage.read(tmp_path) == (images, TEACHER)
     written = lineage.path_of(tmp_path).stat()
-    lineage.record(tmp_path, [images])
+    lineage.record(tmp_path, [images], starts=False)
     assert lineage.path_of(tmp_path).stat().st_ino == written.st_ino, "a resumed run changes nothing"
+
+
+def test_resumed_run_without_a_record_gets_none(tmp_path: Path) -> None:
+    lineage.record(tmp_path, [TEACHER], starts=False)
+    assert lineage.read(tmp_path) is None, "what touched it before is unknown"
+
+
+def test_run_that_starts_forgets_one_that_ended_before_its_first_checkpoint(tmp_path: Path) -> None:
+    lineage.record(tmp_path, [TEACHER], starts=True)
+    lineage.record(tmp_path, [], starts=True)
+    assert lineage.read(tmp_path) == ()
+    lineage.path_of(tmp_path).write_text("damaged")
+    lineage.record(tmp_path, [TEACHER], starts=True)
+    assert lineage.read(tmp_path) == (TEACHER,)
 
 
 @pytest.mark.parametrize("change", ["identity", "truncated", "kind", "version"])
 def test_damaged_record_is_an_error(tmp_path: Path, change: str) -> None:
-    lineage.record(tmp_path, [TEACHER])
+    lineage.record(tmp_path, [TEACHER], starts=True)
     path = lineage.path_of(tmp_path)
     text = path.read_text()
     content = json.loads(text)
@@ -40,7 +54,7 @@ def test_damaged_record_is_an_error(tmp_path: Path, change: str) -> None:
     damaged = {"identity": text.replace("5793", "5794"), "truncated": text[:-9]}.get(change, json.dumps(content))
     path.write_text(damaged)
     with raises("newer-format" if change == "version" else "lineage-damaged", "lineage.json"):
-        lineage.record(tmp_path, [])
+        lineage.record(tmp_path, [], starts=False)
 
 
 def test_run_records_its_images_and_a_descendant_all_of_them(tmp_path: Path) -> None:
@@ -56,6 +70,18 @@ def test_run_records_its_images_and_a_descendant_all_of_them(tmp_path: Path) -> 
     recorded = lineage.read(tmp_path / "child") or ()
     assert [influence.role for influence in recorded] == ["training images", "initial weights", "training images"]
     assert [influence.identity for influence in recorded] == [second.fingerprint, "", first.fingerprint]
+
+
+def test_training_resumed_without_its_record_stays_without(tmp_path: Path) -> None:
+    run, data = tmp_path / "run", make_dataset(tmp_path / "data", 12)
+    run.mkdir()
+    lineage.record(run, [TEACHER], starts=True)  # of a run that was killed at once
+    words = (*TINY, "--shards", data.path, "--run", run)
+    train(*words, "--total-images", 16)
+    assert [influence.role for influence in lineage.read(run) or ()] == ["training images"]
+    lineage.path_of(run).unlink()
+    train(*words, "--total-images", 32)
+    assert lineage.read(run) is None
 
 
 def test_images_are_recognised_in_another_packing_and_labels_that_were_learned_are_recorded(tmp_path: Path) -> None:
