@@ -89,7 +89,8 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
         order=_resolve_order(config.data, dataset, run, env),
     )
     stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
-    decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache))
+    starts = not env.broadcast(env.on_rank0(run.has_checkpoints))
+    decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache, required=starts))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = env.on_all_ranks(
         lambda: build_state(config, env, dataset.size, dataset.schema.widths, kinds, measure_scaling(dataset))

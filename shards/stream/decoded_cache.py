@@ -25,7 +25,7 @@ import psutil
 from PIL import features
 
 from shards.core.cache_home import cache_home
-from shards.core.errors import UserError
+from shards.core.errors import UserError, warn
 from shards.core.filesystems import LOCAL_DISKS, existing, file_system
 from shards.dataset.dataset import Dataset
 from shards.dataset.sidecars import FORMATS
@@ -52,6 +52,7 @@ class CachePlan:
         count, width: samples, and bytes of each one's pixels.
         key: what decides the pixels, hashed.
         limit: the bytes that all files in the directory may have together.
+        required: whether a requested directory that cannot be used is an error.
     """
 
     where: str
@@ -61,6 +62,7 @@ class CachePlan:
     width: int = 0
     key: bytes = b""
     limit: int = 0
+    required: bool = True
 
     @property
     def bytes(self) -> int:
@@ -81,7 +83,7 @@ class CachePlan:
             The rows, or None if they cannot be kept; and the plan as it is then.
 
         Raises:
-            UserError: a requested directory cannot be used.
+            UserError: a requested directory cannot be used, and is required.
         """
         if self.path is None:
             return None, self
@@ -90,19 +92,23 @@ class CachePlan:
             _make_private(folder, also_parent=self.where == AUTO)
             others = _remove_old(folder, self)
             if others + self.bytes > self.limit:
-                return None, _without(self.where, f"other runs use {_size(others)} of {folder}")
+                return None, _without(self.where, self.required, f"other runs use {_size(others)} of {folder}")
             return DecodedRows(self.path, self.count, self.width, self.key), self
         except OSError as error:
-            return None, _without(self.where, f"{error.filename or self.path}: {error.strerror or error}")
+            return None, _without(
+                self.where, self.required, f"{error.filename or self.path}: {error.strerror or error}"
+            )
 
 
-def plan_cache(dataset: Dataset, where: str) -> CachePlan:
+def plan_cache(dataset: Dataset, where: str, *, required: bool = True) -> CachePlan:
     """Decide where the decoded pixels of a dataset are kept; nothing is written.
 
     Args:
         where: "auto" keeps them in the user's cache directory on a local disk if they fit in `LIMIT`, a quarter of the
             free space and half of the memory; "off" keeps nothing; anything else is a directory, in which they may use
             nine tenths of the free space.
+        required: whether a directory that cannot be used is an error; otherwise a warning, as for a run that is
+            resumed: it may have gone on without the pixels when the disk was full.
 
     Raises:
         UserError: the directory cannot be written to, or they do not fit in it.
@@ -114,26 +120,31 @@ def plan_cache(dataset: Dataset, where: str) -> CachePlan:
     folder = _default_folder() if where == AUTO else _requested_folder(where)
     if folder is None:
         return CachePlan(where, reason="no cache directory on a local disk; --decoded-cache can name one")
+    place = existing(folder)
+    if where != AUTO and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        return _without(where, required, f"{place} is not a directory that you may write to")
     limit, meaning = _limit(folder, requested=where != AUTO)
     count, width = len(dataset), dataset.size**2 * 3
     if (need := file_size(count, width)) > limit:
-        return _without(where, f"{_size(need)} exceed {meaning}, {_size(limit)}")
+        return _without(where, required, f"{_size(need)} exceed {meaning}, {_size(limit)}")
     key = _key(dataset)
     name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.path.name).strip("-")[:60] or "data"
-    return CachePlan(where, folder / f"{name}-{dataset.size}px-{key.hex()}.rows", "", count, width, key, limit)
+    path = folder / f"{name}-{dataset.size}px-{key.hex()}.rows"
+    return CachePlan(where, path, "", count, width, key, limit, required)
 
 
-def _without(where: str, reason: str) -> CachePlan:
-    """Return the plan of keeping nothing, for a reason that is a user's mistake if they asked for a directory.
+def _without(where: str, required: bool, reason: str) -> CachePlan:
+    """Return the plan of keeping nothing, for a reason of which those who asked for a directory are told.
 
     Raises:
-        UserError: they did.
+        UserError: they did, and it is required.
     """
-    if where == AUTO:
-        return CachePlan(where, reason=reason)
-    raise UserError(
-        "decoded-cache-unusable", f"--decoded-cache {where}: {reason}; choose another directory, auto or off"
-    )
+    if where != AUTO:
+        problem = f"--decoded-cache {where}: {reason}"
+        if required:
+            raise UserError("decoded-cache-unusable", f"{problem}; choose another directory, auto or off")
+        warn("decoded-cache-unusable", f"{problem}; the run is resumed without decoded images")
+    return CachePlan(where, reason=reason)
 
 
 # ---------------------------------------------------------------- what decides the pixels
@@ -176,14 +187,7 @@ def _default_folder() -> Path | None:
 
 
 def _requested_folder(where: str) -> Path:
-    folder = Path(os.path.abspath(Path(where).expanduser()))  # noqa: PTH100
-    place = existing(folder)
-    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        raise UserError(
-            "decoded-cache-unusable",
-            f"--decoded-cache {where}: {place} is not a directory that you may write to; use another, auto or off",
-        )
-    return folder
+    return Path(os.path.abspath(Path(where).expanduser()))  # noqa: PTH100
 
 
 def _limit(folder: Path, requested: bool) -> tuple[int, str]:

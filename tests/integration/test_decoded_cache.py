@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -135,6 +136,18 @@ def test_an_unusable_directory_ends_the_run_before_it_begins(dataset: Dataset, t
     done = train(*words(dataset, tmp_path / "run", tmp_path / "file"), expect=2)
     assert_printed(done.stderr, "decoded-cache-unusable", tmp_path / "file")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_a_run_whose_disk_filled_is_resumed_by_the_same_command(dataset: Dataset, tmp_path: Path) -> None:
+    cache = tmp_path / "decoded"
+    command = words(dataset, tmp_path / "run", cache)
+    train(*command, "--total-images", 16)
+    shutil.rmtree(cache)
+    cache.touch()
+    done = train(*command, "--total-images", 32)
+    assert_printed(done.stderr, "decoded-cache-unusable", cache)
+    assert "decoded images: not kept" in done.stdout
 
 
 def test_a_dry_run_says_where_and_writes_nothing(dataset: Dataset, tmp_path: Path) -> None:

@@ -145,6 +145,24 @@ def test_a_requested_directory_that_cannot_be_used_is_a_mistake(dataset: Dataset
             plan_cache(dataset, str(place))
 
 
+def test_a_run_is_resumed_without_a_directory_that_cannot_be_used(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose disk filled went on without; the same command must resume it."""
+    (tmp_path / "file").touch()
+    there = str(tmp_path / "there")
+    later = plan_cache(dataset, there, required=False)
+    assert later.path is not None
+    (tmp_path / "there").touch()
+    full = os.statvfs_result((1, 1, 0, 0, 0, 0, 0, 0, 0, 0))
+    plans = [plan_cache(dataset, str(tmp_path / "file"), required=False), later.open()[1]]
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    plans.append(plan_cache(dataset, str(tmp_path), required=False))
+    for plan in plans:
+        assert plan.path is None and plan.reason in plan.describe()
+    assert capsys.readouterr().err.count("[decoded-cache-unusable]") == 3
+
+
 @pytest.mark.parametrize("taken", ["by others' files", "by decoded images"])
 def test_a_requested_directory_without_enough_space_is_a_mistake(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str
