@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from shards.dataset.dataset import Dataset
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
@@ -15,17 +16,25 @@ from trainer.run.lineage import Influence
 _FEW = 1000  # images of a validation part, below which a judge would learn too little
 
 
-def influences_of(run: RunAndDataset, notes: list[str]) -> tuple[Influence, ...]:
-    """Return what touched the training of a run; of an older run, its dataset, with a note.
+def influences_of(directory: Path, run: RunAndDataset, notes: list[str]) -> tuple[Influence, ...]:
+    """Return what touched the training of a run; of one without a record, its dataset, with a note.
+
+    Args:
+        directory: of the run, or an exported generator's, which may be anywhere, also within another run's.
+        run: what it holds.
+        notes: takes a sentence about what is unknown.
 
     Raises:
         UserError: the record is damaged.
     """
     saved = run.sampler.saved
-    recorded = lineage.read(saved.path.parent.parent)
+    recorded = lineage.read(directory)
     if recorded is not None:
         return recorded
-    notes.append("the run has no lineage.json (it is older): what touched its training besides its dataset is unknown")
+    notes.append(
+        f"{directory} has no lineage.json, as exports and older runs: what touched the training besides its dataset is "
+        "unknown"
+    )
     found = [Influence("images", "training images", "", saved.state.data)]
     if lineage.learns_labels(saved.state.config):
         found.append(Influence("network", "label classifier in the discriminator", "", "", (saved.state.data,)))

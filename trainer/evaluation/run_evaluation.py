@@ -107,7 +107,7 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
     run = env.on_all_ranks(lambda: open_run_and_dataset(options.run, chosen, options.shards, str(env.device)))
     env.on_rank0(lambda: evaluation_file.check_writable(options.run))
     results = Results()
-    influences = env.on_all_ranks(lambda: influences_of(run, results.notes))
+    influences = env.on_all_ranks(lambda: influences_of(options.run, run, results.notes))
     networks = open_evaluation_networks(
         env,
         judged_dataset(run.dataset, influences),

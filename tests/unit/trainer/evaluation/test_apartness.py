@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from support.launching import make_dataset
 from trainer.evaluation import apartness
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.metrics.feature_extractors import Extractor
+from trainer.evaluation.run_and_dataset import RunAndDataset
 from trainer.reporting import evaluation_table
+from trainer.run import lineage
 from trainer.run.lineage import Influence, image_sample
 
 KEYS = ("fidelity/ink", "fidelity/ink@judge2", "fid", "fid@lite2", "memorised", "diversity", "spectrum", "unheard of")
@@ -72,6 +76,19 @@ def test_judges_learn_from_the_validation_part_if_the_labels_of_the_rest_were_ta
     assert apartness.judged_dataset(whole, taught) is whole, "too few images to learn from"
     monkeypatch.setattr(apartness, "_FEW", 30)
     assert len(apartness.judged_dataset(whole, taught)) == 30
+
+
+def test_export_within_another_run_does_not_take_its_record(tmp_path: Path) -> None:
+    other = Influence("network", "teacher", "lite2", "96")
+    for folder in (tmp_path, tmp_path / "exports"):
+        folder.mkdir(exist_ok=True)
+        lineage.record(folder, [other], starts=True)
+    export, notes = tmp_path / "exports" / "mine", []
+    state = SimpleNamespace(data="data", config={"label_loss": 0.5})
+    run: Any = SimpleNamespace(sampler=SimpleNamespace(saved=SimpleNamespace(path=export, state=state)))
+    found = apartness.influences_of(export, cast(RunAndDataset, run), notes)
+    assert [(influence.identity, influence.learned_from) for influence in found] == [("data", ()), ("", ("data",))]
+    assert len(notes) == 1 and f"{export} has no lineage.json, as exports" in notes[0]
 
 
 def test_marks_are_shown_with_their_meaning() -> None:
