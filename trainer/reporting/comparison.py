@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,9 @@ def facts(runs: Sequence[Run]) -> Iterator[Fact]:
         yield Fact("evaluation", "images", [entry.get("count") for entry in entries])
         names = [", ".join(each["name"] for each in evaluation_file.extractors(entry)) or None for entry in entries]
         yield Fact("evaluation", "extractor", names)
+        learned = [_judged(entry) for entry in entries]
+        if len(set(learned) - {None}) > 1:  # judges of different images do not err alike
+            yield Fact("evaluation", "judge learned from", learned)
         figures, real = ([entry.get(part, {}) for entry in entries] for part in ("figures", "real"))
         for key in dict.fromkeys(key for each in figures for key in each):
             marks = [symbols(entry, key) for entry in entries]
@@ -178,6 +181,15 @@ def facts(runs: Sequence[Run]) -> Iterator[Fact]:
         explained = ["; ".join(explanations(entry)) or None for entry in entries]
         if any(explained):
             yield Fact("evaluation", "marks", explained)
+
+
+def _judged(entry: Mapping[str, Any]) -> str | None:
+    """Return which images the judge of an evaluation learned from; None without one."""
+    judge = entry.get("judge")
+    if not judge or "data" not in judge:
+        return None
+    part = "all images" if judge["data"] == entry.get("data") else "validation"
+    return f"{part} ({judge['data'][:8]})"
 
 
 def _newest(key: str, curve: Curve | None) -> float | None:

@@ -21,14 +21,8 @@ from shards.core.errors import Failure, UserError
 
 FORMAT_VERSION = 1
 _PATIENCE = 30.0  # seconds
-_SAME = (
-    "metrics",
-    "extractor",
-    "other_extractors",
-    "count",
-    "seed",
-    "data",
-)  # evaluations that agree in these replace each other
+# Evaluations that agree in these replace each other.
+_SAME = ("metrics", "extractor", "other_extractors", "count", "seed", "data")
 
 
 def path_of(run: Path) -> Path:
@@ -79,6 +73,9 @@ def _check(entry: Any) -> None:
     for extractor in (entry.get("extractor"), *(entry.get("other_extractors") or ())):
         if extractor is not None and not (isinstance(extractor, dict) and isinstance(extractor.get("name"), str)):
             raise ValueError("an evaluation whose extractor has no name")
+    for judge in (entry.get("judge"), entry.get("second_judge")):
+        if judge is not None and not (isinstance(judge, dict) and isinstance(judge.get("data", ""), str)):
+            raise ValueError("an evaluation whose judge is not described")
 
 
 def extractors(entry: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from support.errors import raises
 from trainer.config import Config
 from trainer.reporting import comparison, plot
 from trainer.reporting.plot import Line, Plot
+from trainer.reporting.run_report import write_report
 from trainer.run import evaluation_file
 from trainer.run.metrics_file import MetricsFile
 
@@ -54,6 +55,41 @@ def test_table_shows_options_that_differ_and_results(tmp_path: Path, capsys: pyt
     assert not {"batch", "run", "lr-d"} & cells.keys(), "these are equal, or differ between any two runs"
     assert cells["fid"] == ["12.5 (real 1.25)"], "a run without an evaluation has blanks"
     assert cells["loss/d"] == ["4", "8"]
+
+
+def test_marks_stand_behind_their_figures_with_their_meaning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = run(tmp_path / "one"), run(tmp_path / "two")
+    entry = {"figures": {"fid": 12.5, "kid": 0.5}, "real": {"fid": 1.25}, "count": 500}
+    evaluation_file.add(one, 256, entry | {"marks": {"fid": ["training-images", "teaching-network"]}})
+    evaluation_file.add(other, 256, entry)
+    monkeypatch.setenv("COLUMNS", "1000")
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in printed(capsys, one, other) if line}
+    assert cells["fid"] == ["12.5*† (real 1.25)", "12.5 (real 1.25)"] and cells["kid"] == ["0.5", "0.5"]
+    (explained,) = cells["marks"]
+    assert explained.startswith("* compared with images of the training") and "; † measured in features" in explained
+    write_report(one)
+    texts = " ".join(Page((one / "report.html").read_text(encoding="utf-8")).texts.get("p", []))
+    assert "† measured in features of a network that taught this run" in texts
+
+
+def test_judges_that_learned_from_different_images_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [run(tmp_path / name) for name in ("one", "two", "three")]
+    for folder, judge in zip(runs, ({"data": "1723ac68ff"}, {"data": "90ab12cdff"}, None), strict=True):
+        evaluation_file.add(folder, 256, {"figures": {"fidelity": 0.9}, "data": "1723ac68ff", "judge": judge})
+    learned = [line for line in printed(capsys, *runs) if line and line[0] == "judge learned from"]
+    assert [cell.strip() for cell in learned[0][1:]] == ["all images (1723ac68)", "validation (90ab12cd)"]
+    assert not [line for line in printed(capsys, runs[0], runs[2]) if line and line[0] == "judge learned from"]
+
+
+@pytest.mark.parametrize("judge", ["a name", {"data": 7}])
+def test_judge_that_is_not_described_is_damage(tmp_path: Path, judge: object) -> None:
+    evaluation_file.add(tmp_path, 64, {"figures": {"fidelity": 0.9}, "second_judge": judge})
+    with raises("file-damaged", "judge"):
+        evaluation_file.read(tmp_path)
 
 
 def test_missing_option_has_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
