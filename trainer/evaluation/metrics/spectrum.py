@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _FLOOR = 1e-8  # power far below that of rounding to 8 bits
-_CHUNK = 64
+_PIXELS = 1 << 18  # transformed at once, per channel
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,14 @@ def radial_power(images: np.ndarray) -> np.ndarray:
     window = np.outer(window, window)
     half = size // 2
     found = np.empty((len(images), len(members) + 3), np.float32)
-    for start in range(0, len(images), _CHUNK):
-        x = images[start : start + _CHUNK] / 127.5 - 1
+    chunk = max(1, _PIXELS // size**2)
+    for start in range(0, len(images), chunk):
+        x = images[start : start + chunk] / 127.5 - 1
         x = (x - x.mean((2, 3), keepdims=True)) * window
         power = (np.abs(np.fft.fft2(x)) ** 2).mean(1) / (window**2).sum()
         rings = np.add.reduceat(power.reshape(len(x), -1)[:, order], starts, axis=1) / members
         points = [power[:, half, 0], power[:, 0, half], power[:, half, half]]
-        found[start : start + _CHUNK] = np.column_stack([rings, *points])
+        found[start : start + chunk] = np.column_stack([rings, *points])
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -64,6 +66,17 @@ def test_power_of_a_wave_is_in_the_ring_of_its_frequency() -> None:
     assert power[:-3].argmax() == 5 and power[:-3].sum() < 1.5 * power[4:7].sum()
     found = compared(REAL)
     assert found.frequencies[0] == 0 and np.isclose(found.frequencies[16], 0.5) and found.frequencies[-1] < 0.71
+
+
+def test_memory_does_not_grow_with_the_number_or_the_size_of_images() -> None:
+    peaks = []
+    for count, size in ((2048, 32), (32, 256)):
+        images = np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8)
+        tracemalloc.start()
+        radial_power(images)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 100e6, peaks
 
 
 @pytest.mark.parametrize("size", [17, 32, 48])
