@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +62,9 @@ class RealImages:
 def real_images(
     dataset: Dataset, extractors: Sequence[Extractor], count: int, seed: int = 0, cache: Path | None = None
 ) -> RealImages:
-    """Return what each of one or more extractors finds in ``count`` images; arguments and errors as `real_features`'s.
+    """Return what each of one or more extractors finds in ``count`` distinct random images, cached or computed.
 
-    Images that one of them could not read are left out.
-    """
-    found = {extractor.name: real_features(dataset, extractor, count, seed, cache) for extractor in extractors}
-    rows = next(iter(found.values())).rows
-    for features in found.values():
-        rows = rows[np.isin(rows, features.rows)]
-    measured = {name: features.features[np.isin(features.rows, rows)] for name, features in found.items()}
-    return RealImages(rows, measured, count - len(rows))
-
-
-def real_features(
-    dataset: Dataset, extractor: Extractor, count: int, seed: int = 0, cache: Path | None = None
-) -> RealFeatures:
-    """Return the features of ``count`` distinct random images, from the cache or computed and cached.
-
-    Damaged images are left out, counted, and reported by a warning.
+    An image is decoded once for all of them. Damaged images are left out, counted, and reported by a warning.
 
     Args:
         seed: determines the images and their order.
@@ -95,22 +80,11 @@ def real_features(
             f"{dataset.where} has {len(dataset):,} images; features of {count:,} were requested",
         )
     rows = sample_rows(len(dataset), count, seed, "real pictures to compare with")
-    key = {
-        "format": _FORMAT,
-        "data": dataset.fingerprint,
-        "extractor": extractor.identity,
-        "count": count,
-        "seed": seed,
-    }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    path = (cache or cache_home() / "features") / f"{extractor.name}-{name}.safetensors"
-    found = _read_entry(path, key, extractor.dimensions)
-    missing = rows[~np.isin(rows, found.rows)]
-    computed = _compute(dataset, extractor, missing)
-    if len(computed.rows):
-        found = _merge(rows, found, computed)
-        _write_entry(path, key, found)
-    damaged = count - len(found.rows)
+    found = _look_up_or_compute(dataset, extractors, rows, seed, cache or cache_home() / "features")
+    shared = rows
+    for features in found:
+        shared = shared[np.isin(shared, features.rows)]
+    damaged = count - len(shared)
     if damaged == count:
         raise Failure(
             "damaged-images",
@@ -122,7 +96,17 @@ def real_features(
             f"{dataset.where}: {damaged:,} damaged images were left out of the real ones; "
             "`cgan verify` finds all of them",
         )
-    return replace(found, damaged=damaged)
+    named = zip(extractors, found, strict=True)
+    measured = {extractor.name: each.features[np.isin(each.rows, shared)] for extractor, each in named}
+    return RealImages(shared, measured, damaged)
+
+
+def real_features(
+    dataset: Dataset, extractor: Extractor, count: int, seed: int = 0, cache: Path | None = None
+) -> RealFeatures:
+    """Return what one extractor finds in ``count`` distinct random images; arguments and errors as `real_images`'s."""
+    found = real_images(dataset, [extractor], count, seed, cache)
+    return RealFeatures(found.rows, found.measured[extractor.name], found.damaged)
 
 
 def read_images(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,16 +132,40 @@ def read_images(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     return out.transpose(0, 3, 1, 2), intact
 
 
-def _compute(dataset: Dataset, extractor: Extractor, rows: np.ndarray) -> RealFeatures:
-    """Compute the features of those images that can be read."""
-    kept, features = [], [np.empty((0, extractor.dimensions), np.float32)]
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
-        images, intact = read_images(dataset, part)
-        if intact.any():
-            kept.append(part[intact])
-            features.append(extractor(images[intact]))
-    return RealFeatures(np.concatenate([rows[:0], *kept]), np.concatenate(features))
+def _look_up_or_compute(
+    dataset: Dataset, extractors: Sequence[Extractor], rows: np.ndarray, seed: int, folder: Path
+) -> list[RealFeatures]:
+    """Return by extractor the features of those images that can be read, in the order of ``rows``, and cache them."""
+    entries = [_Entry.of(folder, dataset, extractor, len(rows), seed) for extractor in extractors]
+    found = [entry.read() for entry in entries]
+    missing = [~np.isin(rows, each.rows) for each in found]
+    for number, computed in enumerate(_compute(dataset, extractors, rows, missing)):
+        if len(computed.rows):
+            found[number] = _merge(rows, found[number], computed)
+            entries[number].write(found[number])
+    return found
+
+
+def _compute(
+    dataset: Dataset, extractors: Sequence[Extractor], rows: np.ndarray, missing: Sequence[np.ndarray]
+) -> list[RealFeatures]:
+    """Compute for each extractor the features of those of its missing images that can be read; decode each once.
+
+    Args:
+        missing: by extractor, which of the ``rows`` it needs, bool (n,).
+    """
+    kept: list[list[np.ndarray]] = [[rows[:0]] for _ in extractors]
+    features = [[np.empty((0, extractor.dimensions), np.float32)] for extractor in extractors]
+    needed = np.flatnonzero(np.any(missing, axis=0))
+    for start in range(0, len(needed), _CHUNK):
+        part = needed[start : start + _CHUNK]
+        images, intact = read_images(dataset, rows[part])
+        for number, extractor in enumerate(extractors):
+            chosen = intact & missing[number][part]
+            if chosen.any():
+                kept[number].append(rows[part[chosen]])
+                features[number].append(extractor(images[chosen]))
+    return [RealFeatures(np.concatenate(k), np.concatenate(f)) for k, f in zip(kept, features, strict=True)]
 
 
 def _merge(rows: np.ndarray, one: RealFeatures, other: RealFeatures) -> RealFeatures:
@@ -170,34 +178,55 @@ def _merge(rows: np.ndarray, one: RealFeatures, other: RealFeatures) -> RealFeat
     return RealFeatures(present[arrangement], np.concatenate([one.features, other.features])[arrangement])
 
 
-def _read_entry(path: Path, key: dict[str, object], dimensions: int) -> RealFeatures:
-    """Return the entry of the cache if it is intact, otherwise features of no images."""
-    nothing = RealFeatures(np.empty(0, np.int64), np.empty((0, dimensions), np.float32))
-    if not is_own_file(path):
-        return nothing
-    try:
-        with safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-            found = RealFeatures(file.get_tensor("rows"), file.get_tensor("features"))
-    except (OSError, SafetensorError):
-        return nothing
-    intact = (
-        metadata.get("key") == json.dumps(key, sort_keys=True)
-        and metadata.get("sha256") == _digest(found)
-        and found.features.dtype == np.float32
-        and found.features.shape == (len(found.rows), dimensions)
-    )
-    return found if intact else nothing
+@dataclass(frozen=True)
+class _Entry:
+    """A file of the cache, and what decides its content."""
 
+    path: Path
+    key: str
+    dimensions: int
 
-def _write_entry(path: Path, key: dict[str, object], found: RealFeatures) -> None:
-    metadata = {"key": json.dumps(key, sort_keys=True), "sha256": _digest(found)}
-    try:
-        with atomic_io.explain_disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_io.write_bytes(path, save({"rows": found.rows, "features": found.features}, metadata))
-    except Failure as error:
-        warn("not-cached", f"features of real images are not cached: {error}")
+    @classmethod
+    def of(cls, folder: Path, dataset: Dataset, extractor: Extractor, count: int, seed: int) -> _Entry:
+        parts = {
+            "format": _FORMAT,
+            "data": dataset.fingerprint,
+            "extractor": extractor.identity,
+            "count": count,
+            "seed": seed,
+        }
+        key = json.dumps(parts, sort_keys=True)
+        name = hashlib.sha256(key.encode()).hexdigest()[:32]
+        return cls(folder / f"{extractor.name}-{name}.safetensors", key, extractor.dimensions)
+
+    def read(self) -> RealFeatures:
+        """Return the features if the file is intact, otherwise features of no images."""
+        nothing = RealFeatures(np.empty(0, np.int64), np.empty((0, self.dimensions), np.float32))
+        if not is_own_file(self.path):
+            return nothing
+        try:
+            with safe_open(self.path, "np") as file:
+                metadata = file.metadata() or {}
+                found = RealFeatures(file.get_tensor("rows"), file.get_tensor("features"))
+        except (OSError, SafetensorError):
+            return nothing
+        intact = (
+            metadata.get("key") == self.key
+            and metadata.get("sha256") == _digest(found)
+            and found.features.dtype == np.float32
+            and found.features.shape == (len(found.rows), self.dimensions)
+        )
+        return found if intact else nothing
+
+    def write(self, found: RealFeatures) -> None:
+        """Write the file, or warn that it cannot be written."""
+        try:
+            with atomic_io.explain_disk_errors(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            tensors = {"rows": found.rows, "features": found.features}
+            atomic_io.write_bytes(self.path, save(tensors, {"key": self.key, "sha256": _digest(found)}))
+        except Failure as error:
+            warn("not-cached", f"features of real images are not cached: {error}")
 
 
 def _digest(found: RealFeatures) -> str:

@@ -15,7 +15,7 @@ from shards.packing.pack import Pack, pack
 from support.errors import raises
 from support.launching import decoded, make_dataset
 from trainer.evaluation.metrics.feature_extractors import Extractor
-from trainer.evaluation.real_features import read_images, real_features
+from trainer.evaluation.real_features import read_images, real_features, real_images
 
 
 class Counting:
@@ -132,6 +132,30 @@ def test_damaged_images_are_left_out_and_tried_again(
     repaired = real_features(dataset, means, 30, cache=tmp_path / "spoiled")
     assert repaired.damaged == 0 and not capsys.readouterr().err
     assert np.array_equal(repaired.rows, whole.rows) and np.array_equal(repaired.features, whole.features)
+
+
+def test_several_extractors_share_the_decoded_images_and_the_warning(
+    dataset: Dataset,
+    means: Extractor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other, third = (replace(means, name=name, identity=name, compute=Counting()) for name in ("other", "third"))
+    alone = real_features(dataset, other, 30, cache=tmp_path / "alone")
+    spoil(dataset, alone.rows[[3, 17]].tolist(), "file", monkeypatch)
+    real_features(dataset, third, 30, cache=tmp_path / "cache")
+    capsys.readouterr()
+    reads: list[int] = []
+    read = dataset.read
+    monkeypatch.setattr(dataset, "read", lambda row: reads.append(row) or read(row))
+    found = real_images(dataset, [third, means, other], 30, cache=tmp_path / "cache")
+    assert sorted(reads) == sorted(alone.rows.tolist()) and found.damaged == 2
+    assert capsys.readouterr().err.count("[damaged-images]") == 1
+    assert np.array_equal(found.rows, np.delete(alone.rows, [3, 17]))
+    for features in found.measured.values():
+        assert np.array_equal(features, np.delete(alone.features, [3, 17], 0))
+    assert third.compute.count == 28, "what is cached is not computed again"  # type: ignore[attr-defined]
 
 
 def test_dataset_without_readable_images_is_an_error(
