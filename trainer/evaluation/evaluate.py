@@ -19,7 +19,7 @@ from trainer.evaluation.run_evaluation import EvaluateOptions, evaluate_run
 from trainer.reporting import evaluation_table
 from trainer.run import evaluation_file
 
-_TIMEOUT = 24 * 3600.0  # seconds that other processes wait for rank 0, which trains a judge and reads real images
+_TIMEOUT = 24 * 3600.0  # seconds that other processes wait for rank 0, which trains judges and reads real images
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def evaluate(
     """Measure the images of a trained generator, and whether they show their labels.
 
     The same arguments give the same values. The result is also written to the run directory: ``evaluation.json``,
-    ``evaluation/*.png`` and ``report.html``. The first call on a dataset trains a judge of its labels (about a minute)
-    and computes features of its images; both are cached.
+    ``evaluation/*.png`` and ``report.html``. The first call on a dataset trains two judges of its labels (about a
+    minute each) and computes features of its images; all are cached.
 
         >>> evaluation = trainer.evaluate("runs/first", count=5000)
         >>> evaluation["fid"], evaluation.real["fid"]

@@ -51,7 +51,7 @@ class EvaluationNetworks:
 
     @property
     def of_real_images(self) -> tuple[Extractor, ...]:
-        """Return what generated images are compared with real ones by."""
+        """Return the extractors whose output is compared between generated and real images."""
         return self.extractors if self.spectrum is None else (*self.extractors, self.spectrum)
 
     def measure(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -120,15 +120,15 @@ def open_evaluation_networks(
         names = tuple(name for name in names if name not in by_logits)
         notes.append(f"labels were not judged: {trouble}")
     elif by_logits:
-        second = shared_judge(env, dataset, progress=progress, second=True)
+        second, doubt = _judge_or_error(env, dataset, progress, second=True)
+        if doubt is not None:
+            notes.append(f"no second judge confirms the first: {doubt}")
     if None in found.values() and judge is None:
         raise UserError(
             "no-extractor",
             f"no features to compare images by: {trouble}; EfficientNet is not available either "
             "(--features lite0 says why)",
         )
-    if None in found.values():
-        notes.append("the judge was trained on most real images, so their baseline is better than new images can reach")
     by_judge = [] if judge is None else [judge.extractor()]
     extractors = [extractor for each in found.values() for extractor in ([each] if each is not None else by_judge)]
     spectra = spectrum(dataset.size) if any(Needs.SPECTRA in METRICS[name].needs for name in names) else None
@@ -162,9 +162,11 @@ def _default_extractor(env: Distributed, notes: list[str]) -> dict[str, Extracto
         return {"judge": None}
 
 
-def _judge_or_error(env: Distributed, dataset: Dataset, progress: bool) -> tuple[Judge | None, UserError | None]:
+def _judge_or_error(
+    env: Distributed, dataset: Dataset, progress: bool, second: bool = False
+) -> tuple[Judge | None, UserError | None]:
     try:
-        return shared_judge(env, dataset, progress=progress), None
+        return shared_judge(env, dataset, progress=progress, second=second), None
     except Failure:
         raise
     except UserError as error:

@@ -36,6 +36,7 @@ from trainer.run.lineage import Influence
 
 _MIN_TRAINING_IMAGES = 20_000  # real images to read, if the dataset has them and distances do not need more
 _MAX_NEW_COMBINATIONS = 500  # images
+_ANYTHING = Needs(0)
 _INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
 
@@ -117,6 +118,11 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
         results.notes,
         progress=progress,
     )
+    by_judge = any(extractor.name == "judge" for extractor in networks.extractors)
+    if by_judge and networks.judged == run.dataset.fingerprint:
+        results.notes.append(
+            "the judge was trained on most real images, so their baseline is better than new images can reach"
+        )
     inputs = _Inputs(options, env, run, networks, influences, progress)
     labels = sample_labels(run.dataset.labels, run.dataset.known, options.count, options.seed, "labels to evaluate")
     generated = GeneratedImages(run.sampler, labels, options.seed, "noise to evaluate")
@@ -244,7 +250,7 @@ def _compared_count(inputs: _Inputs, real: RealImages, results: Results) -> int:
 
 
 def _compute_metrics(
-    inputs: _Inputs, measurements: Measurements, real: RealImages, results: Results, needing: int = 0
+    inputs: _Inputs, measurements: Measurements, real: RealImages, results: Results, needing: Needs = _ANYTHING
 ) -> None:
     """Compute the metrics in the order of their needs; those alone that need all of ``needing``."""
     dataset = inputs.run.dataset

@@ -18,7 +18,7 @@ def spectrum_figure(entry: Mapping[str, Any]) -> str:
         content = entry["details"]["spectrum"]
         frequencies = [float(value) for value in content["cycles_per_pixel"]]
         lines = {str(name): [float(value) for value in line] for name, line in content["power_db"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return ""
     numbers = [frequencies, *lines.values()]
     if not lines or not frequencies or any(len(line) != len(frequencies) for line in lines.values()):

@@ -34,6 +34,7 @@ from trainer.evaluation.metrics.registry import METRICS, describe
 from trainer.generation import sharded
 from trainer.reporting import evaluation_table
 from trainer.reporting.run_report import write_report
+from trainer.reporting.spectrum_figure import spectrum_figure
 from trainer.run import evaluation_file
 
 pytestmark = pytest.mark.usefixtures("evaluation_cache")
@@ -293,12 +294,27 @@ def test_judge_replaces_a_missing_extractor(run_copy: Path, monkeypatch: pytest.
     with raises("package-missing", "pip install"):
         evaluated(run_copy, "--metrics", "kid", "--features", "lite0")
 
-    def not_judgeable(env: Distributed, dataset: Dataset, *, progress: bool) -> None:
+    def not_judgeable(env: Distributed, dataset: Dataset, *, progress: bool, second: bool) -> None:
         raise UserError("not-judgeable", "its labels are vectors")
 
     monkeypatch.setattr(evaluation_networks, "shared_judge", not_judgeable)
     with raises("no-extractor", "its labels are vectors", "EfficientNet"):
         evaluated(run_copy, "--metrics", "kid")
+
+
+def test_evaluation_goes_on_without_a_second_judge(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its split differs from the first one's, so it may find too few images where the first finds enough."""
+    train_or_load = evaluation_networks.judge_of
+
+    def judge_of(dataset: Dataset, *, architecture: str = "strided", **options: Any) -> Any:
+        if architecture != "strided":
+            raise UserError("too-few-images", "its images are too few")
+        return train_or_load(dataset, architecture=architecture, **options)
+
+    monkeypatch.setattr(evaluation_networks, "judge_of", judge_of)
+    entry = evaluated(run_copy, "--metrics", "fidelity")
+    assert "fidelity/ink" in entry["figures"] and "fidelity/ink@judge2" not in entry["figures"]
+    assert entry["second_judge"] is None and any("its images are too few" in note for note in entry["notes"])
 
 
 def test_evaluation_is_shown_and_the_report_survives_damage(tmp_path: Path) -> None:
@@ -318,6 +334,12 @@ def test_evaluation_is_shown_and_the_report_survives_damage(tmp_path: Path) -> N
     assert "98.7 %" in page and "&lt;b&gt;look" in page and "x.png is damaged" in page
     evaluation_file.path_of(tmp_path).write_text(json.dumps({"format_version": 1}))
     assert "is damaged" in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize("number", [10**400, "much", float("inf")])
+def test_damaged_spectrum_is_not_drawn(number: object) -> None:
+    content = {"cycles_per_pixel": [0.1], "power_db": {"generated images": [number]}}
+    assert spectrum_figure({"details": {"spectrum": content}}) == ""
 
 
 def test_evaluation_waits_for_another_that_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
