@@ -186,7 +186,10 @@ def test_a_run_logs_saves_draws_and_resumes_on_the_gpu(gpu: FakeCuda, small_data
 
 def test_generated_images_are_evaluated_on_the_gpu(gpu: FakeCuda) -> None:
     shapes = gpu.run("evaluate", f"--preset smoke {SMALL}", 8)
-    assert shapes == {"extractor": [130, 1280], "judge's features": [130, 128], "judge's logits": [130, 6]}
+    expected = {"extractor": [130, 1280]}
+    for judge in ("strided", "pooled"):
+        expected |= {f"{judge} judge's features": [130, 128], f"{judge} judge's logits": [130, 6]}
+    assert shapes == expected
 
 
 # ---------------------------------------------------------------- the budget

@@ -100,16 +100,22 @@ def evaluate(words: str, size: int) -> dict[str, list[int]]:
     """Return the shapes of what the networks of an evaluation measure in generated images, on the GPU."""
     training = Training(words, size)
     env, network = training.env, training.config.network
-    judge = classifier.Classifier(size, sum(WIDTHS)).to(env.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    judges = {
+        name: architecture(size, sum(WIDTHS)).to(env.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name, architecture in classifier.ARCHITECTURES.items()
+    }
     extractor = efficientnet_lite(0, env.device)
     labels = Labels(np.zeros((130, sum(WIDTHS)), np.float32), np.ones((130, len(WIDTHS)), np.float32))
 
     def measure(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        return extractor(images), classifier.features(judge, images), classifier.logits(judge, images)
+        by_judge = (
+            find(judge, images) for judge in judges.values() for find in (classifier.features, classifier.logits)
+        )
+        return extractor(images), *by_judge
 
     generator = training.state.ema.module
     measured = generate_and_measure(env, generator, network.noise_size, labels, 0, "noise of a test", measure)
-    names = ("extractor", "judge's features", "judge's logits")
+    names = ["extractor", *(f"{name} judge's {found}" for name in judges for found in ("features", "logits"))]
     return {name: list(found.shape) for name, found in zip(names, measured, strict=True)}
 
 
