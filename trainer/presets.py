@@ -69,9 +69,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 10_000,
         "ema_half_life": 10_000,
     },
-    # 64x64 with R3GAN's networks, two bottlenecks a level, in about 40 minutes on one CPU thread (EPYC, bf16; 33 images/s,
-    # 68 on two). Label accuracy of one run by `cgan evaluate` on 2,000 images: hair colour 100 %, hair length 90 %,
-    # eyes 83 %. Not measured at 96x96.
+    # 64x64 with R3GAN's networks, two bottlenecks a level, in about 40 minutes on one CPU thread (EPYC, bf16; 33
+    # images/s, 68 on two). Label accuracy of one run by `cgan evaluate` on 2,000 images: hair colour 100 %, hair length
+    # 90 %, eyes 83 %. Not measured at 96x96.
     #   accelerate launch trainer/main.py --preset faces64 --shards data/faces64
     "faces64": {
         "doc": "64x64 faces within an hour on two CPU cores",
@@ -103,7 +103,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 20_000,
         **_ARTICLE_ADAM,
     },
-    # The article's networks, trained by another method: relativistic loss, wrong labels, lazy penalties, no first momentum.
+    # The article's networks, trained by another method: relativistic loss, wrong labels, lazy penalties, no first
+    # momentum.
     #   accelerate launch trainer/main.py --preset article96-modern --shards data/faces96
     # After eleven minutes on two CPU cores, 7 of 10 hair colours are right, and 2 of 10 with article96
     # (docs/benchmarks.md, time to quality). The settings are from a few short runs; longer runs were not measured.
