@@ -67,6 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "log_every": 1_000,
         "grid_every": 10_000,
         "checkpoint_every": 10_000,
+        "threads": 1,  # in batches of 16 two threads mostly wait for each other, and for other programs
         "ema_half_life": 10_000,
     },
     # 64x64 with R3GAN's networks, two bottlenecks a level, in about 40 minutes on one CPU thread (EPYC, bf16; 33
