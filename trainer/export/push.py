@@ -135,9 +135,7 @@ def _send(folder: Path, options: PushOptions, images_seen: int) -> str:
         )
     except errors.HfHubHTTPError as error:
         raise hub.http_failure(shown, error) from None
-    except (OSError, ValueError, errors.HFValidationError) as error:
-        if isinstance(error, UserError):
-            raise
+    except (*hub.network_errors(), ValueError) as error:
         raise Failure("hub-failed", f"{shown}: the upload failed ({type(error).__name__}); try again") from None
     return shown
 

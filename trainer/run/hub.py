@@ -89,7 +89,7 @@ def fetch(address: Address) -> Path:
         ) from None
     except errors.HfHubHTTPError as error:
         raise http_failure(shown, error) from None
-    except (OSError, errors.LocalEntryNotFoundError) as error:
+    except network_errors() as error:
         raise _not_reached(shown, error) from None
     if not (Path(folder) / CONFIG).is_file():
         raise UserError("not-an-export", f"{shown} has no {CONFIG}; it is not a generator that `cgan push` sent")
@@ -109,6 +109,16 @@ def require_package() -> None:
             "package-missing",
             'the Hugging Face Hub needs a package that is not installed: pip install "cgan-trainer[hub]"',
         ) from None
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return what huggingface_hub raises if there is no network: OSError, and the errors of its HTTP client.
+
+    Its versions have different clients, whose base class is that of its own error.
+    """
+    from huggingface_hub import errors
+
+    return (OSError, *errors.HfHubHTTPError.__bases__)
 
 
 def http_failure(shown: str, error: Exception) -> UserError:

@@ -201,6 +201,17 @@ def test_refusal_is_one_sentence(status: int, code: str, run: Path, hub: Hub) ->
     assert TOKEN not in str(caught.value)
 
 
+def test_hub_that_cannot_be_reached_is_one_sentence(
+    run: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.url = "http://127.0.0.1:9"  # where nothing listens
+    use(hub, tmp_path / "cache", monkeypatch)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the library's tries
+    for action in (lambda: trainer.load(f"hf://{NAME}"), lambda: main([str(run), NAME])):
+        with raises("hub-failed", f"hf://{NAME}", "try again", kind=Failure):
+            action()
+
+
 def test_foreign_repository_and_damaged_download(run: Path, hub: Hub, tmp_path: Path) -> None:
     hub.commit(NAME, {"config.json": b"{}"})
     with raises("not-an-export"):
