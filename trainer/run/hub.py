@@ -54,9 +54,9 @@ def check_repository(name: str) -> str:
     """Return the name of a repository.
 
     Raises:
-        UserError: it does not have the form user/name.
+        UserError: it does not have the form user/name, or the Hub allows no such name.
     """
-    if not _REPOSITORY.fullmatch(name):
+    if not _REPOSITORY.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
         raise UserError("invalid-address", f"{name[:200]!r} is not the name of a repository; give user/name")
     return name
 

@@ -253,7 +253,11 @@ def test_commands_of_other_processes_use_the_hub(run: Path, hub: Hub, tmp_path: 
     assert TOKEN not in printed and f"hf://{NAME}" in printed
 
 
-@pytest.mark.parametrize("address", ["hf://faces", "hf://a/b/c", "hf://a/b@", "hf://a/b@../x", "hf://../b", "hf:///b"])
+@pytest.mark.parametrize(
+    "address",
+    ["hf://faces", "hf://a/b/c", "hf://a/b@", "hf://a/b@../x", "hf://../b", "hf:///b"]
+    + ["hf://ann/faces.git", "hf://ann/fa--ces", "hf://ann/a..b"],
+)
 def test_address_that_is_none_is_one_sentence(address: str) -> None:
     with raises("invalid-address", address.rpartition("/")[2].partition("@")[0]):
         trainer.load(address)
