@@ -24,6 +24,7 @@ class Hub:
         commits: repository -> (commit hash, files by name).
         seen: method and path of each request.
         refuse: if set, every request is answered with this status.
+        broken: if set, requests for paths with this end are answered with status 400.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Hub:
         self.objects: dict[str, bytes] = {}
         self.seen: list[str] = []
         self.refuse = 0
+        self.broken = ""
         self.url = ""
 
     def files(self, repository: str) -> dict[str, bytes]:
@@ -76,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.seen.append(f"{self.command} {path}")
         if self.hub.refuse:
             return self.answer(self.hub.refuse)
+        if self.hub.broken and path.endswith(self.hub.broken):
+            return self.answer(400)
         allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         if self.command in ("GET", "HEAD"):
             return self.read(path, allowed)

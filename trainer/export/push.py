@@ -101,7 +101,7 @@ def _example(sampler: Sampler) -> str:
 
 
 def _write_images(sampler: Sampler, source: Path, folder: Path) -> list[tuple[str, str]]:
-    """Draw a grid, copy the newest exhibits, and return their names with captions."""
+    """Draw a grid, copy the first exhibits by name, and return their names with captions."""
     count = _ROWS * _COLUMNS
     labels, titles = showcase(sampler.schema, sampler.labels_for("anything", count), _ROWS, _COLUMNS)
     image_grid.save(image_grid.grid(sampler.generate(labels), _COLUMNS, row_titles=titles), folder / _GRID)
@@ -145,7 +145,8 @@ def _card_is_ours(repository: str) -> bool:
     from huggingface_hub import errors, hf_hub_download
 
     try:
-        path = hf_hub_download(repository, _CARD)
+        # Not from the cache: it answers as well if the Hub does not, and an unreachable card is not a missing one.
+        path = hf_hub_download(repository, _CARD, force_download=True)
     except errors.EntryNotFoundError:
         return True
     return MARK in Path(path).read_text("utf-8", "replace")

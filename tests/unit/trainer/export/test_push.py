@@ -185,6 +185,18 @@ def test_card_of_a_person_is_kept(run: Path, hub: Hub) -> None:
     main([str(run), NAME])  # its own card needs no force
 
 
+def test_card_that_cannot_be_looked_at_is_not_taken_for_missing(run: Path, hub: Hub) -> None:
+    main([str(run), NAME])
+    main([str(run), NAME])  # now the cache has a card of ours
+    for name in (NAME, "ann/other"):
+        hub.commit(name, {"README.md": b"by hand"})
+        hub.broken = "/README.md"
+        with raises("hub-failed", name, kind=Failure):
+            main([str(run), name])
+        assert hub.files(name)["README.md"] == b"by hand"
+        hub.broken = ""
+
+
 def test_private_repository(run: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     main([str(run), NAME, "--private"])
     assert hub.private == {NAME}
