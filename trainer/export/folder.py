@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -127,6 +128,9 @@ def replaced_folder(out: Path, force: bool) -> Iterator[Path]:
         UserError: ``out`` is in use, and is not an earlier export that ``force`` replaces.
         Failure: the disk reports an error.
     """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - a symlink keeps its name, to be refused
+    if out in (Path(out.anchor), Path.cwd()):  # neither can be renamed under whoever stands in it
+        raise UserError("invalid-output-name", f"{out}: give the name of a new folder in it")
     building, old = (out.with_name(f".{out.name}.{end}") for end in ("partial", "replaced"))
     with explain_disk_errors(out):
         if old.exists() and not out.exists():  # this was killed between two renames
