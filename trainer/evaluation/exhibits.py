@@ -27,9 +27,10 @@ from shards.dataset.schema import WORDLESS, Schema
 from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
 from trainer.generation.prompts import Vocabulary
-from trainer.generation.sampler import load
+from trainer.generation.sampler import default_output, load
 from trainer.noise import normal
 from trainer.reporting.run_report import write_report
+from trainer.run.exported import ExportedGenerator
 
 _MAX_VALUES = 12  # of an attribute in a grid: the most frequent ones
 _MAX_TAGS = 16  # rows
@@ -55,8 +56,10 @@ class Exhibit(NamedTuple):
 class ExhibitsOptions:
     """Show what labels and noise do: attributes crossed with each other, paths between noise vectors and labels."""
 
-    run: Path = argument("run directory")
-    out: Path | None = option(None, "folder for the images (default: RUN/exhibits)")
+    run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
+    out: Path | None = option(
+        None, "folder for the images (default: RUN/exhibits; of an exported generator: ./exhibits)"
+    )
     attributes: tuple[str, ...] = option(
         (), "names of attributes to cross with each other (default: those with the most values)"
     )
@@ -77,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     """
     options = cli.parse(ExhibitsOptions, argv, command="cgan exhibits")
     sampler = load(options.run, options.checkpoint, options.device)
-    folder = options.out or options.run / "exhibits"
+    folder = options.out or default_output(sampler, options.run, "exhibits")
     if folder.exists() and not folder.is_dir():
         raise UserError("not-a-directory", f"--out {folder} is a file; give a folder")
     for exhibit in exhibits(sampler.vocabulary, sampler.noise_size, options.seed, sampler.device, options.attributes):
@@ -85,8 +88,8 @@ def main(argv: Sequence[str]) -> None:
         image = image_grid.grid(images, exhibit.columns, exhibit.row_titles, exhibit.column_titles)
         image_grid.save(image, folder / f"{exhibit.name}.png")
         print(folder / f"{exhibit.name}.png", flush=True)
-    if options.out is None:
-        write_report(options.run)
+    if options.out is None and not isinstance(sampler.saved, ExportedGenerator):
+        write_report(options.run)  # which shows them
 
 
 def exhibits(

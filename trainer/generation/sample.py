@@ -17,8 +17,7 @@ from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
-from trainer.generation.sampler import Sampler, load
-from trainer.run.exported import ExportedGenerator
+from trainer.generation.sampler import Sampler, default_output, load
 
 _LARGEST_GRID = 4096  # images
 _CHUNK = 1024  # images generated before they are written
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     options = cli.parse(SampleOptions, argv, command="cgan sample")
     sampler = load(options.run, options.checkpoint, options.device, options.text_encoder)
     labels = [sampler.labels_for(phrase, options.count, options.seed) for phrase in options.phrases]
-    out = options.out or _default_output(sampler, options.run)
+    out = options.out or default_output(sampler, options.run, "sample.png")
     if out.suffix.lower() == ".png":
         _write_grid(sampler, options, labels, out)
     elif out.suffix and not out.is_dir() and not str(options.out).endswith("/"):
@@ -69,11 +68,6 @@ def main(argv: Sequence[str]) -> None:
         )
     else:
         _write_folder(sampler, options, labels, out)
-
-
-def _default_output(sampler: Sampler, run: Path) -> Path:
-    """Return where a grid goes if nothing else is said: never into the folder of an export, which is as it was made."""
-    return Path("sample.png") if isinstance(sampler.saved, ExportedGenerator) else run / "sample.png"
 
 
 def _write_grid(sampler: Sampler, options: SampleOptions, labels: Sequence[Labels], out: Path) -> None:

@@ -21,6 +21,7 @@ from trainer.models import load_generator
 from trainer.noise import normal
 from trainer.run import exported, hub
 from trainer.run.checkpoint import Checkpoint
+from trainer.run.exported import ExportedGenerator
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,14 @@ def load(
         vocabulary = vocabulary.encoded_by(text_encoder)
     generator, architecture = load_generator(saved, selected)
     return Sampler(generator, vocabulary, architecture.noise, selected, saved)
+
+
+def default_output(sampler: Sampler, run: Path, name: str) -> Path:
+    """Return where a command writes if nothing else is said: into the run, or here, for an export stays as it was made.
+
+    Args:
+        sampler: what `load` returned for ``run``.
+        run: as it was given, which may be an address at the Hub.
+        name: of the file or folder.
+    """
+    return Path(name) if isinstance(sampler.saved, ExportedGenerator) else run / name

@@ -13,14 +13,13 @@ from shards.core.atomic_io import explain_disk_errors, write_bytes
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from shards.core.version import __version__
-from trainer.generation.sampler import Sampler, load
+from trainer.generation.sampler import Sampler, default_output, load
 from trainer.noise import normal
 from trainer.playground.encoding import choose_dtype, encode, require_operators
 from trainer.playground.page import page
 from trainer.playground.page_data import page_data, require_words
 from trainer.playground.program import trace
 from trainer.reporting.run_report import PLAYGROUND, write_report
-from trainer.run.exported import ExportedGenerator
 
 _COMPARED = 16  # images that decide how weights are stored
 _LARGE = 100 << 20  # bytes, above which a phone may fail to open the page
@@ -54,8 +53,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("invalid-output-name", f"--out {options.out}: give the name of an .html file")
     sampler = load(options.run, options.checkpoint, "cpu")
     content = playground(sampler, options.title or options.run.resolve().name).encode("utf-8", "replace")
-    exported = isinstance(sampler.saved, ExportedGenerator)
-    out = options.out or (Path(PLAYGROUND) if exported else options.run / PLAYGROUND)
+    out = options.out or default_output(sampler, options.run, PLAYGROUND)
     with explain_disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, content)

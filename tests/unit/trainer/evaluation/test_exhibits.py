@@ -16,8 +16,10 @@ from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
 from support.errors import raises
+from support.generators import make_run
 from trainer.evaluation import exhibits
 from trainer.evaluation.exhibits import Exhibit, slerp
+from trainer.export import command as export
 from trainer.generation.prompts import Vocabulary
 
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))
@@ -155,3 +157,14 @@ def test_command_draws_the_exhibits_of_a_run(
     assert [(tmp_path / "again" / path.name).read_bytes() for path in paths] == first
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         exhibits.main([str(tmp_path)])
+
+
+def test_exhibits_of_an_export_leave_it_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, exported = make_run(tmp_path / "run"), tmp_path / "exported"
+    export.main([str(run), str(exported)])
+    before = sorted(exported.iterdir())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    exhibits.main([str(exported), "--device", "cpu"])
+    assert sorted(exported.iterdir()) == before
+    assert (tmp_path / "here" / "exhibits" / "noise.png").is_file()
