@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shards.core.atomic_io import explain_disk_errors
 from shards.core.errors import Failure, UserError
 from shards.dataset.schema import WORDLESS
 from trainer.export.folder import public_encoder
@@ -103,13 +104,16 @@ def described_label(sampler: Sampler) -> dict[str, Any]:
 
 
 def require_unused_file(out: Path, suffix: str, force: bool) -> None:
-    """Check that a file may be written, before time is spent on it.
+    """Check that a file may be written, and make its folder, before time is spent on it.
 
     Raises:
         UserError: it has another suffix, exists and is not to be replaced, or is a directory.
+        Failure: its folder cannot be made.
     """
     if out.suffix.lower() != suffix:
         raise UserError("invalid-output-name", f"{out}: give a file whose name ends in {suffix}")
     if out.is_dir() or (out.exists() and not force):
         hint = "choose another path" if out.is_dir() else "add --force to replace it, or choose another path"
         raise UserError("output-exists", f"{out} exists; {hint}")
+    with explain_disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)

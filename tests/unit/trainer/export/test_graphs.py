@@ -195,3 +195,11 @@ def test_missing_package_and_name_are_one_sentence(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with raises("package-missing", 'pip install "cgan-trainer[export]"'):
         onnx_file.write_onnx(trainer.load(run, device="cpu"), run, tmp_path / "new.onnx")
+
+
+def test_folder_of_a_file_is_made_before_anything_is_translated(tmp_path: Path) -> None:
+    graph.require_unused_file(tmp_path / "new" / "er" / "g.onnx", ".onnx", force=False)
+    assert (tmp_path / "new" / "er").is_dir()
+    (tmp_path / "file").touch()
+    with raises("disk-error", tmp_path / "file", kind=Failure):
+        graph.require_unused_file(tmp_path / "file" / "g.onnx", ".onnx", force=False)
