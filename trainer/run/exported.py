@@ -84,6 +84,9 @@ def read(folder: Path) -> ExportedGenerator:
     content = read_config(folder)
     try:
         state = SavedState.from_json({"scaler": {}, **content})
+        for name in ("dataset", "trained_with"):
+            if not isinstance(content.get(name, {}), dict):
+                raise ValueError(f"{name} in {CONFIG} is not an object")
         _check_files(folder, content.get("sha256"))
     except (OSError, ValueError) as error:
         raise _damaged(folder, error) from None

@@ -140,6 +140,17 @@ def test_nothing_is_overwritten_without_a_word(run: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
 
 
+@pytest.mark.parametrize("out", [".", "/", "../here"])
+def test_folder_without_a_name_of_its_own_is_refused(
+    out: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for more in ((), ("--force",)):
+        with raises("invalid-output-name", Path(out).resolve()):
+            export(run, Path(out), *more)
+
+
 @pytest.mark.parametrize("content", ['{"model_type": "bert"}', None])
 def test_force_replaces_nothing_but_an_export(content: str | None, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -211,6 +222,14 @@ def test_foreign_and_newer_folders_are_named(run: Path, tmp_path: Path) -> None:
         rewrite(out, **{"format_version": 1, **changes})
         with raises("export-damaged", out):
             trainer.load(out)
+
+
+@pytest.mark.parametrize("name", ["dataset", "trained_with"])
+def test_notes_that_are_no_object_are_one_sentence(name: str, run: Path, tmp_path: Path) -> None:
+    out = export(run, tmp_path / "out")
+    rewrite(out, **{name: ["x"]})
+    with raises("export-damaged", out, name):
+        trainer.load(out)
 
 
 def test_training_does_not_resume_from_an_export(run: Path, tmp_path: Path) -> None:
