@@ -123,11 +123,17 @@ CASES: dict[str, Expression] = {
     "a grouped transposed convolution": lambda m, x, y: F.conv_transpose2d(
         torch.cat([x, -x], 1), m.weights(6, 2, 4, 4), stride=2, padding=1, groups=3
     ),
+    "a transposed convolution that keeps the size": lambda m, x, y: F.conv_transpose2d(
+        x, m.weights(3, 4, 1, 1), stride=2, padding=2, output_padding=1
+    ),
     "bilinear upsampling": lambda m, x, y: F.interpolate(x, scale_factor=2, mode="bilinear"),
     "bilinear resizing": lambda m, x, y: F.interpolate(x, (7, 3), mode="bilinear"),
     "bilinear resizing by corners": lambda m, x, y: F.interpolate(x, (9, 6), mode="bilinear", align_corners=True),
     "nearest upsampling": lambda m, x, y: F.interpolate(x, scale_factor=2),
+    "nearest resizing": lambda m, x, y: F.interpolate(x, (7, 3)),
+    "nearest upsampling by fractions": lambda m, x, y: F.interpolate(x, scale_factor=(1.7, 2.3)),
     "pooling": lambda m, x, y: F.avg_pool2d(x, 2),
+    "pooling with a divisor": lambda m, x, y: F.avg_pool2d(x, (2, 3), stride=1, divisor_override=5),
     "sums and means": lambda m, x, y: (
         x.sum((2, 3), keepdim=True) + x.mean(1, keepdim=True) + x.mean() + x.amax(3, keepdim=True)
     ),

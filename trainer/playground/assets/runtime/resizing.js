@@ -34,16 +34,20 @@ operators["aten.upsample_bilinear2d.vec"] = (x, size, corners, scales) => {
 
 operators["aten.upsample_nearest2d.vec"] = (x, size, scales) => {
   const [H, W] = resized(x, size, scales);
-  const places = (d, length) =>
-    tensor([length], Array.from({ length }, (_, i) => Math.floor((i * x.shape[d]) / length)));
+  // Like torch in float32: a scale decides the places even where the size was rounded down.
+  const places = (d, length) => {
+    const step = Math.fround(scales ? 1 / scales[d - 2] : x.shape[d] / length);
+    const place = (i) => Math.min(Math.floor(Math.fround(i * step)), x.shape[d] - 1);
+    return tensor([length], Array.from({ length }, (_, i) => place(i)));
+  };
   return take(take(x, 2, places(2, H)), 3, places(3, W));
 };
 
 // Average windows that lie inside the image; padding, and windows over its edge, are refused.
-operators["aten.avg_pool2d.default"] = (x, kernel, stride, padding, ceil) => {
+operators["aten.avg_pool2d.default"] = (x, kernel, stride, padding, ceil, _, divisor) => {
   if (ceil || padding.some((pad) => pad > 0)) throw new Error("aten.avg_pool2d with padding or ceil_mode");
   const [kh, kw] = kernel;
   const window = empty([x.shape[1], 1, kh, kw]);
-  window.data.fill(1 / (kh * kw));
+  window.data.fill(1 / (divisor ?? kh * kw));
   return convolvePadded(x, window, null, stride.length ? stride : kernel, [1, 1], x.shape[1]);
 };
