@@ -93,6 +93,5 @@ def answers_of(page: Path, steps: list[str], profile: Path) -> list[Any]:
 def text_of(document: str, element: str) -> str:
     """Return the text of the element with an id."""
     found = re.search(rf'<(\w+)[^>]* id="{element}"[^>]*>(.*?)</\1>', document, re.DOTALL)
-    found = found or re.search(rf'<(\w+) id="{element}"[^>]*>(.*?)</\1>', document, re.DOTALL)
     assert found, f"the page has no element {element}"
     return html.unescape(re.sub(r"<[^>]*>", "", found[2]))

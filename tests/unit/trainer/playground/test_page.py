@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from shards.dataset.schema import Attribute
-from support.browsers import answers_of, document_of, text_of
+from support.browsers import answers_of, document_of, evaluate, text_of
 from support.errors import raises
 from support.small_runs import write_run
 from trainer.export import command as export
 from trainer.generation.sampler import load
-from trainer.playground import command
+from trainer.playground import asset_files, command
 
 HOSTILE = "</script><img src=x onerror=document.title='taken'>"
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))
@@ -107,13 +107,24 @@ def test_policy_admits_the_page_s_own_script_and_style_and_no_request(tmp_path: 
     assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|innerHTML|outerHTML|insertAdjacentHTML|\beval\(", script)
 
 
-def test_every_control_has_a_name(tmp_path: Path) -> None:
-    found = Elements(write_page(tmp_path / "run", HAIR, SMILE, SIZES))
-    named = {a.get("for") for tag, a in found.tags if tag == "label"}
-    wrapped = {"radio", "search"}  # inside their labels
-    inputs = [a for tag, a in found.tags if tag in ("input", "select", "canvas")]
-    assert not [a for a in inputs if not ({a.get("id")} & named or a.get("aria-label") or a.get("type") in wrapped)]
-    assert [a for _, a in found.tags if a.get("aria-live") == "polite"]
+PLAY_AGAIN = """
+globalThis.requestAnimationFrame = (then) => setTimeout(then, 1);
+const view = Object.assign(Object.create(WalkView.prototype), { slider: { value: 0 }, play: {} });
+let [now, most] = [0, 0]; // drawings at once
+view.showPlace = async () => {
+  most = Math.max(most, ++now);
+  await new Promise((then) => setTimeout(then, 5));
+  now--;
+};
+for (const playing of given) view.setPlaying(playing);
+setTimeout(() => (most = 0), 100); // of the loops that go on
+setTimeout(() => { console.log(most); process.exit(); }, 300);
+"""
+
+
+@pytest.mark.parametrize(("presses", "loops"), [([True], 1), ([True, False, True, False, True], 1), ([True, False], 0)])
+def test_play_pressed_again_within_a_drawing_starts_no_second_loop(presses: list[bool], loops: int) -> None:
+    assert evaluate(asset_files.read("interface/walk.js") + PLAY_AGAIN, presses) == loops
 
 
 # ---------------------------------------------------------------- in Chromium
@@ -165,6 +176,16 @@ return location.hash;
 """
 OPEN = "window.location.hash = {!r};"
 SHOWN = "return [document.body.dataset.view, document.getElementById('seed').value, document.title];"
+UNNAMED = """
+const named = (e) => e && (e.labels?.length || e.ariaLabel || (e.tagName === "BUTTON" && e.textContent.trim()));
+return [...document.querySelectorAll("input, select, button, canvas")]
+  .filter((e) => !named(e) && !named(e.closest("button"))).map((e) => e.outerHTML);
+"""
+REFUSE = """
+window.history.replaceState = window.history.pushState = () => {
+  throw new window.DOMException("The operation is insecure.", "SecurityError");
+};
+"""
 BLANK = """
 const canvas = document.getElementById("picture");
 return new Set(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data).size < 20;
@@ -182,6 +203,9 @@ def test_controls_change_the_drawing_and_its_address(tmp_path: Path) -> None:
         "document.querySelectorAll('#grid-table button')[2].click(); return location.hash;",
         *("window.history.back();", SHOWN, CLICK.format("view-draw"), CLICK.format("clear")),
         *(OPEN.format("#seed=-1&words=zzz,<b>&vector.sizes=1,x&view=toString"), SHOWN),
+        *(OPEN.format("#seed=9007199254740991"), CLICK.format("view-walk"), CLICK.format("view-grid"), UNNAMED),
+        *(REFUSE, CLICK.format("view-draw"), CHOOSE, SHOWN),
+        "return document.getElementById('picture').getAttribute('aria-label');",
     ]
     answers = answers_of(page, steps, tmp_path / "profile")
     assert answers[0] == "#seed=1"
@@ -197,3 +221,15 @@ def test_controls_change_the_drawing_and_its_address(tmp_path: Path) -> None:
     assert answers[11][0] == "grid"
     assert answers[13] == "#seed=2"
     assert answers[15] == ["draw", "0", "A run"]
+    assert answers[17].startswith("#seed=9007199254740991&view=walk")
+    assert answers[19] == [], "every control has a name"
+    assert answers[23][:1] == ["draw"] and answers[24].startswith("Drawing: red hair"), "a browser may keep the address"
+    assert '"polite"' in page.read_text()
+
+
+@pytest.mark.long
+def test_page_without_anything_to_vary_has_no_grid(tmp_path: Path) -> None:
+    write_page(tmp_path / "run", Attribute("numbers", "vector", (), 17))
+    document = document_of(tmp_path / "run" / "playground.html", "view=grid&selftest=1", tmp_path / "profile")
+    assert text_of(document, "selftest") and 'data-view="draw"' in document
+    assert re.search('<label hidden="">(?:(?!</label>).)*id="view-grid"', document)

@@ -43,9 +43,9 @@ const makers = {
       return slider;
     });
     const shown = element("output", {});
-    const numbers = () => sliders.map((slider) => Number(slider.value));
+    const numbers = () => sliders.map((slider) => Number(rounded(Number(slider.value)))); // as the address has them
     const tell = () => {
-      shown.textContent = any.checked ? "" : numbers().map(rounded).join(", ");
+      shown.textContent = any.checked ? "" : numbers().join(", ");
       change(any.checked ? undefined : numbers());
     };
     any.addEventListener("change", tell);

@@ -25,7 +25,8 @@ class GridView {
       choices: (drawing) => {
         const entries = [...labelOf(drawing).label.subarray(attribute.start, attribute.start + attribute.width)];
         const base = drawing.choices.get(a) ?? entries;
-        return Array.from({ length: STEPS }, (_, s) => base.with(i, low + (s / (STEPS - 1)) * (high - low)));
+        return Array.from({ length: STEPS }, (_, s) =>
+          base.with(i, low + (s / (STEPS - 1)) * (high - low)).map((number) => Number(rounded(number))));
       },
     }));
   }

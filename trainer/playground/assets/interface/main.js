@@ -26,15 +26,25 @@ const showControls = buildControls($("attributes"), (a, choice) => {
 // Show a drawing everywhere; "push" makes a step that the browser's Back undoes, "replace" none, "keep" leaves the address.
 function set(drawing, history = "push") {
   current = drawing;
-  const address = toAddress(drawing, view === "draw" ? {} : { view, ...views[view].address() });
-  if (history === "push") window.history.pushState(null, "", address);
-  if (history === "replace") window.history.replaceState(null, "", address);
+  if (history !== "keep") remember(`${history}State`, addressOf(drawing));
   showControls(drawing);
   $("seed").value = drawing.seed;
   $("command").textContent = commandFor(drawing);
   $("command").parentElement.hidden = !commandFor(drawing);
   showWords(drawing);
   return views[view].show(drawing);
+}
+
+const addressOf = (drawing) => toAddress(drawing, view === "draw" ? {} : { view, ...views[view].address() });
+
+// Write the address. A browser may refuse: Safari after 100 times in 30 seconds, others in some frames. The next change
+// is written again, and drawing goes on.
+function remember(method, address) {
+  try {
+    window.history[method](null, "", address);
+  } catch (error) {
+    if (error.name !== "SecurityError") throw error;
+  }
 }
 
 function showWords(drawing) {
@@ -63,29 +73,33 @@ function showView(name) {
   for (const panel of ["walk", "grid"]) $(`${panel}-panel`).hidden = panel !== name;
 }
 
+const nextNoise = () => ({ ...copyOf(current), seed: Math.min(current.seed + 1, MAX_SEED) });
+
 // Change the view as a person asks: a walk leads from this drawing to the next noise, until something else is chosen.
 function changeView(name) {
   showView(name);
   if (name !== "walk") return set(current);
   views.walk.open(current);
-  return set({ ...copyOf(current), seed: current.seed + 1 });
+  return set(nextNoise());
 }
 
 // Show what an address says.
 function followAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
-  showView(Object.hasOwn(views, parts.get("view")) ? parts.get("view") : "draw");
+  const asked = parts.get("view");
+  showView(Object.hasOwn(views, asked) && !$(`view-${asked}`).disabled ? asked : "draw");
   views[view].restore?.(parts);
   return set(fromAddress(location.hash), "keep");
 }
 
 async function share() {
+  const url = new URL(addressOf(current), location.href).href; // the address may be that of an earlier drawing
   try {
-    if (navigator.share) return await navigator.share({ title: document.title, url: location.href });
-    await navigator.clipboard.writeText(location.href);
+    if (navigator.share) return await navigator.share({ title: document.title, url });
+    await navigator.clipboard.writeText(url);
     return toast("The link to this drawing is copied.");
   } catch (error) {
-    return error.name === "AbortError" ? undefined : toast(location.href);
+    return error.name === "AbortError" ? undefined : toast(url);
   }
 }
 
@@ -104,7 +118,7 @@ function save() {
   download(sheet(rows, scale, scale > 1 && !$("pixels").checked), [...asked, ...chance, current.seed].join(" "));
 }
 
-$("another").addEventListener("click", () => set({ ...copyOf(current), seed: Math.min(current.seed + 1, MAX_SEED) }));
+$("another").addEventListener("click", () => set(nextNoise()));
 $("surprise").addEventListener("click", () => set({ seed: Math.floor(Math.random() * NEW_SEEDS), choices: new Map() }));
 $("clear").addEventListener("click", () => set({ seed: current.seed, choices: new Map() }));
 $("seed").addEventListener("change", () => set({ ...copyOf(current), seed: valid.seed($("seed").value) }));
@@ -113,5 +127,9 @@ $("save").addEventListener("click", save);
 $("share").addEventListener("click", share);
 for (const name of Object.keys(views)) $(`view-${name}`).addEventListener("change", () => changeView(name));
 window.addEventListener("popstate", followAddress);
+if (!views.grid.columns.length) {
+  $("view-grid").disabled = true; // nothing can be varied
+  $("view-grid").parentElement.hidden = true;
+}
 
 followAddress().then(() => selfTest(location.hash));

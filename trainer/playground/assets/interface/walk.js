@@ -88,12 +88,11 @@ class WalkView {
 
   // Go to and fro until stopped.
   async setPlaying(playing) {
-    const began = this.playing === playing;
-    this.playing = playing;
+    this.playing = playing && {}; // one object for each time that Play is pressed: an earlier loop ends
     this.play.textContent = playing ? "Stop" : "Play";
-    if (!playing || began) return;
+    const own = this.playing;
     const start = performance.now() - 4000 * Number(this.slider.value);
-    while (this.playing) {
+    while (own && own === this.playing) {
       const turn = ((performance.now() - start) / 4000) % 2;
       this.slider.value = turn < 1 ? turn : 2 - turn;
       await this.showPlace();
