@@ -28,15 +28,12 @@ class AdversarialLoss:
         mismatch: (real, wrong) -> one value per sample (B,); the third part, an image under a wrong label.
         generator: (fake, real) -> sum.
         needs_real: whether the loss compares logits of real and generated images (relativistic).
-        slopes_never_vanish: the discriminator's loss has a slope in every generated image's logit, however small, so
-            that the generator's gradient is a multiple of it (see `trainer.joint_step`).
     """
 
     discriminator: PairLoss
     mismatch: PairLoss
     generator: PairLoss
     needs_real: bool
-    slopes_never_vanish: bool = False
 
 
 def matching_aware_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -103,31 +100,23 @@ def relativistic_g(fake: Tensor, real: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, AdversarialLoss] = {
-    "matching-aware": AdversarialLoss(
-        matching_aware_d, matching_aware_wrong, non_saturating_g, needs_real=False, slopes_never_vanish=True
-    ),
+    "matching-aware": AdversarialLoss(matching_aware_d, matching_aware_wrong, non_saturating_g, needs_real=False),
     "hinge": AdversarialLoss(hinge_d, hinge_wrong, hinge_g, needs_real=False),
     "least-squares": AdversarialLoss(least_squares_d, least_squares_wrong, least_squares_g, needs_real=False),
-    "relativistic": AdversarialLoss(
-        relativistic_d, relativistic_wrong, relativistic_g, needs_real=True, slopes_never_vanish=True
-    ),
+    "relativistic": AdversarialLoss(relativistic_d, relativistic_wrong, relativistic_g, needs_real=True),
 }
 
 
-def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Σ ‖∂logit/∂image‖²: R1 on real images, R2 on generated ones (Mescheder et al. 2018, arXiv 1801.04406, eq. 9).
+def image_slopes(logits: Tensor, images: Tensor) -> Tensor:
+    """Return ∂logit/∂image for each image, (N, 3, S, S), differentiable; 0 for images without a logit.
 
-    The result is differentiable.
+    The sum of their squares is the gradient penalty: R1 on real images, R2 on generated ones (Mescheder et al. 2018,
+    arXiv 1801.04406, eq. 9).
 
     Args:
         logits: (M,), computed from ``images`` sample by sample.
         images: (N, 3, S, S), requires grad.
     """
-    return image_slopes(logits, images).square().sum()
-
-
-def image_slopes(logits: Tensor, images: Tensor) -> Tensor:
-    """Return ∂logit/∂image for each image, (N, 3, S, S), differentiable; 0 for images without a logit."""
     (slopes,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return slopes
 

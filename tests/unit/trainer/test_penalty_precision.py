@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 from support.training import make_env
 from trainer import config
 from trainer.config.machine import MachineConfig
-from trainer.losses import gradient_penalty
+from trainer.losses import image_slopes
 from trainer.models import architecture_of, fresh_networks
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.second_derivatives import cheap_second_derivatives
@@ -43,7 +43,7 @@ def gradient_of_penalty(d: Discriminator, mixed: bool) -> Tensor:
     with make_env("bf16").autocast(enabled=mixed), cheap_second_derivatives():
         scores = d(images, labels, known)
     logits, _ = split_scores(scores.float())
-    penalty = gradient_penalty(logits, images)
+    penalty = image_slopes(logits, images).square().sum()
     weights = list(d.parameters())
     gradients = torch.autograd.grad(penalty, weights, allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.flatten().double() for gradient in gradients])

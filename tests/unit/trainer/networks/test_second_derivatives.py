@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.losses import gradient_penalty
+from trainer.losses import image_slopes
 from trainer.networks import Architecture, build
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.second_derivatives import cheap_second_derivatives
@@ -164,7 +164,7 @@ def test_a_penalty_asks_for_no_gradient_of_the_weights() -> None:
     with cheap_second_derivatives():
         y = F.conv2d(F.conv2d(x, weight, bias, groups=2).square(), constant, groups=4)
     with Convolutions() as first:
-        penalty = gradient_penalty(y.square().sum((1, 2, 3)), x)
+        penalty = image_slopes(y.square().sum((1, 2, 3)), x).square().sum()
     assert first.wanted == [[True, False, False]] * 2
     with Convolutions() as second:
         penalty.backward(inputs=[weight, bias])
@@ -214,7 +214,7 @@ def penalised_gradients(d: Discriminator, inputs: tuple[Tensor, ...], *, cheap: 
     images = x.clone().requires_grad_()
     with cheap_second_derivatives(cheap):
         logits = d(images, label, known)
-    loss = logits.square().sum() + gradient_penalty(logits, images)
+    loss = logits.square().sum() + image_slopes(logits, images).square().sum()
     names = [name for name, _ in d.named_parameters()]
     return dict(zip(names, torch.autograd.grad(loss, list(d.parameters())), strict=True))
 
