@@ -67,7 +67,7 @@ def joint_step(
         gradient, loss = generator_gradient(scored, images, generated, batch_size, method, env)
         seen[generated].backward(gradient)
         add(result.losses, metric_names.LOSS_G, loss)
-        add(result.statistics, DISTANCES_FAKE, pair_distances(x_hat) / batch_size)
+        add(result.statistics, DISTANCES_FAKE, pair_distances(x_hat.detach()) / batch_size)
     result.grad_norms[metric_names.GRAD_D] = env.step(d.module, d.optimizer, last=False) / env.world_size
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result
@@ -87,7 +87,8 @@ def generator_gradient(
         scale = env.scaler.scale(slope_g * env.world_size / batch_size)
         return _per_image(scale) * scored.slopes.detach()[generated], loss / batch_size
     slope_d, _ = logit_slopes(lambda fake, real: method.loss.discriminator(real, fake), scored.fake, scored.real)
-    # Where float32 has no number for ρ, D's gradient is 0, and so is G's.
+    # D's gradient of an image that it rejects with near certainty is too small for its precision, and G's, a multiple
+    # of it, loses digits. In the end D's is 0, ρ is none of float32's numbers, and G's is 0.
     ratio = (slope_g / slope_d).nan_to_num(0, 0, 0)
     assert images.grad is not None
     return _per_image(ratio) * images.grad[generated], loss / batch_size

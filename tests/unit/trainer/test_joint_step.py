@@ -131,12 +131,12 @@ def test_ratio_of_slopes_by_hand() -> None:
 def test_an_image_that_is_rejected_with_certainty_breaks_no_step(loss: str) -> None:
     """At a logit of -200 the slope of D's loss is 0 in float32, at -90 nearly."""
     fake, images = torch.tensor([-200.0, -90.0, 1.0]), torch.zeros(6, 3, 2, 2)
-    _, slopes = LOSSES[loss], logit_slopes(lambda f, r: LOSSES[loss].discriminator(r, f), fake, torch.zeros(3))[0]
+    slopes, _ = logit_slopes(lambda f, r: LOSSES[loss].discriminator(r, f), fake, torch.zeros(3))
     images.grad = torch.cat([torch.zeros(3, 3, 2, 2), slopes[:, None, None, None].expand(-1, 3, 2, 2)])
     scored = Scored(torch.zeros(()), torch.zeros(3), fake, None)
     gradient, _ = generator_gradient(scored, images, slice(3, 6), 1, make_method(loss), make_env())
     expected, _ = logit_slopes(LOSSES[loss].generator, fake, torch.zeros(3))
-    assert gradient[0].eq(0).all() and gradient.isfinite().all()
+    assert gradient[:2].eq(0).all() and gradient.isfinite().all()
     torch.testing.assert_close(gradient[2, 0, 0, 0], expected[2])
 
 
