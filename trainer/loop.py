@@ -126,7 +126,7 @@ def _describe_time(built: setup.TrainingSetup, seconds: float) -> str:
     speed = steps * state.batch_size / elapsed
     return (
         f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit into "
-        f"{seconds / 60:g} minutes"
+        f"{seconds / 60:g} minutes{', more when compiled' if built.config.machine.compile else ''}"
     )
 
 

@@ -31,9 +31,8 @@ def diff_augment(images: Tensor, draws: Draws, kinds: tuple[str, ...], flip: boo
         changed = _translation(changed, draws)
     if "cutout" in kinds:
         changed = _cutout(changed, draws)
-    return changed.where(
-        draws.fires(p)[:, None, None, None], images
-    )  # drawn last, so that p does not change the other draws
+    fires = draws.fires(p)  # drawn last, so that p does not change the other draws
+    return changed.where(fires[:, None, None, None], images)
 
 
 def _mirror(images: Tensor, draws: Draws) -> Tensor:
