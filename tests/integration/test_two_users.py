@@ -15,7 +15,7 @@ import pytest
 from shards.core.cache_home import cache_home
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
-from trainer.evaluation.real_features import RealFeatures, _read_entry, _write_entry
+from trainer.evaluation.real_features import RealFeatures, _Entry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming two other users needs root")
 
@@ -142,19 +142,18 @@ def test_a_home_that_belongs_to_another_user_is_no_hindrance(
 ) -> None:
     """Which sidecars were checked, and features of real images, are remembered there; here they are not believed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared(place, 0o755, owner=ANN)))
-    path = cache_home() / "features" / "x.safetensors"
-    entry = RealFeatures(np.arange(3), np.zeros((3, 2), np.float32))
-    key: dict[str, object] = {"data": "d"}
+    entry = _Entry(cache_home() / "features" / "x.safetensors", "key", dimensions=2)
+    features = RealFeatures(np.arange(3), np.zeros((3, 2), np.float32))
 
     def fill() -> None:
         Dataset.open(data)
-        _write_entry(path, key, entry)
-        assert len(_read_entry(path, key, 2).rows) == 3
+        entry.write(features)
+        assert len(entry.read().rows) == 3
 
     def use() -> None:
         Dataset.open(data)
-        assert len(_read_entry(path, key, 2).rows) == 0
-        _write_entry(path, key, entry)  # warns
+        assert len(entry.read().rows) == 0
+        entry.write(features)  # warns
 
     as_user(ANN, fill)
     as_user(BOB, use)
