@@ -131,7 +131,7 @@ def test_two_processes_compute_the_same_values(run_copy: Path, tmp_path: Path) -
     done = subprocess.run(words, env=environment(2, {}), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = evaluation_file.read(two)[64][-1]
-    assert found["processes"] == 2 and done.stdout.count("fidelity/ink") == 1
+    assert found["processes"] == 2 and done.stdout.count("fidelity/ink ") == 1
     assert {k: found[k] for k in ("figures", "real", "details")} == {
         k: alone[k] for k in ("figures", "real", "details")
     }
