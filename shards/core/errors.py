@@ -22,7 +22,8 @@ class UserError(Exception):
     """
 
     status = 2
-    already_reported = False  # True if another process of the job has printed it
+    # Whether another process of the job reports it; None until the processes have agreed.
+    already_reported: bool | None = None
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

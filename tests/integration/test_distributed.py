@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from support.errors import codes
-from support.launching import CONFIG, MAIN, environment, free_port
+from support.launching import MAIN, environment, free_port
 from trainer.distributed import rendezvous
 from trainer.distributed.process_group import Distributed
 from trainer.distributed.rendezvous import cores_per_process
 
 AGREE = """
-import sys
+import contextlib, sys, time
 from shards.core.errors import Failure, UserError
 from trainer.distributed.process_group import Distributed
 from trainer.process.exit import end
@@ -25,8 +25,15 @@ from trainer.process.exit import end
 def fail(kind, code):
     raise kind(code, "a message")
 
+@contextlib.contextmanager
+def slow_to_close(env):
+    try:
+        yield
+    finally:
+        time.sleep(0 if env.rank else 1)
+
 def main():
-    with Distributed("cpu", "no", 1, timeout=60) as env:
+    with Distributed("cpu", "no", 1, timeout=60) as env, env.coordinate_errors(), slow_to_close(env):
         assert env.world_size == 2
         sums = [env.sum_async(env.rank == 1 and step == 2, env.rank + 1) for step in range(5)]
         assert sums == [[0, 0], [0, 3], [0, 3], [1, 3], [0, 3]], sums
@@ -49,23 +56,32 @@ end(main)
 
 
 @pytest.mark.parametrize(
-    ("case", "printed"),
+    ("case", "printed", "statuses"),
     [
-        ("one", "[on-one-rank]"),
-        pytest.param("all", "[on-all-ranks]", marks=pytest.mark.long),
-        pytest.param("first", "[on-rank-0]", marks=pytest.mark.long),
-        pytest.param("bug", "ZeroDivisionError", marks=pytest.mark.long),
+        ("one", "error: rank 1: a message [on-one-rank]", [2, 1]),
+        ("all", "error: a message [on-all-ranks]", [2, 2]),
+        pytest.param("first", "error: a message [on-rank-0]", [1, 1], marks=pytest.mark.long),
+        pytest.param("bug", "ZeroDivisionError", [1, 1], marks=pytest.mark.long),
     ],
 )
-def test_all_processes_exit_together_and_one_prints_the_error(tmp_path: Path, case: str, printed: str) -> None:
-    (tmp_path / "agree.py").write_text(AGREE)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIG, "--multi_gpu"]
-    launch += ["--num_processes", "2", "--main_process_port", free_port(), tmp_path / "agree.py", case]
-    command = list(map(str, launch))
-    done = subprocess.run(command, env=environment(2, {}), capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode != 0
-    assert done.stderr.count(printed) == 1, f"once, not once per process: {done.stderr}"
-    assert "AssertionError" not in done.stderr
+def test_an_error_of_all_processes_is_printed_once_whoever_exits_first(
+    tmp_path: Path, case: str, printed: str, statuses: list[int]
+) -> None:
+    """Process 1 exits first. No launcher is there, which would end the other."""
+    processes = by_hand(tmp_path, AGREE, case)
+    errors = [process.communicate(timeout=100)[1] for process in processes]
+    assert [process.returncode for process in processes] == statuses, errors
+    assert "".join(errors).count(printed) == 1 and "AssertionError" not in "".join(errors), errors
+    assert sum(text.count("error:") for text in errors) == (case != "bug"), errors
+
+
+def by_hand(tmp_path: Path, program: str, case: str) -> list[subprocess.Popen[str]]:
+    """Start a program as the two processes of a job, without a launcher."""
+    (tmp_path / "program.py").write_text(program)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    line = [sys.executable, str(tmp_path / "program.py"), case]
+    ranks = [environment(2, job | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    return [subprocess.Popen(line, env=rank, stderr=subprocess.PIPE, text=True) for rank in ranks]
 
 
 WAIT = """
@@ -104,15 +120,12 @@ end(main)
 @pytest.mark.long
 @pytest.mark.parametrize("found", ["in a pending exchange of counts", "by a question"])
 def test_a_killed_rank_is_named_while_this_one_waits_for_its_gpu(tmp_path: Path, found: str) -> None:
-    """Two processes rendezvous by hand, so that no launcher ends the one that waits."""
-    (tmp_path / "wait.py").write_text(WAIT)
-    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    line = [sys.executable, str(tmp_path / "wait.py"), found]
-    ranks = [environment(2, job | {"RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
-    with subprocess.Popen(line, env=ranks[1], stderr=subprocess.DEVNULL):
-        done = subprocess.run(line, env=ranks[0], capture_output=True, text=True, timeout=50, check=False)
-    assert done.returncode == 1
-    assert "lost contact: process 1 on " in done.stderr and codes(done.stderr) == ["rank-lost"], done.stderr
+    """No launcher is there, which would end the one that waits."""
+    waiting, killed = by_hand(tmp_path, WAIT, found)
+    _, errors = waiting.communicate(timeout=50)
+    killed.communicate()
+    assert waiting.returncode == 1
+    assert "lost contact: process 1 on " in errors and codes(errors) == ["rank-lost"], errors
 
 
 def with_scaler(scale: float) -> Distributed:

@@ -200,8 +200,10 @@ class Distributed:
             else Failure("rank-failed", f"rank 0 failed: {error}")
         )
         if (heard := self.broadcast(told)) is not None:
-            heard.already_reported = not self.is_rank0
-            raise error or heard
+            raised = error or heard
+            if isinstance(raised, UserError):
+                raised.already_reported = not self.is_rank0
+            raise raised
         return result
 
     def on_all_ranks(self, action: Callable[[], T]) -> T:
@@ -220,11 +222,12 @@ class Distributed:
         if not any(errors):
             return result  # type: ignore[return-value]
         sentences = [str(e) if e else None for e in errors]
-        if error is None or sentences.index(str(error)) < self.rank:
-            error = error or next(e for e in errors if e)
-            error.already_reported = True
-        elif not self.is_rank0:  # no other rank reports this message
+        reported = error is None or sentences.index(str(error)) < self.rank
+        if error is None:
+            error = next(e for e in errors if e)
+        elif not reported and not self.is_rank0:  # no other rank reports this message
             error = Failure(error.code, str(error))
+        error.already_reported = reported
         raise error
 
     def sum_to_floats(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
@@ -323,8 +326,8 @@ class Distributed:
         try:
             yield
         except Exception as error:
-            if self._peers is None or getattr(error, "told", False):
-                raise
+            if self._peers is None or getattr(error, "already_reported", None) is not None:
+                raise  # one process, or all of them raise it
             lost_contact = is_lost_contact(error)
             ours, lost = self._peers.leave(LOST if lost_contact else FAILED)
             if lost_contact:
