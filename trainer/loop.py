@@ -29,9 +29,10 @@ from trainer.process import signals
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.checkpoint import Best
 from trainer.run.metrics_file import strict_row
+from trainer.schedules.time_plan import UNPLANNED
+from trainer.schedules.timekeeper import PROBE_STEPS, Timekeeper
 from trainer.state import TrainingState
 from trainer.step import StepResult
-from trainer.time_plan import PROBE_STEPS, UNPLANNED, Timekeeper
 from trainer.tracking.cadence import is_due
 from trainer.tracking.monitor import Monitor
 from trainer.tracking.restore_outputs import ResumedRun

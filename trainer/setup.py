@@ -43,10 +43,10 @@ from trainer.nonfinite import NonFiniteGuard
 from trainer.run import lineage
 from trainer.run.checkpoint import Checkpoint, find
 from trainer.run.directory import LABELS_KEPT, RunDirectory
-from trainer.schedules import Schedule
+from trainer.schedules.schedule import Schedule
+from trainer.schedules.time_plan import TimePlan
 from trainer.state import TrainingState
 from trainer.step import Method, Player
-from trainer.time_plan import TimePlan
 from trainer.tracking import trackers
 
 

@@ -26,7 +26,8 @@ from trainer.joint_step import joint_step
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint, state_dicts
-from trainer.schedules import Schedule
+from trainer.schedules.schedule import Schedule
+from trainer.schedules.time_plan import TimePlan
 from trainer.step import (
     Method,
     Player,
@@ -34,7 +35,6 @@ from trainer.step import (
     discriminator_step,
     generator_step,
 )
-from trainer.time_plan import TimePlan
 
 
 @dataclass

@@ -40,7 +40,6 @@ ALLOWED: dict[str, str] = {
     "trainer.losses": "",
     "trainer.averages.ema": "",
     "trainer.schedules": "",
-    "trainer.time_plan": "",
     "trainer.averages": f"{RUN} trainer.models",
     "trainer.averages.command": f"{RUN} trainer.models trainer.averages trainer.evaluation",
     "trainer.metric_names": "",
@@ -56,7 +55,7 @@ ALLOWED: dict[str, str] = {
     "trainer.distributed": "shards.core trainer.process",
     # a run on the disk, and what is made of it
     "trainer.config": "shards.core shards.stream trainer.presets trainer.schedules",
-    "trainer.run": f"{RUN} trainer.time_plan",
+    "trainer.run": f"{RUN} trainer.schedules.time_plan",
     "trainer.models": RUN,
     "trainer.generation": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise "
     "trainer.distributed.device",
@@ -111,7 +110,6 @@ PURE: dict[str, str] = {
     "trainer.averages.power_averages": "torch",
     "trainer.batch_diversity": "torch",
     "trainer.schedules": "",
-    "trainer.time_plan": "",
     "trainer.metric_names": "",
     "trainer.tracking.diagnostics": "",
     "trainer.evaluation.metrics.combinations": "numpy",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError
-from trainer.schedules import SHAPES
+from trainer.schedules.schedule import SHAPES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from trainer.networks import Architecture
-from trainer.time_plan import TimePlan
+from trainer.schedules.time_plan import TimePlan
 
 MAX_IMAGES = 1 << 53
 _MAX_SIZE = 1 << 20  # of anything in an architecture

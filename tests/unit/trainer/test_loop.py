@@ -19,7 +19,8 @@ from trainer import setup
 from trainer.config import Config
 from trainer.loop import Trainer
 from trainer.run import checkpoint
-from trainer.time_plan import Timekeeper, TimePlan
+from trainer.schedules.time_plan import TimePlan
+from trainer.schedules.timekeeper import Timekeeper
 
 
 def trainer_at(images_seen: int, config: Config) -> Trainer:

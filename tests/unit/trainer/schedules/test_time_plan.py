@@ -14,7 +14,8 @@ from support.errors import raises
 from support.training import plain_values
 from trainer import config
 from trainer.run.saved_state import SavedState
-from trainer.time_plan import Timekeeper, TimePlan
+from trainer.schedules.time_plan import TimePlan
+from trainer.schedules.timekeeper import Timekeeper
 
 BATCH = 32
 

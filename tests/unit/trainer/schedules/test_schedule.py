@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.schedules import Schedule
+from trainer.schedules.schedule import Schedule
 
 COSINE = Schedule(2.0, 0.5, "cosine", over=300, warmup=100)
 LINEAR = Schedule(2.0, 0.5, "linear", over=300, warmup=100)
