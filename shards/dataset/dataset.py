@@ -21,6 +21,7 @@ import numpy as np
 
 from shards.core.errors import Failure, UserError
 from shards.dataset.content_check import check_manifest, check_sidecars
+from shards.dataset.image_shape import manifest_shape
 from shards.dataset.label_rows import LabelArray
 from shards.dataset.manifest import MANIFEST, read_manifest, require_manifest
 from shards.dataset.npy_mmap import open_memmap
@@ -46,7 +47,8 @@ class Dataset:
         remote: True if shards are fetched into a cache.
         manifest: the content of manifest.json.
         schema: its label schema (L entries, A attributes).
-        size: height and width of every image, in pixels.
+        shape: channels, height and width of every image.
+        size: the longer side of every image, in pixels.
         entries: `ENTRY` records (N,), memory-mapped.
         labels: float32 (N, L) as it is read; memory-mapped, and stored as bytes if all entries are zeros and ones.
         known: bool (N, A), memory-mapped.
@@ -66,7 +68,8 @@ class Dataset:
         self.where = str(cached.location) if cached else str(path)
         self.manifest = read_manifest(self.path, self.where)
         self.schema = Schema.from_json(self.manifest.get("schema"), f"{self.where}/{MANIFEST}")
-        self.size: int = self.manifest["picture_size"]
+        self.shape = manifest_shape(self.manifest, f"{self.where}/{MANIFEST}")
+        self.size: int = self.shape.size
         self.in_place: bool = self.manifest.get("in_place") is True
         self.fit, self.background = (
             str(self.manifest.get(k, d)) for k, d in (("fit", "crop"), ("background", "white"))
@@ -257,4 +260,5 @@ def _fingerprint(manifest: dict[str, Any], schema: Schema) -> str:
     parts = [shard["sha256"] for shard in manifest["shards"]]
     parts += [f"{name}={sidecars.get(name)}" for name in ("labels.npy", "known.npy")]
     parts += [schema.text, str(manifest["picture_size"])]
+    parts += [f"{key}={manifest[key]}" for key in ("channels", "aspect") if key in manifest]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
