@@ -41,7 +41,7 @@ from shards.core.version import revision
 from shards.stream.batch import Batch
 from trainer import config
 from trainer.distributed.process_group import Distributed
-from trainer.setup import build_state
+from trainer.fresh_state import build_state
 
 WIDTHS = (12, 20)  # hair and eyes as in the article's 32-entry labels
 

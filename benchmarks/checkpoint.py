@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import step
 
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.directory import RunDirectory
-from trainer.setup import build_state
 
 SIDES = ("no save", "waited for", "beside")
 

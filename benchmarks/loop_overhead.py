@@ -26,10 +26,10 @@ from shards.stream.loader import batches
 from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.loop import Trainer
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.directory import RunDirectory
-from trainer.setup import build_state
 from trainer.tracking.monitor import Monitor
 
 

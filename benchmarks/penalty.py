@@ -35,7 +35,7 @@ from shards.core.cli import option
 from shards.core.errors import exit_status
 from shards.core.version import revision
 from trainer.distributed.process_group import Distributed
-from trainer.setup import build_state
+from trainer.fresh_state import build_state
 from trainer.step import discriminator_step
 
 PENALISED = tuple(name for name in CASES if case(name)[0].method.gamma)

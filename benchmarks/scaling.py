@@ -39,8 +39,8 @@ from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.process.exit import end
-from trainer.setup import build_state
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 120  # for a side to import, build and join; then it is taken for lost

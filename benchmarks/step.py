@@ -43,9 +43,9 @@ from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.losses import LOSSES
 from trainer.models import architecture_of, fresh_networks
-from trainer.setup import build_state
 from trainer.state import TrainingState
 
 T = TypeVar("T")

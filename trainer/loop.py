@@ -250,7 +250,7 @@ class Trainer:
         new = self.env.broadcast(self.env.on_rank0(lambda: keeper.review(plan, state.images_seen, state.batch_size)))
         if new is None or new == plan:
             return
-        setup.follow(state, new)
+        state.follow(new)
         if not plan.is_measured:
             self.env.print(f"{keeper.seconds / 60:g} minutes are enough for about {new.total:,} images")
         if self.monitor is not None:

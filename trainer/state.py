@@ -1,6 +1,6 @@
 """The training state: both networks with their optimizers, the averaged generator, schedules and counters.
 
-`trainer.setup.build_state` makes one. It can take a step, be saved, and be loaded.
+`trainer.fresh_state.build_state` makes one. It can take a step, be saved, and be loaded.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from trainer.joint_step import joint_step
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint, state_dicts
+from trainer.schedules.build import build_schedules
 from trainer.schedules.schedule import Schedule
 from trainer.schedules.time_plan import TimePlan
 from trainer.step import (
@@ -125,6 +126,11 @@ class TrainingState:
     def adaptive(self) -> AdaptiveProbability | None:
         """ADA's probability, or None."""
         return self.augmentation.adaptive if self.augmentation is not None else None
+
+    def follow(self, plan: TimePlan) -> None:
+        """Follow a plan of --minutes, with which the schedules end."""
+        self.plan = plan
+        self.schedules = build_schedules(self.config, plan.scale)
 
     def _apply_schedules(self, images_seen: int) -> None:
         """Set the scheduled values of the step that ends at ``images_seen``: Python numbers, without host sync."""

@@ -18,7 +18,7 @@ from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.setup import build_state
+from trainer.fresh_state import build_state
 from trainer.state import TrainingState
 from trainer.step import StepResult
 

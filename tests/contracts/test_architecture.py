@@ -40,6 +40,7 @@ ALLOWED: dict[str, str] = {
     "trainer.losses": "",
     "trainer.averages.ema": "",
     "trainer.schedules": "",
+    "trainer.schedules.build": "trainer.config trainer.schedules",
     "trainer.averages": f"{RUN} trainer.models",
     "trainer.averages.command": f"{RUN} trainer.models trainer.averages trainer.evaluation",
     "trainer.metric_names": "",

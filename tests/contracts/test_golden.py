@@ -22,10 +22,10 @@ if __name__ == "__main__":  # run as a script: make the repository importable
 from shards.stream.batch import Batch
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.losses import LOSSES
 from trainer.networks import FAMILIES
 from trainer.noise import normal
-from trainer.setup import build_state
 from trainer.step import discriminator_step, generator_step
 
 CURVES = Path(__file__).resolve().parent / "golden_curves.json"

@@ -36,8 +36,8 @@ from support.launching import (
 from trainer import config
 from trainer.averages.ema import decay
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.run import checkpoint
-from trainer.setup import build_state
 from trainer.state import TrainingState
 
 

@@ -26,9 +26,9 @@ from shards.stream.stream import Stream
 from trainer import config as configuration
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.process.exit import end
 from trainer.run.state_dicts import module_tensors
-from trainer.setup import build_state
 from trainer.state import TrainingState
 from trainer.step import Player
 

@@ -17,10 +17,10 @@ from trainer.augment import Policy, augment, numbers_of
 from trainer.augment.draws import Draws, normal_sizes, uniform_sizes
 from trainer.augment.transform import Transform
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.losses import LOSSES
 from trainer.networks import Architecture, build
 from trainer.noise import draw
-from trainer.setup import build_state
 from trainer.state import TrainingState
 from trainer.step import Method, Player
 

@@ -14,7 +14,7 @@ from shards.stream.batch import Batch
 from shards.stream.loader import batches
 from trainer import config as configuration
 from trainer.distributed.process_group import Distributed
-from trainer.setup import build_state
+from trainer.fresh_state import build_state
 from trainer.step import StepResult
 
 WIDTHS, KINDS = (3, 1, 2), ("exclusive", "tag", "vector")

@@ -15,9 +15,9 @@ from support.launching import TINY, assert_same_run, make_dataset, metrics, tens
 from trainer import config
 from trainer.compilation import _different, compile_networks
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.networks import Architecture, build
 from trainer.networks.resampling import double_size
-from trainer.setup import build_state
 from trainer.state import TrainingState
 
 FAMILIES = {

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from shards.core.errors import Failure
 from support.errors import raises
 from support.training import make_env, make_state
-from trainer import setup
 from trainer.config import Config
 from trainer.loop import Trainer
 from trainer.run import checkpoint
@@ -162,7 +161,7 @@ def make_timed(tmp_path: Path, images: int = 0, plan: TimePlan | None = None) ->
     words = "--minutes 1 --warmup-images 40 --decay cosine --log-every 8 --checkpoint-every 120".split()
     state, stream = make_state(tmp_path, *words)
     if plan is not None:
-        setup.follow(state, plan)
+        state.follow(plan)
     recorder: Any = Recorder()
     recorder.now = 0.0
 

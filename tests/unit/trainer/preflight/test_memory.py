@@ -11,9 +11,9 @@ import torch
 from shards.stream.batch import Batch
 from support.training import KINDS, WIDTHS, make_env
 from trainer import config
+from trainer.fresh_state import build_state
 from trainer.preflight import memory
 from trainer.preflight.memory import GIGABYTE, LiveBytes, PeakEstimator
-from trainer.setup import build_state
 from trainer.state import TrainingState
 
 SIZE = 16

@@ -31,11 +31,11 @@ from support.launching import free_port, make_dataset
 from support.servers import Unreliable
 from trainer.config import load
 from trainer.distributed.process_group import Distributed
+from trainer.fresh_state import build_state
 from trainer.preflight import run_directory
 from trainer.preflight.options import Check
 from trainer.preflight.run import run_checks
 from trainer.presets import PRESETS
-from trainer.setup import build_state
 
 COMMAND = [sys.executable, "-m", "launch", "check"]
 RANK = [sys.executable, "-m", "trainer.preflight"]

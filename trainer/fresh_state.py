@@ -1,0 +1,151 @@
+"""Build the training state that a run starts from: networks, optimizers, method and schedules, as the options say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from trainer.augment import Unchanged
+from trainer.augment.adaptive import AdaptiveProbability
+from trainer.augment.transform import Transform
+from trainer.averages.ema import ExponentialMovingAverage
+from trainer.averages.power_averages import PowerAverages
+from trainer.compilation import compile_networks
+from trainer.config import Config
+from trainer.distributed.process_group import Distributed
+from trainer.label_scaling import LabelScaling
+from trainer.losses import LOSSES, ClassLoss, class_loss
+from trainer.models import architecture_of, fresh_networks
+from trainer.networks import Architecture, conditioning_of
+from trainer.networks.conditioning import LabelMask, set_label_scaling
+from trainer.networks.discriminator import Discriminator
+from trainer.nonfinite import NonFiniteGuard
+from trainer.schedules.build import build_schedules
+from trainer.schedules.time_plan import TimePlan
+from trainer.state import TrainingState
+from trainer.step import Method, Player
+
+
+def build_state(
+    config: Config,
+    env: Distributed,
+    size: int,
+    widths: tuple[int, ...],
+    kinds: Sequence[str],
+    scaling: LabelScaling | None = None,
+) -> TrainingState:
+    """Build the networks, their optimizers and the method, freshly initialized.
+
+    Args:
+        size: side of the images in pixels.
+        widths: label entries of each attribute.
+        kinds: kind of each attribute (see `shards.dataset.schema`).
+        scaling: how label entries are scaled; None: not at all.
+
+    Raises:
+        UserError: the networks do not support the image size, or they cannot be compiled.
+    """
+    dtype: torch.dtype = getattr(torch, config.machine.dtype)
+    architecture = architecture_of(config.network, size, widths)
+    augmentation = _build_augmentation(config, env, dtype)
+    label_loss = config.method.label_loss
+    method = Method(
+        loss=LOSSES[config.method.loss],
+        mismatch=config.method.mismatch if config.method.mismatch_weight else "none",
+        mismatch_weight=config.method.mismatch_weight,
+        interpolate=config.method.interpolate,
+        gamma=config.method.gamma,
+        penalty_every=config.method.penalty_every,
+        mixed_penalty=config.machine.penalty_precision == "auto" and env.penalties_may_be_mixed,
+        noise=config.network.noise_size,
+        seed=config.seed,
+        augment=augmentation or Unchanged(),
+        classes=_build_class_loss(architecture, label_loss > 0, kinds, scaling, env, dtype),
+        classifier_weight=label_loss or config.method.classifier_weight,
+        classifier_guides_g=not label_loss,
+    )
+    optim = config.optim
+    plan = TimePlan() if config.schedule.minutes is not None else None
+    g, d = fresh_networks(architecture, config.seed)
+    if label_loss:
+        d.score_labels()
+    for network in (g, d):
+        _set_scaling(network, scaling)
+        network.to(env.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = TrainingState(
+        config=config,
+        architecture=architecture,
+        env=env,
+        ema=ExponentialMovingAverage(g, optim.ema_half_life, optim.ema_ramp),
+        g=_build_player(g, optim.lr_g, optim.betas, env),
+        d=_build_player(d, optim.lr_d, optim.betas, env),
+        method=method,
+        augmentation=augmentation,
+        schedules=build_schedules(config, plan.scale if plan is not None else None),
+        dtype=dtype,
+        guard=NonFiniteGuard(env.wait_for, scaled=env.scaler.is_enabled()),
+        plan=plan,
+        averages=PowerAverages(g) if optim.ema_snapshots and env.is_rank0 else None,
+    )
+    if config.machine.compile and not config.dry_run:
+        env.print("compiling the networks, which takes a minute or more")
+        state.g.compiled = state.d.compiled = True
+        micro_batch = config.data.batch // env.world_size // config.machine.accumulate
+        _compile(g, d, architecture, method, micro_batch, config.method.updates == "joint", env)
+    return state
+
+
+def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) -> Transform | None:
+    options = config.augmentation
+    if options.augment == "none":
+        return None
+    if options.augment == "diff":
+        return Transform(options.augment_kinds, options.flip, options.augment_p)
+    adaptive = AdaptiveProbability(options.ada_target, options.ada_speed, config.data.batch, env.device, dtype)
+    return Transform("ada", options.flip, adaptive=adaptive)
+
+
+def _build_class_loss(
+    architecture: Architecture,
+    label_loss: bool,
+    kinds: Sequence[str],
+    scaling: LabelScaling | None,
+    env: Distributed,
+    dtype: torch.dtype,
+) -> ClassLoss | None:
+    """Return the loss of D's scores of label entries, on labels as the networks receive them; None without scores."""
+    if not (label_loss or conditioning_of(architecture).classifies):
+        return None
+    mask = LabelMask(architecture.widths)
+    _set_scaling(mask, scaling)
+    mask = mask.to(env.device, dtype)
+    return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, architecture.widths)
+
+
+def _build_player(module: nn.Module, lr: float, betas: tuple[float, float], env: Distributed) -> Player:
+    fused = env.device.type in ("cuda", "cpu")
+    optimizer = torch.optim.Adam(module.parameters(), lr, betas=betas, fused=fused)
+    return Player(env.wrap(module), module, optimizer)
+
+
+def _compile(
+    g: nn.Module,
+    d: Discriminator,
+    architecture: Architecture,
+    method: Method,
+    micro_batch: int,
+    joint: bool,
+    env: Distributed,
+) -> None:
+    generated = 2 * micro_batch if method.interpolate else micro_batch
+    # Conditioned early, D computes features once per (image, label); else those of a real image serve two labels.
+    three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.conditioning.early is not None)
+    scored = 3 * micro_batch if three_parts else 2 * micro_batch
+    compile_networks(g, d, architecture, generated=generated, scored=scored, joint=joint, autocast=env.autocast)
+
+
+def _set_scaling(network: nn.Module, scaling: LabelScaling | None) -> None:
+    if scaling is not None:
+        set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
