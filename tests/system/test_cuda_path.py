@@ -162,15 +162,18 @@ WAITS_OF_A_RUN = {  # where a run may wait for the GPU
     "trainer/state.py": "a save asks whether the weights are finite",
     "trainer/run/state_dicts.py": "a checkpoint moves to it",
     "trainer/generation/": "images come from it",
+    "trainer/evaluation/": "what an evaluation measures comes from it",
 }
 
 
 @pytest.mark.long
-def test_a_run_logs_saves_draws_and_resumes_on_the_gpu(gpu: FakeCuda, small_dataset: Path, tmp_path: Path) -> None:
+def test_a_run_logs_saves_draws_evaluates_and_resumes_on_the_gpu(
+    gpu: FakeCuda, small_dataset: Path, tmp_path: Path
+) -> None:
     words = (
         f"--preset smoke --channels 4,4,4 --shards {small_dataset} --run {tmp_path / 'run'} --workers 0 --log-with none"
     )
-    words += " --log-every 32 --checkpoint-every 32 --grid-every 64"
+    words += " --log-every 32 --checkpoint-every 32 --grid-every 64 --evaluate-every 64"
     for total, steps in ((64, 4), (96, 2)):
         found = gpu.run("whole_run", f"{words} --total-images {total}")
         places = {wait.rpartition(" at ")[2] for wait in found["waits"]}
@@ -181,7 +184,8 @@ def test_a_run_logs_saves_draws_and_resumes_on_the_gpu(gpu: FakeCuda, small_data
         "000000000096.png",
     ]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["images_seen"] for row in rows] == [32, 64, 96]
+    assert [row["images_seen"] for row in rows if "loss/d" in row] == [32, 64, 96]
+    assert [row["images_seen"] for row in rows if "evaluate/kid" in row] == [64, 96]
 
 
 def test_generated_images_are_evaluated_on_the_gpu(gpu: FakeCuda) -> None:

@@ -7,14 +7,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from support.fake_cuda.meter import Meter
 
 import torch  # isort: skip - after the rig
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from shards.dataset.dataset import Dataset
 from trainer import config as configuration
 from trainer import loop
+from trainer.evaluation import evaluation_networks
+from trainer.evaluation.judge import classifier
+from trainer.evaluation.judge.judge import Judge
+from trainer.evaluation.metrics.label_accuracy import label_accuracy
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.directory import RunDirectory
 from trainer.state import TrainingState
@@ -50,7 +57,16 @@ def _without_values() -> Iterator[None]:
         with _disable_current_modes():
             return load(checkpoint, name)
 
+    def untrained(dataset: Dataset, *, device: str, **_: Any) -> Judge:
+        schema, size = dataset.schema, dataset.size
+        net = classifier.ARCHITECTURES["strided"](size, schema.width).to(device)
+        label, known = dataset.labels[:], dataset.known[:]
+        accuracy = label_accuracy(schema, np.zeros_like(label), label, known)
+        identity = {"method": "untrained", "data": dataset.fingerprint}
+        return Judge(schema, size, accuracy, identity, np.ones(schema.width, np.float32), net.eval())
+
     with (
+        mock.patch.object(evaluation_networks, "judge_of", untrained),
         mock.patch.object(TrainingState, "is_finite", finite),
         mock.patch.object(RunDirectory, "save", save_zeros),
         mock.patch.object(Checkpoint, "tensors", load_real),
