@@ -27,7 +27,7 @@ COMMANDS = {
         "trainer.evaluation.evaluate:main",
     ),
     "ema": ("rebuild averages of any length of a run's generator, and keep the best", "trainer.averages.command:main"),
-    "exhibits": ("draw grids that show the effect of labels and noise", "trainer.evaluation.exhibits:main"),
+    "exhibits": ("draw grids that show the effect of labels and noise", "trainer.exhibits.command:main"),
     "playground": (
         "write a page in which a run's generator draws by words, in any browser",
         "trainer.playground.command:main",

@@ -63,6 +63,7 @@ ALLOWED: dict[str, str] = {
     "trainer.generation.sharded": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation "
     "trainer.distributed",
     "trainer.reporting": f"{RUN} trainer.generation trainer.evaluation.metrics.registry",
+    "trainer.exhibits": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.playground": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "

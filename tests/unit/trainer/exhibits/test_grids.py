@@ -17,9 +17,12 @@ from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
 from support.errors import raises
 from support.generators import make_run
-from trainer.evaluation import exhibits
-from trainer.evaluation.exhibits import Exhibit, slerp
-from trainer.export import command as export
+from trainer.exhibits import command
+from trainer.exhibits.grids import exhibits
+from trainer.exhibits.interpolation import slerp
+from trainer.exhibits.path_grids import TRUNCATION
+from trainer.exhibits.source import Exhibit
+from trainer.export import command as export_command
 from trainer.generation.prompts import Vocabulary
 
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))
@@ -46,7 +49,7 @@ def vocabulary(*attributes: Attribute, rows: int = 40) -> Vocabulary:
 
 
 def shown(words: Vocabulary, *attributes: str) -> dict[str, Exhibit]:
-    return {exhibit.name: exhibit for exhibit in exhibits.exhibits(words, 8, 3, CPU, attributes)}
+    return {exhibit.name: exhibit for exhibit in exhibits(words, 8, 3, CPU, attributes)}
 
 
 def cells(exhibit: Exhibit, array: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -111,7 +114,7 @@ def test_paths_change_one_thing_each() -> None:
     assert (label[:, 0] != label[:, -1]).any(1).all(), "a path from a label to itself shows nothing"
 
     z = cells(truncated, truncated.z)
-    for column, psi in enumerate(exhibits.TRUNCATION):
+    for column, psi in enumerate(TRUNCATION):
         assert np.allclose(z[:, column], psi * z[:, 0])
 
 
@@ -146,25 +149,25 @@ def test_command_draws_the_exhibits_of_a_run(
 ) -> None:
     run = run_copy
     (run / "report.html").unlink()
-    exhibits.main([str(run)])
+    command.main([str(run)])
     assert "attributes-" in (run / "report.html").read_text()
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert paths[0].name == "attributes-ink-by-shape.png" and {p.parent for p in paths} == {run / "exhibits"}
     first = [path.read_bytes() for path in paths]
     with Image.open(paths[0]) as image:
         assert "rows: blue ink" in image.info["Description"] and "columns: round shape" in image.info["Description"]
-    exhibits.main([str(run), "--out", str(tmp_path / "again")])
+    command.main([str(run), "--out", str(tmp_path / "again")])
     assert [(tmp_path / "again" / path.name).read_bytes() for path in paths] == first
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
-        exhibits.main([str(tmp_path)])
+        command.main([str(tmp_path)])
 
 
 def test_exhibits_of_an_export_leave_it_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, exported = make_run(tmp_path / "run"), tmp_path / "exported"
-    export.main([str(run), str(exported)])
+    export_command.main([str(run), str(exported)])
     before = sorted(exported.iterdir())
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    exhibits.main([str(exported), "--device", "cpu"])
+    command.main([str(exported), "--device", "cpu"])
     assert sorted(exported.iterdir()) == before
     assert (tmp_path / "here" / "exhibits" / "noise.png").is_file()

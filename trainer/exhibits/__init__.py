@@ -1,0 +1,1 @@
+"""Exhibits of what labels and noise do: image grids and films."""
