@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shards.core import text_files
+from shards.core import format_version, text_files
 from shards.core.errors import UserError
 
 FORMAT_VERSION = 2  # 2: labels.npy may be uint8, and wide labels are not repeated in the tars
@@ -44,14 +44,10 @@ def read_manifest(folder: Path, name: str) -> dict[str, Any]:
         manifest = text_files.read_json(folder / MANIFEST)
     except (OSError, ValueError) as error:
         raise UserError("manifest-invalid", f"{where}: cannot be read ({error}); pack the dataset again") from None
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version is None or not is_count(version, 1):
-        raise UserError("manifest-invalid", f"{where}: not the manifest of a dataset (no format_version)")
-    if version > FORMAT_VERSION:
-        raise UserError(
-            "newer-format",
-            f"{where}: format version {version}, newer than {FORMAT_VERSION}; update cgan-trainer",
-        )
+    try:
+        format_version.check(manifest, FORMAT_VERSION, f"{where} has dataset format")
+    except ValueError as error:
+        raise UserError("manifest-invalid", f"{where}: not the manifest of a dataset ({error})") from None
     for key in ("picture_size", "samples"):
         if not is_count(manifest.get(key), 1):
             value = short_repr(manifest.get(key))

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from shards.core import process_pool, self_hash, text_files
+from shards.core import format_version, process_pool, self_hash, text_files
 from shards.core.atomic_io import join_names
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
+from shards.core.format_version import NewerFormatError
 from shards.dataset.dataset import Dataset
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, is_count, shard_record_error, short_repr
 from shards.dataset.npy_mmap import open_memmap
@@ -122,14 +123,13 @@ def _manifest(folder: Path, found: Findings) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         found.add(f"{MANIFEST}: cannot be read ({error}); nothing else can be checked; copy it back or pack again")
         return None
-    if not isinstance(manifest, dict) or not is_count(manifest.get("format_version"), 1):
-        found.add(f"{MANIFEST}: not the manifest of a dataset (it has no format_version); copy it back or pack again")
+    try:
+        format_version.check(manifest, FORMAT_VERSION, f"{MANIFEST} has dataset format")
+    except ValueError as error:
+        found.add(f"{MANIFEST}: not the manifest of a dataset ({error}); copy it back or pack again")
         return None
-    if manifest["format_version"] > FORMAT_VERSION:
-        version = manifest["format_version"]
-        found.add(
-            f"{MANIFEST}: format version {version} is newer than the supported {FORMAT_VERSION}; update cgan-trainer"
-        )
+    except NewerFormatError as error:
+        found.add(str(error))
         return None
     if (unbroken := _seal(manifest)) is False:
         found.add(f"{MANIFEST}: altered (its seal does not match); copy it back, or pack again")

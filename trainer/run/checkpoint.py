@@ -22,19 +22,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from shards.core import atomic_io, self_hash, text_files
+from shards.core import atomic_io, format_version, self_hash, text_files
 from shards.core.atomic_io import move_directory, sha256, write_json
 from shards.core.errors import Failure, UserError, warn
+from shards.core.format_version import NewerFormatError
 from trainer.run.saved_state import Best, SavedState
 
 FORMAT_VERSION = 1
 
 _STATE = "state.json"
 _MAX_STATE = 1 << 26  # bytes
-
-
-class NewerFormatError(UserError):
-    """A checkpoint that a later version of this project wrote: not damaged, and not to be skipped."""
 
 
 @dataclass(frozen=True)
@@ -243,14 +240,7 @@ def _read_state(path: Path) -> tuple[dict[str, Any], SavedState]:
         raise ValueError(f"{_STATE} is not an object")
     if self_hash.is_intact(content) is False:
         raise ValueError(f"{_STATE} does not match its hash")
-    version = content.get("format_version")
-    if type(version) is not int or version < 1:
-        raise ValueError(f"{_STATE} has no format_version")
-    if version > FORMAT_VERSION:
-        raise NewerFormatError(
-            "newer-format",
-            f"{path} has checkpoint format {version}, and this version reads up to {FORMAT_VERSION}; upgrade",
-        )
+    format_version.check(content, FORMAT_VERSION, f"{path} has checkpoint format")
     state = SavedState.from_json(content)
     if path.name != directory(path, state.images_seen).name:
         raise ValueError(f"it was saved at {state.images_seen:,} images, which is not the name of its directory")

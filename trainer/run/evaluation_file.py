@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shards.core import text_files
+from shards.core import format_version, text_files
 from shards.core.atomic_io import file_lock, write_json
 from shards.core.errors import Failure, UserError
 
@@ -39,12 +39,7 @@ def read(run: Path) -> dict[int, list[dict[str, Any]]]:
     path = path_of(run)
     try:
         content = text_files.read_json(path)
-        if content["format_version"] > FORMAT_VERSION:
-            raise UserError(
-                "newer-format",
-                f"{path} has format {content['format_version']}, and this version reads up to {FORMAT_VERSION}; "
-                "upgrade",
-            )
+        format_version.check(content, FORMAT_VERSION, f"{path} has format")
         found = {int(seen): list(entries) for seen, entries in content["evaluations"].items()}
         for entry in (entry for entries in found.values() for entry in entries):
             _check(entry)

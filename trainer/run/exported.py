@@ -15,11 +15,11 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shards.core import self_hash, text_files
+from shards.core import format_version, self_hash, text_files
 from shards.core.atomic_io import sha256
 from shards.core.errors import UserError
 from trainer.run import checkpoint
-from trainer.run.checkpoint import Checkpoint, NewerFormatError
+from trainer.run.checkpoint import Checkpoint
 from trainer.run.saved_state import SavedState
 
 FORMAT_VERSION = 1
@@ -108,7 +108,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             )
         if self_hash.is_intact(content) is not True:
             raise ValueError(f"{CONFIG} does not match its hash")
-        _check_version(folder, content.get("format_version"))
+        format_version.check(content, FORMAT_VERSION, f"{folder} has export format")
     except text_files.UnreadableText as error:
         raise _damaged(folder, f"{CONFIG} {error}") from None
     except (OSError, ValueError) as error:
@@ -120,16 +120,6 @@ def _damaged(folder: Path, reason: object) -> UserError:
     return UserError(
         "export-damaged", f"the exported generator {folder} is damaged: {reason}; export or download it again"
     )
-
-
-def _check_version(folder: Path, version: Any) -> None:
-    if type(version) is not int or version < 1:
-        raise ValueError(f"{CONFIG} has no format_version")
-    if version > FORMAT_VERSION:
-        raise NewerFormatError(
-            "newer-format",
-            f"{folder} has export format {version}, and this version reads up to {FORMAT_VERSION}; upgrade",
-        )
 
 
 def _check_files(folder: Path, hashes: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shards.core import self_hash, text_files
+from shards.core import format_version, self_hash, text_files
 from shards.core.atomic_io import write_json
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
@@ -70,12 +70,7 @@ def read(run: Path) -> tuple[Influence, ...] | None:
     path = path_of(run)
     try:
         content = text_files.read_json(path)
-        if content["format_version"] > FORMAT_VERSION:
-            raise UserError(
-                "newer-format",
-                f"{path} has format {content['format_version']}, and this version reads up to {FORMAT_VERSION}; "
-                "upgrade",
-            )
+        format_version.check(content, FORMAT_VERSION, f"{path} has format")
         if not self_hash.is_intact(content):
             raise ValueError("its hash does not match")
         return tuple(_influence(entry) for entry in content["influences"])

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from tqdm import tqdm
 
-from shards.core import self_hash, text_files
+from shards.core import format_version, self_hash, text_files
 from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused, write_bytes, write_json
 from shards.core.errors import UserError, warn
 from shards.dataset.dataset import Dataset
@@ -142,12 +142,7 @@ class Judge:
             raise UserError("judge-missing", f"{folder} has no judge ({_NOTES}); train one with: cgan judge DATASET")
         try:
             notes = text_files.read_json(folder / _NOTES)
-            if notes["format_version"] > FORMAT_VERSION:
-                raise UserError(
-                    "newer-format",
-                    f"{folder} has judge format {notes['format_version']}, and this version reads up to "
-                    f"{FORMAT_VERSION}; upgrade, or train the judge again",
-                )
+            format_version.check(notes, FORMAT_VERSION, f"{folder} has judge format")
             weights = (folder / _WEIGHTS).read_bytes()
             if not self_hash.is_intact(notes) or hashlib.sha256(weights).hexdigest() != notes["sha256"][_WEIGHTS]:
                 raise ValueError("its hash does not match")

@@ -201,7 +201,7 @@ def test_missing_and_misshapen_sidecars(whole: Path) -> None:
         ({"picture_size": 0}, "picture_size must be a whole number above 0"),
         ({"picture_size": 1 << 40}, "picture_size 1099511627776"),
         ({"picture_size": 9}, "8x8, not 9x9"),
-        ({"format_version": 3}, "format version 3"),
+        ({"format_version": 3}, "dataset format 3"),
         ({"shards": []}, "it lists no shards"),
         ({"shards": [{"file": "../x.tar", "samples": 24, "bytes": 1, "sha256": ""}]}, "is not a shard's name"),
         ({"shards": [{"file": "/etc/x.tar", "samples": 24, "bytes": 1, "sha256": ""}]}, "is not a shard's name"),
