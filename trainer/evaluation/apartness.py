@@ -32,8 +32,8 @@ def influences_of(directory: Path, run: RunAndDataset, notes: list[str]) -> tupl
     if recorded is not None:
         return recorded
     notes.append(
-        f"{directory} has no lineage.json, as exports and older runs: what touched the training besides its dataset is "
-        "unknown"
+        f"{directory} has no lineage.json, as exports and runs of earlier versions: what touched the training besides "
+        "its dataset is unknown"
     )
     found = [Influence("images", "training images", "", saved.state.data)]
     if lineage.learns_labels(saved.state.config):

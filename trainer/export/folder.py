@@ -17,19 +17,20 @@ from torch import nn
 
 from shards import text_encoders
 from shards.core import cli, self_hash, text_files
-from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused, sha256, write_bytes, write_json
+from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused, sha256, write_bytes
 from shards.core.errors import UserError
 from shards.core.version import __version__, revision
 from trainer.config import Config
+from trainer.export.records import public_records
 from trainer.export.secrets import without_secrets
 from trainer.generation.sampler import Sampler
 from trainer.run import dataset_notes, exported
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.exported import CONFIG, FILES, FORMAT_VERSION, KIND, WEIGHTS, ExportedGenerator
+from trainer.run.exported import FILES, FORMAT_VERSION, KIND, RECORDS, WEIGHTS, ExportedGenerator
 
 
 def write_folder(sampler: Sampler, source: Path, out: Path, *, force: bool = False) -> ExportedGenerator:
-    """Write a generator with all that drawing needs; ``out`` appears complete, or not at all.
+    """Write a generator with all that drawing needs and what is known of it; ``out`` appears complete, or not at all.
 
     Args:
         sampler: what `load` returned for ``source``.
@@ -41,15 +42,17 @@ def write_folder(sampler: Sampler, source: Path, out: Path, *, force: bool = Fal
         The export as it is read back.
 
     Raises:
-        UserError: ``out`` is in use.
+        UserError: ``out`` is in use, or a record of the run is damaged.
         Failure: the disk is full or not writable.
     """
     with replaced_folder(out, force) as building:
         write_bytes(building / WEIGHTS, save(_weights(sampler.generator), {"format": "pt"}))
         write_bytes(building / "schema.json", json.dumps(_words(source), indent=1).encode())
         write_bytes(building / "labels.safetensors", (source / "labels.safetensors").read_bytes())
-        content = {**describe(sampler, source), "sha256": {name: sha256(building / name) for name in FILES}}
-        write_json(building / CONFIG, self_hash.with_hash(content))
+        public_records(source, sampler.saved).write(building, sampler.saved.images_seen)
+        hashes = {name: sha256(building / name) for name in FILES}
+        records = {name: sha256(building / name) for name in RECORDS if (building / name).exists()}
+        exported.write_config(building, {**describe(sampler, source), "sha256": hashes, "records": records})
         exported.read(building)
     return exported.read(out)
 
@@ -58,7 +61,7 @@ def describe(sampler: Sampler, source: Path) -> dict[str, Any]:
     """Return what an export says about itself, without hashes: plain values, and no path, name or key of a person."""
     saved, state = sampler.saved, sampler.saved.state
     if isinstance(saved, ExportedGenerator):
-        return {key: value for key, value in saved.content.items() if key not in ("sha256", self_hash.KEY)}
+        return {key: value for key, value in saved.content.items() if key not in ("sha256", "records", self_hash.KEY)}
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,

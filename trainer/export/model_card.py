@@ -21,6 +21,7 @@ from trainer.reporting import evaluation_table
 from trainer.reporting.marks import explanations
 from trainer.reporting.number_format import format_duration, format_option
 from trainer.run.hub import LIBRARY
+from trainer.run.lineage import Influence
 
 MARK = "<!-- Written by `cgan push`, which replaces a card that has this line. -->"
 _MOST_VALUES = 60  # of an attribute
@@ -44,6 +45,7 @@ class Facts:
         example: a phrase that the generator understands.
         licence: of the model, as an identifier of the Hub; None: not stated.
         evaluation: an entry of `evaluation_file` for this checkpoint; None if it was not evaluated.
+        influences: what touched the training; empty if it was not recorded.
         seconds: the training time; 0 if it is not known.
         images: file names in the repository, with a caption each.
     """
@@ -54,6 +56,7 @@ class Facts:
     example: str
     licence: str | None = None
     evaluation: Mapping[str, Any] | None = None
+    influences: Sequence[Influence] = ()
     seconds: float = 0.0
     images: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
@@ -65,7 +68,7 @@ def write_card(facts: Facts) -> str:
     for title, section in (
         ("Draw images", _how_to_draw(facts)),
         ("Words", _words(facts.schema)),
-        ("Data", _data(facts.content)),
+        ("Data", _data(facts)),
         ("Evaluation", _evaluation(facts)),
         ("Training", _training(facts)),
     ):
@@ -121,17 +124,25 @@ def _words(schema: Schema) -> str:
     return _table(("attribute", "kind", "values"), rows)
 
 
-def _data(content: Mapping[str, Any]) -> str:
-    notes = content.get("dataset", {})
+def _data(facts: Facts) -> str:
+    notes = facts.content.get("dataset", {})
     samples, size = notes.get("samples"), notes.get("size")
     rows = [
         ("name", notes.get("name")),
         ("images", f"{samples:,} of {size}x{size} pixels" if isinstance(samples, int) else None),
         ("origin of the images", notes.get("pictures")),
         ("licence of the images", notes.get("licence")),
-        ("fingerprint", content.get("data")),
+        ("fingerprint", facts.content.get("data")),
     ]
-    return _table(("", ""), [(name, escaped(value or _MISSING)) for name, value in rows])
+    return _table(("", ""), [(name, escaped(value or _MISSING)) for name, value in rows]) + _lineage(facts.influences)
+
+
+def _lineage(influences: Sequence[Influence]) -> str:
+    """Return everything that touched the training; "" if it was not recorded."""
+    if not influences:
+        return ""
+    rows = [[escaped(value or "—") for value in (i.role, i.name, i.identity[:16])] for i in influences]
+    return "\n\nEverything that touched the training (`lineage.json`):\n\n" + _table(("", "name", "fingerprint"), rows)
 
 
 def _evaluation(facts: Facts) -> str:

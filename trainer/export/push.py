@@ -17,12 +17,13 @@ from shards.core.version import __version__
 from trainer import metric_names
 from trainer.export.folder import describe, write_folder
 from trainer.export.model_card import MARK, Facts, write_card
+from trainer.export.records import public_records
 from trainer.export.secrets import check_no_secrets
 from trainer.generation import image_grid
 from trainer.generation.sampler import Sampler, load
 from trainer.generation.showcase import showcase
 from trainer.reporting.curves import curves, training_seconds
-from trainer.run import evaluation_file, hub, metrics_file
+from trainer.run import hub, metrics_file
 
 _ROWS, _COLUMNS = 8, 8
 _EXHIBITS = 4  # at most, of those that `cgan exhibits` drew
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _facts(options: PushOptions, sampler: Sampler, source: Path, images: list[tuple[str, str]]) -> Facts:
-    evaluations = evaluation_file.read(source).get(sampler.saved.images_seen) or [None]
+    records = public_records(source, sampler.saved)
     speeds = curves(
         row
         for row in metrics_file.rows(source / "metrics.jsonl")
@@ -88,7 +89,8 @@ def _facts(options: PushOptions, sampler: Sampler, source: Path, images: list[tu
         schema=sampler.schema,
         example=_example(sampler),
         licence=options.licence,
-        evaluation=evaluations[-1],
+        evaluation=records.evaluation,
+        influences=records.influences or (),
         seconds=training_seconds(speed) if speed else 0.0,
         images=images,
     )

@@ -18,6 +18,7 @@ from typing import Any
 from shards.core import format_version, text_files
 from shards.core.atomic_io import file_lock, write_json
 from shards.core.errors import Failure, UserError
+from trainer.run import exported
 
 FORMAT_VERSION = 1
 _PATIENCE = 30.0  # seconds
@@ -93,7 +94,7 @@ def add(run: Path, images_seen: int, entry: Mapping[str, Any]) -> None:
     """Store an evaluation of the checkpoint at ``images_seen``.
 
     Args:
-        run: the run directory.
+        run: the run directory, or the folder of an exported generator.
         images_seen: names the checkpoint.
         entry: plain values with "figures"; replaces an earlier entry with the same options.
 
@@ -105,8 +106,18 @@ def add(run: Path, images_seen: int, entry: Mapping[str, Any]) -> None:
         found = read(run)
         kept = [e for e in found.get(images_seen, []) if any(e.get(key) != entry.get(key) for key in _SAME)]
         found[images_seen] = [*kept, dict(entry)]
-        entries = {str(seen): found[seen] for seen in sorted(found)}
-        write_json(path_of(run), {"format_version": FORMAT_VERSION, "evaluations": entries})
+        with exported.changing_record(run, path_of(run).name):
+            write(run, found)
+
+
+def write(run: Path, evaluations: Mapping[int, list[dict[str, Any]]]) -> None:
+    """Replace all evaluations of a run by these, by images seen.
+
+    Raises:
+        Failure: the file cannot be written.
+    """
+    entries = {str(seen): evaluations[seen] for seen in sorted(evaluations)}
+    write_json(path_of(run), {"format_version": FORMAT_VERSION, "evaluations": entries})
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 ``OUT/`` holds the averaged weights (``model.safetensors``), ``schema.json`` and ``labels.safetensors`` as a run has
 them, and ``config.json`` with the architecture, the options, where the images come from, a hash of each of these files
-and one of itself. Other files, such as a model card, do not matter. `trainer.export.folder` writes it.
+and one of itself. It has ``evaluation.json`` and ``lineage.json`` too if the run had them, and their hashes under
+"records". Other files, such as a model card, do not matter. `trainer.export.folder` writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from shards.core import format_version, self_hash, text_files
-from shards.core.atomic_io import sha256
+from shards.core.atomic_io import sha256, write_json
 from shards.core.errors import UserError
 from trainer.run import checkpoint
 from trainer.run.checkpoint import Checkpoint
@@ -26,6 +28,7 @@ FORMAT_VERSION = 1
 KIND = "cgan-trainer generator"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = (WEIGHTS, "schema.json", "labels.safetensors")
+RECORDS = ("evaluation.json", "lineage.json")  # what is known of the generator; drawing does without
 
 _MAX_CONFIG = 1 << 24  # bytes
 
@@ -84,10 +87,10 @@ def read(folder: Path) -> ExportedGenerator:
     content = read_config(folder)
     try:
         state = SavedState.from_json({"scaler": {}, **content})
-        for name in ("dataset", "trained_with"):
+        for name in ("dataset", "trained_with", "records"):
             if not isinstance(content.get(name, {}), dict):
                 raise ValueError(f"{name} in {CONFIG} is not an object")
-        _check_files(folder, content.get("sha256"))
+        _check_files(folder, content.get("sha256"), content.get("records", {}))
     except (OSError, ValueError) as error:
         raise _damaged(folder, error) from None
     return ExportedGenerator(folder, state, content)
@@ -116,16 +119,45 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
+@contextlib.contextmanager
+def changing_record(folder: Path, name: str) -> Iterator[None]:
+    """Let the block replace a record of an export; the export can be opened at any moment. A run needs no such care.
+
+    Raises:
+        UserError: see `read_config`.
+        Failure: the disk is full or not writable.
+    """
+    if not is_export(folder):
+        yield
+        return
+    content = read_config(folder)
+    records = {key: value for key, value in content.get("records", {}).items() if key != name}
+    if records != content.get("records", {}):
+        write_config(folder, content | {"records": records})  # until the hash is the new one, there is none
+    yield
+    write_config(folder, content | {"records": records | {name: sha256(folder / name)}})
+
+
+def write_config(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write an export's config.json with its hash.
+
+    Raises:
+        Failure: the disk is full or not writable.
+    """
+    write_json(folder / CONFIG, self_hash.with_hash(dict(content)))
+
+
 def _damaged(folder: Path, reason: object) -> UserError:
     return UserError(
         "export-damaged", f"the exported generator {folder} is damaged: {reason}; export or download it again"
     )
 
 
-def _check_files(folder: Path, hashes: Any) -> None:
-    """Check that every file that is read has a hash, and matches it."""
+def _check_files(folder: Path, hashes: Any, records: Mapping[str, Any]) -> None:
+    """Check that every file that drawing reads has a hash, and that these and the records match theirs."""
     if not isinstance(hashes, dict) or set(hashes) != set(FILES):
         raise ValueError(f"{CONFIG} has no hashes of {', '.join(FILES)}")
-    for name, expected in hashes.items():
+    known = {name: records[name] for name in RECORDS if name in records}  # a later version may have more
+    for name, expected in (hashes | known).items():
         if sha256(folder / name) != expected:
             raise ValueError(f"{name} does not match its hash")

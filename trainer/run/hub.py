@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shards.core.errors import Failure, UserError
 from shards.core.version import __version__
-from trainer.run.exported import CONFIG, FILES
+from trainer.run.exported import CONFIG, FILES, RECORDS
 
 LIBRARY = "cgan-trainer"
 
@@ -76,7 +76,7 @@ def fetch(address: Address) -> Path:
         folder = snapshot_download(
             address.repository,
             revision=address.revision,
-            allow_patterns=[CONFIG, *FILES],
+            allow_patterns=[CONFIG, *FILES, *RECORDS],
             library_name=LIBRARY,
             library_version=__version__,
         )

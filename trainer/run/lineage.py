@@ -105,9 +105,18 @@ def record(run: Path, influences: Iterable[Influence], *, starts: bool) -> None:
         return
     after = tuple(dict.fromkeys([*before, *influences]))
     if starts or after != before:
-        entries = [dataclasses.asdict(influence) for influence in after]
-        content = {"format_version": FORMAT_VERSION, "influences": entries}
-        write_json(path_of(run), self_hash.with_hash(content))
+        write(run, after)
+
+
+def write(run: Path, influences: Iterable[Influence]) -> None:
+    """Replace the record of a run.
+
+    Raises:
+        Failure: it cannot be written.
+    """
+    entries = [dataclasses.asdict(influence) for influence in influences]
+    content = {"format_version": FORMAT_VERSION, "influences": entries}
+    write_json(path_of(run), self_hash.with_hash(content))
 
 
 def influences_of(config: Config, dataset: Dataset, initial: Checkpoint | None) -> list[Influence]:

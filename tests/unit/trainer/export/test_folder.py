@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from support.generators import make_run
 from trainer.export import folder as exporting
 from trainer.export.command import main
 from trainer.generation.sample import main as sample
-from trainer.run import exported
+from trainer.run import evaluation_file, exported, lineage
+from trainer.run.lineage import Influence
 
 FAMILIES = {
     "residual": {},
@@ -124,6 +126,95 @@ def test_notes_of_the_dataset_travel(tmp_path: Path) -> None:
     content = exported.read(export(run, tmp_path / "out")).content
     assert content["dataset"]["licence"] == "CC0 1.0" and content["dataset"]["pictures"] == "drawn by hand"
     assert content["trained_with"]["commit"] == "abc"
+
+
+# ---------------------------------------------------------------- what is known of the generator
+
+IMAGES = Influence("images", "training images", "faces", "f00d", sample=("00", "01"))
+FIGURES = {"figures": {"fid": 12.5}, "real": {"fid": 1.9}, "count": 500, "seed": 0}
+
+
+@pytest.fixture
+def recorded(run: Path) -> Path:
+    """A run with a record of what touched it, and evaluations of two checkpoints."""
+    lineage.write(run, [IMAGES, Influence("network", "initial weights", "zoe-first", "")])
+    private = {"notes": ["read from /home/zoe/faces and https://zoe:s3cret@example.com/d"], "pictures": ["real.png"]}
+    evaluation_file.add(run, 128, {**FIGURES, "figures": {"fid": 99.9}, "date": "2026-01-01"})
+    evaluation_file.add(run, 128, {**FIGURES, **private, "seed": 1, "details": {"where": "/home/zoe/faces"}})
+    evaluation_file.add(run, 256, {**FIGURES, "figures": {"fid": 77.7}})
+    return run
+
+
+def test_export_has_the_newest_evaluation_of_its_checkpoint_and_the_lineage(recorded: Path, tmp_path: Path) -> None:
+    out = export(recorded, tmp_path / "out")
+    trainer.load(out)
+    ((seen, (entry,)),) = evaluation_file.read(out).items()
+    assert seen == 128 and entry["figures"] == {"fid": 12.5} and entry["seed"] == 1 and "pictures" not in entry
+    influences = lineage.read(out)
+    assert influences is not None and influences[0] == IMAGES and influences[1].role == "initial weights"
+    text = "".join(path.read_text() for path in out.glob("*.json"))
+    assert not [word for word in ("zoe", "s3cret", "99.9", "77.7", str(tmp_path)) if word in text]
+    again = export(out, tmp_path / "again")
+    assert all(path.read_bytes() == (again / path.name).read_bytes() for path in out.iterdir())
+
+
+def test_record_that_a_run_lacks_is_not_made_up(run: Path, tmp_path: Path) -> None:
+    evaluation_file.add(run, 256, FIGURES)
+    out = export(run, tmp_path / "out")
+    assert {path.name for path in out.iterdir()} == {*exported.FILES, "config.json"}
+    (out / "evaluation.json").write_text("a file that somebody added")
+    trainer.load(out)
+
+
+def test_export_of_an_earlier_version_is_opened(recorded: Path, tmp_path: Path) -> None:
+    out = export(recorded, tmp_path / "out")
+    content = {key: value for key, value in exported.read_config(out).items() if key != "records"}
+    exported.write_config(out, content)
+    (out / "lineage.json").unlink()
+    trainer.load(out)
+    exported.write_config(out, content | {"records": {"from-a-later-version.json": "0"}})
+    trainer.load(out)
+
+
+@pytest.mark.parametrize("name", exported.RECORDS)
+def test_damaged_record_is_one_sentence(name: str, recorded: Path, tmp_path: Path) -> None:
+    out = export(recorded, tmp_path / "out")
+    (out / name).write_text((out / name).read_text().replace("12.5", "1.25").replace("f00d", "beef"))
+    with raises("export-damaged", out, name):
+        trainer.load(out)
+    (out / name).unlink()
+    with raises("export-damaged", out, name):
+        trainer.load(out)
+
+
+def test_damaged_record_of_the_run_stops_the_export(recorded: Path, tmp_path: Path) -> None:
+    (recorded / "evaluation.json").write_text("{")
+    with raises("file-damaged", recorded / "evaluation.json"):
+        export(recorded, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("stop", ["before", "after", None])
+def test_export_is_intact_whenever_its_evaluation_stops(
+    stop: str | None, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = export(recorded, tmp_path / "out")
+    write = evaluation_file.write
+
+    def killed(*arguments: Any) -> None:
+        if stop == "after":
+            write(*arguments)
+        raise KeyboardInterrupt
+
+    if stop:
+        monkeypatch.setattr(evaluation_file, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluation_file.add(out, 128, FIGURES)
+    else:
+        evaluation_file.add(out, 128, FIGURES)
+    trainer.load(out)
+    assert len(evaluation_file.read(out)[128]) == (1 if stop == "before" else 2)
+    assert ("evaluation.json" in exported.read(out).content["records"]) == (stop is None)
 
 
 # ---------------------------------------------------------------- what is there already

@@ -22,8 +22,9 @@ from support.hub import TOKEN, Hub, serving, use
 from trainer.export.push import main
 from trainer.export.secrets import check_no_secrets, without_secrets
 from trainer.generation.sample import main as sample
-from trainer.run import evaluation_file
+from trainer.run import evaluation_file, lineage
 from trainer.run.hub import parse_address
+from trainer.run.lineage import Influence
 
 NAME = "ann/faces"
 
@@ -90,6 +91,8 @@ def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.Captur
     figures["marks"] = {"fid": ["training-images"]}
     evaluation_file.add(run, 128, figures)
     evaluation_file.add(run, 256, {**figures, "figures": {"fid": 99.9}})
+    images = Influence("images", "training images", "fa|ces", "f00d")
+    lineage.write(run, [images, Influence("network", "judge", "", "")])
     main([str(run), NAME, "--card-only", "--licence", "cc0-1.0"])
     card = capsys.readouterr().out
     assert not hub.seen
@@ -98,7 +101,7 @@ def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.Captur
         "fa\\|ces", "drawn by &lt;b&gt;Zoe&lt;/b&gt;", "| licence of the images | CC0 1.0 |",
         "| hair | exclusive | blue hair, red hair, grey hair |",
         "| fid | 12.5\\* | 1.9 |", "\\* compared with images of the training",
-        "a note", "128", "(abc)",
+        "a note", "128", "(abc)", "| training images | fa\\|ces | f00d |", "| judge | — | — |",
         f'trainer.load("hf://{NAME}")', "3 h 33 min", "5,000 of 8x8 pixels",
     ):  # fmt: skip
         assert word in card, word
@@ -106,6 +109,8 @@ def test_card_tells_what_was_recorded(run: Path, hub: Hub, capsys: pytest.Captur
     main([str(run), NAME])
     sent = hub.files(NAME)["README.md"].decode()
     assert "![" in sent and "grid.png" in sent and "<b>" not in sent
+    there = trainer.load(f"hf://{NAME}").saved.path
+    assert evaluation_file.read(there)[128][0]["figures"] == {"fid": 12.5} and lineage.read(there)
 
 
 def test_hub_reads_the_metadata_of_a_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
