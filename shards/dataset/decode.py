@@ -9,9 +9,12 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from shards.dataset.dataset import Dataset
+from shards.dataset.image_shape import MODES, ImageShape
+from shards.dataset.transparency import hide_colours
 
 _JPEG = b"\xff\xd8"
 _PACKED = ("JPEG", "PNG", "WEBP")  # Pillow's names
+_TURBO = {1: "GRAY", 3: "RGB"}  # simplejpeg's names, by the number of channels
 
 
 def decode_into(data: bytes, out: np.ndarray) -> None:
@@ -21,21 +24,22 @@ def decode_into(data: bytes, out: np.ndarray) -> None:
 
     Args:
         data: a JPEG, PNG or WebP file.
-        out: uint8 (S, S, 3), contiguous, S the size of the dataset; undefined after an error.
+        out: uint8 (H, W, C), contiguous, the shape of the dataset's images; undefined after an error.
 
     Raises:
         ValueError: the image cannot be decoded, or has another size.
     """
-    if data.startswith(_JPEG):
+    channels = out.shape[2]
+    if data.startswith(_JPEG) and (space := _TURBO.get(channels)):
         try:
-            if simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=out).shape == out.shape:
+            if simplejpeg.decode_jpeg(data, space, fastdct=False, fastupsample=False, buffer=out).shape == out.shape:
                 return
         except ValueError:
             pass  # a CMYK or otherwise unusual JPEG, or one of another size
     try:
         with Image.open(io.BytesIO(data), formats=_PACKED) as image:
             if image.size == (out.shape[1], out.shape[0]):
-                out[:] = np.asarray(image.convert("RGB"))
+                out[:] = np.asarray(image.convert(MODES[channels])).reshape(out.shape)
                 return
             width, height = image.size
     except UnidentifiedImageError:  # its message names a memory address
@@ -46,7 +50,7 @@ def decode_into(data: bytes, out: np.ndarray) -> None:
 
 
 def fit_into(data: bytes, out: np.ndarray, fit: str, background: str) -> None:
-    """Decode an image of any format and size into an array: turned upright, made square and resized.
+    """Decode an image of any format and size into an array: turned upright, fitted and resized.
 
     Args:
         data: an encoded image.
@@ -59,13 +63,13 @@ def fit_into(data: bytes, out: np.ndarray, fit: str, background: str) -> None:
     from shards.dataset.images import ImageError, pixels
 
     try:
-        out[:] = pixels(data, out.shape[0], fit, background)
+        out[:] = pixels(data, ImageShape.of_pixels(out), fit, background)
     except ImageError as error:
         raise ValueError(f"the image is {error}") from None
 
 
 def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
-    """Read the pixels of one sample into ``out``, uint8 (S, S, 3), for any format of the dataset.
+    """Read the pixels of one sample into ``out``, uint8 (H, W, C), for any format of the dataset.
 
     Raises:
         ValueError: the image cannot be decoded.
@@ -78,3 +82,5 @@ def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
         fit_into(dataset.read(sample), out, dataset.fit, dataset.background)
     else:
         decode_into(dataset.read(sample), out)
+    if dataset.in_place and dataset.shape.channels == 4:
+        hide_colours(out)  # packing has done this already

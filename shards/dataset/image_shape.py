@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from shards.core.errors import UserError
 
 CHANNELS = {"rgb": 3, "rgba": 4, "grey": 1}  # by the names that options take
@@ -48,6 +50,12 @@ class ImageShape:
             raise ValueError(f"{aspect} images of {size} pixels do not have whole sides")
         number = CHANNELS[channels] if isinstance(channels, str) else channels
         return cls(number, size * down // longer, size * across // longer)
+
+    @classmethod
+    def of_pixels(cls, pixels: np.ndarray) -> ImageShape:
+        """Return the shape of an image from its pixels, (H, W, C)."""
+        height, width, channels = pixels.shape
+        return cls(channels, height, width)
 
     @property
     def size(self) -> int:

@@ -1,10 +1,11 @@
-"""Convert an image of any encoding and size to a square RGB image of the dataset's size."""
+"""Convert an image of any encoding, size and colour mode to the shape of a dataset's images."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageOps, features
 
 from shards.core.errors import UserError
+from shards.dataset import transparency
+from shards.dataset.image_shape import MODES, ImageShape
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
@@ -48,7 +51,7 @@ class Prepared(NamedTuple):
     """An image ready to be stored.
 
     Attributes:
-        data: an encoded image; for format "raw", its pixels, uint8 (S, S, 3).
+        data: an encoded image; for format "raw", its pixels, uint8 (H, W, C).
         format: "jpg", "png", "webp" or "raw".
         copied: True if these are the original's bytes.
         profile_ignored: True if it has a colour profile that cannot be used.
@@ -60,11 +63,12 @@ class Prepared(NamedTuple):
     profile_ignored: bool = False
 
 
-def policy(fit: str, background: str = "white") -> str:
-    """Return the description of what `prepare` does to images of another size, for the manifest."""
+def policy(fit: str, background: str = "white", channels: int = 3) -> str:
+    """Return the description of what `prepare` does to images of another shape, for the manifest."""
+    alpha = f"alpha on {background}" if channels != 4 else "alpha kept (colours weighted by it, black where it is 0)"
     return (
         f"{fit}, lanczos (Pillow, antialiased; JPEGs decoded at 1/2, 1/4 or 1/8 while at least {_SPARE} times as large)"
-        f", ICC to sRGB, alpha on {background}"
+        f", ICC to sRGB, {alpha}{', grey by ITU-R 601 luma' if channels == 1 else ''}"
     )
 
 
@@ -89,12 +93,11 @@ def dimensions(data: bytes) -> tuple[int, int]:
         ImageError: not an image, or too large to open safely.
     """
     with _opened(data) as image, _guarded():
-        width, height = image.size
-        return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+        return _upright_size(image)
 
 
-def native(data: bytes) -> tuple[str, int]:
-    """Return how a foreign image is read at its own size.
+def native(data: bytes, channels: int = 3) -> tuple[str, int]:
+    """Return how a foreign image is read at its own size, in a dataset of images with so many channels.
 
     Returns:
         "jpg", "png", "webp" or "raw" if that needs no conversion, else "other"; and the number of bytes before the
@@ -106,25 +109,28 @@ def native(data: bytes) -> tuple[str, int]:
     with _opened(data) as image, _guarded():
         found = _NAMES.get(image.format or "", "other")
         if found == "raw":
-            return found, len(data) - 3 * image.width * image.height
+            header = len(data) - channels * image.width * image.height
+            return (found, header) if image.mode == MODES[channels] else ("other", 0)
         turned = found == "png" and b"eXIf" in data  # which may follow the pixels, which are not decoded here
-        return (found if _plain(image, data) and not turned else "other"), 0
+        return (found if _plain(image, data, channels) and not turned else "other"), 0
 
 
 def prepare(
-    data: bytes, size: int, fit: str = "crop", form: str = "auto", background: str = "white", min_size: int = 1
+    data: bytes, shape: ImageShape, fit: str = "crop", form: str = "auto", background: str = "white", min_size: int = 1
 ) -> Prepared:
     """Convert an image to the format of the dataset.
 
-    An image that fits already (its size, 8-bit RGB in sRGB, upright, an encoding that ``form`` allows) is copied byte
-    for byte. Any other is turned upright, converted to sRGB, composited on the background, made square, resized and
-    encoded: as JPEG with quality 95 and full colour resolution, unless ``form`` says otherwise.
+    An image that fits already (its sides, 8 bits for each of the channels, sRGB, upright, an encoding that ``form``
+    allows, no colours in transparent pixels) is copied byte for byte. Any other is turned upright, converted to sRGB
+    and to the channels, brought to the aspect, resized and encoded. Form "auto" is JPEG with quality 95 and full colour
+    resolution; PNG for RGBA, and for grey where nothing but the channels is converted.
 
     Args:
-        data: an encoded image of one of the formats `READ`, AVIF or HEIC, or a .npy file of uint8 (H, W, 3).
-        size: height and width of the result, in pixels.
-        fit: how an image is made square: "crop" its centre, "pad" with the background, or "stretch".
-        form: one of `FORMS`.
+        data: an encoded image of one of the formats `READ`, AVIF or HEIC, or a .npy file of uint8 (H, W, 1, 3 or 4).
+        shape: of the result. Without an alpha channel, transparent images are composited on the background.
+        fit: how an image of another aspect is fitted: "crop" its centre, "pad" with the background (RGBA: with
+            nothing), or "stretch".
+        form: one of `FORMS`; not "jpg" for RGBA.
         background: colour behind transparent images and around padded ones, see `colour`.
         min_size: minimum length of the shorter side, in pixels.
 
@@ -135,34 +141,42 @@ def prepare(
         if min(image.size) < min_size:
             raise ImageError(f"refused: {image.size[0]} x {image.size[1]} pixels, under {min_size}")
         found = _NAMES.get(image.format or "", "")
-        if found and form in ("auto", found) and image.size == (size, size):
+        fits = _upright_size(image) == (shape.width, shape.height)
+        if found and form in ("auto", found) and fits:
             image.load()  # damaged images are not copied either, and only now is its info complete
-            if _plain(image, data):
+            if _plain(image, data, shape.channels) and not _has_hidden_colours(image):
                 return Prepared(image.tobytes() if found == "raw" else data, found, True)
-        square, ignored = _square(image, size, fit, colour(background))
-    form = "jpg" if form == "auto" else form
-    return Prepared(encode(square, form), form, False, ignored)
+        fitted, ignored = _fitted(image, shape, fit, colour(background))
+    if form == "auto":
+        form = "png" if shape.channels == 4 or (shape.channels == 1 and fits) else "jpg"
+    return Prepared(encode(fitted, form), form, False, ignored)
 
 
-def pixels(data: bytes, size: int, fit: str = "crop", background: str = "white") -> np.ndarray:
-    """Return the pixels that `prepare` would store, uint8 (size, size, 3): for foreign images, converted when read.
+def pixels(data: bytes, shape: ImageShape, fit: str = "crop", background: str = "white") -> np.ndarray:
+    """Return the pixels that `prepare` would store, uint8 (H, W, C): for foreign images, converted when read.
 
     Raises:
         ImageError: it cannot be decoded, or is too large to decode safely.
     """
     with _opened(data) as image, _guarded():
-        return np.asarray(_square(image, size, fit, colour(background))[0])
+        return np.asarray(_fitted(image, shape, fit, colour(background))[0]).reshape(shape.pixels_shape)
+
+
+def from_pixels(pixels: np.ndarray) -> Image.Image:
+    """Return uint8 (H, W, C) as an image of mode L, RGB or RGBA."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def encode(image: Image.Image, form: str) -> bytes:
-    """Encode an RGB image as jpg (quality 95, 4:4:4), png, webp (quality 95) or raw pixels."""
+    """Encode an image as jpg (quality 95, 4:4:4), png, webp (quality 95; with alpha: lossless) or raw pixels."""
     if form == "raw":
         return image.tobytes()
     out = io.BytesIO()
     if form == "jpg":
         image.save(out, "JPEG", quality=_QUALITY, subsampling=0)
     elif form == "webp":
-        image.save(out, "WEBP", quality=_QUALITY)
+        lossless = {"lossless": True, "exact": True} if image.mode == "RGBA" else {}
+        image.save(out, "WEBP", quality=_QUALITY, **lossless)
     else:
         image.save(out, "PNG")
     return out.getvalue()
@@ -171,22 +185,26 @@ def encode(image: Image.Image, form: str) -> bytes:
 # ---------------------------------------------------------------- shape
 
 
-def _square(image: Image.Image, size: int, fit: str, background: tuple[int, int, int]) -> tuple[Image.Image, bool]:
-    """Return the image as it is stored, RGB, and whether its colour profile had to be ignored."""
-    scale = _draft(image, size, fit) if image.format == "JPEG" else 1
-    upright, ignored = upright_rgb(image, background)
-    return resized(upright, size, fit, background, scale), ignored
+def _fitted(
+    image: Image.Image, shape: ImageShape, fit: str, background: tuple[int, int, int]
+) -> tuple[Image.Image, bool]:
+    """Return the image as it is stored, and whether its colour profile had to be ignored."""
+    scale = _draft(image, shape, fit) if image.format == "JPEG" else 1
+    converted, ignored = upright(image, shape.channels, background)
+    return resized(converted, shape, fit, background, scale), ignored
 
 
-def _draft(image: Image.Image, size: int, fit: str) -> int:
+def _draft(image: Image.Image, shape: ImageShape, fit: str) -> int:
     """Let libjpeg scale down by 2, 4 or 8 while it decodes, if the result is large enough for the final filter.
 
     Returns:
         The factor: 1, 2, 4 or 8.
     """
     width, height = image.size
-    side = max(width, height) if fit == "pad" else min(width, height)
-    scale = next((scale for scale in (8, 4, 2) if side >= scale * _SPARE * size), 1)
+    across, down = _upright_size(image)
+    enough = max if fit == "pad" else min  # a padded image has the size of the result on one side only
+    ratio = enough(across / shape.width, down / shape.height)
+    scale = next((scale for scale in (8, 4, 2) if ratio >= scale * _SPARE), 1)
     if scale > 1:
         image.draft(None, (max(1, width // scale), max(1, height // scale)))  # pyright: ignore[reportArgumentType]
     return scale if image.size != (width, height) else 1
@@ -194,38 +212,56 @@ def _draft(image: Image.Image, size: int, fit: str) -> int:
 
 def resized(
     image: Image.Image,
-    size: int,
+    shape: ImageShape,
     fit: str,
     background: tuple[int, int, int] = (255, 255, 255),
     scale: int = 1,
 ) -> Image.Image:
-    """Return an RGB image resized to ``size`` x ``size`` pixels with an antialiased Lanczos filter.
+    """Return an image of the shape's mode, brought to its aspect and resized with an antialiased Lanczos filter.
 
     ``scale``: the factor by which the image is reduced already; the crop is centred on the original's pixels.
     """
     width, height = image.size
+    wide, high = width * shape.height, height * shape.width  # their ratio is that of the two aspects
+    size = shape.width, shape.height
     box = (0.0, 0.0, float(width), float(height))
     if fit == "crop":
-        side = min(width, height)
-        left, top = (((edge - side) * scale // 2) / scale for edge in (width, height))
-        box = (left, top, left + side, top + side)
-    elif fit == "pad" and width != height:
-        longest = max(width, height)
-        near = (max(1, round(width * size / longest)), max(1, round(height * size / longest)))
-        inner = image.resize(near, Image.Resampling.LANCZOS)
-        image = Image.new("RGB", (size, size), background)
-        image.paste(inner, ((size - near[0]) // 2, (size - near[1]) // 2))
+        across, down = (height * shape.width / shape.height, height) if wide > high else (width, wide / shape.width)
+        left, top = (((edge - kept) * scale // 2) / scale for edge, kept in ((width, across), (height, down)))
+        box = (left, top, left + across, top + down)
+    elif fit == "pad" and wide != high:
+        near = (
+            (shape.width, max(1, round(height * shape.width / width)))
+            if wide > high
+            else (max(1, round(width * shape.height / height)), shape.height)
+        )
+        inner = _resize(image, near, box)
+        empty = Image.new("RGBA", size) if image.mode == "RGBA" else Image.new("RGB", size, background)
+        image = empty.convert(image.mode)
+        image.paste(inner, ((size[0] - near[0]) // 2, (size[1] - near[1]) // 2))
         return image
-    if (box[2] - box[0], box[3] - box[1]) == (size, size):
-        return image.crop(box) if image.size != (size, size) else image
-    return image.resize((size, size), Image.Resampling.LANCZOS, box)
+    return _resize(image, size, box)
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+    """Return the box of an image, resized; unchanged where it has the size already."""
+    if (box[2] - box[0], box[3] - box[1]) == size:
+        return image.crop(box) if image.size != size else image
+    if image.mode == "RGBA":
+        return transparency.resize(image, size, box)
+    return image.resize(size, Image.Resampling.LANCZOS, box)
 
 
 # ---------------------------------------------------------------- colour
 
 
-def upright_rgb(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> tuple[Image.Image, bool]:
-    """Return the first frame as 8-bit RGB: turned by its EXIF orientation, in sRGB, composited on the background.
+def upright(
+    image: Image.Image, channels: int = 3, background: tuple[int, int, int] = (255, 255, 255)
+) -> tuple[Image.Image, bool]:
+    """Return the first frame with 8 bits for each channel: turned by its EXIF orientation, in sRGB.
+
+    RGB and grey images are composited on the background; grey is the luma of ITU-R 601. Transparent pixels of RGBA
+    images are black.
 
     Returns:
         The image, without metadata, and whether it has a colour profile that cannot be used.
@@ -249,10 +285,21 @@ def upright_rgb(image: Image.Image, background: tuple[int, int, int] = (255, 255
         image = layer.getchannel("R") if grey else layer.convert("RGB")
     image, ignored = _to_srgb(image, profile) if profile else (image, False)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    if alpha is not None:
+    if channels == 4:
+        image = _with_alpha(image, alpha)
+    elif alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
+    if channels == 1:
+        image = image.convert("L")
     image.info = {}  # or a PNG would keep the old profile
     return image, ignored
+
+
+def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    image.putalpha(255 if alpha is None else alpha)
+    pixels = np.array(image)
+    transparency.hide_colours(pixels)
+    return Image.fromarray(pixels)
 
 
 def _to_srgb(image: Image.Image, profile: object) -> tuple[Image.Image, bool]:
@@ -354,27 +401,37 @@ def _raw(data: bytes) -> Image.Image:
         shape, fortran, dtype = read(file)
     except Exception as error:  # numpy fails on damaged headers in many ways
         raise ImageError(f"damaged ({_reason(error)})") from None
-    if dtype != np.uint8 or fortran or len(shape) != 3 or shape[2] != 3 or not 0 < min(shape) <= max(shape) <= LARGEST:
-        raise ImageError("not an image: the array must be uint8 (height, width, 3)")
-    if len(data) - file.tell() != shape[0] * shape[1] * 3 or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 30):
+    image_like = len(shape) == 3 and shape[2] in MODES and 0 < min(shape) <= max(shape) <= LARGEST
+    if dtype != np.uint8 or fortran or not image_like:
+        raise ImageError("not an image: the array must be uint8 (height, width, 3), or with 1 or 4 channels")
+    if len(data) - file.tell() != math.prod(shape) or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 30):
         raise ImageError("damaged (its header and its length do not agree)")
-    image = Image.frombytes("RGB", (shape[1], shape[0]), data[file.tell() :])
+    image = Image.frombytes(MODES[shape[2]], (shape[1], shape[0]), data[file.tell() :])
     image.format = "NPY"
     return image
 
 
-def _plain(image: Image.Image, data: bytes) -> bool:
-    """Return whether an image of the right size can be stored unchanged."""
+def _plain(image: Image.Image, data: bytes, channels: int) -> bool:
+    """Return whether an image of the right size can be stored unchanged, as far as its header says."""
     profile = image.info.get("icc_profile")
     return (
-        image.mode == "RGB"
+        image.mode == MODES[channels]
         and getattr(image, "n_frames", 1) == 1
         and "transparency" not in image.info
         and _orientation(image) == 1
         # 16 bits per channel in a PNG's header: Pillow opens it as plain RGB, other readers do not.
         and not (image.format == "PNG" and data[24:25] == b"\x10")
-        and (not profile or _transform(profile, "RGB") == "sRGB")
+        and (not profile or _transform(profile, "L" if channels == 1 else "RGB") == "sRGB")
     )
+
+
+def _has_hidden_colours(image: Image.Image) -> bool:
+    return image.mode == "RGBA" and transparency.has_hidden_colours(image)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,7 +17,7 @@ from shards.dataset.manifest import MANIFEST, read_manifest
 from shards.dataset.schema import Schema
 from shards.remote.cache import CachedDataset, FileRecord
 
-# Index entries store the position in this list: append only. "raw" is uint8 (S, S, 3) without a header; "other" is read
+# Index entries store the position in this list: append only. "raw" is uint8 (H, W, C) without a header; "other" is read
 # by Pillow (only in foreign tars that were indexed in place).
 FORMATS = ("jpg", "png", "webp", "raw", "other")
 ENTRY = np.dtype([("shard", "<i4"), ("format", "u1"), ("offset", "<i8"), ("length", "<u4")])

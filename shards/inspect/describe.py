@@ -89,7 +89,7 @@ def lines(dataset: Dataset, counts: Tally) -> list[str]:
     part += ", indexed in place" if dataset.in_place else ""
     total = int(dataset.shard_bytes.sum())
     text = [
-        f"{_name(dataset)}: {len(dataset):,} images of {dataset.size} x {dataset.size}{part}",
+        f"{_name(dataset)}: {len(dataset):,} images of {dataset.shape}{part}",
         f"  {len(dataset.shards):,} shards, {total / 1e6:,.1f} MB; {_formats(dataset)}",
         f"  resized by: {manifest.get('resize_policy', 'not recorded')}",
         f"  source: {source.get('folder', 'not recorded')} ({source.get('kind', '?')})",
@@ -246,8 +246,8 @@ def _row_words(dataset: Dataset, counts: Tally) -> tuple[list[int], list[str]]:
 
 
 def _pixels(dataset: Dataset, i: int) -> np.ndarray | None:
-    """Return the pixels of sample ``i``, uint8 (S, S, 3); None if it is damaged."""
-    data, out = dataset.read(i), np.empty((dataset.size, dataset.size, 3), np.uint8)
+    """Return the pixels of sample ``i``, uint8 (H, W, C); None if it is damaged."""
+    data, out = dataset.read(i), np.empty(dataset.shape.pixels_shape, np.uint8)
     if dataset.format(i) == "raw":
         return np.frombuffer(data, np.uint8).reshape(out.shape) if len(data) == out.nbytes else None
     try:

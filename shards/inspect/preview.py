@@ -11,6 +11,7 @@ import numpy as np
 
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, pixels
 from shards.inspect import contact_sheet
 from shards.packing import preview as packing_preview
@@ -79,6 +80,6 @@ def _draw(path: Path, name: str, look: packing_preview.SourceLook) -> None:
 
 def _tile(item: Item) -> np.ndarray | None:
     try:
-        return pixels(item.image.read(), _CELL)
+        return pixels(item.image.read(), ImageShape.of(_CELL))
     except (ImageError, OSError):
         return None

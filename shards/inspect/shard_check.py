@@ -15,6 +15,7 @@ from shards.core import atomic_io, process_pool
 from shards.core.errors import UserError
 from shards.dataset import tar_index
 from shards.dataset.decode import decode_into, fit_into
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.schema import Schema
 from shards.dataset.sidecars import FORMATS
 from shards.sources.cells import InvalidValue, parse_json, sanitize
@@ -60,9 +61,9 @@ class Shard:
         start, samples: first row and number of rows in the sidecars.
         readable: the sidecars ("index.npy", "labels.npy", "known.npy") whose dtype and shape are right.
         schema: the attributes; None if the schema cannot be read.
-        size: height and width of the images in pixels; None: do not decode them.
+        shape: of the images; None: do not decode them.
         in_place: True for foreign tars, which hold no label vectors and images of any size and encoding.
-        fit, background: how a foreign image is made square.
+        fit, background: how a foreign image is fitted.
     """
 
     path: Path
@@ -73,7 +74,7 @@ class Shard:
     samples: int
     readable: frozenset[str]
     schema: Schema | None
-    size: int | None
+    shape: ImageShape | None
     in_place: bool = False
     fit: str = "crop"
     background: str = "white"
@@ -126,8 +127,8 @@ def _check_shard(shard: Shard, found: Findings) -> None:
         keys = _check_entries(shard, members, found)
         if not shard.in_place:
             _check_labels(shard, tar.fileno(), {(m.key, m.extension): m for m in members}, keys, found)
-        if shard.size:
-            _check_images(shard, shard.size, tar.fileno(), keys, found)
+        if shard.shape:
+            _check_images(shard, shard.shape, tar.fileno(), keys, found)
 
 
 def _members(shard: Shard, found: Findings) -> list[tar_index.Member] | None:
@@ -259,9 +260,9 @@ def _npy(row: np.ndarray) -> bytes:
 # ---------------------------------------------------------------- images
 
 
-def _check_images(shard: Shard, size: int, tar: int, keys: dict[int, str], found: Findings) -> None:
+def _check_images(shard: Shard, shape: ImageShape, tar: int, keys: dict[int, str], found: Findings) -> None:
     """Decode the images whose index entries match."""
-    out = np.empty((size, size, 3), np.uint8)
+    out = np.empty(shape.pixels_shape, np.uint8)
     damaged = list(_damaged(shard, tar, keys, out))
     what = "index again with --check to leave them out" if shard.in_place else _AGAIN
     found.named(f"{shard.path.name}: images that cannot be decoded; {what}", damaged)

@@ -21,6 +21,7 @@ from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
 from shards.core.format_version import NewerFormatError
 from shards.dataset.dataset import Dataset
+from shards.dataset.image_shape import ImageShape, manifest_shape
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST, is_count, shard_record_error, short_repr
 from shards.dataset.npy_mmap import open_memmap
 from shards.dataset.schema import Schema
@@ -176,11 +177,7 @@ def _tasks(folder: Path, manifest: dict[str, Any], quick: bool, found: Findings)
     yield from _sidecars(folder, manifest, found)
     records = list(_records(manifest, found))
     readable = _readable(folder, manifest, schema, found)
-    size = manifest.get("picture_size")
-    if is_count(size, _LARGEST_SIZE + 1):
-        found.add(f"{MANIFEST}: picture_size {size} is implausible; images are not decoded")
-    plausible = is_count(size, 1) and not is_count(size, _LARGEST_SIZE + 1)
-    decode = size if plausible and not quick else None
+    shape = _shape(manifest, found)
     for number, row, record in records:
         yield Shard(
             folder / record["file"],
@@ -191,11 +188,26 @@ def _tasks(folder: Path, manifest: dict[str, Any], quick: bool, found: Findings)
             record["samples"],
             readable,
             schema,
-            decode,
+            None if quick else shape,
             manifest.get("in_place") is True,
             str(manifest.get("fit", "crop")),
             str(manifest.get("background", "white")),
         )
+
+
+def _shape(manifest: dict[str, Any], found: Findings) -> ImageShape | None:
+    """Return the shape of the images; None if it is not plausible."""
+    size = manifest.get("picture_size")
+    if not is_count(size, 1):  # which is reported already
+        return None
+    if is_count(size, _LARGEST_SIZE + 1):
+        found.add(f"{MANIFEST}: picture_size {size} is implausible; images are not decoded")
+        return None
+    try:
+        return manifest_shape(manifest, MANIFEST)
+    except UserError as error:
+        found.add(str(error))
+        return None
 
 
 def _sidecars(folder: Path, manifest: dict[str, Any], found: Findings) -> Iterator[Sidecar]:

@@ -23,6 +23,7 @@ from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
 from shards.core.version import __version__, revision
 from shards.dataset import dataset, images, summary
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
 from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing import doubts
@@ -272,7 +273,7 @@ def inspect_tar(tar: Tar) -> TarContents:
             data = member.read()
             shape, form = images.dimensions(data), images.native(data)
             if tar.check:
-                images.pixels(data, _SMALL)
+                images.pixels(data, ImageShape.of(_SMALL))
         except (images.ImageError, OSError) as error:
             why = str(error.strerror if isinstance(error, OSError) else error) or "cannot be read"
         shapes.append(shape)

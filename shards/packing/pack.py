@@ -25,6 +25,7 @@ from shards.core.errors import UserError, warn
 from shards.core.permutation import permute
 from shards.core.version import __version__
 from shards.dataset import dataset, images
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.manifest import MANIFEST
 from shards.packing import doubts, merge, plan, prescan, preview, shard_writer, trainable_size, validation_split
 from shards.packing.build_lock import building
@@ -184,7 +185,9 @@ def _pack_shards(options: Pack, build: Path) -> None:
     doubts.check_labels(source, labelling.schema, options)
     if said := trainable_size.advice(size):
         warn("size-not-trainable", said)
-    recipe = shard_writer.Recipe(labelling, size, options.fit, options.format, options.background, options.min_size)
+    recipe = shard_writer.Recipe(
+        labelling, ImageShape.of(size), options.fit, options.format, options.background, options.min_size
+    )
     held_out = validation_split.select_validation(source, options.validation, options.seed)
     parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
     if options.validation:
@@ -222,7 +225,7 @@ def _decides(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict
         digest.update(json.dumps([item.id, labels, stamp]).encode())
     return {
         **_options_that_decide(options),
-        "size": recipe.size,
+        "size": recipe.shape.size,
         **recipe.labelling.identity,
         "label format": recipe.labelling.schema.label_dtype.name,
         "pictures and tags": digest.hexdigest(),
@@ -251,7 +254,7 @@ def _manifest(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dic
     notes = _notes(options.src)
     src = options.src.resolve()
     return {
-        "picture_size": recipe.size,
+        "picture_size": recipe.shape.size,
         "resize_policy": images.policy(recipe.fit, recipe.background),
         "fit": recipe.fit,
         "background": recipe.background,

@@ -14,6 +14,7 @@ import numpy as np
 
 from shards.core.cli import flag
 from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, dimensions, prepare
 from shards.dataset.schema import WORDLESS
 from shards.dataset.summary import Tally, label_lines
@@ -271,12 +272,11 @@ def _suggested_size(sizes: Counter[tuple[int, int]]) -> int:
 
 def _image_bytes(samples: Sequence[bytes], size: int, options: Any) -> float:
     """Return the mean number of bytes of some packed images."""
+    fit, form = getattr(options, "fit", "crop"), getattr(options, "format", "auto")
     found = []
     for data in samples[:: max(1, len(samples) // _ENCODED)]:
         try:
-            found.append(
-                len(prepare(data, size, getattr(options, "fit", "crop"), getattr(options, "format", "auto")).data)
-            )
+            found.append(len(prepare(data, ImageShape.of(size), fit, form).data))
         except ImageError:
             continue
     return sum(found) / len(found) if found else 0.0

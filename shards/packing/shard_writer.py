@@ -15,6 +15,7 @@ from shards.core import atomic_io, process_pool
 from shards.core.errors import Failure
 from shards.core.problems import Problems
 from shards.dataset import sidecars, tar_index
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, Prepared, prepare
 from shards.packing.labelling import Labelling
 from shards.sources.item import Item
@@ -27,7 +28,7 @@ class Recipe:
     """Options that all shards share; see `shards.packing.pack.Pack`."""
 
     labelling: Labelling
-    size: int
+    shape: ImageShape
     fit: str
     format: str
     background: str = "white"
@@ -88,7 +89,7 @@ def write_shard(task: Task) -> str:
         for number, item in enumerate(task.items):
             try:
                 data = item.image.read()
-                image = prepare(data, recipe.size, recipe.fit, recipe.format, recipe.background, recipe.min_size)
+                image = prepare(data, recipe.shape, recipe.fit, recipe.format, recipe.background, recipe.min_size)
             except (ImageError, OSError) as error:
                 problems.add("image-unusable", f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
             else:
@@ -97,7 +98,7 @@ def write_shard(task: Task) -> str:
                 digest = hashlib.sha256(data)
                 label, wide = rows.labels[number], recipe.labelling.schema.is_wide
                 notes = _notes(item, rows.known[number], digest.hexdigest(), np.flatnonzero(label) if wide else None)
-                tar.write(_sample(key(task.start + number), image, recipe.size, None if wide else label, notes))
+                tar.write(_sample(key(task.start + number), image, recipe.shape, None if wide else label, notes))
                 kept.append(number)
                 hashes.append(digest.digest())
                 copied += image.copied
@@ -106,7 +107,7 @@ def write_shard(task: Task) -> str:
     if conflicts and len(kept) < len(task.items):
         conflicts = recipe.labelling.rows([task.items[i] for i in kept]).conflicts
     arrays = {
-        "entries": _entries(path, [key(task.start + number) for number in kept], recipe.size),
+        "entries": _entries(path, [key(task.start + number) for number in kept], recipe.shape),
         "labels": rows.labels[kept].astype(recipe.labelling.schema.label_dtype),
         "known": rows.known[kept],
         "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
@@ -155,16 +156,16 @@ def _npy(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _sample(name: str, image: Prepared, size: int, label: np.ndarray | None, notes: bytes) -> dict[str, Any]:
+def _sample(name: str, image: Prepared, shape: ImageShape, label: np.ndarray | None, notes: bytes) -> dict[str, Any]:
     """Return one WebDataset sample: image, label vector (unless it is wide), JSON."""
     data, extension = image.data, image.format
     if extension == "raw":
-        data, extension = _npy(np.frombuffer(data, np.uint8).reshape(size, size, 3)), "image.npy"
+        data, extension = _npy(np.frombuffer(data, np.uint8).reshape(shape.pixels_shape)), "image.npy"
     vector = {} if label is None else {"npy": _npy(label)}
     return {"__key__": name, extension: data, **vector, "json": notes}
 
 
-def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
+def _entries(path: Path, keys: list[str], shape: ImageShape) -> np.ndarray:
     """Return the index entries of the images, read back from the finished tar.
 
     Raises:
@@ -176,11 +177,11 @@ def _entries(path: Path, keys: list[str], size: int) -> np.ndarray:
             "shard-damaged",
             f"{path}: reads back different samples than were written; is another program changing the folder?",
         )
-    return np.array([_entry(member, size) for member in found], sidecars.ENTRY)
+    return np.array([_entry(member, shape) for member in found], sidecars.ENTRY)
 
 
-def _entry(member: tar_index.Member, size: int) -> tuple[int, int, int, int]:
+def _entry(member: tar_index.Member, shape: ImageShape) -> tuple[int, int, int, int]:
     form, length = member.extension, member.length
     if form == "image.npy":  # the pixels follow the array's header
-        form, length = "raw", 3 * size * size
+        form, length = "raw", shape.nbytes
     return 0, sidecars.FORMATS.index(form), member.offset + member.length - length, length

@@ -11,11 +11,11 @@ from torch import Tensor
 class Batch(NamedTuple):
     """A batch of samples, or a part of one: one rank's part of a global batch, or one micro-batch of that.
 
-    b samples of S x S pixels, with L label entries and A attributes. The stream yields images as uint8 on the CPU; the
-    training step takes what `to` makes of them.
+    b samples of H x W pixels in C channels, with L label entries and A attributes. The stream yields images as uint8 on
+    the CPU; the training step takes what `to` makes of them.
     """
 
-    images: Tensor  # (b, 3, S, S), channels last in memory: uint8, or floating point in [-1, 1]
+    images: Tensor  # (b, C, H, W), channels last in memory: uint8, or floating point in [-1, 1]
     labels: Tensor  # (b, L) label vectors, zero where unknown
     known: Tensor  # (b, A), 0 or 1: which attributes are known
     wrong_labels: Tensor  # (b, L): contradict the images' own labels, where has_wrong is 1

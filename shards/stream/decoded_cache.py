@@ -124,7 +124,7 @@ def plan_cache(dataset: Dataset, where: str, *, required: bool = True) -> CacheP
     if where != AUTO and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         return _without(where, required, f"{place} is not a directory that you may write to")
     limit, meaning = _limit(folder, requested=where != AUTO)
-    count, width = len(dataset), dataset.size**2 * 3
+    count, width = len(dataset), dataset.shape.nbytes
     if (need := file_size(count, width)) > limit:
         return _without(where, required, f"{_size(need)} exceed {meaning}, {_size(limit)}")
     key = _key(dataset)
@@ -157,7 +157,7 @@ def _key(dataset: Dataset) -> bytes:
     parts = {
         "dataset": dataset.fingerprint,
         "index": index or hashlib.sha256(dataset.entries.tobytes()).hexdigest(),
-        "shape": [len(dataset), dataset.size, dataset.size, 3],
+        "shape": [len(dataset), *dataset.shape.pixels_shape],
         "fit": [dataset.in_place, dataset.fit, dataset.background],
         # A damaged shard may decode to wrong pixels, which must not outlive its repair. The cache verifies remote ones.
         "shards": [] if dataset.remote else [path.stat().st_mtime_ns for path in dataset.shards],

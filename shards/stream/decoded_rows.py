@@ -1,6 +1,6 @@
 """A file of decoded pixels, one row per sample, that all processes of a machine fill and read.
 
-A table of checksums, uint64 (N,), is followed by the rows, uint8 (N, S·S·3). There is no other state: a row is there if
+A table of checksums, uint64 (N,), is followed by the rows, uint8 (N, H·W·C). There is no other state: a row is there if
 its checksum is not 0, and it is used if the checksum of what was read is the same. So processes need not wait for each
 other, since they write the same bytes for the same image. One may be killed in the middle of a row, a power failure may
 lose rows, a disk may flip bits: such a row is decoded and written again.
@@ -37,7 +37,7 @@ class DecodedRows:
     Args:
         path: the file, which is created, in an existing directory.
         count: samples, N.
-        width: bytes of a row, S·S·3.
+        width: bytes of a row, H·W·C.
         key: identifies the dataset and everything else that decides its pixels.
 
     Raises:
@@ -81,7 +81,7 @@ class DecodedRows:
 
         Args:
             samples: int64 (b,).
-            pixels: uint8 (b, S, S, 3), contiguous; undefined where a row is not there.
+            pixels: uint8 (b, H, W, C), contiguous; undefined where a row is not there.
 
         Returns:
             bool (b,): whether the sample's row is there and intact.
@@ -104,7 +104,7 @@ class DecodedRows:
 
         Args:
             samples: int64 (b,).
-            pixels: uint8 (b, S, S, 3), contiguous.
+            pixels: uint8 (b, H, W, C), contiguous.
         """
         if not self._is_whole():
             return

@@ -23,7 +23,7 @@ class SharedRing:
 
     Args:
         slots: number of batches that fit.
-        shape: shape of a batch's pixels, (b, S, S, 3).
+        shape: shape of a batch's pixels, (b, H, W, C).
     """
 
     def __init__(self, slots: int, shape: tuple[int, ...]) -> None:
@@ -44,7 +44,7 @@ class SharedRing:
             os.close(self._file)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """Return the slot of batch ``number``, uint8 (b, S, S, 3)."""
+        """Return the slot of batch ``number``, uint8 (b, H, W, C)."""
         return self._pixels[number % self.slots]
 
     @property

@@ -88,8 +88,8 @@ class Stream(TorchDataset[Batch]):
 
     @property
     def pixels_shape(self) -> tuple[int, int, int, int]:
-        """The memory layout of this rank's pixels, (b, S, S, 3)."""
-        return self.batch // self.world, self.dataset.size, self.dataset.size, 3
+        """The memory layout of this rank's pixels, (b, H, W, C)."""
+        return self.batch // self.world, *self.dataset.shape.pixels_shape
 
     def __getitem__(self, number: int) -> Batch:
         """Return this rank's part of global batch ``number`` (≥ 0, without end)."""
@@ -152,7 +152,7 @@ class Stream(TorchDataset[Batch]):
         return damages
 
     def _read(self, sample: int, out: np.ndarray) -> str | None:
-        """Read the pixels of a sample into ``out``, (S, S, 3).
+        """Read the pixels of a sample into ``out``, (H, W, C).
 
         Returns:
             None, or what is wrong with the sample.
@@ -217,7 +217,7 @@ def _labelled_samples(dataset: Dataset) -> np.ndarray | None:
 
 
 def channels_last(pixels: np.ndarray) -> Tensor:
-    """Return pixels (b, S, S, 3) as a tensor (b, 3, S, S) that shares their memory."""
+    """Return pixels (b, H, W, C) as a tensor (b, C, H, W) that shares their memory."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 

@@ -16,9 +16,19 @@ from PIL import Image, ImageCms
 
 from shards.dataset import images
 from shards.dataset.decode import decode_into
-from shards.dataset.images import ImageError, dimensions, native, prepare
+from shards.dataset.image_shape import ImageShape
+from shards.dataset.images import ImageError, Prepared, dimensions, native
 from support.errors import raises
 from support.launching import decoded
+
+
+def prepare(data: bytes, size: int, *rest: str, **options: object) -> Prepared:
+    """`images.prepare` for square RGB images."""
+    return images.prepare(data, ImageShape.of(size), *rest, **options)  # type: ignore[arg-type]
+
+
+def square(data: bytes, size: int, *rest: str, **options: str) -> np.ndarray:
+    return images.pixels(data, ImageShape.of(size), *rest, **options)
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -185,7 +195,7 @@ def test_damaged_notes_are_a_picture_or_a_picture_error(form: str, changes: list
     data = bytearray(upside(form))
     for at, value in changes:
         data[at % len(data)] = value
-    for look in (dimensions, native, lambda data: prepare(data, 8), lambda data: images.pixels(data, 8)):
+    for look in (dimensions, native, lambda data: prepare(data, 8), lambda data: square(data, 8)):
         with contextlib.suppress(ImageError):
             look(bytes(data))
     with contextlib.suppress(ValueError):
@@ -213,7 +223,7 @@ def test_raw_pictures_go_in_and_out_unchanged() -> None:
     for data in (npy(wanted), encoded(Image.fromarray(wanted))):
         done = prepare(data, 8, form="raw")
         assert done.format == "raw" and done.data == wanted.tobytes()
-        assert (images.pixels(data, 8) == wanted).all()
+        assert (square(data, 8) == wanted).all()
     assert prepare(npy(wanted), 8).copied and dimensions(npy(wanted)) == (8, 8)
     assert pixels(prepare(npy(wanted), 4, form="png").data).shape == (4, 4, 3)
 
@@ -278,8 +288,8 @@ def test_cmyk_jpeg() -> None:
 @pytest.mark.parametrize(("background", "rgb"), [("black", (0, 0, 0)), ("#102030", (16, 32, 48))])
 def test_the_background_can_be_chosen(background: str, rgb: tuple[int, int, int]) -> None:
     clear = encoded(Image.new("RGBA", (8, 8), (255, 0, 0, 0)))
-    assert (images.pixels(clear, 8, background=background) == rgb).all()
-    padded = images.pixels(encoded(halves(16, 8)), 8, "pad", background)
+    assert (square(clear, 8, background=background) == rgb).all()
+    padded = square(encoded(halves(16, 8)), 8, "pad", background)
     assert (padded[:2] == rgb).all() and (padded[-2:] == rgb).all()
 
 
@@ -302,7 +312,7 @@ def test_decoding_at_a_fraction_does_not_show(fit: str, shape: tuple[int, int]) 
     x, y = np.meshgrid(np.linspace(0, 9, shape[0]), np.linspace(0, 7, shape[1]))
     waves = np.stack([np.sin(x + y), np.cos(x), np.sin(3 * y)], 2)
     data = encoded(Image.fromarray((waves * 100 + 128).astype(np.uint8)), "JPEG", quality=98, subsampling=0)
-    whole, _ = images.upright_rgb(Image.open(io.BytesIO(data)))
-    expected = np.asarray(images.resized(whole, 32, fit)).astype(int)
-    found = images.pixels(data, 32, fit).astype(int)
+    whole, _ = images.upright(Image.open(io.BytesIO(data)))
+    expected = np.asarray(images.resized(whole, ImageShape.of(32), fit)).astype(int)
+    found = square(data, 32, fit).astype(int)
     assert np.abs(found - expected).mean() < 1.5

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, features
 
 from shards.dataset import images
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, prepare
 
 # A HEIC of 16 x 16 pixels: the left half red, the right half blue.
@@ -36,7 +37,7 @@ def avif() -> bytes:
 
 
 def assert_red_and_blue(data: bytes) -> None:
-    prepared = prepare(data, 16, form="png")
+    prepared = prepare(data, ImageShape.of(16), form="png")
     pixels = np.asarray(Image.open(io.BytesIO(prepared.data))).astype(int)
     assert prepared.format == "png" and not prepared.copied
     assert pixels[:, 1, 0].min() > 200 and pixels[:, 1, 2].max() < 60
@@ -56,7 +57,7 @@ def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatc
     images._register_heic.cache_clear()
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageError, match=r"cgan-trainer\[heic\]"):
-        prepare(HEIC, 16)
+        prepare(HEIC, ImageShape.of(16))
     images._register_heic.cache_clear()
 
 
@@ -65,7 +66,7 @@ def test_cut_off_images_are_damaged(cut: float) -> None:
     pytest.importorskip("pi_heif")
     for data in (HEIC, avif()):
         with pytest.raises(ImageError):
-            prepare(data[: int(len(data) * cut)], 16)
+            prepare(data[: int(len(data) * cut)], ImageShape.of(16))
 
 
 @pytest.mark.parametrize(
@@ -78,4 +79,4 @@ def test_cut_off_images_are_damaged(cut: float) -> None:
 )
 def test_what_is_no_image_is_named(data: bytes, named: str) -> None:
     with pytest.raises(ImageError, match=named):
-        prepare(data, 16)
+        prepare(data, ImageShape.of(16))
