@@ -1,4 +1,4 @@
-"""The command `cgan exhibits RUN`: image grids that show what labels and noise do."""
+"""The command `cgan exhibits RUN`: image grids, or a film, that show what labels and noise do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.core import cli
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, section
 from shards.core.errors import UserError
+from trainer.exhibits.film import FilmOptions, make_film
 from trainer.exhibits.grids import exhibits
 from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
@@ -19,7 +20,7 @@ from trainer.run.exported import ExportedGenerator
 
 @dataclass(frozen=True)
 class ExhibitsOptions:
-    """Show what labels and noise do: attributes crossed with each other, paths between noise vectors and labels."""
+    """Show what labels and noise do: attributes crossed with each other, paths between noises and labels, films."""
 
     run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
     out: Path | None = option(
@@ -30,7 +31,11 @@ class ExhibitsOptions:
     )
     seed: int = option(0, "determines the noise and the labels", minimum=0)
     checkpoint: str | None = option(None, "checkpoint to load: its images seen, or best (default: the newest)")
+    text_encoder: str | None = option(
+        None, "folder of the text encoder of the captions, for --words (default: as when the dataset was packed)"
+    )
     device: str = option("auto", "device", choices=("auto", "cpu", "cuda", "mps"))
+    films: FilmOptions = section(FilmOptions)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -44,7 +49,14 @@ def main(argv: Sequence[str]) -> None:
         UserError: there is no such run, checkpoint or attribute; nothing was written.
     """
     options = cli.parse(ExhibitsOptions, argv, command="cgan exhibits")
-    sampler = load(options.run, options.checkpoint, options.device)
+    if options.films.film is None:
+        options.films.require_film()
+    elif options.out or options.attributes:
+        raise UserError("option-conflict", "--out and --attributes are for image grids; omit them with --film")
+    sampler = load(options.run, options.checkpoint, options.device, options.text_encoder)
+    if options.films.film is not None:
+        print(make_film(sampler, options.run, options.films, options.seed))
+        return
     folder = options.out or default_output(sampler, options.run, "exhibits")
     if folder.exists() and not folder.is_dir():
         raise UserError("not-a-directory", f"--out {folder} is a file; give a folder")
