@@ -34,7 +34,7 @@ COMMANDS = {
     ),
     "compare": ("compare runs: options, metrics, evaluations, curves", "trainer.reporting.comparison:main"),
     "report": ("regenerate the report.html of a run", "trainer.reporting.run_report:main"),
-    "demo": ("run a small example end to end: faces, pack, train, sample", "trainer.demo:main"),
+    "demo": ("run a small example end to end: draw faces, pack, train, sample, playground", "trainer.demo:main"),
 }
 
 

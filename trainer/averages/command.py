@@ -41,7 +41,7 @@ class EmaOptions:
     count: int = option(5000, "number of images to generate for each of --lengths", minimum=16)
     seed: int = option(0, "determines what the evaluations generate and compare with", minimum=0)
     shards: str | None = option(None, "dataset of the run (default: where it was during training)")
-    device: str = option("auto", "device of the evaluations", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = option("auto", "compute device of the evaluations", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -44,12 +44,12 @@ _INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 class EvaluateOptions:
     """Measure the images of a trained generator, and whether they show their labels."""
 
-    run: Path = argument("run directory")
+    run: Path = argument("run directory, or the folder of an exported generator")
     count: int = option(5000, "number of images to generate", minimum=16)
     metrics: tuple[str, ...] = option(
         (), "metrics to compute (default: all that the dataset allows)", choices=tuple(METRICS)
     )
-    checkpoint: str | None = option(None, "checkpoint to evaluate: its images seen, or best (default: the newest)")
+    checkpoint: str | None = option(None, "images seen of the checkpoint to evaluate, or best (default: the newest)")
     seed: int = option(0, "determines the labels, the noise and the real images to compare with", minimum=0)
     features: tuple[str, ...] = option(
         (),
@@ -61,7 +61,7 @@ class EvaluateOptions:
         None, f"file of Inception's weights ({_INCEPTION_WEIGHTS}), for values that compare with those in papers"
     )
     shards: str | None = option(None, "dataset of the run (default: where it was during training)")
-    device: str = option("auto", "device", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
     threads: int = option(0, "CPU threads per process (0: divide the machine's cores among its processes)", minimum=0)
 
     def __post_init__(self) -> None:

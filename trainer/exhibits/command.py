@@ -30,11 +30,11 @@ class ExhibitsOptions:
         (), "names of attributes to cross with each other (default: those with the most values)"
     )
     seed: int = option(0, "determines the noise and the labels", minimum=0)
-    checkpoint: str | None = option(None, "checkpoint to load: its images seen, or best (default: the newest)")
+    checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
     text_encoder: str | None = option(
         None, "folder of the text encoder of the captions, for --words (default: as when the dataset was packed)"
     )
-    device: str = option("auto", "device", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
     films: FilmOptions = section(FilmOptions)
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ def usage(cls: type, command: str, extra: Mapping[str, str] | None = None) -> st
     for name in face.named:
         rules = face.fields[name].metadata
         default = face.fields[name].default
-        shown = "|".join(rules.get("choices") or ()) or _metavar(face.types[name])
+        shown = _metavar(face.types[name], rules.get("choices") or ())
         rows.append((flag(name) + (f" {shown}" if shown else ""), _doc(rules["doc"]) + _default(default)))
     width = min(max(len(left) for left, _ in rows), 38)
     lines = [inspect.cleandoc(cls.__doc__ or ""), "", f"usage: {synopsis}", ""]
@@ -44,12 +44,15 @@ def _doc(doc: str | Callable[[], str]) -> str:
     return doc if isinstance(doc, str) else doc()
 
 
-def _metavar(kind: Any) -> str:
+def _metavar(kind: Any, choices: Sequence[str]) -> str:
     names = {int: "N", float: "X", bool: "", str: "WORD", Path: "PATH"}
+    several = typing.get_origin(kind) is tuple
+    if choices:
+        return "|".join(choices) + (",…" if several else "")
     if kind in names:
         return names[kind]
     inner = names.get(typing.get_args(kind)[0], "VALUE")
-    return f"{inner},{inner},…" if typing.get_origin(kind) is tuple else inner
+    return f"{inner},{inner},…" if several else inner
 
 
 def _default(value: Any) -> str:

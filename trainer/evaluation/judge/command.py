@@ -25,7 +25,7 @@ class JudgeOptions:
     out: Path | None = option(None, "new folder to write the judge to, in addition to the cache")
     seed: int = option(0, "determines which images are held out, and the training", minimum=0)
     cache: Path | None = option(None, "cache folder of remote shards (default: ~/.cache/cgan-trainer/shards)")
-    device: str = option("auto", "device", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -30,6 +30,7 @@ class Order:
     note: str | None = option(None, "to write on it")
     pair: tuple[float, float] = option((0.0, 1.0), "two numbers")
     where: Path = option(Path("here"), "to bring it")
+    spices: tuple[str, ...] = option((), "what to add", choices=("mint", "sage"))
 
 
 def parse(*words: str) -> Order:
@@ -102,6 +103,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert all(f"--{name}" in shown for name in ("count", "price", "gift", "size", "note", "pair", "where"))
+    assert "--size s|m|l " in shown and "--spices mint|sage,… " in shown and "--pair X,X,… " in shown
 
 
 def test_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
