@@ -38,6 +38,7 @@ from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import exit_status
 from shards.core.version import revision
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from trainer import config
 from trainer.distributed.process_group import Distributed
@@ -73,7 +74,7 @@ def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tenso
     """
     words = ["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch]
     chosen = config.load([*words, "--compile", str(asked.compile)])
-    state = build_state(chosen, env, SIZE, WIDTHS, ("exclusive",) * len(WIDTHS))
+    state = build_state(chosen, env, ImageShape.of(SIZE), WIDTHS, ("exclusive",) * len(WIDTHS))
     known = torch.ones(asked.batch, len(WIDTHS))
     wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
     numbers = itertools.count()

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import step
 
+from shards.dataset.image_shape import ImageShape
 from trainer.distributed.process_group import Distributed
 from trainer.fresh_state import build_state
 from trainer.run.async_checkpoint import AsyncCheckpointer
@@ -40,7 +41,7 @@ def main() -> None:
 
     config, size = step.case(asked.preset)
     env = Distributed("cpu", config.machine.mixed_precision)
-    state = build_state(config, env, size, step.WIDTHS, step.KINDS)
+    state = build_state(config, env, ImageShape.of(size), step.WIDTHS, step.KINDS)
     batch = step.synthetic(config, size)
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:

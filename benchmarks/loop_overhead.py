@@ -59,7 +59,7 @@ def main() -> None:
         env = Distributed("cpu", config.machine.mixed_precision)
         dataset = Dataset.open(data)
         kinds = [attribute.kind for attribute in dataset.schema.attributes]
-        state = build_state(config, env, dataset.size, dataset.schema.widths, kinds)
+        state = build_state(config, env, dataset.shape, dataset.schema.widths, kinds)
         run = RunDirectory(config.run_directory)
         exits.enter_context(run.lock())
         monitor = exits.enter_context(Monitor(run, config, dataset, images_seen=0, device=env.device))

@@ -34,6 +34,7 @@ from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import exit_status
 from shards.core.version import revision
+from shards.dataset.image_shape import ImageShape
 from trainer.distributed.process_group import Distributed
 from trainer.fresh_state import build_state
 from trainer.step import discriminator_step
@@ -60,7 +61,7 @@ def serve(name: str, precision: str, pipe: Connection) -> None:
     """Run a process that takes D's penalty step in the way each message names, and replies with its seconds."""
     env = Distributed(precision=precision, threads=1)
     config, size = case(name)
-    state = build_state(config, env, size, WIDTHS, KINDS)
+    state = build_state(config, env, ImageShape.of(size), WIDTHS, KINDS)
     parts = synthetic(config, size).to(env.device, state.dtype).split(1)
     while side := pipe.recv():
         with SIDES[side]():

@@ -140,7 +140,7 @@ def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) 
     labels = sample_labels(dataset.labels, dataset.known, count, described.seed, "labels kept by a run")
     directory.write_identity(described, dataset, labels)
     widths = tuple(attribute.width for attribute in dataset.schema.attributes)
-    architecture = dataclasses.asdict(architecture_of(described.network, dataset.size, widths))
+    architecture = dataclasses.asdict(architecture_of(described.network, dataset.shape, widths))
     values = {"architecture": architecture, "config": described.to_dict(), "data": dataset.fingerprint}
     return {**values, "scaler": {}}  # float32 needs none
 

@@ -35,6 +35,7 @@ import shards
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.version import revision
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
@@ -96,7 +97,7 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
 def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
     """Run a turn of a side in this process and return its seconds."""
     config, size = chosen(asked, side)
-    state = build_state(config, env, size, WIDTHS, KINDS)
+    state = build_state(config, env, ImageShape.of(size), WIDTHS, KINDS)
     batch = share_of(synthetic(config, size), env.rank, env.world_size)
     steps = -(-asked.steps // cadence(config)) * cadence(config)
 

@@ -39,6 +39,7 @@ from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import UserError, exit_status
 from shards.core.version import revision
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
@@ -112,8 +113,8 @@ class PlainLoop:
 
     def __init__(self, config: Config, size: int, device: torch.device) -> None:
         self.config, self.loss = config, LOSSES[config.method.loss]
-        g, d = fresh_networks(architecture_of(config.network, size, WIDTHS), config.seed)
-        averaged, _ = fresh_networks(architecture_of(config.network, size, WIDTHS), config.seed)
+        g, d = fresh_networks(architecture_of(config.network, ImageShape.of(size), WIDTHS), config.seed)
+        averaged, _ = fresh_networks(architecture_of(config.network, ImageShape.of(size), WIDTHS), config.seed)
         self.g, self.d, self.averaged = g.to(device), d.to(device), averaged.to(device)
         self.g_optimizer = torch.optim.Adam(g.parameters(), lr=config.optim.lr_g, betas=config.optim.betas)
         self.d_optimizer = torch.optim.Adam(d.parameters(), lr=config.optim.lr_d, betas=config.optim.betas)
@@ -164,7 +165,7 @@ class PlainLoop:
 def our_state(name: str, env: Distributed) -> tuple[TrainingState, Callable[[], None]]:
     """Return the trainer's state for a case, and one step on a batch in memory."""
     config, size = case(name)
-    state = build_state(config, env, size, WIDTHS, KINDS)
+    state = build_state(config, env, ImageShape.of(size), WIDTHS, KINDS)
     batch = synthetic(config, size)
     numbers = itertools.count()
 

@@ -70,7 +70,7 @@ def compile_networks(
     d.trunk = torch.compile(d.trunk, dynamic=False)
     with _restored(d), _compiler_errors():
         sample.fill_zeros(d)
-        images = sample.normal(scored, 3, architecture.size, architecture.size)
+        images = sample.normal(scored, architecture.image_channels, *architecture.sides)
         images = images.contiguous(memory_format=torch.channels_last).requires_grad_(joint)
         inputs = [images] if joint else []
         _compare("discriminator", d, lambda n: d(images, *sample.latents(n)[1:]), scored, inputs, autocast)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from shards.dataset.image_shape import ImageShape
 from trainer.augment import Unchanged
 from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.transform import Transform
@@ -31,7 +32,7 @@ from trainer.step import Method, Player
 def build_state(
     config: Config,
     env: Distributed,
-    size: int,
+    shape: ImageShape,
     widths: tuple[int, ...],
     kinds: Sequence[str],
     scaling: LabelScaling | None = None,
@@ -39,16 +40,16 @@ def build_state(
     """Build the networks, their optimizers and the method, freshly initialized.
 
     Args:
-        size: side of the images in pixels.
+        shape: channels, height and width of the images.
         widths: label entries of each attribute.
         kinds: kind of each attribute (see `shards.dataset.schema`).
         scaling: how label entries are scaled; None: not at all.
 
     Raises:
-        UserError: the networks do not support the image size, or they cannot be compiled.
+        UserError: the networks do not support images of this shape, or they cannot be compiled.
     """
     dtype: torch.dtype = getattr(torch, config.machine.dtype)
-    architecture = architecture_of(config.network, size, widths)
+    architecture = architecture_of(config.network, shape, widths)
     augmentation = _build_augmentation(config, env, dtype)
     label_loss = config.method.label_loss
     method = Method(

@@ -10,17 +10,18 @@ from torch import nn
 
 from shards.core import rng
 from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape, parse_aspect
 from trainer.config.network import NetworkConfig
 from trainer.networks import Architecture, build
 from trainer.networks.discriminator import Discriminator
 from trainer.run import checkpoint, state_dicts
 
 
-def architecture_of(network: NetworkConfig, size: int, widths: tuple[int, ...]) -> Architecture:
-    """Return the architecture for images of ``size`` x ``size`` pixels and attributes of ``widths`` label entries."""
+def architecture_of(network: NetworkConfig, shape: ImageShape, widths: tuple[int, ...]) -> Architecture:
+    """Return the architecture for images of ``shape`` and attributes of ``widths`` label entries."""
     return Architecture(
         family=network.family,
-        size=size,
+        size=shape.size,
         widths=widths,
         noise=network.noise_size,
         embedding=network.label_size,
@@ -32,7 +33,14 @@ def architecture_of(network: NetworkConfig, size: int, widths: tuple[int, ...]) 
         spectral_norm=network.spectral_norm,
         modulation=network.modulation,
         resize=network.resize,
+        image_channels=shape.channels,
+        aspect=parse_aspect(shape.aspect),
     )
+
+
+def image_shape(architecture: Architecture) -> ImageShape:
+    """Return the shape of the images of an architecture."""
+    return ImageShape(architecture.image_channels, *architecture.sides)
 
 
 def fresh_networks(architecture: Architecture, seed: int) -> tuple[nn.Module, Discriminator]:

@@ -77,7 +77,7 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache, required=starts))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = env.on_all_ranks(
-        lambda: build_state(config, env, dataset.size, dataset.schema.widths, kinds, measure_scaling(dataset))
+        lambda: build_state(config, env, dataset.shape, dataset.schema.widths, kinds, measure_scaling(dataset))
     )
     return TrainingSetup(config, env, dataset, stream, state, run, decoded_cache)
 
@@ -124,7 +124,7 @@ def describe(built: TrainingSetup, memory: str) -> str:
         [
             "options:",
             *options,
-            f"data: {len(dataset):,} images of {dataset.size}x{dataset.size}, "
+            f"data: {len(dataset):,} images of {dataset.shape.describe()}, "
             f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes",
             describe_order(built.stream),
             built.decoded_cache.describe(),

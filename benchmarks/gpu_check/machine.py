@@ -14,6 +14,7 @@ import step as benchmark
 import torch
 from torch import Tensor
 
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from trainer import config as configuration
 from trainer.config import Config
@@ -77,7 +78,7 @@ class Machine:
         """Return a training with these options, on this device or another."""
         config = configuration.load(options)
         env = Distributed(device or self.device.type, precision, 4 if self.is_gpu else 1)
-        state = build_state(config, env, size, benchmark.WIDTHS, benchmark.KINDS)
+        state = build_state(config, env, ImageShape.of(size), benchmark.WIDTHS, benchmark.KINDS)
         batch = benchmark.synthetic(config, size)
         return Training(config, state, pinned(batch) if env.device.type == "cuda" else batch)
 

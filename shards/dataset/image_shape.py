@@ -97,6 +97,11 @@ class ImageShape:
         """Pillow's mode of these images."""
         return MODES[self.channels]
 
+    def describe(self) -> str:
+        """Return the shape for people, such as "64x64", "48x64 RGBA" or "32x32 grey"."""
+        kind = {1: " grey", 4: " RGBA"}.get(self.channels, "")
+        return f"{self.width}x{self.height}{kind}"
+
     def __str__(self) -> str:
         """Return the sides as messages name them: width x height."""
         return f"{self.width} x {self.height}"

@@ -19,6 +19,7 @@ import torch
 if __name__ == "__main__":  # run as a script: make the repository importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
@@ -78,7 +79,7 @@ def curve(family: str, loss: str, conditioning: str) -> dict[str, list[float]]:
     config = configuration(family, loss, conditioning)
     size = SIZES.get(family, 8)
     env = Distributed("cpu", "no", threads=1)
-    state = build_state(config, env, size, WIDTHS, KINDS)
+    state = build_state(config, env, ImageShape.of(size), WIDTHS, KINDS)
     # torch does not guarantee equal random numbers on different CPUs: draw the weights here, in float64.
     for module in (state.g.module, state.d.module):
         for name, weight in module.named_parameters():

@@ -30,6 +30,7 @@ from gpu_check.utilization import flop_of, mfu_of
 from published import NOISE, SIZE, PublishedDiscriminator, PublishedGenerator
 
 import trainer.step
+from shards.dataset.image_shape import ImageShape
 from support import ROOT
 from support.errors import raises
 from trainer.distributed.process_group import Distributed
@@ -99,7 +100,7 @@ def test_checkpoint(tmp_path: Path) -> None:
 def test_every_case_builds_and_contradicts_its_labels(name: str) -> None:
     config, size = step.case(name)
     with torch.device("meta"):  # counted, not filled
-        g, d = build(step.architecture_of(config.network, size, step.WIDTHS))
+        g, d = build(step.architecture_of(config.network, ImageShape.of(size), step.WIDTHS))
     assert parameters(d) and parameters(g)
     batch = step.synthetic(config, size)
     assert batch.images.shape == (config.data.batch, 3, size, size)
@@ -119,7 +120,7 @@ def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
     """From equal weights, noise and pictures, at a step with penalties, D's loss and update are the same."""
     config, size = step.case("smoke")
     env = Distributed("cpu", "no", threads=1)
-    state = step.build_state(config, env, size, step.WIDTHS, step.KINDS)
+    state = step.build_state(config, env, ImageShape.of(size), step.WIDTHS, step.KINDS)
     plain = step.PlainLoop(config, size, env.device)
     before = flat(state.d.module)
     batch = step.synthetic(config, size)

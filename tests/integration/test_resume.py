@@ -100,7 +100,7 @@ def test_every_family_resumes_bit_for_bit_from_any_step(
     def fresh() -> TrainingState:
         env = Distributed("cpu", "no", threads=1)
         kinds = [attribute.kind for attribute in dataset.schema.attributes]
-        return build_state(asked, env, dataset.size, dataset.schema.widths, kinds)
+        return build_state(asked, env, dataset.shape, dataset.schema.widths, kinds)
 
     def step(state: TrainingState, number: int) -> dict[str, float]:
         return state.env.sum_to_floats(state.step(stream[number]).metrics)

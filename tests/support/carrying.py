@@ -107,7 +107,7 @@ def carry(env: Distributed, dataset: Dataset, config: Config, case: Case) -> tup
         The record to write as JSON, and the final state.
     """
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    state = build_state(config, env, dataset.size, dataset.schema.widths, kinds)
+    state = build_state(config, env, dataset.shape, dataset.schema.widths, kinds)
     for module in (state.g.module, state.d.module):
         stir(module)
     state.ema.module.load_state_dict(module_tensors(state.g.module))

@@ -39,7 +39,7 @@ def make_state(folder: Path, *words: str) -> tuple[TrainingState, Stream]:
     dataset = make_dataset(folder)
     options = config.load(["--preset", "smoke", "--batch", "8", *words])
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    state = build_state(options, make_env(), dataset.size, dataset.schema.widths, kinds)
+    state = build_state(options, make_env(), dataset.shape, dataset.schema.widths, kinds)
     return state, Stream(dataset, options.data.batch, options.seed)
 
 

@@ -50,9 +50,15 @@ def build(a: Architecture) -> tuple[nn.Module, Discriminator]:
 
 
 def _article(a: Architecture, conditioning: Conditioning) -> tuple[nn.Module, Discriminator]:
-    if a.size != ARTICLE_SIZE:
+    if a.sides != (ARTICLE_SIZE, ARTICLE_SIZE):
+        height, width = a.sides
         raise ValueError(
-            f"the article's networks support {ARTICLE_SIZE}x{ARTICLE_SIZE}, but the images are {a.size}x{a.size}"
+            f"the article's networks support {ARTICLE_SIZE}x{ARTICLE_SIZE}, but the images are {width}x{height}"
+        )
+    if a.image_channels != 3:
+        raise ValueError(
+            f"the article's networks support RGB images, but the images have {a.image_channels} channels; use "
+            "--family residual or r3gan, or pack the images with --channels rgb"
         )
     if conditioning is CONDITIONINGS[FAMILIES[a.family]]:
         conditioning = PUBLISHED

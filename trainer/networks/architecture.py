@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+_LOWEST = range(4, 8)  # pixels of a base's longer side; of a square only 4 and 6 (`shards.dataset.image_shape`)
+_SHORTEST = 2  # pixels of a base's shorter side
 _TOP_CHANNELS = (16, 32, 48, 64, 96, 128, 192, 256)  # from the full size down; affordable on two CPU cores
 
 
@@ -11,7 +13,7 @@ class Architecture:
 
     Args:
         family: one of `FAMILIES`.
-        size: side of the images in pixels.
+        size: longer side of the images in pixels.
         widths: entries of each label attribute; their sum is the label size L.
         noise: length of z.
         embedding: length of the label's embedding in the generator (levelled families only).
@@ -24,6 +26,11 @@ class Architecture:
         spectral_norm: normalize the discriminator's weights spectrally. Generators then end in a tanh, as published:
             the slope of such a discriminator does not decrease, and unbounded images would follow it without end.
         modulation: noise and label scale and shift the channels of every block of the generator (levelled families).
+        image_channels: of the images: 3 for RGB, 4 for RGBA, 1 for grey.
+        aspect: width and height of the images, in lowest terms.
+
+    Raises:
+        ValueError: images of this size and aspect do not have whole sides, or have another number of channels.
     """
 
     family: str
@@ -39,11 +46,26 @@ class Architecture:
     spectral_norm: bool = False
     modulation: bool = False
     resize: str = "average"
+    image_channels: int = 3
+    aspect: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if self.image_channels not in (1, 3, 4):
+            raise ValueError(f"images have 1, 3 or 4 channels, not {self.image_channels}")
+        if len(self.aspect) != 2 or self.size % max(self.aspect):
+            raise ValueError(f"images of {self.size} pixels do not have an aspect of {self.aspect}")
 
     @property
-    def base(self) -> int:
-        """The side of the lowest level, 4 or 6 pixels; for an architecture whose channels are resolved."""
-        return self.size >> (len(self.channels) - 1)
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        across, down = (self.size * part // max(self.aspect) for part in self.aspect)
+        return down, across
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """Height and width of the lowest level; for an architecture whose channels are resolved."""
+        height, width = (side >> (len(self.channels) - 1) for side in self.sides)
+        return height, width
 
     @property
     def code(self) -> int:
@@ -51,13 +73,18 @@ class Architecture:
         return self.noise + self.embedding
 
 
-def levels(size: int) -> int:
-    """Return the number of sizes from the base (4 or 6 pixels) to ``size``, inclusive; 0 if it is not 3·2ⁿ or 4·2ⁿ."""
-    for base in (4, 6):
-        doublings = (size // base).bit_length() - 1
-        if doublings >= 0 and base << doublings == size:
-            return doublings + 1
-    return 0
+def levels(height: int, width: int) -> tuple[tuple[int, int], int] | None:
+    """Return the base of images, as height and width, and how often it is doubled; None if they have no base.
+
+    A base has 4 to 7 pixels along its longer side, and at least 2 along the other. Of squares only 4 and 6 are bases,
+    so that their sizes are 3·2ⁿ and 4·2ⁿ.
+    """
+    doublings = 0
+    while max(height, width) >= _LOWEST.stop and height % 2 == width % 2 == 0:
+        height, width, doublings = height // 2, width // 2, doublings + 1
+    odd_square = height == width and height % 2
+    fits = max(height, width) in _LOWEST and min(height, width) >= _SHORTEST and not odd_square
+    return ((height, width), doublings) if fits else None
 
 
 def resolve_levels(a: Architecture, blocks: int) -> Architecture:
@@ -70,13 +97,32 @@ def resolve_levels(a: Architecture, blocks: int) -> Architecture:
     Raises:
         ValueError: the family does not support this size, or the channels do not match it.
     """
-    count = levels(a.size)
-    if not count:
-        raise ValueError(f"{a.family} networks support sizes 3·2ⁿ and 4·2ⁿ (32, 48, 64, 96, 128, …), not {a.size}")
+    height, width = a.sides
+    found = levels(height, width)
+    if found is None:
+        raise ValueError(f"{a.family} networks support {_supported(a)}, not {width}x{height}")
+    count = found[1] + 1
     channels = a.channels or tuple(_TOP_CHANNELS[min(i, len(_TOP_CHANNELS) - 1)] for i in reversed(range(count)))
     if len(channels) != count:
         raise ValueError(
-            f"{a.size}x{a.size} images have {count} levels, but --channels names {len(channels)}; give {count} numbers "
+            f"{width}x{height} images have {count} levels, but --channels names {len(channels)}; give {count} numbers "
             "or use another preset (one with --channels is for one size)"
         )
     return replace(a, channels=channels, blocks=a.blocks or blocks)
+
+
+def _supported(a: Architecture) -> str:
+    """Return which images of this aspect have a base, or which aspects have one if none of these has."""
+    if a.aspect == (1, 1):
+        return "sizes 3·2ⁿ and 4·2ⁿ (32, 48, 64, 96, 128, …)"
+    across, down = a.aspect
+    bases = [
+        found[0]
+        for times in range(1, _LOWEST.stop)
+        if (found := levels(down * times, across * times)) is not None and found[1] == 0
+    ]
+    if not bases:
+        return "aspects of two small numbers, such as 1:1, 2:3, 3:4, 4:5, 1:2 and 4:3"
+    sizes = sorted({max(base) << n for base in bases for n in range(8)})
+    listed = ", ".join(str(size) for size in sizes if 16 <= size <= 512)
+    return f"images of {across}:{down} whose longer side is {listed}, …"

@@ -4,10 +4,12 @@ One thing differs: the discriminator ends in a logit, where the article has a si
 The logit form is the same function, and stays finite in half precision.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from trainer.networks.conditioning import IMAGE_CHANNELS, Conditioning, LabelMask
+from trainer.networks.conditioning import Conditioning, LabelMask
 from trainer.networks.discriminator import Discriminator
 
 SIZE = 96
@@ -49,8 +51,8 @@ class ArticleGenerator(nn.Module):
 # As published: the label, without null vectors, is a fourth channel of the image; the trunk's last layer is the head.
 PUBLISHED = Conditioning(
     head=lambda widths, channels: nn.Linear(channels, 1),
-    early=lambda widths, size: nn.Linear(sum(widths), size * size),
-    in_channels=IMAGE_CHANNELS + 1,
+    early=lambda widths, sides: nn.Linear(sum(widths), math.prod(sides)),
+    planes=1,
 )
 
 
@@ -69,9 +71,9 @@ class ArticleDiscriminator(Discriminator):
             assert conditioning.early is not None
             self.conditioning = conditioning
             self.mask = LabelMask(widths)
-            self.plane = conditioning.early(widths, SIZE)
+            self.plane = conditioning.early(widths, (SIZE, SIZE))
         self.layers = nn.Sequential(
-            nn.Conv2d(conditioning.in_channels, 32, 5, padding=2),
+            nn.Conv2d(3 + conditioning.planes, 32, 5, padding=2),
             nn.LeakyReLU(0.2, inplace=True),
             nn.AvgPool2d(2),
             nn.Conv2d(32, 64, 5, padding=2),
@@ -84,7 +86,7 @@ class ArticleDiscriminator(Discriminator):
         if self.published:
             self.layers.append(conditioning.head(widths, 1024))
         else:
-            self.condition(conditioning, widths, SIZE, 1024)
+            self.condition(conditioning, widths, (SIZE, SIZE), 1024)
 
     def trunk(self, x: Tensor) -> Tensor:
         """Map x (N, 3 or 4, 96, 96) to features (N, 1024), or as published to logits (N, 1)."""

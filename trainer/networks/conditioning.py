@@ -8,14 +8,13 @@ labels, or none, train the same networks. The article's networks, which are kept
 and name it in `trainer.config.network`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-IMAGE_CHANNELS = 3
 
 
 class LabelMask(nn.Module):
@@ -189,21 +188,21 @@ class ClassifierHead(nn.Module):
 
 
 class LabelPlane(nn.Module):
-    """Append a label to an image as a fourth channel: its embedding, one number per pixel.
+    """Append a label to an image as one more channel: its embedding, one number per pixel.
 
     Args:
         widths: entries of each attribute.
-        size: S, the side of the image.
+        sides: H and W, of the image.
     """
 
-    def __init__(self, widths: tuple[int, ...], size: int) -> None:
+    def __init__(self, widths: tuple[int, ...], sides: tuple[int, int]) -> None:
         super().__init__()
-        self.embedding = LabelEmbedding(widths, size * size)
-        self.size = size
+        self.embedding = LabelEmbedding(widths, math.prod(sides))
+        self.sides = sides
 
     def forward(self, x: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """Map images (B, 3, S, S), label (B, L) and known (B, A) to (B, 4, S, S)."""
-        plane = self.embedding(label, known).view(-1, 1, self.size, self.size)
+        """Map images (B, C, H, W), label (B, L) and known (B, A) to (B, C + 1, H, W)."""
+        plane = self.embedding(label, known).view(-1, 1, *self.sides)
         return torch.cat([x, plane.to(x.dtype)], 1)
 
 
@@ -214,10 +213,10 @@ class Conditioning:
     Attributes:
         head: builds the module that scores features, from (widths, c): (h (M, c), label, known) -> (M,) logits, or
             (M, 1 + L) if ``classifies``.
-        early: builds the module that puts the label into the image before the trunk, from (widths, S):
-            (x (M, 3, S, S), label, known) -> (M, in_channels, S, S). None: the trunk sees images alone, and runs once
+        early: builds the module that puts the label into the image before the trunk, from (widths, (H, W)):
+            (x (M, C, H, W), label, known) -> (M, C + planes, H, W). None: the trunk sees images alone, and runs once
             per image, however many labels the image is scored under.
-        in_channels: input channels of the trunk.
+        planes: channels that ``early`` appends to the image.
         classifies: the logit ignores the label, and a score for each of the L label entries follows it. The step then
             trains both networks with a classification loss.
         embeds_entries: the head has a vector for each label entry in the space of features; with ``scores_labels``, a
@@ -225,8 +224,8 @@ class Conditioning:
     """
 
     head: Callable[[tuple[int, ...], int], nn.Module]
-    early: Callable[[tuple[int, ...], int], nn.Module] | None = None
-    in_channels: int = IMAGE_CHANNELS
+    early: Callable[[tuple[int, ...], tuple[int, int]], nn.Module] | None = None
+    planes: int = 0
     classifies: bool = False
     embeds_entries: bool = False
 
@@ -234,6 +233,6 @@ class Conditioning:
 CONDITIONINGS: dict[str, Conditioning] = {
     "projection": Conditioning(ProjectionHead, embeds_entries=True),
     "concatenation": Conditioning(ConcatenationHead),
-    "plane": Conditioning(UnconditionalHead, early=LabelPlane, in_channels=IMAGE_CHANNELS + 1),
+    "plane": Conditioning(UnconditionalHead, early=LabelPlane, planes=1),
     "classifier": Conditioning(ClassifierHead, classifies=True),
 }

@@ -29,17 +29,19 @@ class Discriminator(nn.Module):
     plane: nn.Module | None
     head: nn.Module
 
-    def condition(self, conditioning: Conditioning, widths: tuple[int, ...], size: int, channels: int) -> None:
+    def condition(
+        self, conditioning: Conditioning, widths: tuple[int, ...], sides: tuple[int, int], channels: int
+    ) -> None:
         """Build the modules that use the label; a subclass calls this after it has built its trunk.
 
         Args:
             conditioning: one of `CONDITIONINGS`.
             widths: entries of each label attribute.
-            size: side of the images.
+            sides: height and width of the images.
             channels: c, length of the trunk's feature vector.
         """
         self.conditioning = conditioning
-        self.plane = conditioning.early(widths, size) if conditioning.early is not None else None
+        self.plane = conditioning.early(widths, sides) if conditioning.early is not None else None
         self.head = conditioning.head(widths, channels)
 
     def score_labels(self) -> None:
@@ -53,11 +55,11 @@ class Discriminator(nn.Module):
         self.head.scores_labels = True  # type: ignore[assignment]
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Map x (N, conditioning.in_channels, S, S) to features (N, c)."""
+        """Map x (N, image channels + conditioning.planes, H, W) to features (N, c)."""
         raise NotImplementedError
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images (N, 3, S, S) in [-1, 1] to features with N rows."""
+        """Map images (N, C, H, W) in [-1, 1] to features with N rows."""
         return self.trunk(x) if self.plane is None else x
 
     def score(self, h: Tensor, label: Tensor, known: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ class Discriminator(nn.Module):
         """Score images under labels.
 
         Args:
-            x: images (N, 3, S, S) in [-1, 1].
+            x: images (N, C, H, W) in [-1, 1].
             label: (M, L), N ≤ M ≤ 2N; label m is scored with image m, or m - N if there are more labels than images.
             known: (M, A).
 

@@ -1,7 +1,7 @@
 """What the families r3gan and residual share: levels of residual blocks that double, or halve, the image's size.
 
-A level works at one size, from a base of 4 or 6 pixels up to the full size; a transition joins two levels. A family
-says which layers it uses, and under which names their weights are saved. A block of a generator is called with
+A level works at one size, from a base such as 4x4, 6x6 or 4x3 up to the full size; a transition joins two levels. A
+family says which layers it uses, and under which names their weights are saved. A block of a generator is called with
 w = [z, e(y)] too, for its `Modulation` if it has one.
 """
 
@@ -17,7 +17,7 @@ class Level(nn.Sequential):
     """Several blocks, called one after the other."""
 
     def forward(self, input: Tensor, w: Tensor | None = None) -> Tensor:
-        """Map (B, C, s, s) to the same shape; w (B, code) in a generator."""
+        """Map (B, C, h, w) to the same shape; w (B, code) in a generator."""
         for block in self:
             input = block(input, w)
         return input
@@ -39,7 +39,7 @@ class LevelledGenerator(nn.Module):
         self.bounded = a.spectral_norm
         self.embedding = LabelEmbedding(a.widths, a.embedding)
         self.linear = self.build_linear(a.code, a.channels[0])
-        self.basis = nn.Parameter(torch.randn(a.channels[0], a.base, a.base))
+        self.basis = nn.Parameter(torch.randn(a.channels[0], *a.base))
 
     def build_linear(self, inputs: int, outputs: int) -> nn.Linear:
         """Build the layer that weights the channels of the basis."""
@@ -50,7 +50,7 @@ class LevelledGenerator(nn.Module):
         raise NotImplementedError
 
     def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """Map z (B, noise), label (B, L) and known (B, A) to images (B, 3, S, S), about or (if bounded) in [-1, 1]."""
+        """Map z (B, noise), label (B, L) and known (B, A) to images (B, C, H, W), about or (if bounded) in [-1, 1]."""
         levels, transitions = self.stages()
         w = torch.cat([z, self.embedding(label, known)], 1)
         weights = self.linear(w)  # (B, channels[0])
@@ -75,11 +75,11 @@ class LevelledDiscriminator(Discriminator):
     def __init__(self, a: Architecture, conditioning: Conditioning) -> None:
         super().__init__()
         channels = a.channels[::-1]
-        self.build_trunk(a, channels, conditioning.in_channels)
-        self.condition(conditioning, a.widths, a.size, channels[-1])
+        self.build_trunk(a, channels, a.image_channels + conditioning.planes)
+        self.condition(conditioning, a.widths, a.sides, channels[-1])
 
     def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
-        """Build ``from_picture``, the levels, the transitions and ``basis`` (channels[-1], base, base).
+        """Build ``from_picture``, the levels, the transitions and ``basis`` (channels[-1], *base).
 
         Args:
             a: the architecture.
@@ -93,7 +93,7 @@ class LevelledDiscriminator(Discriminator):
         raise NotImplementedError
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Map x (N, in_channels, S, S) to features (N, channels[-1])."""
+        """Map x (N, in_channels, H, W) to features (N, channels[-1])."""
         levels, transitions = self.stages()
         x = levels[0](self.from_picture(x))
         for transition, level in zip(transitions, levels[1:], strict=True):

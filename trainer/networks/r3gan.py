@@ -1,4 +1,4 @@
-"""The networks of R3GAN (Huang et al. 2024, arXiv 2501.05441, section 4), for any size 3·2ⁿ or 4·2ⁿ.
+"""The networks of R3GAN (Huang et al. 2024, arXiv 2501.05441, section 4), for any size that `levels` accepts.
 
 There is no normalization. A level is a few inverted bottlenecks of grouped convolutions that start as the identity
 (Fixup: Zhang et al. 2019, arXiv 1901.09321); levels are joined by a [1, 2, 1] filter, and a 1x1 convolution where the
@@ -109,7 +109,7 @@ class R3GANGenerator(LevelledGenerator):
         self.transitions = nn.ModuleList(
             nn.Sequential(_change_channels(i, o), Upsample()) for i, o in pairwise(a.channels)
         )
-        self.to_picture = convolution(a.channels[-1], 3)
+        self.to_picture = convolution(a.channels[-1], a.image_channels)
 
     def build_linear(self, inputs: int, outputs: int) -> nn.Linear:
         """Build the layer that weights the channels of the basis, with a gain of 1."""
@@ -132,7 +132,7 @@ class R3GANDiscriminator(LevelledDiscriminator):
         self.transitions = nn.ModuleList(
             nn.Sequential(Downsample(), _change_channels(i, o)) for i, o in pairwise(channels)
         )
-        self.basis = nn.Parameter(torch.randn(channels[-1], a.base, a.base) / a.base)
+        self.basis = nn.Parameter(torch.randn(channels[-1], *a.base) / math.prod(a.base) ** 0.5)
 
     def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
         """Return the levels and the transitions between them."""

@@ -1,4 +1,4 @@
-"""Residual networks of plain 3x3 convolutions without normalization, for any size 3·2ⁿ or 4·2ⁿ.
+"""Residual networks of plain 3x3 convolutions without normalization, for any size that `levels` accepts.
 
 The layout of R3GAN (Huang et al. 2024, arXiv 2501.05441) with plain convolutions in place of grouped bottlenecks, which
 are several times slower on a CPU: a learned basis at 4x4 (or 6x6), residual blocks whose second convolution starts at
@@ -88,7 +88,7 @@ class ResidualGenerator(LevelledGenerator):
         super().__init__(a)
         self.blocks = _levels(a.channels, a.blocks, a.code if a.modulation else 0)
         self.widen = nn.ModuleList(WidenAndDouble(i, o, a.resize == "filter") for i, o in pairwise(a.channels))
-        self.to_picture = nn.Conv2d(a.channels[-1], 3, 1)
+        self.to_picture = nn.Conv2d(a.channels[-1], a.image_channels, 1)
 
     def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
         """Return the levels and the transitions between them."""
@@ -103,8 +103,9 @@ class ResidualDiscriminator(LevelledDiscriminator):
         self.from_picture = nn.Conv2d(in_channels, channels[0], 1)
         self.blocks = _levels(channels, a.blocks)
         self.widen = nn.ModuleList(HalveAndWiden(i, o, a.resize == "filter") for i, o in pairwise(channels))
-        self.basis = nn.Parameter(torch.empty(channels[-1], a.base, a.base))
-        nn.init.uniform_(self.basis, -1 / a.base, 1 / a.base)
+        self.basis = nn.Parameter(torch.empty(channels[-1], *a.base))
+        bound = math.prod(a.base) ** -0.5
+        nn.init.uniform_(self.basis, -bound, bound)
 
     def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
         """Return the levels and the transitions between them."""

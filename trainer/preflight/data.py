@@ -6,6 +6,7 @@ discarded. So this takes seconds, but does not check everything else (`cgan veri
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -20,6 +21,7 @@ import numpy as np
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import decode_into, fit_into
+from shards.dataset.image_shape import ImageShape, manifest_shape
 from shards.dataset.manifest import MANIFEST, read_manifest
 from shards.dataset.schema import Schema
 from shards.dataset.sidecars import ENTRY, FORMATS
@@ -48,9 +50,9 @@ def gather(where: str, node: int, nodes: int) -> dict[str, Any]:
         node, nodes: index and number of nodes; each starts at another shard, so that a server's cache does not help.
 
     Returns:
-        "where", "local", "manifest" (its hash), "pictures", "bytes", "shards", "size", "widths" (see `schema`),
-        "decoded" (images/s decoded by one process from memory), "read" (bytes) in "seconds", and "stored", the bytes of
-        these that came from storage as counted by the system (None: unknown).
+        "where", "local", "manifest" (its hash), "pictures", "bytes", "shards", "shape" (channels, height, width),
+        "widths" (see `schema`), "decoded" (images/s decoded by one process from memory), "read" (bytes) in "seconds",
+        and "stored", the bytes of these that came from storage as counted by the system (None: unknown).
 
     Raises:
         UserError: the dataset does not exist, or a part of it is missing, damaged or unreachable.
@@ -63,6 +65,7 @@ def gather(where: str, node: int, nodes: int) -> dict[str, Any]:
     connection = Connection(location, _RETRIES)
     content = connection.read(MANIFEST, LARGEST_MANIFEST)
     manifest = _parse_manifest(content, location)
+    shape = manifest_shape(manifest, f"{location}/{MANIFEST}")
     schema = Schema.from_json(manifest.get("schema"), f"{location}/{MANIFEST}")
     images = _ImageReader(connection, manifest)
     number = len(manifest["shards"])
@@ -78,7 +81,7 @@ def gather(where: str, node: int, nodes: int) -> dict[str, Any]:
         "pictures": manifest["samples"],
         "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
         "shards": number,
-        "size": manifest["picture_size"],
+        "shape": list(dataclasses.astuple(shape)),
         "widths": list(schema.widths),
         "decoded": speed,
         **_speed(_local(Path(where), manifest, order) if local else _remote(connection, manifest, order)),
@@ -97,6 +100,7 @@ class _ImageReader:
 
     def __init__(self, connection: Connection, manifest: dict[str, Any]) -> None:
         self.connection, self.manifest = connection, manifest
+        self.shape = manifest_shape(manifest, f"{connection.location}/{MANIFEST}")
         head = io.BytesIO(self._read("index.npy", 0, 256))
         try:
             version = np.lib.format.read_magic(head)
@@ -125,7 +129,7 @@ class _ImageReader:
         stop = max(min(max(map(_end, entries)), start + _SPAN), _end(entries[0]))
         data = self._read(record["file"], start, stop - start)
         whole = [entry for entry in entries if _end(entry) <= stop]
-        out = np.empty((self.manifest["picture_size"],) * 2 + (3,), np.uint8)
+        out = np.empty(self.shape.pixels_shape, np.uint8)
         done, started = 0, time.perf_counter()
         while done < len(whole) or time.perf_counter() - started < _DECODE_SECONDS:
             entry = whole[done % len(whole)]
@@ -244,7 +248,7 @@ def assess(reports: Sequence[Report], rate: float | None, world: int) -> list[Fi
     else:
         facts = good[0][NAME]
         says = (
-            f"{facts['where']}: {facts['pictures']:,} images of {facts['size']}x{facts['size']} in "
+            f"{facts['where']}: {facts['pictures']:,} images of {ImageShape(*facts['shape']).describe()} in "
             f"{facts['shards']:,} shards, {format_bytes(facts['bytes'])}; first and last shard decode"
         )
         found.append(Finding(FINE, NAME, says + (f"; the same on {len(good)} nodes" if len(good) > 1 else "")))

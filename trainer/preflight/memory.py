@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from shards.stream.batch import Batch
 from trainer.config import Config
+from trainer.models import image_shape
 from trainer.nonfinite import NonFiniteGuard
 from trainer.setup import TrainingSetup
 from trainer.state import TrainingState
@@ -214,8 +215,10 @@ def _have_stepped(player: Player) -> Iterator[Tensor]:
 
 def _empty_batch(samples: int, state: TrainingState) -> Batch:
     """Return one process's part of a batch, as the stream yields it."""
-    size, widths = state.architecture.size, state.architecture.widths
-    images = torch.empty(samples, 3, size, size, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    shape, widths = image_shape(state.architecture), state.architecture.widths
+    images = torch.empty(samples, shape.channels, shape.height, shape.width, dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last
+    )
     labels, known = torch.empty(samples, sum(widths)), torch.empty(samples, len(widths))
     positions = torch.arange(samples)
     return Batch(images, labels, known, labels, known, torch.empty(samples), positions, state.batch_size)

@@ -14,6 +14,7 @@ import torch
 
 from shards.core import atomic_io
 from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape
 from trainer import config
 from trainer.models import architecture_of
 from trainer.networks import build
@@ -101,18 +102,18 @@ class RunDirectoryProbe:
             return False
 
 
-def checkpoint_bytes(preset: str, size: int, widths: Sequence[int]) -> int:
+def checkpoint_bytes(preset: str, shape: ImageShape, widths: Sequence[int]) -> int:
     """Return the bytes of a checkpoint: both networks, the averaged generator, and Adam's moments (float32).
 
     Args:
         preset: name of a preset.
-        size: side of the images in pixels.
+        shape: of the images.
         widths: label entries of each attribute.
 
     Raises:
-        UserError: the preset's networks do not support this size.
+        UserError: the preset's networks do not support this shape.
     """
-    architecture = architecture_of(config.load(["--preset", preset]).network, size, tuple(widths))
+    architecture = architecture_of(config.load(["--preset", preset]).network, shape, tuple(widths))
     try:
         with torch.device("meta"):  # shapes alone
             g, d = (_count_values(network) for network in build(architecture))
@@ -121,9 +122,9 @@ def checkpoint_bytes(preset: str, size: int, widths: Sequence[int]) -> int:
     return 4 * (4 * g + 3 * d)
 
 
-def default_size(preset: str) -> int:
-    """Return the image size in a preset's name."""
-    return int(([str(_SMOKE_SIZE)] + re.findall(r"\d+", preset))[-1])
+def default_shape(preset: str) -> ImageShape:
+    """Return the shape of the images that a preset's name speaks of, square and in RGB."""
+    return ImageShape.of(int(([str(_SMOKE_SIZE)] + re.findall(r"\d+", preset))[-1]))
 
 
 def _count_values(network: torch.nn.Module) -> int:
@@ -171,10 +172,10 @@ def _required_space(reports: Sequence[Report], preset: str | None) -> tuple[floa
     if preset is None:
         return 0, ""
     data = next((r["data"] for r in reports if "widths" in r.get("data", {})), None)
-    size, widths = (data["size"], data["widths"]) if data else (default_size(preset), (32,))
+    shape, widths = (ImageShape(*data["shape"]), data["widths"]) if data else (default_shape(preset), (32,))
     keep = config.load(["--preset", preset]).evaluation.keep + 2  # the one being written, and the best
-    one = checkpoint_bytes(preset, size, widths)
-    guess = "" if data else f" (assuming {size}x{size} pixels and 32 label entries; --shards gives exact numbers)"
+    one = checkpoint_bytes(preset, shape, widths)
+    guess = "" if data else f" (assuming {shape.describe()} pixels and 32 label entries; --shards gives exact numbers)"
     return (
         keep * one + _OTHER_FILES,
         f"{keep} checkpoints of {format_bytes(one)}{guess}, and {format_bytes(_OTHER_FILES)} for other files",

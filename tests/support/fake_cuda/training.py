@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from shards.dataset.image_shape import ImageShape
 from support.fake_cuda.meter import Meter
 
 import torch  # isort: skip - after the rig
@@ -46,7 +47,7 @@ class Training:
         assert self.env.device.type == "cuda"
         self.meter = Meter()
         with self.meter:
-            self.state = build_state(self.config, self.env, size, WIDTHS, KINDS)
+            self.state = build_state(self.config, self.env, ImageShape.of(size), WIDTHS, KINDS)
             stream = Stream(self.config.data.batch, size)
             self.incoming = batches(stream, 0, workers=0, pin_memory=True)  # type: ignore[arg-type]
             self.state.step(next(self.incoming))

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from support.errors import raises
 from support.launching import TINY, assert_same_run, make_dataset, metrics, tensors, train
@@ -85,7 +86,7 @@ def make_states(family: str, *words: str) -> tuple[TrainingState, TrainingState]
     for compiled in ("false", "true"):
         asked = config.load(["--family", family, *FAMILIES[family], "--batch", "4", *words, "--compile", compiled])
         env = Distributed("cpu", "no" if asked.machine.dtype == "float64" else asked.machine.mixed_precision, 1)
-        states.append(build_state(asked, env, size, WIDTHS, ("exclusive",) * len(WIDTHS)))
+        states.append(build_state(asked, env, ImageShape.of(size), WIDTHS, ("exclusive",) * len(WIDTHS)))
     return states[0], states[1]
 
 

@@ -7,6 +7,7 @@ import sys
 
 import torch
 
+from shards.dataset.image_shape import ImageShape
 from support import ROOT
 from trainer import config
 from trainer.models import architecture_of, fresh_networks
@@ -19,7 +20,7 @@ def test_loading_a_generator_imports_no_training_framework() -> None:
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:
-    architecture = architecture_of(config.load(["--preset", "smoke"]).network, 16, (3, 1))
+    architecture = architecture_of(config.load(["--preset", "smoke"]).network, ImageShape.of(16), (3, 1))
     networks = []
     for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(elsewhere)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from shards.dataset.image_shape import ImageShape
 from support.training import make_env
 from trainer import config
 from trainer.config.machine import MachineConfig
@@ -26,7 +27,7 @@ WIDTHS, BATCH = (3, 1), 8
 def faces32() -> Discriminator:
     """Return the preset's discriminator, with small weights where it starts with zeros, as after some steps."""
     options = config.load(["--preset", "faces32"])
-    _, d = fresh_networks(architecture_of(options.network, 32, WIDTHS), 0)
+    _, d = fresh_networks(architecture_of(options.network, ImageShape.of(32), WIDTHS), 0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in d.parameters():

@@ -128,7 +128,9 @@ def test_examples_are_spread_over_the_source(tmp_path: Path) -> None:
 
 
 def test_sizes_that_networks_support() -> None:
-    assert [size for size in range(4, 600) if is_trainable(size)] == [size for size in range(4, 600) if levels(size)]
+    assert [size for size in range(4, 600) if is_trainable(size)] == [
+        size for size in range(4, 600) if levels(size, size)
+    ]
     assert largest_trainable(100) == 96
 
 

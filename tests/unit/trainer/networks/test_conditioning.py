@@ -103,12 +103,12 @@ def test_late_conditioning_runs_the_trunk_once_per_image(family: str, conditioni
     label, known = make_labels(4)
     d(make_images(2, family), label, known)
     way = CONDITIONINGS[conditioning]
-    assert seen == [(2 if way.early is None else 4, way.in_channels)]
+    assert seen == [(2 if way.early is None else 4, 3 + way.planes)]
 
 
-def test_input_channels_by_hand() -> None:
-    channels = {name: conditioning.in_channels for name, conditioning in CONDITIONINGS.items()}
-    assert channels == {"projection": 3, "concatenation": 3, "plane": 4, "classifier": 3}
+def test_planes_by_hand() -> None:
+    planes = {name: conditioning.planes for name, conditioning in CONDITIONINGS.items()}
+    assert planes == {"projection": 0, "concatenation": 0, "plane": 1, "classifier": 0}
 
 
 @pytest.mark.parametrize(("family", "own"), [("article", "plane"), ("residual", "projection"), ("r3gan", "projection")])
@@ -179,7 +179,7 @@ def test_label_embedding_by_hand() -> None:
 
 def test_label_plane_has_a_null_plane_and_unit_variance() -> None:
     torch.manual_seed(0)
-    plane = LabelPlane(WIDTHS, 16)
+    plane = LabelPlane(WIDTHS, (16, 16))
     label, known = (t.float() for t in make_labels(6))
     x = torch.randn(6, 3, 16, 16)
     out = plane(x, label, known)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from shards.dataset.image_shape import ImageShape
 from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
 from trainer.losses import image_slopes
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build, levels
@@ -135,10 +138,21 @@ def test_option_choices_match_the_registries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [(4, 1), (6, 1), (32, 4), (96, 5), (128, 6), (0, 0), (5, 0), (40, 0), (100, 0)]
+    ("size", "expected"),
+    [
+        (4, (4, 0)),
+        (6, (6, 0)),
+        (32, (4, 3)),
+        (96, (6, 4)),
+        (128, (4, 5)),
+        (0, None),
+        (5, None),
+        (40, None),
+        (100, None),
+    ],
 )
-def test_trap_levels_of_96_pixels_start_at_6(size: int, expected: int) -> None:
-    assert levels(size) == expected
+def test_trap_levels_of_96_pixels_start_at_6(size: int, expected: tuple[int, int] | None) -> None:
+    assert levels(size, size) == (expected and ((expected[0],) * 2, expected[1]))
 
 
 def test_invalid_shapes_are_named_in_the_error() -> None:
@@ -185,3 +199,57 @@ def test_gradient_penalty_of_the_article_discriminator() -> None:
         weight += step
     change = image_slopes(d(images, label, known), images).square().sum() - penalty
     assert change.item() == pytest.approx((gradient * step).sum().item(), rel=1e-2)
+
+
+@pytest.mark.parametrize("family", ["residual", "r3gan"])
+@pytest.mark.parametrize("conditioning", ["projection", "plane"])
+@pytest.mark.parametrize(
+    ("channels", "aspect", "sides"), [(4, (1, 1), (24, 24)), (1, (2, 3), (24, 16)), (3, (3, 2), (16, 24))]
+)
+def test_networks_of_every_shape_carry_gradients_to_all_weights(
+    family: str, conditioning: str, channels: int, aspect: tuple[int, int], sides: tuple[int, int]
+) -> None:
+    options: dict[str, Any] = {"conditioning": conditioning, "image_channels": channels, "aspect": aspect}
+    architecture = Architecture(family=family, size=24, widths=WIDTHS, noise=10, embedding=8, **options)
+    assert architecture.sides == sides
+    generator, discriminator = build(architecture)
+    images = generator(torch.randn(2, 10), *inputs())
+    assert images.shape == (2, channels, *sides)
+    discriminator(images, *inputs()).sum().backward()
+    first, last = (
+        dict(discriminator.named_parameters())["from_picture.weight"],
+        dict(generator.named_parameters())["to_picture.weight"],
+    )
+    assert last.grad is not None and (last.grad.flatten(1).abs().sum(1) > 0).all()
+    assert first.grad is not None and (first.grad[:, :channels].sum((0, 2, 3)) != 0).all()
+
+
+def test_levels_agree_with_the_shape_of_a_dataset() -> None:
+    for height, width in itertools.product(range(1, 70), repeat=2):
+        found = levels(height, width)
+        assert (found and found[0]) == ImageShape(3, height, width).base
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "named"),
+    [
+        (64, (16, 9), "two small numbers"),
+        (72, (9, 8), "two small numbers"),
+        (60, (3, 4), r"longer side is 16, 32, 64, 128"),
+        (60, (3, 2), r"longer side is 24, 48, 96"),
+    ],
+)
+def test_what_can_be_had_is_named_for_an_unsupported_aspect(size: int, aspect: tuple[int, int], named: str) -> None:
+    if size % max(aspect):
+        size -= size % max(aspect)
+    shape: dict[str, Any] = {"size": size, "aspect": aspect, "widths": WIDTHS, "noise": 10, "embedding": 8}
+    with pytest.raises(ValueError, match=named):
+        build(Architecture(family="r3gan", **shape))
+
+
+def test_the_article_takes_square_rgb_alone() -> None:
+    shape: dict[str, Any] = {"family": "article", "size": 96, "widths": WIDTHS, "noise": 10, "embedding": 0}
+    with pytest.raises(ValueError, match="4 channels"):
+        build(Architecture(image_channels=4, **shape))
+    with pytest.raises(ValueError, match="72x96"):
+        build(Architecture(aspect=(3, 4), **shape))

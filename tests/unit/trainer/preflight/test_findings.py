@@ -187,7 +187,7 @@ DATA = {
     "pictures": 1000,
     "bytes": 10**7,
     "shards": 1,
-    "size": 64,
+    "shape": [3, 64, 64],
 }
 DATA |= {"widths": [3], "decoded": 500.0, "read": 10**9, "seconds": 1.0, "stored": 10**9}
 

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
+from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from support.training import KINDS, WIDTHS, make_env
 from trainer import config
@@ -21,7 +22,7 @@ SIZE = 16
 
 def state(*words: str) -> TrainingState:
     """A training state of preset smoke."""
-    return build_state(config.load(["--preset", "smoke", *words]), make_env(), SIZE, WIDTHS, KINDS)
+    return build_state(config.load(["--preset", "smoke", *words]), make_env(), ImageShape.of(SIZE), WIDTHS, KINDS)
 
 
 def batch(samples: int) -> Batch:

@@ -353,12 +353,12 @@ def test_a_read_only_disk(check_here: Callable[..., str], small: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_size_of_a_checkpoint_is_estimated(preset: str) -> None:
     """Compared with a real checkpoint for a small preset; the others have an estimate at their own size."""
-    size = run_directory.default_size(preset)
-    estimated = run_directory.checkpoint_bytes(preset, size, (3, 4))
+    shape = run_directory.default_shape(preset)
+    estimated = run_directory.checkpoint_bytes(preset, shape, (3, 4))
     if preset == "smoke":
         config = load(["--preset", preset, "--mixed-precision", "no"])
         with Distributed("cpu") as env:
-            state = build_state(config, env, size, (3, 4), ("exclusive", "exclusive"))
+            state = build_state(config, env, shape, (3, 4), ("exclusive", "exclusive"))
             for player in (state.g, state.d):  # moments are created by the first step
                 for weight in player.module.parameters():
                     weight.grad = torch.zeros_like(weight)
