@@ -18,7 +18,7 @@ DISTANCES_REAL, DISTANCES_FAKE = "spread/real", "spread/fake"  # sums, which are
 
 
 def pair_distances(images: Tensor) -> Tensor:
-    """Return Σ ‖a - b‖² over pairs of neighbours: images (b, 3, S, S) -> scalar."""
+    """Return Σ ‖a - b‖² over pairs of neighbours: images (b, C, H, W) -> scalar."""
     pairs = len(images) // 2 * 2
     return (images[0:pairs:2] - images[1:pairs:2]).square().sum()
 

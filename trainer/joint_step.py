@@ -27,6 +27,7 @@ from torch import Tensor
 
 from shards.stream.batch import Batch
 from trainer import metric_names
+from trainer.augment.pixels import weigh_by_alpha
 from trainer.batch_diversity import DISTANCES_FAKE, pair_distances
 from trainer.distributed.process_group import Distributed
 from trainer.losses import PairLoss
@@ -67,7 +68,7 @@ def joint_step(
         gradient, loss = generator_gradient(scored, images, generated, batch_size, method, env)
         seen[generated].backward(gradient)
         add(result.losses, metric_names.LOSS_G, loss)
-        add(result.statistics, DISTANCES_FAKE, pair_distances(x_hat.detach()) / batch_size)
+        add(result.statistics, DISTANCES_FAKE, pair_distances(weigh_by_alpha(x_hat.detach())) / batch_size)
     result.grad_norms[metric_names.GRAD_D] = env.step(d.module, d.optimizer, last=False) / env.world_size
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result

@@ -24,6 +24,7 @@ from shards.stream.batch import Batch
 from trainer import metric_names
 from trainer.augment import Augment, Unchanged
 from trainer.augment.draws import Draws, normal_sizes, uniform_sizes
+from trainer.augment.pixels import weigh_by_alpha
 from trainer.batch_diversity import DISTANCES_FAKE, DISTANCES_REAL, pair_distances
 from trainer.compilation import disable_compile
 from trainer.distributed.process_group import Distributed
@@ -71,6 +72,10 @@ class Method:
         found = draw(self.seed, positions, dtype, normal=normal, uniform=uniform_sizes(augmentations, even))
         z = [found[purpose] for purpose in noises]
         return z[0] if len(z) == 1 else torch.cat(z), Draws(augmentations, found)
+
+    def transform(self, images: Tensor, draws: Draws) -> Tensor:
+        """Return what D sees of images (P·B, C, H, W): T of their colours, weighted by alpha if they have it."""
+        return self.augment(weigh_by_alpha(images), draws)
 
 
 @dataclass
@@ -148,7 +153,7 @@ def discriminator_step(
         # second derivative.
         images = see(g, batch, z, x_hat, draws, method, env).requires_grad_(penalise)
         env.backward(score(d, images, batch, batch_size, method, env, result, penalise=penalise).loss * env.world_size)
-        add(result.statistics, DISTANCES_FAKE, pair_distances(x_hat) / batch_size)
+        add(result.statistics, DISTANCES_FAKE, pair_distances(weigh_by_alpha(x_hat)) / batch_size)
     result.grad_norms[metric_names.GRAD_D] = env.step(d.module, d.optimizer) / env.world_size
     return result
 
@@ -166,7 +171,7 @@ def see(g: Player, batch: Batch, z: Tensor, x_hat: Tensor, draws: Draws, method:
     if method.mismatch == "generated":
         with torch.no_grad(), env.autocast():
             inputs.append(g.module(z, batch.wrong_labels, batch.wrong_known).to(x_hat.dtype))
-    return method.augment(torch.cat(inputs), draws)
+    return method.transform(torch.cat(inputs), draws)
 
 
 class Scored(NamedTuple):
@@ -232,7 +237,7 @@ def score(
     add(result.losses, metric_names.LOSS_D, loss)
     add(result.statistics, metric_names.LOGIT_REAL, real.sum() / batch_size)
     add(result.statistics, metric_names.LOGIT_FAKE, fake.sum() / batch_size)
-    add(result.statistics, DISTANCES_REAL, pair_distances(x) / batch_size)
+    add(result.statistics, DISTANCES_REAL, pair_distances(weigh_by_alpha(x)) / batch_size)
     # Only differences of a relativistic D's logits have a meaning: its loss does not fix their zero.
     signs = (real - fake if method.loss.needs_real else real).detach().sign().sum() / batch_size
     result.real_sign = signs if result.real_sign is None else result.real_sign + signs
@@ -269,7 +274,7 @@ def generator_step(
             with env.autocast():
                 x_hat = g.wrapped(z, labels, known).to(x.dtype)
             inputs = [x_hat, x] if method.loss.needs_real else [x_hat]
-            images = method.augment(torch.cat(inputs), draws)  # in full precision
+            images = method.transform(torch.cat(inputs), draws)  # in full precision
             x_hat, x = images[: len(labels)], images[len(labels) :]
             with env.autocast():
                 logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x.dtype))

@@ -74,7 +74,7 @@ ALLOWED: dict[str, str] = {
     # training
     "trainer.step": "shards.stream trainer.augment trainer.batch_diversity trainer.compilation trainer.distributed "
     "trainer.losses trainer.metric_names trainer.networks trainer.noise",
-    "trainer.joint_step": "shards.stream trainer.batch_diversity trainer.distributed trainer.losses "
+    "trainer.joint_step": "shards.stream trainer.augment trainer.batch_diversity trainer.distributed trainer.losses "
     "trainer.metric_names trainer.step",
     "trainer.state": "shards trainer",
     "trainer.setup": "shards trainer",
@@ -126,6 +126,7 @@ PURE: dict[str, str] = {
     "trainer.evaluation.metrics.registry": "numpy",
     "trainer.evaluation.metrics.second_judge": "",
     "trainer.evaluation.metrics.spectrum": "numpy",
+    "trainer.evaluation.metrics.appearance": "numpy",
     "shards.stream.order": "numpy",
     "shards.core.permutation": "numpy",
     "shards.core.rng": "numpy",

@@ -19,7 +19,7 @@ Policy = str | tuple[str, ...]  # "ada", or a selection of DiffAugment's "color"
 
 
 class Augment(Protocol):
-    """T: (images (P·B, 3, S, S), draws for P purposes) -> images of the same shape, dtype and memory format.
+    """T: (images (P·B, C, H, W), draws for P purposes) -> images of the same shape, dtype and memory format.
 
     Attributes:
         numbers: how many uniform and how many normal numbers an image takes.
@@ -50,8 +50,8 @@ def augment(images: Tensor, draws: Draws, *, policy: Policy, p: Tensor | float =
     """Return the augmented images. Call it outside of autocast: colours would lose precision in bf16.
 
     Args:
-        images: (P·B, 3, S, S), in about [-1, 1]: a batch for each purpose, one batch after the other. The result may
-            leave the range.
+        images: (P·B, C, H, W), in about [-1, 1]: a batch for each purpose, one batch after the other; with alpha, see
+            `weigh_by_alpha`. The result may leave the range.
         draws: of these purposes, with `numbers_of` the policy for each image.
         policy: the changes.
         p: probability of each of ADA's changes, or that DiffAugment changes an image at all; a scalar.

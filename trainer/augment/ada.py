@@ -21,26 +21,28 @@ def ada_augment(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
     """Apply pixel blitting, a warp, and colour changes; at p = 0 the images stay the same bit for bit.
 
     Args:
-        images: (B, 3, S, S).
+        images: (B, C, H, W); with alpha, see `weigh_by_alpha`.
         draws: with `EVEN` uniform and `BELL` normal draws.
         p: scalar in [0, 1].
-        flip: allow mirroring and quarter turns.
+        flip: allow mirroring and quarter turns; of images that are not square, half turns alone.
     """
     images = _blit_randomly(images, draws, p, flip)
-    images = warp(images, _draw_warp(draws, p))
+    images = warp(images, _draw_warp(draws, p, images.shape[2:]))
     return recolor(images, _draw_colors(draws, p))
 
 
 def _blit_randomly(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
-    reach = images.shape[-1] * _LARGEST_SHIFT
+    height, width = images.shape[2:]
     mirrored = draws.fires(p) & draws.fires(0.5 if flip else 0)
     turns = draws.fires(p) * draws.whole(4 if flip else 1)
+    if height != width:
+        turns = turns & 2
     shifted = draws.fires(p)
-    right, down = (shifted * draws.shift(reach) for _ in range(2))
+    right, down = (shifted * draws.shift(side * _LARGEST_SHIFT) for side in (width, height))
     return blit(images, mirrored, turns, right, down)
 
 
-def _draw_warp(draws: Draws, p: Tensor) -> Tensor:
+def _draw_warp(draws: Draws, p: Tensor, sides: tuple[int, ...]) -> Tensor:
     """Return warp matrices (B, 2, 3). At least one of the two rotations is applied with probability p."""
     p_turn = 1 - (1 - p).sqrt()
     zoom = torch.exp2(draws.fires(p) * draws.normal(0.2))
@@ -49,7 +51,8 @@ def _draw_warp(draws: Draws, p: Tensor) -> Tensor:
     after = draws.fires(p_turn) * draws.angle()
     moved = draws.fires(p)
     right, down = (moved * draws.normal(1 / 8) for _ in range(2))
-    return source_matrix(zoom, before, stretch, after, right, down)
+    height, width = sides
+    return source_matrix(zoom, before, stretch, after, right, down, sides=(height, width))
 
 
 def _draw_colors(draws: Draws, p: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainer.augment.pixels import to_images, to_pixels
+from trainer.augment.pixels import ALPHA, opacity, to_images, to_pixels
 
 
 def color_matrix(brightness: Tensor, contrast: Tensor, luma: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
@@ -41,11 +41,18 @@ def color_matrix(brightness: Tensor, contrast: Tensor, luma: Tensor, hue: Tensor
 def recolor(images: Tensor, matrix: Tensor) -> Tensor:
     """Map every colour x to M x + offset. An image whose matrix is the identity stays the same, bit for bit.
 
+    The offset is weighted by alpha, as the colours are, and alpha stays. Grey is mapped as its equal in RGB, which M
+    leaves grey.
+
     Args:
-        images: (B, 3, S, S).
+        images: (B, C, H, W); with alpha, see `weigh_by_alpha`.
         matrix: (B, 3, 4), from `color_matrix`.
     """
     linear, offset = matrix[:, :, :3], matrix[:, :, 3]
-    mapped = to_images(to_pixels(images) @ linear.mT + offset[:, None], images.shape[-1])
+    if images.shape[1] == 1:
+        mapped = linear[:, 0].sum(1)[:, None, None, None] * images + offset[:, 0, None, None, None]
+    else:
+        colors = to_images(to_pixels(images[:, :ALPHA]) @ linear.mT, images.shape[-1])
+        mapped = torch.cat([colors + offset[:, :, None, None] * opacity(images), images[:, ALPHA:]], 1)
     fired = (matrix != torch.eye(3, 4, dtype=matrix.dtype, device=matrix.device)).flatten(1).any(1)
     return torch.where(fired[:, None, None, None], mapped, images)

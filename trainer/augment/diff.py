@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from trainer.augment.draws import Draws
-from trainer.augment.pixels import each, lines, pick
+from trainer.augment.pixels import ALPHA, each, erase, lines, opacity, pick
 
 EVEN = 9  # uniform draws in total
 _LARGEST_SHIFT = 1 / 8  # of the side
@@ -16,7 +17,7 @@ def diff_augment(images: Tensor, draws: Draws, kinds: tuple[str, ...], flip: boo
     """Apply all changes in ``kinds``, always in the same order.
 
     Args:
-        images: (B, 3, S, S), 0 is mid-grey.
+        images: (B, C, H, W), 0 is mid-grey; with alpha, see `weigh_by_alpha`.
         draws: with `EVEN` uniform draws.
         kinds: a selection of "color", "translation" and "cutout".
         flip: also mirror each image with probability ½.
@@ -40,30 +41,38 @@ def _mirror(images: Tensor, draws: Draws) -> Tensor:
 
 
 def _color(images: Tensor, draws: Draws) -> Tensor:
-    """Change brightness by ±0.5, saturation by 0 … 2 around grey, contrast by 0.5 … 1.5 around the mean."""
-    x = images + draws.between(-0.5, 0.5)[:, None, None, None]
+    """Change brightness by ±0.5, saturation by 0 … 2 around grey, contrast by 0.5 … 1.5 around the mean.
+
+    With alpha, what is added is weighted by it, and the mean is that of the visible colours.
+    """
+    opaque = opacity(images)
+    x = images[:, :ALPHA] + draws.between(-0.5, 0.5)[:, None, None, None] * opaque
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * draws.between(0, 2)[:, None, None, None]
     mean = x.mean((1, 2, 3), keepdim=True)
-    return mean + (x - mean) * draws.between(0.5, 1.5)[:, None, None, None]
+    if isinstance(opaque, Tensor):
+        mean = mean / opaque.mean((1, 2, 3), keepdim=True).clamp(min=1e-3) * opaque
+    x = mean + (x - mean) * draws.between(0.5, 1.5)[:, None, None, None]
+    return torch.cat([x, images[:, ALPHA:]], 1) if images.shape[1] > ALPHA else x
 
 
 def _translation(images: Tensor, draws: Draws) -> Tensor:
-    """Shift by up to an eighth of the side in x and y, in whole pixels, padded with zeros."""
-    side = images.shape[-1]
-    most = round(side * _LARGEST_SHIFT)
-    i, j = lines(images)
-    rows, columns = (line + each(draws.whole(2 * most + 1)) - most for line in (i, j))
-    inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
-    moved = pick(images, rows.clamp(0, side - 1) * side + columns.clamp(0, side - 1))
-    return moved.masked_fill(~inside[:, None], 0)
+    """Shift by up to an eighth of the sides in x and y, in whole pixels, padded with blank ones."""
+    height, width = images.shape[2:]
+    rows, columns = (
+        line + each(draws.whole(2 * most + 1)) - most
+        for line, most in zip(lines(images), (round(side * _LARGEST_SHIFT) for side in (height, width)), strict=True)
+    )
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return erase(pick(images, rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)), ~inside)
 
 
 def _cutout(images: Tensor, draws: Draws) -> Tensor:
-    """Zero a square of half the side around a random centre; it may extend beyond the image."""
-    side = images.shape[-1]
-    hole = round(side * _HOLE)
+    """Erase a part of half the height and width around a random centre; it may extend beyond the image."""
     i, j = lines(images)
-    top, left = (each(draws.whole(side + 1 - hole % 2)) - hole // 2 for _ in range(2))
-    cut = (i >= top) & (i < top + hole) & (j >= left) & (j < left + hole)
-    return images.masked_fill(cut[:, None], 0)
+    tall, wide = (round(side * _HOLE) for side in images.shape[2:])
+    top, left = (
+        each(draws.whole(side + 1 - hole % 2)) - hole // 2
+        for side, hole in zip(images.shape[2:], (tall, wide), strict=True)
+    )
+    return erase(images, (i >= top) & (i < top + tall) & (j >= left) & (j < left + wide))

@@ -33,6 +33,6 @@ class Transform:
         return numbers_of(self.policy)
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Transform a batch for each purpose of the draws, (P·B, 3, S, S); see `augment`."""
+        """Transform a batch for each purpose of the draws, (P·B, C, H, W); see `augment`."""
         p = self.p if self.adaptive is None else self.adaptive.p
         return augment(images, draws, policy=self.policy, p=p, flip=self.flip)

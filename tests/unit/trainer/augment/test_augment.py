@@ -15,6 +15,7 @@ from trainer.augment.adaptive import AdaptiveProbability
 from trainer.augment.color import color_matrix, recolor
 from trainer.augment.draws import Draws, uniform_sizes
 from trainer.augment.geometry import blit, source_matrix, warp
+from trainer.augment.pixels import weigh_by_alpha
 from trainer.noise import draw, uniform
 
 KINDS = ("color", "translation", "cutout")
@@ -392,3 +393,94 @@ def test_all_ranks_have_the_same_p_and_rank_0_saves_the_total() -> None:
     for p, first in ((one, True), (two, False)):
         p.load({"p": torch.tensor(0.25), "signs": torch.tensor(7.0)}, first)
     assert both(one.signs).item() == 7
+
+
+# ---------------------------------------------------------------- other shapes
+
+
+def other(channels: int, height: int, width: int, count: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, channels, height, width, generator=generator, dtype=F64) * 2 - 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 16, 16), (4, 16, 16), (3, 12, 16), (4, 16, 12)])
+def test_every_policy_keeps_shape_and_gradients_of_any_image(
+    policy: Policy, channels: int, height: int, width: int
+) -> None:
+    images = other(channels, height, width).requires_grad_()
+    result = changed(images, policy)
+    assert result.shape == images.shape and result.isfinite().all()
+    (gradient,) = torch.autograd.grad(result.square().sum(), images)
+    assert gradient.isfinite().all() and (gradient != 0).any()
+    assert torch.equal(changed(images, policy, p=0.0), images) or policy == ()
+
+
+@pytest.mark.parametrize("policy", ["ada", KINDS])
+def test_grey_changes_as_its_equal_in_rgb(policy: Policy) -> None:
+    grey = other(1, 16, 12)
+    as_rgb = changed(grey.expand(-1, 3, -1, -1).contiguous(), policy)
+    torch.testing.assert_close(changed(grey, policy).expand(-1, 3, -1, -1), as_rgb)
+
+
+@pytest.mark.parametrize("policy", ["ada", KINDS])
+def test_opaque_images_change_as_rgb_does(policy: Policy) -> None:
+    rgb = other(3, 16, 12)
+    opaque = torch.cat([rgb, torch.ones_like(rgb[:, :1])], 1)
+    result, expected = changed(opaque, policy), changed(rgb, policy)
+    kept = result[:, 3:] > 1 - 1e-9  # not what a cutout or a translation has left blank
+    torch.testing.assert_close(result[:, :3] * kept, expected * kept)
+    if policy == "ada":
+        assert kept.all()
+
+
+def test_colors_change_nothing_where_an_image_is_transparent() -> None:
+    images = other(4, 16, 16)
+    images[:, 3, :8] = -1
+    for policy in ("ada", ("color",)):
+        result = changed(weigh_by_alpha(images), policy, p=1.0)
+        invisible = result[:, 3:] < -1 + 1e-9
+        assert invisible.any() and (result[:, :3] * invisible).abs().max() < 1e-9
+
+
+def test_what_is_erased_is_transparent() -> None:
+    result = changed(torch.ones(8, 4, 16, 16, dtype=F64), ("cutout",), p=1.0)
+    blank = (result == torch.tensor([0.0, 0, 0, -1], dtype=F64)[:, None, None]).all(1)
+    assert blank.flatten(1).any(1).all() and (result.amin(1) == 1)[~blank].all()
+
+
+def test_colors_are_weighted_by_opacity() -> None:
+    pixel = torch.tensor([0.8, -0.4, 0.2, 0.0], dtype=F64).view(1, 4, 1, 1)
+    assert weigh_by_alpha(pixel).flatten().tolist() == pytest.approx([0.4, -0.2, 0.1, 0])
+    beyond = torch.tensor([0.8, -0.4, 0.2, 3.0], dtype=F64).view(1, 4, 1, 1)
+    assert weigh_by_alpha(beyond).flatten().tolist() == pytest.approx([0.8, -0.4, 0.2, 3])
+    assert weigh_by_alpha(pixel[:, :3]).flatten().tolist() == pixel[:, :3].flatten().tolist()
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 48), (48, 36)])
+def test_rotations_keep_angles_in_images_that_are_not_square(height: int, width: int) -> None:
+    """A disc turns into itself; in [-1, 1]² it would become an ellipse. Edges are reflected, and not looked at."""
+    y, x = torch.arange(height, dtype=F64), torch.arange(width, dtype=F64)
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    distance = (y[:, None].square() + x.square()).sqrt()
+    disc = torch.sigmoid(8 - distance)[None, None]
+    one, none = values(1.0)[0], values(0.0)[0]
+    turned = warp(disc, source_matrix(one, values(0.7)[0], one, none, none, none, sides=(height, width)))
+    inside = distance < min(height, width) / 2 - 1
+    assert (turned - disc)[0, 0, inside].abs().max() < 0.06
+    sheared = warp(disc, source_matrix(one, values(0.7)[0], one, none, none, none))
+    assert (sheared - disc)[0, 0, inside].abs().max() > 0.2
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 9), (9, 6), (8, 8)])
+def test_blits_of_any_aspect_by_hand(height: int, width: int) -> None:
+    images = torch.arange(height * width, dtype=F64).view(1, 1, height, width)
+    whole = {"right": torch.tensor([2]), "down": torch.tensor([1])}
+    still = {name: torch.tensor([0]) for name in whole}
+    no, yes = torch.tensor([False]), torch.tensor([True])
+    assert torch.equal(blit(images, yes, torch.tensor([0]), **still), images.flip(3))
+    assert torch.equal(blit(images, no, torch.tensor([2]), **still), images.flip(2, 3))
+    shifted = blit(images, no, torch.tensor([0]), **whole)
+    assert torch.equal(shifted[..., 1:, 2:], images[..., :-1, :-2])
+    assert torch.equal(shifted[..., 0, 2:], images[..., 0, :-2])
+    assert torch.equal(shifted[..., 1:, :2], images[..., :-1, :2].flip(3))
