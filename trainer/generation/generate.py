@@ -21,7 +21,7 @@ def generate_images(generator: nn.Module, z: Tensor, labels: Labels) -> np.ndarr
         labels: n label vectors with their masks.
 
     Returns:
-        uint8 (n, 3, S, S).
+        uint8 (n, C, H, W).
     """
     device, dtype = z.device, next(generator.parameters()).dtype
     label = torch.from_numpy(np.ascontiguousarray(labels.label, np.float32)).to(device, dtype)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from shards.core.atomic_io import explain_disk_errors, write_bytes
+from shards.dataset.image_shape import MODES
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -22,6 +23,7 @@ _MARGIN = 8
 _FONT_SIZE = 14
 _TITLE_WIDTH = 200  # pixels; the widest column of row titles
 _BACKGROUND, _INK = (255, 255, 255), (34, 34, 34)
+_SQUARE, _LIGHT, _DARK = 8, 255, 204  # of the checkerboard below transparent images: side in pixels, and its greys
 _DESCRIPTION = "Description"  # the PNG standard's keyword for a caption
 
 
@@ -37,12 +39,14 @@ def grid(
     Long titles are wrapped and then truncated with "…". The font is Pillow's own, so that a grid looks the same on
     every machine.
 
+    Below transparent images is a checkerboard.
+
     Args:
-        images: uint8 (N, 3, S, S), a numpy array or a CPU tensor, in row-major order.
+        images: uint8 (N, C, H, W), grey, RGB or RGBA, a numpy array or a CPU tensor, in row-major order.
         columns: number of columns.
         row_titles: at most one per row.
         column_titles: at most one per column.
-        scale: integer enlargement (default: 3 for 32-pixel images, 1 for 96-pixel images).
+        scale: integer enlargement (default: 3 for 32-pixel images, 1 for 96-pixel images; the longer side counts).
 
     Returns:
         An RGB image whose titles are stored as a caption, which `save` writes.
@@ -51,42 +55,58 @@ def grid(
         ValueError: the array has another shape or dtype, or there are more titles than rows or columns.
     """
     array = _checked(images, columns)
-    count, side = len(array), array.shape[-1]
+    count, (tall, wide) = len(array), array.shape[2:]
     rows = math.ceil(count / columns)
     if len(row_titles) > rows or len(column_titles) > columns:
         raise ValueError(f"{len(row_titles)} row and {len(column_titles)} column titles for {rows} x {columns} cells")
-    scale = scale or max(1, round(_CELL / side))
-    cell = side * scale
+    scale = scale or max(1, round(_CELL / max(tall, wide)))
+    tall, wide = tall * scale, wide * scale
 
     font = ImageFont.load_default(_FONT_SIZE)
     line = _line_height(font)
-    left = [wrap(drawable(title), font, _TITLE_WIDTH, max(1, cell // line)) for title in row_titles]
-    above = [wrap(drawable(title), font, cell, 3) for title in column_titles]
+    left = [wrap(drawable(title), font, _TITLE_WIDTH, max(1, tall // line)) for title in row_titles]
+    above = [wrap(drawable(title), font, wide, 3) for title in column_titles]
     left_width = _widest(left, font) + _MARGIN if left else 0
     above_height = max(map(len, above)) * line + _MARGIN // 2 if above else 0
     # If cells are lower than a line of text, the rows move apart instead of the titles overlapping.
-    row_height = max(cell, line if left else 0) + _GAP
+    row_height = max(tall, line if left else 0) + _GAP
 
-    width = 2 * _MARGIN + left_width + columns * (cell + _GAP) - _GAP
+    width = 2 * _MARGIN + left_width + columns * (wide + _GAP) - _GAP
     height = 2 * _MARGIN + above_height + rows * row_height - _GAP
     sheet = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     x0, y0 = _MARGIN + left_width, _MARGIN + above_height
 
     for column, lines in enumerate(above):
-        x, y = x0 + column * (cell + _GAP), y0 - _MARGIN // 2 - len(lines) * line
-        _draw_lines(draw, lines, font, x, y, cell)
+        x, y = x0 + column * (wide + _GAP), y0 - _MARGIN // 2 - len(lines) * line
+        _draw_lines(draw, lines, font, x, y, wide)
     for row, lines in enumerate(left):
         y = y0 + row * row_height + (row_height - _GAP - len(lines) * line) // 2
         _draw_lines(draw, lines, font, _MARGIN, y)
     for number, image in enumerate(array):
         row, column = divmod(number, columns)
-        tile = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-        tile = tile.resize((cell, cell), Image.Resampling.NEAREST)
-        sheet.paste(tile, (x0 + column * (cell + _GAP), y0 + row * row_height))
+        tile = to_pillow(image).resize((wide, tall), Image.Resampling.NEAREST)
+        sheet.paste(_opaque(tile), (x0 + column * (wide + _GAP), y0 + row * row_height))
 
     sheet.info[_DESCRIPTION] = describe(row_titles, column_titles)
     return sheet
+
+
+def to_pillow(image: np.ndarray) -> Image.Image:
+    """Return an image uint8 (C, H, W) as Pillow's, in grey, RGB or RGBA."""
+    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+    return Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels, MODES[len(image)])
+
+
+def _opaque(tile: Image.Image) -> Image.Image:
+    """Return an image on a checkerboard, if it has alpha."""
+    if tile.mode != "RGBA":
+        return tile
+    row, column = (np.arange(side) // _SQUARE for side in (tile.height, tile.width))
+    board = np.where((row[:, None] + column) % 2, _DARK, _LIGHT).astype(np.uint8)
+    below = Image.fromarray(board).convert("RGBA")
+    below.alpha_composite(tile)
+    return below.convert("RGB")
 
 
 def describe(row_titles: Sequence[str], column_titles: Sequence[str] = ()) -> str:
@@ -156,8 +176,8 @@ def _cut(line: str, font: Font, width: int) -> str:
 
 def _checked(images: Any, columns: int) -> np.ndarray:
     array = np.asarray(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != 3 or array.shape[2] != array.shape[3]:
-        raise ValueError(f"a grid takes (N, 3, S, S) uint8, not {array.shape} {array.dtype}")
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] not in MODES:
+        raise ValueError(f"a grid takes (N, C, H, W) uint8, with 1, 3 or 4 channels, not {array.shape} {array.dtype}")
     if not array.size or columns < 1:
         raise ValueError(f"a grid of {len(array)} images in {columns} columns is empty")
     return array

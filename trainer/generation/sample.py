@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from shards.core import cli
 from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused
@@ -111,7 +110,7 @@ def _write_images(sampler: Sampler, options: SampleOptions, labels: Sequence[Lab
             for start in range(0, len(part.label), _CHUNK):
                 chunk = Labels(part.label[start : start + _CHUNK], part.known[start : start + _CHUNK])
                 for image, label, known in zip(sampler.generate(chunk, options.seed, start), *chunk, strict=True):
-                    Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number:06d}.png")
+                    image_grid.to_pillow(image).save(folder / f"{number:06d}.png")
                     tags = ", ".join(sampler.schema.words(label, known))
                     writer.writerow([f"{number:06d}", tags, *([phrase] if captioned else [])])
                     number += 1

@@ -56,7 +56,7 @@ class Sampler:
             seed: determines the noise and the attributes that the phrase does not name.
 
         Returns:
-            uint8 (count, 3, S, S).
+            uint8 (count, C, H, W).
 
         Raises:
             UserError: the phrase cannot be read.
@@ -82,7 +82,7 @@ class Sampler:
         return self.vocabulary.labels_for(phrase, count, seed)
 
     def generate(self, labels: Labels, seed: int = 0, start: int = 0) -> np.ndarray:
-        """Generate one image per label: uint8 (n, 3, S, S).
+        """Generate one image per label: uint8 (n, C, H, W).
 
         Image i of a seed, counted from ``start``, has the same noise under any label.
         """

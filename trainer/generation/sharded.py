@@ -15,7 +15,7 @@ from trainer.noise import normal
 
 CHUNK = 128  # images generated and measured at once by any rank, so that results do not depend on the number of ranks
 
-# Measures images, uint8 (n, 3, S, S): arrays with n rows each.
+# Measures images, uint8 (n, C, H, W): arrays with n rows each.
 Measure = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
@@ -54,7 +54,7 @@ def generate_and_measure(
 def generate_at(
     generator: nn.Module, noise_size: int, labels: Labels, seed: int, purpose: str, indices: np.ndarray
 ) -> np.ndarray:
-    """Generate some of the images of `generate_and_measure` again: uint8 (n, 3, S, S).
+    """Generate some of the images of `generate_and_measure` again: uint8 (n, C, H, W).
 
     Args:
         labels: the labels of these images only.

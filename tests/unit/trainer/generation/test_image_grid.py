@@ -94,8 +94,8 @@ def test_tensor_gives_the_same_grid_as_an_array() -> None:
     "wrong",
     [
         np.zeros((2, 3, 8, 8), np.float32),
-        np.zeros((2, 1, 8, 8), np.uint8),
-        np.zeros((2, 3, 8, 9), np.uint8),
+        np.zeros((2, 2, 8, 8), np.uint8),
+        np.zeros((3, 8, 8), np.uint8),
         flat(0, 8),
     ],
 )
@@ -127,3 +127,23 @@ def test_grid_that_cannot_be_saved_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "samples").write_text("a file, not a folder")
     with pytest.raises(Failure, match="samples"):
         image_grid.save(image_grid.grid(flat(1, 8), 1), tmp_path / "samples" / "1.png")
+
+
+def test_grey_is_drawn_as_equal_colors_and_other_aspects_keep_theirs() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(1, 1, 4, 3) * 20
+    sheet = np.asarray(image_grid.grid(image, 1, scale=2))
+    drawn = sheet[8:16, 8:14]
+    assert sheet.shape == (8 + 8 + 8, 8 + 6 + 8, 3)
+    assert np.array_equal(drawn, np.repeat(image[0, 0].repeat(2, 0).repeat(2, 1)[..., None], 3, 2))
+
+
+def test_a_checkerboard_is_seen_through_transparent_images() -> None:
+    image = np.full((1, 4, 16, 24), 90, np.uint8)
+    image[0, 3] = np.repeat([0, 255, 102], 8)
+    cell = np.asarray(image_grid.grid(image, 1, scale=1))[8:24, 8:32]
+    assert (cell[:, 8:16] == 90).all()
+    assert cell[0, 0].tolist() == [255] * 3 and cell[8, 0].tolist() == [204] * 3
+    assert cell[0, 16].tolist() == [189] * 3 and cell[8, 16].tolist() == [158] * 3  # 0.4 of 90, and 0.6 of the board
+    pillow = image_grid.to_pillow(image[0])
+    assert pillow.mode == "RGBA" and np.array_equal(np.asarray(pillow).transpose(2, 0, 1), image[0])
+    assert image_grid.to_pillow(image[0, :1]).mode == "L"
