@@ -55,7 +55,7 @@ class EvaluationNetworks:
         return self.extractors if self.spectrum is None else (*self.extractors, self.spectrum)
 
     def measure(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what each network finds in images uint8 (n, 3, S, S), n rows each."""
+        """Return what each network finds in images uint8 (n, C, H, W), n rows each."""
         return tuple(network(images) for network in self._by_name().values())
 
     def image_set(
@@ -131,7 +131,7 @@ def open_evaluation_networks(
         )
     by_judge = [] if judge is None else [judge.extractor()]
     extractors = [extractor for each in found.values() for extractor in ([each] if each is not None else by_judge)]
-    spectra = spectrum(dataset.size) if any(Needs.SPECTRA in METRICS[name].needs for name in names) else None
+    spectra = spectrum(dataset.shape) if any(Needs.SPECTRA in METRICS[name].needs for name in names) else None
     judged = dataset.fingerprint if judge is not None else ""
     return EvaluationNetworks(judge if by_logits else None, second, tuple(extractors), spectra, names, judged)
 

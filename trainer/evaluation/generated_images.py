@@ -56,7 +56,7 @@ class GeneratedImages:
         return networks.named(measured)
 
     def images(self, numbers: np.ndarray) -> np.ndarray:
-        """Generate some of the images again: uint8 (n, 3, S, S).
+        """Generate some of the images again: uint8 (n, C, H, W).
 
         Args:
             numbers: int64 (n,).

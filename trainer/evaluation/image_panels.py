@@ -11,7 +11,7 @@ from PIL import Image
 from trainer.evaluation.metrics.measurements import Panel
 from trainer.generation import image_grid
 
-# Indices int64 (n,) -> images uint8 (n, 3, S, S).
+# Indices int64 (n,) -> images uint8 (n, C, H, W).
 ReadImages = Callable[[np.ndarray], np.ndarray]
 
 

@@ -113,13 +113,13 @@ def read_images(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Read images of a dataset, in the order of ``rows``.
 
     Returns:
-        images: uint8 (n, 3, S, S), white where damaged.
+        images: uint8 (n, C, H, W), white where damaged.
         intact: bool (n,).
 
     Raises:
         Failure: a remote image cannot be fetched.
     """
-    out = np.empty((len(rows), dataset.size, dataset.size, 3), np.uint8)
+    out = np.empty((len(rows), *dataset.shape.pixels_shape), np.uint8)
     intact = np.zeros(len(rows), bool)
     for number, row in enumerate(rows.tolist()):
         try:

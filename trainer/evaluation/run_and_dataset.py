@@ -10,11 +10,12 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import Schema
 from trainer.generation.sampler import Sampler, load
+from trainer.models import image_shape
 
 
 @dataclass(frozen=True)
 class RunAndDataset:
-    """A trained generator and a dataset of the same image size and labels."""
+    """A trained generator and a dataset of the same image shape and labels."""
 
     sampler: Sampler
     dataset: Dataset
@@ -34,11 +35,11 @@ def open_run_and_dataset(run: Path, checkpoint: str | None, shards: str | None, 
     """
     sampler = load(run, checkpoint, device)
     dataset = _open_dataset(run, sampler.saved.state.config, shards)
-    size = sampler.saved.state.architecture.size
-    if dataset.size != size:
+    shape = image_shape(sampler.saved.state.architecture)
+    if dataset.shape != shape:
         raise UserError(
             "wrong-dataset",
-            f"{dataset.where}: its images are {dataset.size}x{dataset.size}, and {run} generates {size}x{size}; "
+            f"{dataset.where}: its images are {dataset.shape.describe()}, and {run} generates {shape.describe()}; "
             "give the dataset that it was trained on with --shards",
         )
     if dataset.schema != sampler.schema:

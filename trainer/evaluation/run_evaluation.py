@@ -166,7 +166,7 @@ def _finish(
         generated=networks.image_set(generated.labels, measured),
         real=networks.image_set(real_labels, real.measured),
         count=_compared_count(inputs, real, results),
-        size=dataset.size,
+        size=min(dataset.shape.height, dataset.shape.width),
         judge_accuracy=judge.accuracy if judge is not None else None,
         second_accuracy=second.accuracy if second is not None else None,
         new_combinations=new,

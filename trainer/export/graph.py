@@ -15,10 +15,12 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.schema import WORDLESS
 from trainer.export.folder import public_encoder
 from trainer.generation.sampler import Sampler
+from trainer.models import image_shape
 from trainer.noise import normal
 
 INPUTS, OUTPUT = ("noise", "label", "known"), "image"
 _EXAMPLES = 16
+_COLORS = {1: "grey", 3: "RGB", 4: "RGBA with straight alpha"}
 _TOLERANCE = 1 / 127.5  # of images in [-1, 1]: one step of 255
 
 
@@ -53,7 +55,7 @@ class Graph(nn.Module):
         self.eval()
 
     def forward(self, noise: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """Map noise (B, noise_size), label (B, L) and known (B, A), all float32, to images (B, 3, S, S) in [-1, 1]."""
+        """Map noise (B, noise_size), label (B, L) and known (B, A), all float32, to images (B, C, H, W) in [-1, 1]."""
         return self.generator(noise, label, known).clamp(-1, 1)
 
     @staticmethod
@@ -90,7 +92,7 @@ def described_label(sampler: Sampler) -> dict[str, Any]:
         for a in attributes
         for name in ([f"{a.name}[{i}]" for i in range(a.size)] if a.kind in WORDLESS else a.values)
     ]
-    size = sampler.saved.state.architecture.size
+    shape = image_shape(sampler.saved.state.architecture)
     return {
         "noise": f"float32 (batch, {sampler.noise_size}), standard normal",
         "label": entries,
@@ -98,7 +100,8 @@ def described_label(sampler: Sampler) -> dict[str, Any]:
         "label_rule": "float32. A value or tag: 1 if the image shows it, else 0. Numbers: as in the dataset, unscaled. "
         "A text: its vector by text_encoder. known is 1 for each attribute that the label speaks of, else 0.",
         "text_encoder": public_encoder(sampler.vocabulary.text_encoder),
-        "image": f"float32 (batch, 3, {size}, {size}), RGB in [-1, 1]; uint8 = round((image + 1) * 127.5)",
+        "image": f"float32 (batch, {shape.channels}, {shape.height}, {shape.width}), {_COLORS[shape.channels]} in "
+        "[-1, 1]; uint8 = round((image + 1) * 127.5)",
         "schema": sampler.schema.to_json(),
     }
 

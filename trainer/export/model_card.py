@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shards.core import cli
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.schema import WORDLESS, Schema
 from trainer.config import Config
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
@@ -91,26 +92,38 @@ def _metadata(facts: Facts) -> str:
 
 def _summary(facts: Facts) -> str:
     architecture = facts.content["architecture"]
-    size, data = architecture["size"], facts.content.get("dataset", {}).get("name")
+    data = facts.content.get("dataset", {}).get("name")
     of = f", with the labels of the dataset “{escaped(data)}”" if data else ""
     return (
-        f"A conditional GAN (family {architecture['family']}) that draws images of {size}x{size} pixels from words"
+        f"A conditional GAN (family {architecture['family']}) that draws images of {_pixels(facts.content)} from words"
         f"{of}. It was trained with {LIBRARY} and has seen {facts.content['images_seen']:,} images."
     )
 
 
 def _how_to_draw(facts: Facts) -> str:
-    size = facts.content["architecture"]["size"]
+    shape = _shape(facts.content)
     phrase = re.sub(r"""[\\"`$!]""", "", " ".join(facts.example.split()))  # in quotes of Python and of a shell
     return f"""```python
 import trainer  # pip install "{LIBRARY}[hub]"
 
 g = trainer.load("hf://{facts.name}")
-images = g.sample("{phrase}", count=4, seed=0)  # uint8 (4, 3, {size}, {size})
+images = g.sample("{phrase}", count=4, seed=0)  # uint8 (4, {shape.channels}, {shape.height}, {shape.width})
 ```
 
 or `cgan sample hf://{facts.name} "{phrase}" --count 4`. The same phrase and seed draw the same images. What a phrase
 does not name follows the labels of the dataset."""
+
+
+def _shape(content: Mapping[str, Any]) -> ImageShape:
+    architecture = content["architecture"]  # of older versions, without what is that of squares in RGB
+    across, down = architecture.get("aspect", (1, 1))
+    return ImageShape.of(architecture["size"], architecture.get("image_channels", 3), f"{across}:{down}")
+
+
+def _pixels(content: Mapping[str, Any]) -> str:
+    shape = _shape(content)
+    kind = {1: ", in grey", 4: ", with transparency"}.get(shape.channels, "")
+    return f"{shape.width}x{shape.height} pixels{kind}"
 
 
 def _words(schema: Schema) -> str:
@@ -126,10 +139,10 @@ def _words(schema: Schema) -> str:
 
 def _data(facts: Facts) -> str:
     notes = facts.content.get("dataset", {})
-    samples, size = notes.get("samples"), notes.get("size")
+    samples = notes.get("samples")
     rows = [
         ("name", notes.get("name")),
-        ("images", f"{samples:,} of {size}x{size} pixels" if isinstance(samples, int) else None),
+        ("images", f"{samples:,} of {_pixels(facts.content)}" if isinstance(samples, int) else None),
         ("origin of the images", notes.get("pictures")),
         ("licence of the images", notes.get("licence")),
         ("fingerprint", facts.content.get("data")),

@@ -14,6 +14,7 @@ from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from shards.core.version import __version__
 from trainer.generation.sampler import Sampler, default_output, load
+from trainer.models import image_shape
 from trainer.noise import normal
 from trainer.playground.encoding import choose_dtype, encode, require_operators
 from trainer.playground.page import page
@@ -76,10 +77,10 @@ def playground(sampler: Sampler, title: str) -> str:
     z = normal(0, "noise to sample", torch.arange(_COMPARED), sampler.noise_size)
     labels = sampler.labels_for("anything", _COMPARED)
     encoded = encode(program, choose_dtype(program, z.numpy(), labels.label, labels.known))
-    size = sampler.saved.state.architecture.size
+    shape = image_shape(sampler.saved.state.architecture)
     facts = (
-        f"{title}: {size} x {size} pixels, after {sampler.saved.images_seen:,} training images. "
+        f"{title}: {shape} pixels, after {sampler.saved.images_seen:,} training images. "
         f"Written by cgan-trainer {__version__}."
     )
-    data = page_data(sampler.vocabulary, size, sampler.noise_size, encoded.content)
+    data = page_data(sampler.vocabulary, shape, sampler.noise_size, encoded.content)
     return page(title, facts, data, encoded.weights)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Attribute, Schema
 from trainer.generation.prompts import Vocabulary
@@ -33,18 +34,20 @@ def require_words(vocabulary: Vocabulary) -> None:
         )
 
 
-def page_data(vocabulary: Vocabulary, size: int, noise_size: int, program: dict[str, Any]) -> dict[str, Any]:
+def page_data(vocabulary: Vocabulary, shape: ImageShape, noise_size: int, program: dict[str, Any]) -> dict[str, Any]:
     """Return the page's data as plain JSON values.
 
     Args:
         vocabulary: without captions (see `require_words`).
-        size: side of the images in pixels.
+        shape: of the images.
         noise_size: length of z.
         program: `Encoded.content`.
     """
     schema = vocabulary.schema
     return {
-        "size": size,
+        "width": shape.width,
+        "height": shape.height,
+        "channels": shape.channels,
         "noise": noise_size,
         "purposes": {name: zlib.crc32(purpose.encode()) for name, purpose in _PURPOSES.items()},
         "attributes": [_attribute(schema, a, vocabulary.labels) for a in range(len(schema.attributes))],

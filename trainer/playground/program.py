@@ -45,7 +45,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """G for one image, (z (1, noise), label (1, L), known (1, A)) -> (1, 3, S, S), as operators.
+    """G for one image, (z (1, noise), label (1, L), known (1, A)) -> (1, C, H, W), as operators.
 
     Attributes:
         constants: float32 or int64 tensors.
@@ -63,7 +63,7 @@ class Program:
         return {step.name for step in self.steps}
 
     def run(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
-        """Run the program in torch, one image at a time as the page does: rows in, (n, 3, S, S) out."""
+        """Run the program in torch, one image at a time as the page does: rows in, (n, C, H, W) out."""
         return torch.cat([self._run_one(*rows) for rows in zip(*(t.split(1) for t in (z, label, known)), strict=True)])
 
     def _run_one(self, *inputs: Tensor) -> Tensor:

@@ -58,12 +58,12 @@ def _without_values() -> Iterator[None]:
             return load(checkpoint, name)
 
     def untrained(dataset: Dataset, *, device: str, **_: Any) -> Judge:
-        schema, size = dataset.schema, dataset.size
-        net = classifier.ARCHITECTURES["strided"](size, schema.width).to(device)
+        schema, shape = dataset.schema, dataset.shape
+        net = classifier.ARCHITECTURES["strided"](shape, schema.width).to(device)
         label, known = dataset.labels[:], dataset.known[:]
         accuracy = label_accuracy(schema, np.zeros_like(label), label, known)
         identity = {"method": "untrained", "data": dataset.fingerprint}
-        return Judge(schema, size, accuracy, identity, np.ones(schema.width, np.float32), net.eval())
+        return Judge(schema, shape, accuracy, identity, np.ones(schema.width, np.float32), net.eval())
 
     with (
         mock.patch.object(evaluation_networks, "judge_of", untrained),

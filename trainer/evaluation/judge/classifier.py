@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from shards.core import rng
 from shards.core.permutation import permute
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.schema import Schema
 from trainer.evaluation.judge.data import LabelledImages
 from trainer.evaluation.metrics.label_accuracy import judgeable_attributes
@@ -33,27 +34,27 @@ _MAX_WEIGHT = 10.0  # of a rare value, relative to a common one
 
 
 class Classifier(nn.Module):
-    """A convolutional network from uint8 (B, 3, s, s) to features (B, 128) and logits (B, L)."""
+    """A convolutional network from uint8 (B, C, h, w) to features (B, 128) and logits (B, L)."""
 
-    def __init__(self, side: int, outputs: int) -> None:
+    def __init__(self, shape: ImageShape, outputs: int) -> None:
         super().__init__()
-        stride = 2 if side > 40 else 1
-        layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, stride, padding=1), nn.ReLU()]
-        channels, side = 32, -(-side // stride)
-        while side > 4:
+        stride = 2 if shape.size > 40 else 1
+        layers: list[nn.Module] = [nn.Conv2d(shape.channels, 32, 3, stride, padding=1), nn.ReLU()]
+        channels, height, width = 32, -(-shape.height // stride), -(-shape.width // stride)
+        while max(height, width) > 4:
             wider = min(2 * channels, _MAX_CHANNELS)
             layers += [nn.Conv2d(channels, wider, 3, 2, padding=1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
-            channels, side = wider, -(-side // 2)
-        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side * side, FEATURES), nn.ReLU())
+            channels, height, width = wider, -(-height // 2), -(-width // 2)
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, FEATURES), nn.ReLU())
         self.head = nn.Linear(FEATURES, outputs)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features (B, 128), not negative, of images uint8 (B, 3, s, s)."""
+        """Return features (B, 128), not negative, of images uint8 (B, C, h, w)."""
         scaled = images.to(self.head.weight.dtype) / 127.5 - 1
         return self.trunk(scaled.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, L) of images uint8 (B, 3, s, s)."""
+        """Return logits (B, L) of images uint8 (B, C, h, w)."""
         return self.head(self.features(images))
 
 
@@ -64,11 +65,11 @@ class PooledClassifier(Classifier):
     instead of strides, batch normalisation, and every position by itself.
     """
 
-    def __init__(self, side: int, outputs: int) -> None:
-        super().__init__(4, outputs)
-        stride = 2 if side > 40 else 1
-        layers: list[nn.Module] = [nn.Conv2d(3, 32, 5, stride, padding=2), nn.SiLU()]
-        channels, side = 32, -(-side // stride)
+    def __init__(self, shape: ImageShape, outputs: int) -> None:
+        super().__init__(ImageShape(3, 4, 4), outputs)
+        stride = 2 if shape.size > 40 else 1
+        layers: list[nn.Module] = [nn.Conv2d(shape.channels, 32, 5, stride, padding=2), nn.SiLU()]
+        channels, side = 32, -(-shape.size // stride)
         while side > 4:
             wider = min(2 * channels, _MAX_CHANNELS)
             layers += [nn.AvgPool2d(2, ceil_mode=True), _Residual(channels, wider)]
@@ -114,7 +115,7 @@ def train_classifier(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.key(seed, "initial weights of the judge"))
-        net = architecture(images.images.shape[-1], schema.width)
+        net = architecture(ImageShape(*images.images.shape[1:]), schema.width)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(schema, images, device)
     count, batch = len(images), min(_BATCH, len(images))
@@ -147,13 +148,13 @@ def train_classifier(
 
 @torch.inference_mode()
 def logits(net: Classifier, images: np.ndarray) -> np.ndarray:
-    """Return logits float32 (N, L) of images uint8 (N, 3, s, s), computed in chunks in eval mode."""
+    """Return logits float32 (N, L) of images uint8 (N, C, h, w), computed in chunks in eval mode."""
     return _in_chunks(net.eval(), net, images, net.head.out_features)
 
 
 @torch.inference_mode()
 def features(net: Classifier, images: np.ndarray) -> np.ndarray:
-    """Return the inputs of the classifier's last layer, float32 (N, 128), of images uint8 (N, 3, s, s)."""
+    """Return the inputs of the classifier's last layer, float32 (N, 128), of images uint8 (N, C, h, w)."""
     return _in_chunks(net.eval(), net.features, images, FEATURES)
 
 
@@ -167,14 +168,17 @@ def _in_chunks(net: Classifier, run: Callable[[Tensor], Tensor], images: np.ndar
 
 
 def _shift(images: Tensor, seed: int, positions: np.ndarray) -> Tensor:
-    """Shift each image by up to a sixteenth of its side, repeating its edge."""
-    side = images.shape[-1]
-    most = max(1, side // 16)
+    """Shift each image by up to a sixteenth of its longer side, repeating its edge."""
+    sides = images.shape[2:]
+    most = max(1, max(sides) // 16)
     draws = rng.bits(rng.key(seed, "shifts for the judge"), positions[:, None], np.arange(2))
     offset = torch.from_numpy(rng.below(2 * most + 1, draws) - most).to(images.device)
-    at = (torch.arange(side, device=images.device) + offset[..., None]).clamp(0, side - 1)  # (B, 2, s)
+    rows, columns = (
+        (torch.arange(side, device=images.device) + offset[:, axis, None]).clamp(0, side - 1)  # (B, side)
+        for axis, side in enumerate(sides)
+    )
     sample = torch.arange(len(images), device=images.device)[:, None, None]
-    return images[sample, :, at[:, 0, :, None], at[:, 1, None, :]].permute(0, 3, 1, 2)
+    return images[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 class Loss:

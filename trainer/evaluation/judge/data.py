@@ -17,7 +17,9 @@ from shards.core.errors import Failure, UserError
 from shards.core.permutation import permute
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.manifest import MANIFEST
+from trainer.evaluation.metrics.appearance import visible
 from trainer.evaluation.metrics.combinations import label_values
 from trainer.evaluation.metrics.label_accuracy import judgeable_attributes
 
@@ -34,7 +36,7 @@ class LabelledImages:
     """Labelled images in memory.
 
     Attributes:
-        images: uint8 (n, 3, s, s), shrunk by `shrink`.
+        images: uint8 (n, C, h, w), as `visible` and `shrink` make them.
         label: float32 (n, L).
         known: bool (n, A).
     """
@@ -67,20 +69,21 @@ class Split:
     damaged: int
 
 
-def shrink_factor(size: int) -> int:
-    """Return the smallest power of two that shrinks images to 64 pixels or fewer, as far as it divides their size."""
-    factor = 1
-    while size // factor > MAX_SIDE and size % (2 * factor) == 0:
-        factor *= 2
-    return factor
+def shrunk(shape: ImageShape) -> ImageShape:
+    """Return the shape that a judge sees: halved, as far as both sides are even, until the longer is 64 or less."""
+    while shape.size > MAX_SIDE and shape.height % 2 == shape.width % 2 == 0:
+        shape = ImageShape(shape.channels, shape.height // 2, shape.width // 2)
+    return shape
 
 
-def shrink(images: np.ndarray, factor: int) -> np.ndarray:
-    """Average squares of ``factor`` by ``factor`` pixels, rounded: uint8 (n, 3, S, S) -> (n, 3, S/factor, S/factor)."""
+def shrink(images: np.ndarray) -> np.ndarray:
+    """Average squares of pixels, rounded: uint8 (n, C, H, W) of a shape -> that of its `shrunk`."""
+    n, channels, height, width = images.shape
+    small = shrunk(ImageShape(channels, height, width))
+    factor = height // small.height
     if factor == 1:
         return images
-    n, channels, size, _ = images.shape
-    squares = images.reshape(n, channels, size // factor, factor, size // factor, factor)
+    squares = images.reshape(n, channels, small.height, factor, small.width, factor)
     area = factor * factor
     return ((squares.sum((3, 5), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
 
@@ -91,7 +94,7 @@ def validation_part(dataset: Dataset) -> Dataset | None:
     if dataset.remote or not (folder / MANIFEST).is_file():
         return None
     part = Dataset.open(folder)
-    return part if (part.schema, part.size) == (dataset.schema, dataset.size) else None
+    return part if (part.schema, part.shape) == (dataset.schema, dataset.shape) else None
 
 
 def load_split(dataset: Dataset, validation: Dataset | None, seed: int, progress: Progress) -> Split:
@@ -176,17 +179,16 @@ def _first_of_each(values: np.ndarray, quota: int) -> np.ndarray:
 
 def _read(dataset: Dataset, rows: np.ndarray, seed: int, progress: Progress) -> tuple[LabelledImages, list[bytes]]:
     """Return images, and a keyed hash of the pixels of each; b"" for a damaged one."""
-    factor = shrink_factor(dataset.size)
-    side = dataset.size // factor
-    images = np.zeros((len(rows), 3, side, side), np.uint8)
+    small = shrunk(dataset.shape)
+    images = np.zeros((len(rows), small.channels, small.height, small.width), np.uint8)
     digests: list[bytes] = []
-    buffer = np.empty((dataset.size, dataset.size, 3), np.uint8)
+    buffer = np.empty(dataset.shape.pixels_shape, np.uint8)
     secret = str(seed).encode()
     for out, row in zip(images, rows.tolist(), strict=True):
         digest = b""
         try:
             read_pixels(dataset, row, buffer)
-            out[:] = shrink(buffer.transpose(2, 0, 1)[None], factor)[0]
+            out[:] = shrink(visible(buffer.transpose(2, 0, 1)[None]))[0]
             digest = hashlib.blake2b(out.tobytes(), digest_size=8, key=secret).digest()
         except ValueError:
             pass

@@ -7,6 +7,7 @@ images says how far to trust it; ``cgan judge DATASET`` prints that accuracy.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -27,12 +28,14 @@ from shards.core import format_version, self_hash, text_files
 from shards.core.atomic_io import explain_disk_errors, move_directory, require_unused, write_bytes, write_json
 from shards.core.errors import UserError, warn
 from shards.dataset.dataset import Dataset
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.schema import WORDLESS, Schema
 from shards.remote.cache import default_cache
 from trainer.distributed.device import choose
 from trainer.evaluation.judge import classifier
 from trainer.evaluation.judge.classifier import ARCHITECTURES, Classifier, train_classifier
-from trainer.evaluation.judge.data import LabelledImages, load_split, shrink, shrink_factor, validation_part
+from trainer.evaluation.judge.data import LabelledImages, load_split, shrink, shrunk, validation_part
+from trainer.evaluation.metrics.appearance import visible
 from trainer.evaluation.metrics.combinations import Combinations
 from trainer.evaluation.metrics.feature_extractors import Extractor, judge_features
 from trainer.evaluation.metrics.label_accuracy import LabelAccuracy, judgeable_attributes, label_accuracy
@@ -49,7 +52,7 @@ class Judge:
 
     Attributes:
         schema: of the labels (L entries, A attributes).
-        size: side of the images, in pixels.
+        shape: of the images that it judges.
         accuracy: its label accuracy on held-out real images.
         identity: dataset, seed and method that it was trained with.
         temperatures: float32 (L,), divisors of the logits that calibrate their probabilities (Guo et al. 2017,
@@ -58,7 +61,7 @@ class Judge:
     """
 
     schema: Schema
-    size: int
+    shape: ImageShape
     accuracy: LabelAccuracy
     identity: Mapping[str, Any]
     temperatures: np.ndarray
@@ -68,7 +71,7 @@ class Judge:
         """Return calibrated logits: the softmax of an exclusive attribute, or the sigmoid of a tag, is a probability.
 
         Args:
-            images: uint8 (N, 3, S, S).
+            images: uint8 (N, C, H, W).
 
         Returns:
             float32 (N, L); 0 for vectors and texts.
@@ -92,15 +95,14 @@ class Judge:
     def label_accuracy(
         self, images: np.ndarray, label: np.ndarray, known: np.ndarray, seen: Combinations | None = None
     ) -> LabelAccuracy:
-        """Return the label accuracy of images uint8 (N, 3, S, S), with doubts; see `label_accuracy`."""
+        """Return the label accuracy of images uint8 (N, C, H, W), with doubts; see `label_accuracy`."""
         return label_accuracy(self.schema, self.logits(images), label, known, real=self.accuracy, seen=seen)
 
     def _shrink(self, images: np.ndarray) -> np.ndarray:
-        if images.dtype != np.uint8 or images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
-                f"the judge takes uint8 (N, 3, {self.size}, {self.size}), not {images.dtype} {images.shape}"
-            )
-        return shrink(images, shrink_factor(self.size))
+        shape = self.shape
+        if images.dtype != np.uint8 or images.shape[1:] != (shape.channels, shape.height, shape.width):
+            raise ValueError(f"the judge takes uint8 images of {shape.describe()}, not {images.dtype} {images.shape}")
+        return shrink(visible(images))
 
     def save(self, folder: Path) -> None:
         """Write it to a new folder, atomically.
@@ -117,7 +119,8 @@ class Judge:
             "format_version": FORMAT_VERSION,
             "identity": dict(self.identity),
             "schema": self.schema.to_json(),
-            "size": self.size,
+            "size": self.shape.size,
+            "shape": list(dataclasses.astuple(self.shape)),
             "real": self.accuracy.to_json(),
             "sha256": {_WEIGHTS: hashlib.sha256(weights).hexdigest()},
         }
@@ -150,11 +153,13 @@ class Judge:
             tensors = load(weights)
             temperatures = tensors.pop("temperatures").numpy()
             architecture = ARCHITECTURES[notes["identity"].get("architecture", "strided")]
-            net = architecture(notes["size"] // shrink_factor(notes["size"]), schema.width)
+            size = notes["size"]
+            shape = ImageShape(*notes.get("shape", (3, size, size)))  # older versions knew squares in RGB alone
+            net = architecture(shrunk(shape), schema.width)
             net.load_state_dict(tensors)
             net = net.to(choose(device)).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
             accuracy = LabelAccuracy.from_json(notes["real"])
-            return cls(schema, notes["size"], accuracy, notes["identity"], temperatures, net)
+            return cls(schema, shape, accuracy, notes["identity"], temperatures, net)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -233,7 +238,7 @@ def _train(
     accuracy = label_accuracy(schema, logits, split.held_out.label, split.held_out.known)
     if split.damaged:
         warn("damaged-images", f"{split.damaged:,} damaged images were left out of the training of the judge")
-    return Judge(schema, dataset.size, accuracy, dict(identity), temperatures, net)
+    return Judge(schema, dataset.shape, accuracy, dict(identity), temperatures, net)
 
 
 def _temperatures(schema: Schema, logits: np.ndarray, images: LabelledImages) -> np.ndarray:

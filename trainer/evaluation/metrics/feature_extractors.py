@@ -2,6 +2,8 @@
 
 All resize with Pillow's bicubic filter, which antialiases, on uint8, so values are clipped and rounded. Other filters
 change the distances (Parmar, Zhang & Zhu 2022, arXiv 2104.11222; clean-fid uses this filter without the rounding).
+Images that are not square are stretched to a square, as by the published implementations of the Fréchet distance.
+Networks of RGB see grey images in all three channels, and transparent ones on mid-grey (see `appearance`).
 Distances are comparable only between features of equal `Extractor.identity`.
 """
 
@@ -22,7 +24,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shards.core.errors import UserError
+from shards.dataset.image_shape import MODES, ImageShape
 from trainer.evaluation.metrics import efficientnet, inception
+from trainer.evaluation.metrics.appearance import to_rgb
 from trainer.evaluation.metrics.spectrum import bins, radial_power
 
 _CHUNK = 64  # images per forward pass
@@ -51,8 +55,8 @@ class Extractor:
         comparable: its distances are comparable with published values.
         dimensions: F.
         identity: name, hash of the weights and resizing; the cache key of features.
-        compute: uint8 (n, 3, s, s) -> (n, F); called with a few images at a time.
-        size: the side s that images are resized to; None: no resizing.
+        compute: uint8 (n, 3, s, s), or (n, C, H, W) without ``size``, -> (n, F); called with a few images at a time.
+        size: the side s of the RGB images that they are turned into; None: they stay as they are.
         weights: SHA-256 of the weights; "" if there are none.
     """
 
@@ -73,7 +77,7 @@ class Extractor:
         """Return the features of images.
 
         Args:
-            images: uint8 (N, 3, S, S), RGB.
+            images: uint8 (N, C, H, W), grey, RGB or RGBA.
 
         Returns:
             float32 (N, F).
@@ -81,12 +85,12 @@ class Extractor:
         Raises:
             ValueError: the images, or the features that ``compute`` returned, have another shape or dtype.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images are uint8 (N, 3, S, S), not {images.dtype} {images.shape}")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in MODES:
+            raise ValueError(f"images are uint8 (N, C, H, W), not {images.dtype} {images.shape}")
         features = np.empty((len(images), self.dimensions), np.float32)
         for start in range(0, len(images), _CHUNK):
             part = images[start : start + _CHUNK]
-            found = np.asarray(self.compute(part if self.size is None else resize(part, self.size)), np.float32)
+            found = np.asarray(self.compute(part if self.size is None else resize(to_rgb(part), self.size)), np.float32)
             if found.shape != (len(part), self.dimensions):
                 raise ValueError(f"{self.name} gave features of shape {found.shape}, not {len(part), self.dimensions}")
             features[start : start + _CHUNK] = found
@@ -94,7 +98,7 @@ class Extractor:
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Resize images uint8 (N, 3, S, S) to uint8 (N, 3, size, size); return them unchanged if they have that size."""
+    """Resize images uint8 (N, 3, H, W) to uint8 (N, 3, size, size); return them unchanged if they have that size."""
     if images.shape[2:] == (size, size):
         return images
     opened = (Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))) for image in images)
@@ -144,16 +148,18 @@ def inception_v3(path: Path, device: torch.device | str = "cpu", sha256: str = _
     return Extractor("inception-v3", published, inception.FEATURES, identity, compute, _INCEPTION_SIZE, sha256)
 
 
-def spectrum(size: int) -> Extractor:
-    """Return the power spectra of images of side ``size`` (see `radial_power`), which need no network."""
-    return Extractor("spectrum", False, bins(size), f"radial-power-1-{size}", radial_power)
+def spectrum(shape: ImageShape) -> Extractor:
+    """Return the power spectra of images of a shape (see `radial_power`), which need no network."""
+    sides = shape.height, shape.width
+    name = str(shape.size) if len(set(sides)) == 1 else f"{shape.height}x{shape.width}"
+    return Extractor("spectrum", False, bins(*sides), f"radial-power-1-{name}", radial_power)
 
 
 def judge_features(compute: Callable[[np.ndarray], Any], dimensions: int, weights: str) -> Extractor:
     """Return the features of a classifier trained on the dataset itself, which depend on what its labels describe.
 
     Args:
-        compute: uint8 (n, 3, S, S) -> (n, F), at the dataset's size; may return a tensor on the CPU.
+        compute: uint8 (n, C, H, W) -> (n, F), of the dataset's shape; may return a tensor on the CPU.
         dimensions: F.
         weights: identifies the classifier, such as a hash of its weights.
     """

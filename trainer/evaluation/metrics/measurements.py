@@ -70,7 +70,7 @@ class Measurements:
         new_combinations: images generated from combinations of values that do not occur in the dataset; None if there
             are no such combinations or no judge.
         second_accuracy: the second judge's accuracy on held-out real images; None without one.
-        size: side of the images in pixels; spectra need it.
+        size: shorter side of the images in pixels; spectra need it.
     """
 
     schema: Schema

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trainer.evaluation.metrics.appearance import visible
+
 _FLOOR = 1e-8  # power far below that of rounding to 8 bits
 _PIXELS = 1 << 18  # transformed at once, per channel
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """Mean spectra of two sets of images of side S.
+    """Mean spectra of two sets of images.
 
     Attributes:
         frequencies: float64 (R,), in cycles per pixel, from 0 to that of a checkerboard, √½.
@@ -35,9 +37,9 @@ class Spectra:
     period2: float
 
 
-def bins(size: int) -> int:
-    """Return the number of values that `radial_power` gives of an image of side ``size``."""
-    return _radius(size).max().item() + 4
+def bins(height: int, width: int) -> int:
+    """Return the number of values that `radial_power` gives of an image of these sides."""
+    return _radius(height, width).max().item() + 4
 
 
 def radial_power(images: np.ndarray) -> np.ndarray:
@@ -45,29 +47,28 @@ def radial_power(images: np.ndarray) -> np.ndarray:
 
     Power is the squared magnitude of the discrete Fourier transform after a Hann window, which keeps the seam between
     opposite borders from looking like detail; it is averaged over the channels and over each ring of a width of one
-    cycle per image.
+    cycle per shorter side of the image. Alpha is a channel like the others (see `visible`).
 
     Args:
-        images: uint8 (n, 3, S, S).
+        images: uint8 (n, C, H, W).
 
     Returns:
         float32 (n, R + 3), not negative: R rings, then stripes down, stripes across, checkerboard.
     """
-    size = images.shape[-1]
-    ring = _radius(size).ravel()
+    height, width = images.shape[2:]
+    ring = _radius(height, width).ravel()
     members = np.bincount(ring)
     order, starts = np.argsort(ring, kind="stable"), np.concatenate([[0], np.cumsum(members)[:-1]])
-    window = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-    window = np.outer(window, window)
-    half = size // 2
+    window = np.outer(*(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in (height, width)))
+    tall, wide = height // 2, width // 2
     found = np.empty((len(images), len(members) + 3), np.float32)
-    chunk = max(1, _PIXELS // size**2)
+    chunk = max(1, _PIXELS // (height * width))
     for start in range(0, len(images), chunk):
-        x = images[start : start + chunk] / 127.5 - 1
+        x = visible(images[start : start + chunk]) / 127.5 - 1
         x = (x - x.mean((2, 3), keepdims=True)) * window
         power = (np.abs(np.fft.fft2(x)) ** 2).mean(1) / (window**2).sum()
         rings = np.add.reduceat(power.reshape(len(x), -1)[:, order], starts, axis=1) / members
-        points = [power[:, half, 0], power[:, 0, half], power[:, half, half]]
+        points = [power[:, tall, 0], power[:, 0, wide], power[:, tall, wide]]
         found[start : start + chunk] = np.column_stack([rings, *points])
     return found
 
@@ -77,7 +78,7 @@ def compare_spectra(generated: np.ndarray, real: np.ndarray, size: int) -> Spect
 
     Args:
         generated, real: of `radial_power`, (N, R + 3) and (M, R + 3), N, M ≥ 1.
-        size: side of the images.
+        size: shorter side of the images.
     """
     a, b = (10 * np.log10(np.maximum(power.mean(0, dtype=np.float64), _FLOOR)) for power in (generated, real))
     frequencies = np.arange(len(a) - 3) / size
@@ -87,8 +88,9 @@ def compare_spectra(generated: np.ndarray, real: np.ndarray, size: int) -> Spect
     return Spectra(frequencies, a[:-3], b[:-3], gap, float(excess.max()))
 
 
-def _radius(size: int) -> np.ndarray:
-    """Return the number of each frequency's ring, int64 (S, S), ascending from 0 to ⌊S/√2⌋."""
-    across = np.fft.fftfreq(size) * size
-    distance = np.rint(np.hypot(across[:, None], across[None])).astype(np.int64)
+def _radius(height: int, width: int) -> np.ndarray:
+    """Return the number of each frequency's ring, int64 (H, W), ascending from 0 to ⌊S/√2⌋; S is the shorter side."""
+    size = min(height, width)
+    down, across = (np.fft.fftfreq(side) * size for side in (height, width))
+    distance = np.rint(np.hypot(down[:, None], across[None])).astype(np.int64)
     return np.minimum(distance, math.floor(size / math.sqrt(2)))

@@ -18,17 +18,18 @@ from PIL import Image
 
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.schema import Attribute, Schema
 from shards.examples import shapes
 from shards.packing.pack import Pack, pack
 from support.errors import raises
 from support.launching import decoded, make_dataset
 from trainer.evaluation.judge import classifier, command, data
-from trainer.evaluation.judge.classifier import Loss
-from trainer.evaluation.judge.data import choose_rows, load_split, shrink, shrink_factor
+from trainer.evaluation.judge.classifier import ARCHITECTURES, Loss
+from trainer.evaluation.judge.data import choose_rows, load_split, shrink, shrunk
 from trainer.evaluation.judge.judge import Judge, judge_of
 from trainer.evaluation.metrics.combinations import Combinations
-from trainer.evaluation.metrics.label_accuracy import reason_to_doubt
+from trainer.evaluation.metrics.label_accuracy import label_accuracy, reason_to_doubt
 
 COUNT, SIZE = 360, 16
 
@@ -178,7 +179,7 @@ def test_unwritable_cache_is_a_warning(
     dataset: Dataset, tmp_path: Path, hasty: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    assert judge_of(dataset, cache=tmp_path / "file").size == SIZE
+    assert judge_of(dataset, cache=tmp_path / "file").shape == ImageShape.of(SIZE)
     assert "warning: the judge could not be cached" in capsys.readouterr().err
 
 
@@ -216,11 +217,46 @@ def test_rare_values_are_among_the_images_read(tmp_path: Path) -> None:
 
 
 def test_large_images_are_shrunk() -> None:
-    factors = [shrink_factor(size) for size in (4, 16, 48, 64, 96, 100, 128, 192, 512, 77)]
-    assert factors == [1, 1, 1, 1, 2, 2, 2, 4, 8, 1]
-    image = np.zeros((1, 3, 4, 4), np.uint8)
+    sizes = (4, 16, 48, 64, 96, 100, 128, 192, 512, 77)
+    assert [size // shrunk(ImageShape.of(size)).size for size in sizes] == [1, 1, 1, 1, 2, 2, 2, 4, 8, 1]
+    assert shrunk(ImageShape(4, 96, 128)) == ImageShape(4, 48, 64)
+    image = np.zeros((1, 3, 96, 128), np.uint8)
     image[0, 0, :2, :2] = [[255, 255], [255, 254]]
-    assert shrink(image, 2)[0, 0].tolist() == [[255, 0], [0, 0]]
+    small = shrink(image)
+    assert small.shape == (1, 3, 48, 64) and small[0, 0, :2, :2].tolist() == [[255, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "shape", [ImageShape(1, 32, 32), ImageShape(4, 64, 48), ImageShape(3, 24, 32), ImageShape(3, 64, 32)]
+)
+def test_classifiers_take_images_of_any_shape(architecture: str, shape: ImageShape) -> None:
+    net = ARCHITECTURES[architecture](shape, 5).eval()
+    images = np.random.default_rng(0).integers(0, 256, (3, shape.channels, shape.height, shape.width), np.uint8)
+    assert classifier.logits(net, images).shape == (3, 5)
+    shifted = classifier._shift(torch.from_numpy(images), 0, np.arange(3))
+    assert shifted.shape == images.shape
+
+
+def test_a_judge_of_transparent_images_sees_alpha_but_no_invisible_colors(tmp_path: Path) -> None:
+    shape = ImageShape(4, 8, 12)
+    schema = Schema((Attribute("ink", "exclusive", ("blue ink", "red ink")),))
+    torch.manual_seed(0)
+    net = ARCHITECTURES["strided"](shape, 2).eval()
+    label = np.eye(2, dtype=np.float32)[[0, 1] * 20]
+    accuracy = label_accuracy(schema, label, label, np.ones((40, 1), bool))
+    judge = Judge(schema, shape, accuracy, {"data": "x"}, np.ones(2, np.float32), net)
+    image = np.zeros((1, 4, 8, 12), np.uint8)
+    painted, opaque = image.copy(), image.copy()
+    painted[:, :3] = 200
+    opaque[:] = np.array([128, 128, 128, 255], np.uint8)[:, None, None]
+    assert np.array_equal(judge.logits(image), judge.logits(painted))
+    assert not np.array_equal(judge.logits(image), judge.logits(opaque))
+    judge.save(tmp_path / "judge")
+    again = Judge.load(tmp_path / "judge", "cpu")
+    assert again.shape == shape and np.array_equal(again.logits(opaque), judge.logits(opaque))
+    with pytest.raises(ValueError, match="12x8 RGBA"):
+        judge.logits(np.zeros((1, 4, 12, 8), np.uint8))
 
 
 # ---------------------------------------------------------------- kinds of datasets

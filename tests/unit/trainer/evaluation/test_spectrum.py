@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from shards.dataset.image_shape import ImageShape
 from trainer.evaluation.metrics.feature_extractors import spectrum
-from trainer.evaluation.metrics.spectrum import Spectra, bins, compare_spectra, radial_power
+from trainer.evaluation.metrics.spectrum import Spectra, _radius, bins, compare_spectra, radial_power
 
 SIZE = 32
 
@@ -79,10 +80,15 @@ def test_memory_does_not_grow_with_the_number_or_the_size_of_images() -> None:
     assert max(peaks) < 100e6, peaks
 
 
-@pytest.mark.parametrize("size", [17, 32, 48])
-def test_images_of_any_size_have_a_spectrum(size: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (70, 3, size, size), np.uint8)
-    power = spectrum(size)(images)
-    assert power.shape == (70, bins(size)) and (power >= 0).all()
-    white = compare_spectra(power, power, size).generated
+@pytest.mark.parametrize(
+    ("channels", "height", "width"),
+    [(3, 17, 17), (3, 32, 32), (3, 48, 48), (1, 32, 32), (1, 24, 32), (3, 48, 32), (3, 28, 24), (1, 7, 5)],
+)
+def test_images_of_any_shape_have_a_spectrum(channels: int, height: int, width: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (200, channels, height, width), np.uint8)
+    power = spectrum(ImageShape(channels, height, width))(images)
+    assert power.shape == (200, bins(height, width)) and (power >= 0).all()
+    rings = np.unique(_radius(height, width))
+    assert np.array_equal(rings, np.arange(len(rings))), "every ring has a frequency"
+    white = compare_spectra(power, power, min(height, width)).generated
     assert np.ptp(white[2:]) < 1.5, "noise has equal power at all frequencies"

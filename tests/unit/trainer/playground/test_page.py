@@ -130,11 +130,12 @@ def test_play_pressed_again_within_a_drawing_starts_no_second_loop(presses: list
 # ---------------------------------------------------------------- in Chromium
 
 
-def drawn(page: Path, fragment: str, count: int, size: int, profile: Path) -> np.ndarray:
-    """Return the first drawings of the page: (count, 3, S, S)."""
+def drawn(page: Path, fragment: str, shape: tuple[int, ...], profile: Path) -> np.ndarray:
+    """Return the first drawings of the page, of a shape (count, C, H, W)."""
+    count, channels, height, width = shape
     result = json.loads(text_of(document_of(page, f"selftest={count}{fragment}", profile), "selftest"))
     pixels = np.frombuffer(base64.b64decode(result["pixels"]), np.uint8)
-    return pixels.reshape(count, size, size, 3).transpose(0, 3, 1, 2).astype(int)
+    return pixels.reshape(count, height, width, channels).transpose(0, 3, 1, 2).astype(int)
 
 
 @pytest.mark.long
@@ -142,10 +143,25 @@ def test_chromium_draws_what_cgan_sample_draws(tmp_path: Path) -> None:
     write_page(tmp_path / "run", HAIR, SMILE, SIZES)
     page, sampler = tmp_path / "run" / "playground.html", load(tmp_path / "run", device="cpu")
     for fragment, phrase, count in (("", "anything", 64), ("&words=red+hair&without=smile", "red hair, no smile", 4)):
-        found = drawn(page, fragment, count, 16, tmp_path / "profile")
+        found = drawn(page, fragment, (count, 3, 16, 16), tmp_path / "profile")
         expected = np.concatenate([sampler.sample(phrase, 1, seed) for seed in range(count)]).astype(int)
         assert expected.std() > 10 and len(np.unique(expected, axis=0)) > count / 2
         assert np.abs(found - expected).max() <= 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("channels", "aspect"), [(4, (3, 4)), (1, (4, 3))])
+def test_chromium_draws_pictures_of_other_shapes(tmp_path: Path, channels: int, aspect: tuple[int, int]) -> None:
+    run = write_run(tmp_path / "run", [HAIR], image_channels=channels, aspect=aspect)
+    command.main([str(run)])
+    sampler = load(run, device="cpu")
+    expected = np.concatenate([sampler.sample("anything", 1, seed) for seed in range(8)]).astype(int)
+    assert expected.shape[2:] == (aspect[1] * 4, aspect[0] * 4) and expected.std() > 10
+    shown = (len(expected), max(3, channels), *expected.shape[2:])
+    assert np.abs(drawn(run / "playground.html", "", shown, tmp_path / "profile") - expected).max() <= 2
+    places = answers_of(run / "playground.html", [CANVAS, SAVED], tmp_path / "profile")
+    assert places[0][:2] == list(expected.shape[:1:-1]) and places[0][2] == pytest.approx(aspect[0] / aspect[1], 0.02)
+    assert places[1] == (channels == 4)  # some pixel of what is saved is not opaque
 
 
 @pytest.mark.long
@@ -185,6 +201,16 @@ REFUSE = """
 window.history.replaceState = window.history.pushState = () => {
   throw new window.DOMException("The operation is insecure.", "SecurityError");
 };
+"""
+CANVAS = """
+const canvas = document.getElementById("picture");
+const box = canvas.getBoundingClientRect();
+return [canvas.width, canvas.height, box.width / box.height];
+"""
+SAVED = """
+const saved = window.sheet([[document.getElementById("picture")]], 2, true);
+const { data } = saved.getContext("2d").getImageData(0, 0, saved.width, saved.height);
+return data.some((value, i) => i % 4 === 3 && value < 255);
 """
 BLANK = """
 const canvas = document.getElementById("picture");

@@ -183,6 +183,8 @@ def test_every_operator_is_tested(program: Program) -> None:
         ("residual", 24, {"resize": "filter", "modulation": True, "spectral_norm": True}),
         ("r3gan", 24, {}),
         ("r3gan", 16, {"modulation": True}),
+        ("residual", 16, {"image_channels": 4, "aspect": (3, 4)}),
+        ("r3gan", 16, {"image_channels": 1, "aspect": (4, 3)}),
         pytest.param("article", 96, {}, marks=pytest.mark.long),
     ],
 )

@@ -1,11 +1,12 @@
 // The view of one drawing: the large picture.
 
-const [SMALLEST, LARGEST] = [256, 480]; // sides of the picture on the page
+const [SMALLEST, LARGEST] = [256, 480]; // of the longer side of the picture on the page
 
 class DrawView {
   constructor(canvas) {
     this.canvas = canvas;
-    canvas.style.maxWidth = `${Math.min(LARGEST, Math.max(SMALLEST, 12 * page.size))}px`;
+    const longer = Math.max(page.width, page.height);
+    canvas.style.maxWidth = `${(Math.min(LARGEST, Math.max(SMALLEST, 12 * longer)) * page.width) / longer}px`;
     this.newest = new Newest();
   }
 

@@ -5,6 +5,8 @@ const NEW_SEEDS = 1_000_000;
 
 let current = { seed: 0, choices: new Map() };
 let view = "draw"; // or "walk" or "grid"
+document.documentElement.style.setProperty("--aspect", `${page.width} / ${page.height}`);
+document.body.classList.toggle("transparent", page.channels === 4);
 artist.prepare(page.program, decodeBase64($("page-weights").textContent));
 
 const canvas = $("picture");
@@ -112,8 +114,9 @@ function toast(text) {
 
 function save() {
   const rows = views[view].saved();
-  const target = $("large").checked ? (rows.length > 1 ? 128 : 512) : page.size;
-  const scale = Math.max(1, Math.round(target / page.size));
+  const longer = Math.max(page.width, page.height);
+  const target = $("large").checked ? (rows.length > 1 ? 128 : 512) : longer;
+  const scale = Math.max(1, Math.round(target / longer));
   const { asked, chance } = describe(current);
   download(sheet(rows, scale, scale > 1 && !$("pixels").checked), [...asked, ...chance, current.seed].join(" "));
 }

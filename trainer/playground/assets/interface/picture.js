@@ -33,22 +33,22 @@ class Newest {
 }
 
 function paint(canvas, pixels) {
-  canvas.width = page.size;
-  canvas.height = page.size;
-  canvas.getContext("2d").putImageData(new ImageData(pixels, page.size, page.size), 0, 0);
+  canvas.width = page.width;
+  canvas.height = page.height;
+  canvas.getContext("2d").putImageData(new ImageData(pixels, page.width, page.height), 0, 0);
 }
 
 // Return canvases in rows as one, each magnified by a whole number; a smooth one looks as it does on the page.
 function sheet(rows, scale, smooth) {
   const gap = rows.length * rows[0].length > 1 ? scale : 0;
-  const cell = page.size * scale + gap;
+  const [width, height] = [page.width * scale, page.height * scale];
   const result = document.createElement("canvas");
-  [result.width, result.height] = [rows[0].length * cell - gap, rows.length * cell - gap];
+  [result.width, result.height] = [rows[0].length * (width + gap) - gap, rows.length * (height + gap) - gap];
   const context = result.getContext("2d");
   context.imageSmoothingEnabled = smooth;
   context.imageSmoothingQuality = "high";
   rows.forEach((row, y) =>
-    row.forEach((canvas, x) => context.drawImage(canvas, x * cell, y * cell, page.size * scale, page.size * scale)));
+    row.forEach((canvas, x) => context.drawImage(canvas, x * (width + gap), y * (height + gap), width, height)));
   return result;
 }
 

@@ -1,5 +1,6 @@
 // What the tests ask for with #selftest=COUNT: the drawings of the first seeds, with the words of the address if there
-// are any. The page then holds their pixels, red, green and blue as base64, and the median time of one.
+// are any. The page then holds their pixels as base64, red, green, blue and what a picture has of alpha, and the median
+// time of one.
 
 async function selfTest(address) {
   const parts = new URLSearchParams(address.replace(/^#/, ""));
@@ -11,7 +12,7 @@ async function selfTest(address) {
     const began = performance.now();
     const drawn = await artist.drawing({ seed, choices });
     times.push(performance.now() - began);
-    drawn.forEach((value, i) => i % 4 < 3 && pixels.push(value));
+    drawn.forEach((value, i) => (i % 4 < 3 || page.channels === 4) && pixels.push(value));
   }
   const text = pixels.map((value) => String.fromCharCode(value)).join("");
   const median = times.sort((a, b) => a - b)[times.length >> 1];

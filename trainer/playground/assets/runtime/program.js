@@ -89,14 +89,17 @@ class Program {
   }
 }
 
-// Return an image in -1 … 1 as bytes, red, green, blue and opaque for each pixel; rounded as `cgan sample` rounds, to even.
+// Return an image in -1 … 1 as bytes, red, green, blue and alpha for each pixel; rounded as `cgan sample` rounds, to even.
 function toPixels(image) {
-  const [, , height, width] = image.shape;
+  const [, channels, height, width] = image.shape;
   const plane = height * width;
   const pixels = new Uint8ClampedArray(4 * plane);
   for (let p = 0; p < plane; p++) {
-    for (let c = 0; c < 3; c++) pixels[4 * p + c] = (Math.min(1, Math.max(-1, image.data[c * plane + p])) + 1) * 127.5;
-    pixels[4 * p + 3] = 255;
+    for (let c = 0; c < channels; c++) {
+      pixels[4 * p + c] = (Math.min(1, Math.max(-1, image.data[c * plane + p])) + 1) * 127.5;
+    }
+    if (channels === 1) pixels.fill(pixels[4 * p], 4 * p + 1, 4 * p + 3);
+    if (channels < 4) pixels[4 * p + 3] = 255;
   }
   return pixels;
 }
