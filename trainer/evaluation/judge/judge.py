@@ -99,9 +99,11 @@ class Judge:
         return label_accuracy(self.schema, self.logits(images), label, known, real=self.accuracy, seen=seen)
 
     def _shrink(self, images: np.ndarray) -> np.ndarray:
-        shape = self.shape
-        if images.dtype != np.uint8 or images.shape[1:] != (shape.channels, shape.height, shape.width):
-            raise ValueError(f"the judge takes uint8 images of {shape.describe()}, not {images.dtype} {images.shape}")
+        channels, height, width = dataclasses.astuple(self.shape)
+        if images.dtype != np.uint8 or images.shape[1:] != (channels, height, width):
+            raise ValueError(
+                f"the judge takes uint8 (N, {channels}, {height}, {width}), not {images.dtype} {images.shape}"
+            )
         return shrink(visible(images))
 
     def save(self, folder: Path) -> None:

@@ -255,7 +255,7 @@ def test_a_judge_of_transparent_images_sees_alpha_but_no_invisible_colors(tmp_pa
     judge.save(tmp_path / "judge")
     again = Judge.load(tmp_path / "judge", "cpu")
     assert again.shape == shape and np.array_equal(again.logits(opaque), judge.logits(opaque))
-    with pytest.raises(ValueError, match="12x8 RGBA"):
+    with pytest.raises(ValueError, match="N, 4, 8, 12"):
         judge.logits(np.zeros((1, 4, 12, 8), np.uint8))
 
 
