@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shards.dataset.label_rows import Labels
+from shards.dataset.transparency import hide_colours
 
 _CHUNK = 128  # images per forward pass
 
@@ -21,7 +22,7 @@ def generate_images(generator: nn.Module, z: Tensor, labels: Labels) -> np.ndarr
         labels: n label vectors with their masks.
 
     Returns:
-        uint8 (n, C, H, W).
+        uint8 (n, C, H, W). With alpha it is straight, and transparent pixels are black, as in a dataset.
     """
     device, dtype = z.device, next(generator.parameters()).dtype
     label = torch.from_numpy(np.ascontiguousarray(labels.label, np.float32)).to(device, dtype)
@@ -30,4 +31,7 @@ def generate_images(generator: nn.Module, z: Tensor, labels: Labels) -> np.ndarr
     for rows in torch.arange(len(z), device=device).split(_CHUNK):
         x = generator(z[rows].to(dtype), label[rows], known[rows])
         chunks.append(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-    return torch.cat(chunks).contiguous().numpy()
+    images = torch.cat(chunks).contiguous().numpy()
+    if images.shape[1] == 4:
+        hide_colours(images.transpose(0, 2, 3, 1))
+    return images

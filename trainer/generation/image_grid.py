@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from shards.core.atomic_io import explain_disk_errors, write_bytes
 from shards.dataset.image_shape import MODES
+from shards.dataset.images import from_pixels
+from shards.dataset.transparency import on_checkerboard
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -23,7 +25,6 @@ _MARGIN = 8
 _FONT_SIZE = 14
 _TITLE_WIDTH = 200  # pixels; the widest column of row titles
 _BACKGROUND, _INK = (255, 255, 255), (34, 34, 34)
-_SQUARE, _LIGHT, _DARK = 8, 255, 204  # of the checkerboard below transparent images: side in pixels, and its greys
 _DESCRIPTION = "Description"  # the PNG standard's keyword for a caption
 
 
@@ -85,8 +86,8 @@ def grid(
         _draw_lines(draw, lines, font, _MARGIN, y)
     for number, image in enumerate(array):
         row, column = divmod(number, columns)
-        tile = to_pillow(image).resize((wide, tall), Image.Resampling.NEAREST)
-        sheet.paste(_opaque(tile), (x0 + column * (wide + _GAP), y0 + row * row_height))
+        pixels = image.transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)
+        sheet.paste(from_pixels(on_checkerboard(pixels)), (x0 + column * (wide + _GAP), y0 + row * row_height))
 
     sheet.info[_DESCRIPTION] = describe(row_titles, column_titles)
     return sheet
@@ -94,19 +95,7 @@ def grid(
 
 def to_pillow(image: np.ndarray) -> Image.Image:
     """Return an image uint8 (C, H, W) as Pillow's, in grey, RGB or RGBA."""
-    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-    return Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels, MODES[len(image)])
-
-
-def _opaque(tile: Image.Image) -> Image.Image:
-    """Return an image on a checkerboard, if it has alpha."""
-    if tile.mode != "RGBA":
-        return tile
-    row, column = (np.arange(side) // _SQUARE for side in (tile.height, tile.width))
-    board = np.where((row[:, None] + column) % 2, _DARK, _LIGHT).astype(np.uint8)
-    below = Image.fromarray(board).convert("RGBA")
-    below.alpha_composite(tile)
-    return below.convert("RGB")
+    return from_pixels(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def describe(row_titles: Sequence[str], column_titles: Sequence[str] = ()) -> str:

@@ -100,6 +100,7 @@ function toPixels(image) {
     }
     if (channels === 1) pixels.fill(pixels[4 * p], 4 * p + 1, 4 * p + 3);
     if (channels < 4) pixels[4 * p + 3] = 255;
+    if (pixels[4 * p + 3] === 0) pixels.fill(0, 4 * p, 4 * p + 3); // no colour where nothing is seen
   }
   return pixels;
 }
