@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 from tqdm import tqdm
 
 from shards.dataset.dataset import Dataset
@@ -18,7 +19,6 @@ from shards.dataset.schema import WORDLESS
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.metrics.combinations import Combinations
-from trainer.generation.sampler import Sampler
 from trainer.generation.sharded import generate_and_measure, generate_at
 
 _DRAWS_PER_COMBINATION = 20  # recombined labels drawn for each new combination wanted
@@ -29,13 +29,15 @@ class GeneratedImages:
     """Images of a generator, one per label.
 
     Attributes:
-        sampler: the generator.
+        generator: in eval mode.
+        noise_size: length of its noise vector.
         labels: one row per image.
         seed: together with ``purpose`` and an image's number it determines the noise.
         purpose: key of the noise.
     """
 
-    sampler: Sampler
+    generator: nn.Module
+    noise_size: int
     labels: Labels
     seed: int
     purpose: str
@@ -50,7 +52,7 @@ class GeneratedImages:
             progress: show a bar, on a terminal.
         """
         hidden = not (progress and env.is_rank0 and sys.stderr.isatty())
-        inputs = self.sampler.generator, self.sampler.noise_size, self.labels, self.seed, self.purpose
+        inputs = self.generator, self.noise_size, self.labels, self.seed, self.purpose
         with tqdm(total=len(self.labels.label), desc=title, unit="img", dynamic_ncols=True, disable=hidden) as bar:
             measured = generate_and_measure(env, *inputs, networks.measure, bar.update)
         return networks.named(measured)
@@ -62,7 +64,7 @@ class GeneratedImages:
             numbers: int64 (n,).
         """
         labels = Labels(self.labels.label[numbers], self.labels.known[numbers])
-        return generate_at(self.sampler.generator, self.sampler.noise_size, labels, self.seed, self.purpose, numbers)
+        return generate_at(self.generator, self.noise_size, labels, self.seed, self.purpose, numbers)
 
 
 def new_combinations(dataset: Dataset, count: int, seed: int, doubted: Collection[str] = ()) -> Labels | None:

@@ -1,4 +1,8 @@
-"""The evaluation of a run, step by step: open, generate, measure, compute the metrics, write the result."""
+"""The evaluation of a run, step by step: open, generate, measure, compute the metrics, write the result.
+
+`evaluate_generator` does the middle part for any module that maps noise and labels to images, so that other methods can
+be measured in the same way.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
+from torch import nn
 from tqdm import tqdm
 
 from shards.core import cli
 from shards.core.cli import argument, option
 from shards.core.errors import UserError, warn
 from shards.core.version import __version__, revision
+from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels, sample_labels
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation import image_panels
@@ -28,7 +35,7 @@ from trainer.evaluation.metrics.label_accuracy import reason_to_doubt
 from trainer.evaluation.metrics.measurements import ImageSet, Measurements, Results
 from trainer.evaluation.metrics.registry import METRICS, Needs
 from trainer.evaluation.real_features import RealImages, read_images, real_images
-from trainer.evaluation.run_and_dataset import RunAndDataset, open_run_and_dataset
+from trainer.evaluation.run_and_dataset import open_run_and_dataset
 from trainer.generation import image_grid
 from trainer.reporting.run_report import write_report
 from trainer.run import evaluation_file, exported
@@ -79,14 +86,46 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A generator to evaluate, and what touched its training.
+
+    Attributes:
+        generator: maps z (B, noise_size), label (B, L) and known (B, A) to images (B, 3, S, S) in [-1, 1]; in eval
+            mode, with at least one parameter. One that ignores the label can be evaluated by metrics of features.
+        noise_size: length of z, standard normal noise.
+        dataset: whose labels it is given, and whose images its own are compared with.
+        trained_on: fingerprint of the dataset that it was trained on.
+        influences: every network and data that touched its training; empty: nothing is known of it.
+    """
+
+    generator: nn.Module
+    noise_size: int
+    dataset: Dataset
+    trained_on: str
+    influences: tuple[Influence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The result of `evaluate_generator`.
+
+    Attributes:
+        entry: of ``evaluation.json``.
+        panels: images for people to look at, by name.
+    """
+
+    entry: dict[str, Any]
+    panels: dict[str, Image]
+
+
+@dataclass(frozen=True)
 class _Inputs:
-    """Options, processes, run and networks of an evaluation, and what touched the run's training."""
+    """Options, processes, generator and networks of an evaluation."""
 
     options: EvaluateOptions
     env: Distributed
-    run: RunAndDataset
+    candidate: Candidate
     networks: EvaluationNetworks
-    influences: tuple[Influence, ...]
     progress: bool
 
 
@@ -109,9 +148,62 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
     env.on_rank0(lambda: evaluation_file.check_writable(options.run))
     results = Results()
     influences = env.on_all_ranks(lambda: influences_of(options.run, run, results.notes))
+    sampler, saved = run.sampler, run.sampler.saved
+    candidate = Candidate(sampler.generator, sampler.noise_size, run.dataset, saved.state.data, influences)
+    evaluated = evaluate_generator(candidate, options, env, results, progress=progress)
+
+    def write() -> dict[str, Any]:
+        assert evaluated is not None
+        return write_evaluation(options.run, saved.images_seen, saved.path.name, evaluated)
+
+    return saved.images_seen, env.broadcast(env.on_rank0(write)) or {}
+
+
+def write_evaluation(run: Path, images_seen: int, checkpoint: str, evaluated: Evaluated) -> dict[str, Any]:
+    """Write panels, ``evaluation.json`` and the report of a run; return the entry.
+
+    Raises:
+        UserError: ``evaluation.json`` is damaged, or another process is writing it.
+        Failure: a file cannot be written.
+    """
+    names = []
+    for name, image in evaluated.panels.items():
+        path = image_panels.path(run, images_seen, name)
+        image_grid.save(image, path)
+        names.append(path.name)
+    entry = evaluated.entry | {"checkpoint": checkpoint, "pictures": names}
+    evaluation_file.add(run, images_seen, entry)
+    write_report(run)
+    return entry
+
+
+def evaluate_generator(
+    candidate: Candidate,
+    options: EvaluateOptions,
+    env: Distributed,
+    results: Results | None = None,
+    *,
+    progress: bool = False,
+) -> Evaluated | None:
+    """Measure the images of a generator; the same call on every process. Nothing is written.
+
+    Args:
+        options: all but those that name a run, its checkpoint and its dataset.
+        results: takes the values; may have notes.
+        progress: show bars on a terminal.
+
+    Returns:
+        The result on rank 0, None on other ranks.
+
+    Raises:
+        UserError: the generator cannot be evaluated as requested.
+        Failure: real images cannot be read.
+    """
+    results = results or Results()
+    dataset = candidate.dataset
     networks = open_evaluation_networks(
         env,
-        judged_dataset(run.dataset, influences),
+        judged_dataset(dataset, candidate.influences),
         options.metrics,
         options.features,
         options.inception,
@@ -119,30 +211,34 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
         progress=progress,
     )
     by_judge = any(extractor.name == "judge" for extractor in networks.extractors)
-    if by_judge and networks.judged == run.dataset.fingerprint:
+    if by_judge and networks.judged == dataset.fingerprint:
         results.notes.append(
             "the judge was trained on most real images, so their baseline is better than new images can reach"
         )
-    inputs = _Inputs(options, env, run, networks, influences, progress)
-    labels = sample_labels(run.dataset.labels, run.dataset.known, options.count, options.seed, "labels to evaluate")
-    generated = GeneratedImages(run.sampler, labels, options.seed, "noise to evaluate")
+    inputs = _Inputs(options, env, candidate, networks, progress)
+    labels = sample_labels(dataset.labels, dataset.known, options.count, options.seed, "labels to evaluate")
+    generated = _generated(inputs, labels, "noise to evaluate")
     measured = generated.measure(env, networks, "generating", progress)
     new = _measure_new_combinations(inputs)
-    entry = env.broadcast(env.on_rank0(lambda: _finish(inputs, generated, measured, new, results)))
-    return run.sampler.saved.images_seen, entry or {}
+    return env.on_rank0(lambda: _finish(inputs, generated, measured, new, results))
+
+
+def _generated(inputs: _Inputs, labels: Labels, purpose: str) -> GeneratedImages:
+    candidate = inputs.candidate
+    return GeneratedImages(candidate.generator, candidate.noise_size, labels, inputs.options.seed, purpose)
 
 
 def _measure_new_combinations(inputs: _Inputs) -> ImageSet | None:
     """Generate and judge combinations that do not occur in the dataset; None if there are none, or no judge."""
-    judge, options, run = inputs.networks.judge, inputs.options, inputs.run
+    judge, options = inputs.networks.judge, inputs.options
     if judge is None:
         return None
     doubted = {attribute.name for attribute in judge.accuracy.attributes if reason_to_doubt(attribute)}
-    new = new_combinations(run.dataset, min(_MAX_NEW_COMBINATIONS, options.count), options.seed, doubted)
+    new = new_combinations(inputs.candidate.dataset, min(_MAX_NEW_COMBINATIONS, options.count), options.seed, doubted)
     if new is None:
         return None
     judge_alone = dataclasses.replace(inputs.networks, second=None, extractors=(), spectrum=None)
-    generated = GeneratedImages(run.sampler, new, options.seed, "noise to evaluate, of new combinations")
+    generated = _generated(inputs, new, "noise to evaluate, of new combinations")
     return judge_alone.image_set(
         new, generated.measure(inputs.env, judge_alone, "generating new combinations", inputs.progress)
     )
@@ -154,11 +250,10 @@ def _finish(
     measured: dict[str, np.ndarray],
     new: ImageSet | None,
     results: Results,
-) -> dict[str, Any]:
-    """Compute the metrics, write panels, ``evaluation.json`` and the report, and return the entry; on rank 0."""
-    directory, images_seen = inputs.options.run, inputs.run.sampler.saved.images_seen
+) -> Evaluated:
+    """Compute the metrics and draw the panels; on rank 0."""
     real = _real_images(inputs, results)
-    networks, dataset = inputs.networks, inputs.run.dataset
+    networks, dataset = inputs.networks, inputs.candidate.dataset
     judge, second = networks.judge, networks.second
     real_labels = Labels(np.asarray(dataset.labels[real.rows], np.float32), np.asarray(dataset.known[real.rows], bool))
     measurements = Measurements(
@@ -189,13 +284,10 @@ def _finish(
         "figures": results.values,
         "real": results.real,
         "notes": results.notes,
-        "marks": marks(inputs.influences, dataset, networks, results.values),
-        "pictures": _save_panels(inputs, generated, real, results),
+        "marks": marks(inputs.candidate.influences, dataset, networks, results.values),
         "details": results.details,
     }
-    evaluation_file.add(directory, images_seen, entry)
-    write_report(directory)
-    return entry
+    return Evaluated(entry, _draw_panels(dataset, generated, real, results))
 
 
 # ---------------------------------------------------------------- real images
@@ -203,7 +295,7 @@ def _finish(
 
 def _real_images(inputs: _Inputs, results: Results) -> RealImages:
     """Measure real images, twice as many as are generated or more; no images if no metric needs them."""
-    dataset, extractors, options = inputs.run.dataset, inputs.networks.of_real_images, inputs.options
+    dataset, extractors, options = inputs.candidate.dataset, inputs.networks.of_real_images, inputs.options
     if not extractors:
         return RealImages(np.empty(0, np.int64), {})
     count = min(len(dataset), max(2 * options.count, _MIN_TRAINING_IMAGES))
@@ -232,11 +324,11 @@ def _compared_count(inputs: _Inputs, real: RealImages, results: Results) -> int:
     """
     if not inputs.networks.of_real_images:
         return 0
-    count = min(inputs.options.count, len(real.rows) // 2)
+    count, where = min(inputs.options.count, len(real.rows) // 2), inputs.candidate.dataset.where
     if count < 2:
         raise UserError(
             "too-few-images",
-            f"{inputs.run.dataset.where}: {len(real.rows)} images are too few to compare with; a distance needs 4",
+            f"{where}: {len(real.rows)} images are too few to compare with; a distance needs 4",
         )
     if count < inputs.options.count:
         results.notes.append(
@@ -253,8 +345,8 @@ def _compute_metrics(
     inputs: _Inputs, measurements: Measurements, real: RealImages, results: Results, needing: Needs = _ANYTHING
 ) -> None:
     """Compute the metrics in the order of their needs; those alone that need all of ``needing``."""
-    dataset = inputs.run.dataset
-    same_data = inputs.run.sampler.saved.state.data == dataset.fingerprint
+    dataset = inputs.candidate.dataset
+    same_data = inputs.candidate.trained_on == dataset.fingerprint
     chosen = [m for m in METRICS.values() if m.name in inputs.networks.metrics and m.needs & needing == needing]
     for metric in sorted(chosen, key=lambda metric: metric.needs):
         if Needs.TRAINING_IMAGES in metric.needs:
@@ -266,17 +358,11 @@ def _compute_metrics(
         metric.compute(measurements, results)
 
 
-def _save_panels(inputs: _Inputs, generated: GeneratedImages, real: RealImages, results: Results) -> list[str]:
-    """Save the panels; return their file names."""
-    names = []
-    for panel in results.panels:
-        path = image_panels.path(inputs.options.run, inputs.run.sampler.saved.images_seen, panel.name)
-        image = image_panels.draw(
-            panel, generated.images, lambda numbers: read_images(inputs.run.dataset, real.rows[numbers])[0]
-        )
-        image_grid.save(image, path)
-        names.append(path.name)
-    return names
+def _draw_panels(dataset: Dataset, generated: GeneratedImages, real: RealImages, results: Results) -> dict[str, Image]:
+    def read(numbers: np.ndarray) -> np.ndarray:
+        return read_images(dataset, real.rows[numbers])[0]
+
+    return {panel.name: image_panels.draw(panel, generated.images, read) for panel in results.panels}
 
 
 def _circumstances(inputs: _Inputs) -> dict[str, Any]:
@@ -290,8 +376,7 @@ def _circumstances(inputs: _Inputs) -> dict[str, Any]:
         "version": __version__,
         "commit": revision(),
         "torch": torch.__version__,
-        "checkpoint": inputs.run.sampler.saved.path.name,
-        "data": inputs.run.dataset.fingerprint,
+        "data": inputs.candidate.dataset.fingerprint,
         "metrics": list(networks.metrics),
         "extractor": extractors[0] if extractors else None,
         "other_extractors": extractors[1:] or None,

@@ -31,6 +31,8 @@ from trainer.evaluation import evaluate, evaluation_networks
 from trainer.evaluation.generated_images import GeneratedImages, new_combinations
 from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.registry import METRICS, describe
+from trainer.evaluation.run_and_dataset import open_run_and_dataset
+from trainer.evaluation.run_evaluation import Candidate, EvaluateOptions, evaluate_generator
 from trainer.generation import sharded
 from trainer.reporting import evaluation_table
 from trainer.reporting.run_report import write_report
@@ -119,6 +121,19 @@ def test_several_features_stand_beside_each_other(run_copy: Path, monkeypatch: p
     assert entry["figures"]["kid"] == evaluated(run_copy, *BY_JUDGE, "--metrics", "kid,prdc")["figures"]["kid"]
     assert [each["name"] for each in evaluation_file.extractors(entry)] == ["judge", "efficientnet-lite2"]
     assert len(evaluation_file.read(run_copy)[64]) == 2, "other features are another evaluation"
+
+
+def test_any_generator_is_evaluated_as_that_of_a_run_is(run_copy: Path) -> None:
+    run = open_run_and_dataset(run_copy, None, None, "cpu")
+    candidate = Candidate(run.sampler.generator, run.sampler.noise_size, run.dataset, run.dataset.fingerprint)
+    options = EvaluateOptions(Path("nowhere"), count=100, features=("judge",))
+    with Distributed("cpu", "no", 1, 60.0) as env:
+        found = evaluate_generator(candidate, options, env)
+    assert found is not None and not evaluation_file.read(run_copy), "nothing is written"
+    entry = evaluated(run_copy, *BY_JUDGE)
+    assert found.entry["figures"] == entry["figures"] and found.entry["real"] == entry["real"]
+    assert found.panels.keys() == {"worst", "nearest"} and len(entry["pictures"]) == 2
+    assert entry["marks"] and not found.entry["marks"], "nothing is known of what touched its training"
 
 
 @pytest.mark.long
