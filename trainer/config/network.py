@@ -23,7 +23,9 @@ class NetworkConfig:
     noise_size: int = option(64, "length of the noise vector z", minimum=1)
     label_size: int = option(64, "length of the generator's label embedding (not used by article)", minimum=1)
     channels: tuple[int, ...] = option(
-        (), "channels per resolution level, from 4x4 or 6x6 upwards (default: chosen by image size)", minimum=1
+        (),
+        "channels per resolution level, from the base (4x4, 6x6, 4x3, …) upwards (default: chosen by image size)",
+        minimum=1,
     )
     blocks: int | None = option(None, "residual blocks per level (default: 1 for residual, 2 for r3gan)", minimum=1)
     expansion: int = option(2, "width of r3gan's grouped convolutions as a multiple of the level's channels", minimum=1)

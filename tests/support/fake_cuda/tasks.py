@@ -14,6 +14,7 @@ from support.fake_cuda.whole_run import run
 
 import torch  # isort: skip - after the rig
 
+from shards.dataset.image_shape import ImageShape
 from shards.dataset.label_rows import Labels
 from trainer.evaluation.judge import classifier
 from trainer.evaluation.metrics.feature_extractors import efficientnet_lite
@@ -101,7 +102,7 @@ def evaluate(words: str, size: int) -> dict[str, list[int]]:
     training = Training(words, size)
     env, network = training.env, training.config.network
     judges = {
-        name: architecture(size, sum(WIDTHS)).to(env.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        name: architecture(ImageShape.of(size), sum(WIDTHS)).to(env.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name, architecture in classifier.ARCHITECTURES.items()
     }
     extractor = efficientnet_lite(0, env.device)
