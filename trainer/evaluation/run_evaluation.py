@@ -90,7 +90,7 @@ class Candidate:
     """A generator to evaluate, and what touched its training.
 
     Attributes:
-        generator: maps z (B, noise_size), label (B, L) and known (B, A) to images (B, 3, S, S) in [-1, 1]; in eval
+        generator: maps z (B, noise_size), label (B, L) and known (B, A) to images (B, C, H, W) in [-1, 1]; in eval
             mode, with at least one parameter. One that ignores the label can be evaluated by metrics of features.
         noise_size: length of z, standard normal noise.
         dataset: whose labels it is given, and whose images its own are compared with.
