@@ -531,3 +531,28 @@ def test_noise_is_standard_normal_and_a_function_of_seed_and_position() -> None:
     assert correlation.abs().max() < 0.08
     assert torch.equal(z[7:9], normal(0, "test", torch.tensor([7, 8]), 33))
     assert not torch.equal(z, normal(1, "test", torch.arange(4_000), 33))
+
+
+@pytest.mark.parametrize("t", [Unchanged(), ADA], ids=["unchanged", "ada"])
+def test_the_colors_of_transparent_pixels_change_nothing(t: Augment) -> None:
+    """Neither in an update of D nor of G, nor in what is measured of them."""
+    measured = []
+    for hidden in (-1.0, 0.7):
+        torch.manual_seed(0)
+        shape = {"size": SIZE, "widths": WIDTHS, "noise": NOISE, "embedding": 4, "image_channels": 4}
+        g, d = build(Architecture(family="residual", **shape))  # type: ignore[arg-type]
+        d, g = (Player(m, m, torch.optim.SGD(m.parameters(), 1e-2)) for m in (d.double(), g.double()))
+        batch = make_batch()
+        images = torch.cat([batch.images, torch.ones_like(batch.images[:, :1])], 1)
+        images[:, 3, : SIZE // 2] = -1
+        images[:, :3, : SIZE // 2] = hidden
+        args = (
+            d,
+            g,
+            [batch._replace(images=images)],
+            BATCH,
+            replace(make_method("relativistic"), augment=t),
+        )
+        result = discriminator_step(*args, make_env(), penalise=True) | generator_step(*args, make_env())
+        measured.append({name: value.item() for name, value in result.metrics.items()})
+    assert measured[0] == pytest.approx(measured[1], rel=1e-12)
