@@ -77,7 +77,7 @@ def joint_step(
 def generator_gradient(
     scored: Scored, images: Tensor, generated: slice, batch_size: int, method: Method, env: Distributed
 ) -> tuple[Tensor, Tensor]:
-    """Return ∂L_G/∂T(x̂) (b, 3, S, S), scaled as the gradients of D's backward are, and L_G.
+    """Return ∂L_G/∂T(x̂) (b, C, H, W), scaled as the gradients of D's backward are, and L_G.
 
     Args:
         images: the leaves of D's pass, after its backward.

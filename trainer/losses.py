@@ -108,14 +108,14 @@ LOSSES: dict[str, AdversarialLoss] = {
 
 
 def image_slopes(logits: Tensor, images: Tensor) -> Tensor:
-    """Return ∂logit/∂image for each image, (N, 3, S, S), differentiable; 0 for images without a logit.
+    """Return ∂logit/∂image for each image, (N, C, H, W), differentiable; 0 for images without a logit.
 
     The sum of their squares is the gradient penalty: R1 on real images, R2 on generated ones (Mescheder et al. 2018,
     arXiv 1801.04406, eq. 9).
 
     Args:
         logits: (M,), computed from ``images`` sample by sample.
-        images: (N, 3, S, S), requires grad.
+        images: (N, C, H, W), requires grad.
     """
     (slopes,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return slopes
