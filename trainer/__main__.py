@@ -32,6 +32,10 @@ COMMANDS = {
         "write a page in which a run's generator draws by words, in any browser",
         "trainer.playground.command:main",
     ),
+    "serve": (
+        "draw images by words over HTTP, with the playground as its page",
+        "trainer.serving.command:main",
+    ),
     "compare": ("compare runs: options, metrics, evaluations, curves", "trainer.reporting.comparison:main"),
     "report": ("regenerate the report.html of a run", "trainer.reporting.run_report:main"),
     "demo": ("run a small example end to end: draw faces, pack, train, sample, playground", "trainer.demo:main"),

@@ -65,6 +65,7 @@ ALLOWED: dict[str, str] = {
     "trainer.reporting": f"{RUN} trainer.generation trainer.evaluation.metrics.registry",
     "trainer.exhibits": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.playground": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
+    "trainer.serving": f"{RUN} {DATASET} trainer.generation trainer.playground",
     "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.distributed trainer.process",
@@ -96,6 +97,8 @@ LIBRARIES: dict[str, str] = {
     "accelerate": "trainer.distributed trainer.tracking.trackers",
     "wandb": "trainer.tracking trainer.preflight launch.dashboard",
     "fire": "shards.core.cli",
+    "starlette": "trainer.serving",
+    "uvicorn": "trainer.serving",
 }
 # Modules that must start before torch does, or answer without it.
 WITHOUT_TORCH = (

@@ -51,9 +51,14 @@ def require_chromium() -> str:
 
 def document_of(page: Path, fragment: str, profile: Path) -> str:
     """Open a file in Chromium, let it run, and return its document as HTML."""
+    return address_document(f"{page.as_uri()}#{fragment}", profile)
+
+
+def address_document(address: str, profile: Path) -> str:
+    """Open an address in Chromium, let it run, and return its document as HTML."""
     flags = [*_FLAGS, _OTHER_FILES, f"--user-data-dir={profile}", f"--virtual-time-budget={_VIRTUAL_MS}"]
     ran = subprocess.run(
-        [require_chromium(), *flags, "--dump-dom", f"{page.as_uri()}#{fragment}"],
+        [require_chromium(), *flags, "--dump-dom", address],
         check=True,
         capture_output=True,
         text=True,

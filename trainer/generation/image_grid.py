@@ -115,14 +115,27 @@ def save(image: Image.Image, path: Path, captions: Sequence[str] = ()) -> None:
     Raises:
         Failure: the file cannot be written.
     """
+    encoded = encode(image, captions)
+    with explain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, encoded)
+
+
+def encode(image: Image.Image, captions: Sequence[str] = ()) -> bytes:
+    """Return the PNG that `save` writes."""
     text = PngImagePlugin.PngInfo()
     if caption := describe(captions) or image.info.get(_DESCRIPTION, ""):
         text.add_itxt(_DESCRIPTION, caption)
     encoded = io.BytesIO()
     image.save(encoded, "PNG", pnginfo=text, optimize=True)
-    with explain_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, encoded.getvalue())
+    return encoded.getvalue()
+
+
+def encode_single(image: np.ndarray) -> bytes:
+    """Return a single image, uint8 (C, H, W), as a PNG in its own size and without a caption."""
+    encoded = io.BytesIO()
+    to_pillow(image).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 def drawable(title: str) -> str:

@@ -18,6 +18,8 @@ from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
 from trainer.generation.sampler import Sampler, default_output, load
 
+COLUMNS = 8
+
 _LARGEST_GRID = 4096  # images
 _CHUNK = 1024  # images generated before they are written
 
@@ -38,7 +40,7 @@ class SampleOptions:
         "for an exported generator)",
     )
     checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
-    columns: int = option(8, "images per row of a grid of one phrase", minimum=1)
+    columns: int = option(COLUMNS, "images per row of a grid of one phrase", minimum=1)
     text_encoder: str | None = option(
         None, "folder of the text encoder of the captions (default: the folder it had when the dataset was packed)"
     )
@@ -110,7 +112,7 @@ def _write_images(sampler: Sampler, options: SampleOptions, labels: Sequence[Lab
             for start in range(0, len(part.label), _CHUNK):
                 chunk = Labels(part.label[start : start + _CHUNK], part.known[start : start + _CHUNK])
                 for image, label, known in zip(sampler.generate(chunk, options.seed, start), *chunk, strict=True):
-                    image_grid.to_pillow(image).save(folder / f"{number:06d}.png")
+                    (folder / f"{number:06d}.png").write_bytes(image_grid.encode_single(image))
                     tags = ", ".join(sampler.schema.words(label, known))
                     writer.writerow([f"{number:06d}", tags, *([phrase] if captioned else [])])
                     number += 1

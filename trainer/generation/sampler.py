@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Schema
 from trainer.distributed.device import choose
 from trainer.generation import image_grid
-from trainer.generation.generate import generate_images
+from trainer.generation.generate import FEW, PASS, generate_images
 from trainer.generation.prompts import Vocabulary, read_vocabulary
 from trainer.models import load_generator
 from trainer.noise import normal
@@ -84,11 +84,16 @@ class Sampler:
     def generate(self, labels: Labels, seed: int = 0, start: int = 0) -> np.ndarray:
         """Generate one image per label: uint8 (n, C, H, W).
 
-        Image i of a seed, counted from ``start``, has the same noise under any label.
+        Image i of a seed, counted from ``start``, has the same noise under any label. Among up to `FEW` images, it also
+        has the same pixels, however many are generated.
         """
-        positions = torch.arange(start, start + len(labels.label), device=self.device)
-        z = normal(seed, "noise to sample", positions, self.noise_size)
-        return generate_images(self.generator, z, labels)
+        per_pass = PASS if len(labels.label) <= FEW else None
+        return generate_images(self.generator, self.noise(len(labels.label), seed, start), labels, per_pass)
+
+    def noise(self, count: int, seed: int = 0, start: int = 0) -> Tensor:
+        """Return the noise of the images of a seed, counted from ``start``: float32 (count, noise_size)."""
+        positions = torch.arange(start, start + count, device=self.device)
+        return normal(seed, "noise to sample", positions, self.noise_size)
 
 
 def load(

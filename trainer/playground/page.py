@@ -23,7 +23,7 @@ def page(title: str, facts: str, data: dict[str, Any], weights: bytes) -> str:
     """
     script, style = asset_files.script(), asset_files.read("style.css")
     parts = {
-        "policy": _policy(script, style),
+        "policy": policy(),
         "title": escape(title),
         "facts": escape(facts),
         "width": str(int(data["width"])),
@@ -41,8 +41,9 @@ def _json(data: dict[str, Any]) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _policy(script: str, style: str) -> str:
-    """Return a content security policy: this script and this style, and no request to anywhere."""
+def policy() -> str:
+    """Return the page's content security policy: this script and this style, and no request to anywhere."""
+    script, style = asset_files.script(), asset_files.read("style.css")
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
     return (
         f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; img-src blob: data:; "
