@@ -74,7 +74,7 @@ class DrawingThread:
         return self._thread.is_alive()
 
     def submit(self, labels: Labels, seed: int) -> Future[np.ndarray]:
-        """Return a future of the images that ``sampler.generate(labels, seed)`` returns: uint8 (n, 3, S, S).
+        """Return a future of the images that ``sampler.generate(labels, seed)`` returns: uint8 (n, C, H, W).
 
         A future that is cancelled takes no further place in a pass.
         """
