@@ -26,12 +26,12 @@ from torch.optim import Optimizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from published import SIZE, PublishedLoop
+from quality.in_memory import batches, images_of
 
 from shards.core import cli, rng
 from shards.core.cli import option
 from shards.core.errors import Failure, UserError, exit_status
 from shards.dataset.dataset import Dataset
-from shards.dataset.decode import read_pixels
 from shards.dataset.label_rows import sample_labels
 from trainer import config
 from trainer.models import architecture_of
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
         if saved is not None:
             _load(loop, saved)
         values = _values(asked, dataset, directory)
-        x, y = _pictures(dataset), torch.from_numpy(np.array(dataset.labels, np.float32))
+        x, y = images_of(dataset), torch.from_numpy(np.array(dataset.labels, np.float32))
         with MetricsFile(directory.metrics, keep_until=seen) as log:
             seen = _train(loop, asked, x, y, seen, log)
         checkpoint.save(asked.run, {**values, "images_seen": seen}, _files(loop), keep=1)
@@ -91,7 +91,7 @@ def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, s
         Failure: a loss is no number, as the published logarithm of a rounded probability can be.
     """
     since, began = seen, time.perf_counter()
-    for rows in _batches(len(x), asked.batch, seen, asked.seed):
+    for rows in batches(len(x), asked.batch, seen, asked.seed):
         if seen >= asked.total_images:
             break
         pictures = (x[rows].to(loop.device).float() / 127.5 - 1).contiguous()
@@ -110,26 +110,6 @@ def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, s
                 )
             since, began = seen, time.perf_counter()
     return seen
-
-
-def _batches(samples: int, batch: int, seen: int, seed: int) -> Iterator[Tensor]:
-    """Yield sample numbers (batch,), each epoch shuffled with its own key, starting at image ``seen``."""
-    a_epoch = samples // batch
-    number = seen // batch
-    while True:
-        epoch, first = divmod(number, a_epoch)
-        order = torch.from_numpy(np.random.default_rng(rng.key(seed, f"order of epoch {epoch}")).permutation(samples))
-        for place in range(first, a_epoch):
-            yield order[place * batch : (place + 1) * batch]
-            number += 1
-
-
-def _pictures(dataset: Dataset) -> Tensor:
-    """Return all images: uint8 (N, 3, S, S)."""
-    images = np.empty((len(dataset), dataset.size, dataset.size, 3), np.uint8)
-    for sample, out in enumerate(images):
-        read_pixels(dataset, sample, out)
-    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) -> dict[str, Any]:

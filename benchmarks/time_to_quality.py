@@ -1,11 +1,16 @@
-"""Measure image quality over training time: the article's published loop against this project.
+"""Measure image quality over training time: this project, the article's published loop, and other methods.
 
     python benchmarks/time_to_quality.py --out DIR [--minutes 20] [--legs published,article96] [--jobs 2]
+
+At 32 and 64 pixels the other methods are flow matching (`other_methods/flow_matching.py`) and the package
+lightweight-gan, which is installed apart (`other_methods/lightweight.py` says how, and the error when it is missing).
+The article's networks exist at 96 pixels only.
 
 First the pace of each leg is measured on this machine: all legs train short pieces in alternation. Then each leg trains
 on the example faces in pieces that resume, the leg with the least time first, and each piece ends with an evaluation.
 The clock of a leg is images seen times the median seconds per image of the first phase, so other load on the machine,
-startup and evaluation do not count. (Remove OUT/pace to measure the pace again, on an idle machine.)
+startup and evaluation do not count. (Remove OUT/pace to measure the pace again, on an idle machine; on a busy one, use
+--clock processor.) The time to generate an image is measured apart, at the end.
 The published loop is stopped at ten times the time that the first other leg of its size took to reach half of the hair
 colours right. Re-run the same command to resume; more minutes add to earlier results.
 """
@@ -15,11 +20,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 # When run as a script, Python searches the script's directory for modules, not the repository.
@@ -27,7 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from quality.course import Course, course_of, first_right, table
 from quality.legs import LEGS, PUBLISHED, Leg
-from quality.pace import measure, pace_of
+from quality.pace import CLOCKS, ProcessorTime, measure, pace_of
+from quality.sampling import seconds_per_image
 
 import shards
 from shards.core import cli
@@ -37,12 +45,16 @@ from shards.core.errors import Failure, exit_status
 from shards.core.version import revision
 from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
+from trainer.evaluation.evaluation_networks import FEATURES
 from trainer.generation import image_grid
 from trainer.reporting import raster
 from trainer.reporting.plot import Line, Plot
 
 _CUT_OFF = 10  # times our time to the first half of hair colours right
-_SHOWN = ("fidelity/hair", "fidelity/eyes", "fid")
+_SHOWN = ("fidelity/hair", "fidelity/eyes", "fid", "precision")
+_FEATURES = tuple(name for name in FEATURES if name != "inception")  # which needs a file of weights
+_LOOK_EVERY = 0.05  # seconds
+Watch = Callable[[psutil.Process], None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,9 @@ class QualityOptions:
     seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
     turns: int = option(3, "pieces per leg to measure its pace", minimum=1)
     jobs: int = option(1, "legs that train at the same time, in the untimed part", minimum=1)
+    threads: int = option(0, "threads of each leg (default: divide the cores among --jobs)", minimum=0)
+    clock: str = option("wall", "clock of the pace", choices=CLOCKS)
+    features: str = option("lite2", "network whose features distances use", choices=_FEATURES)
     evaluate_only: bool = option(False, "do not train; print existing results")
 
     def __post_init__(self) -> None:
@@ -65,7 +80,8 @@ class QualityOptions:
 
     def course(self, name: str) -> Course:
         """Return the progress of a leg."""
-        return course_of(self.out / name, pace_of(self.out / "pace" / name))
+        run = self.out / name
+        return course_of(run, LEGS[name].images_seen(run), pace_of(self.out / "pace" / name, self.clock))
 
 
 def make_data(asked: QualityOptions) -> None:
@@ -84,7 +100,8 @@ def measure_pace(asked: QualityOptions) -> None:
 
     def train(name: str, run: Path, words: Sequence[object]) -> None:
         print(f"pace of {name}", flush=True)
-        _train(asked, LEGS[name], run, *words)
+        threads = ("--threads", asked.threads) if asked.threads else ()
+        _train(asked, LEGS[name], run, *words, *threads, watch=ProcessorTime(run).watch)
 
     measure(asked.out / "pace", {name: LEGS[name] for name in asked.legs}, asked.turns, train)
 
@@ -140,40 +157,51 @@ def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
     Raises:
         Failure: the trainer or the evaluation failed; its own words are in the leg's log.
     """
-    run, threads = asked.out / name, ("--threads", max(1, torch.get_num_threads() // asked.jobs))
+    count = asked.threads or max(1, torch.get_num_threads() // asked.jobs)
+    run, threads = asked.out / name, ("--threads", count)
     course = asked.course(name)
     if not course.images_seen or course.images_seen in course.evaluated:  # else an interruption came in between
         target = (course.images_seen // leg.every + 1) * leg.every
         _train(asked, leg, run, "--total-images", target, *threads)
-    count, metrics = ("--count", asked.pictures), ("--metrics", "fidelity,fid")
-    _run(run.with_suffix(".log"), "-m", "trainer", "evaluate", run, *count, *metrics, *threads)
+    words = ("--count", asked.pictures, "--features", asked.features, *threads)
+    _run(run.with_suffix(".log"), *leg.evaluation, run, *words)
     course = asked.course(name)
     figures = course.evaluated[course.images_seen]
     shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
     print(f"{name}: {course.images_seen:,} images, {course.seconds / 60:.1f} min: {shown}", flush=True)
 
 
-def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object) -> None:
+def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object, watch: Watch | None = None) -> None:
     run.parent.mkdir(parents=True, exist_ok=True)
     data = asked.out / "data" / str(leg.size)
-    _run(run.with_suffix(".log"), *leg.command, "--shards", data, "--run", run, "--seed", asked.seed, *words)
+    log = run.with_suffix(".log")
+    _run(log, *leg.command, "--shards", data, "--run", run, "--seed", asked.seed, *words, watch=watch)
 
 
-def _run(log: Path, *words: object) -> None:
+def _run(log: Path, *words: object, watch: Watch | None = None) -> None:
     command = [sys.executable, *map(str, words)]
-    with log.open("ab") as file:
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
+    with log.open("ab") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+        while watch is not None and process.poll() is None:
+            watch(psutil.Process(process.pid))
+            time.sleep(_LOOK_EVERY)
+    if status := process.returncode:
         raise Failure("process-failed", f"{' '.join(command[1:4])} exited with status {status}; see {log}")
 
 
 def publish(asked: QualityOptions) -> None:
     """Print the table, draw the curves, write all results."""
     courses = {name: course for name in asked.legs if (course := asked.course(name)).evaluated}
-    print("\n".join(table({name: (LEGS[name].size, course) for name, course in courses.items()})))
+    sizes = {name: (LEGS[name].size, course) for name, course in courses.items()}
+    data = {name: asked.out / "data" / str(LEGS[name].size) for name in courses}
+    sampling = {name: seconds_per_image(LEGS[name], asked.out / name, data[name]) for name in courses}
+    print("\n".join(table(sizes, sampling)))
     versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
-    circumstances = {"threads": torch.get_num_threads(), "pictures": asked.pictures, "seed": asked.seed}
-    found = {name: course.to_json() for name, course in courses.items()}
+    threads = asked.threads or torch.get_num_threads()
+    kept = ("clock", "features", "pictures", "seed")
+    circumstances = {"threads": threads, **{key: getattr(asked, key) for key in kept}}
+    found = {
+        name: course.to_json() | {"seconds_to_generate_an_image": sampling[name]} for name, course in courses.items()
+    }
     write_json(asked.out / "results.json", {"benchmark": "time_to_quality", **versions, **circumstances, "legs": found})
     for size in sorted({LEGS[name].size for name in courses}):
         names = [name for name in courses if LEGS[name].size == size]

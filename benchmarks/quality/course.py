@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.core.errors import UserError
 from trainer.run import evaluation_file
-from trainer.run.checkpoint import find
 
 Figures = Mapping[str, float]
 _HAIR = "fidelity/hair"
 _RIGHT = (_HAIR, "fidelity/hair (long/short/tied)", "fidelity/eyes")
+_LIKENESS = ("precision", "recall", "coverage")
+_COLUMNS = (
+    *("leg", "pixels", "images/s", "minutes", "images", "hair, %", "length, %", "eyes, %"),
+    *("FID", "precision, %", "recall, %", "coverage, %", "minutes to hair 50 %", "ms per generated image"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,9 @@ class Course:
         return {"seconds_an_image": self.pace, "figures": {str(n): dict(f) for n, f in self.evaluated.items()}}
 
 
-def course_of(run: Path, pace: float) -> Course:
-    """Return the progress of a run; 0 images if it has not started."""
-    try:
-        seen = find(run).images_seen
-    except UserError:
+def course_of(run: Path, seen: int, pace: float) -> Course:
+    """Return the progress of a run at ``seen`` images; 0 if it has not started."""
+    if not seen:
         return Course(0, pace, {})
     found = {n: entries[-1]["figures"] for n, entries in evaluation_file.read(run).items() if entries}
     return Course(seen, pace, found)
@@ -59,18 +60,21 @@ def first_right(course: Course, share: float = 0.5) -> float | None:
     return next((course.seconds_at(n) for n, f in sorted(course.evaluated.items()) if f.get(_HAIR, 0.0) >= share), None)
 
 
-def table(courses: Mapping[str, tuple[int, Course]]) -> Iterator[str]:
+def table(courses: Mapping[str, tuple[int, Course]], sampling: Mapping[str, float]) -> Iterator[str]:
     """Return the lines of a Markdown table, one row per leg: its end, and when half of its hair colours were right.
 
     Args:
         courses: size and course of each leg, evaluated at least once.
+        sampling: seconds that each takes to generate an image.
     """
-    yield "| leg | pixels | images/s | minutes | images | hair, % | length, % | eyes, % | FID | minutes to hair 50 % |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield f"| {' | '.join(_COLUMNS)} |"
+    yield f"|{'---|' * len(_COLUMNS)}"
     for name, (size, course) in courses.items():
         last = max(course.evaluated)
         figures, first = course.evaluated[last], first_right(course)
         right = [f"{100 * figures[key]:.0f}" if key in figures else "–" for key in _RIGHT]  # –: the judge is too weak
-        cells = [f"{course.seconds_at(last) / 60:.1f}", f"{last:,}", *right, f"{figures['fid']:,.0f}"]
+        like = [f"{100 * figures[key]:.1f}" if key in figures else "–" for key in _LIKENESS]
+        cells = [f"{course.seconds_at(last) / 60:.1f}", f"{last:,}", *right, f"{figures['fid']:,.0f}", *like]
         reached = "not reached" if first is None else f"{first / 60:.1f}"
-        yield f"| {' | '.join([name, str(size), f'{1 / course.pace:.1f}', *cells, reached])} |"
+        drawn = f"{1000 * sampling[name]:.2g}" if name in sampling else "–"
+        yield f"| {' | '.join([name, str(size), f'{1 / course.pace:.2g}', *cells, reached, drawn])} |"

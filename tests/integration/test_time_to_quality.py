@@ -7,22 +7,26 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import published_run
+import psutil
 import pytest
 import time_to_quality
 import torch
+from other_methods.registry import METHODS
 from published import PublishedGenerator
 from quality.course import Course, first_right, table
+from quality.in_memory import batches
 from quality.legs import LEGS, PUBLISHED
-from quality.pace import measure, pace_of
+from quality.pace import ProcessorTime, measure, pace_of
 from time_to_quality import QualityOptions, Schedule
 
 from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
 from support import ROOT
+from support.errors import raises
 from trainer import config
 from trainer.generation.sampler import load
 from trainer.run.metrics_file import MetricsFile, read
@@ -41,7 +45,9 @@ NOT_BEGUN = Course(0, 0.0, {})
 
 def test_our_legs_are_commands_that_the_trainer_understands() -> None:
     for name, leg in LEGS.items():
-        if name != PUBLISHED:
+        if leg.other:
+            assert name == f"{leg.command[-1]}{leg.size}" and leg.command[-1] in METHODS
+        elif name != PUBLISHED:
             config.load([str(word) for word in leg.command[1:]])
 
 
@@ -104,17 +110,40 @@ def test_the_pace_is_measured_by_turns_and_without_the_first_line_of_a_piece(tmp
     assert pace_of(tmp_path / "one") == 1 / 12
 
 
+def test_processor_time_leaves_waiting_out(tmp_path: Path) -> None:
+    burn = (
+        "import sys, time; from pathlib import Path; from trainer.run.metrics_file import MetricsFile\n"
+        "with MetricsFile(Path(sys.argv[1]) / 'metrics.jsonl') as log:\n"
+        "    for row in range(1, 5):\n"
+        "        until = time.process_time() + 0.3\n"
+        "        while time.process_time() < until: pass\n"
+        "        log.write(10 * row, {'speed/images_per_second': 1.0})\n"
+        "        time.sleep(0.5)\n"
+    )
+    clock = ProcessorTime(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", burn, str(tmp_path)], cwd=ROOT) as process:
+        while process.poll() is None:
+            clock.watch(psutil.Process(process.pid))
+            time.sleep(0.01)
+    assert process.returncode == 0
+    assert pace_of(tmp_path, "processor") == pytest.approx(0.03, rel=0.3), "0.3 s each 10 images; the wall's is 0.08"
+    with raises("pace-missing", "--clock processor"):
+        pace_of(tmp_path / "other", "processor")
+
+
 def test_a_table_says_what_was_not_reached_or_not_judged() -> None:
-    lines = list(table({"one": (96, course(0.5, 0.25, 0.75)), "two": (32, course(6.0, 0.25))}))
+    one, two = (96, course(0.5, 0.25, 0.75)), (32, course(6.0, 0.25))
+    lines = list(table({"one": one, "two": two}, {"one": 0.0021}))
     assert lines[2:] == [
-        "| one | 96 | 2.0 | 1.7 | 200 | 75 | – | – | 998 | 1.7 |",
-        "| two | 32 | 0.2 | 10.0 | 100 | 25 | – | – | 999 | not reached |",
+        "| one | 96 | 2 | 1.7 | 200 | 75 | – | – | 998 | – | – | – | 1.7 | 2.1 |",
+        "| two | 32 | 0.17 | 10.0 | 100 | 25 | – | – | 999 | – | – | – | not reached | – |",
     ]
+    assert {line.count("|") for line in lines} == {15}
 
 
 def test_the_published_loop_goes_on_in_the_order_it_left() -> None:
-    whole = list(itertools.islice(published_run._batches(70, 16, 0, seed=3), 10))
-    later = list(itertools.islice(published_run._batches(70, 16, 5 * 16, seed=3), 5))
+    whole = list(itertools.islice(batches(70, 16, 0, seed=3), 10))
+    later = list(itertools.islice(batches(70, 16, 5 * 16, seed=3), 5))
     assert all(torch.equal(a, b) for a, b in zip(whole[5:], later, strict=True))
     epoch = torch.cat(whole[:4])
     assert len(set(epoch.tolist())) == 64, "each picture once an epoch"
@@ -152,18 +181,26 @@ def test_the_benchmark_prints_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("dicebear", reason="needs the demo extra")
-    every = 640
-    monkeypatch.setitem(LEGS, "r3gan32", dataclasses.replace(LEGS["r3gan32"], every=every, row=64))
+    every = {"faces32": 640, "flow-matching32": 256}
+    for name, images in every.items():
+        monkeypatch.setitem(LEGS, name, dataclasses.replace(LEGS[name], every=images, row=64))
 
     def run() -> list[str]:
-        scale = "--legs r3gan32 --minutes 0.02 --faces 100 --pictures 16 --turns 1"
-        time_to_quality.main(["--out", str(tmp_path), *scale.split()])
+        scale = "--minutes 0.01 --faces 100 --pictures 16 --turns 1 --threads 1 --clock processor --features judge"
+        time_to_quality.main(["--out", str(tmp_path), "--legs", ",".join(every), *scale.split()])
         return capsys.readouterr().out.splitlines()
 
     first = run()
-    assert any(line.startswith(f"r3gan32: {every:,} images") for line in first)
-    assert first[-1].startswith("| r3gan32 | 32 |")
-    assert run()[-1] == first[-1], "nothing is trained again"
+    for name, images in every.items():
+        assert any(line.startswith(f"{name}: {images:,} images") for line in first)
+    assert [line.split("|")[1].strip() for line in first[-2:]] == list(every)
+
+    def without_sampling(lines: list[str]) -> list[str]:
+        return [line.rsplit("|", 2)[0] for line in lines[-2:]]
+
+    assert without_sampling(run()) == without_sampling(first), "nothing is trained again"
     results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results["legs"]["r3gan32"]["figures"]) == [str(every)]
+    for name, images in every.items():
+        assert list(results["legs"][name]["figures"]) == [str(images)]
+        assert 0 < results["legs"][name]["seconds_to_generate_an_image"] < 10
     assert (tmp_path / "32.png").stat().st_size > 1_000

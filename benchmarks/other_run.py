@@ -1,0 +1,113 @@
+"""Train another method on the CPU; it logs as the trainer does, resumes, and `other_evaluation.py` evaluates it.
+
+    python benchmarks/other_run.py --method flow-matching --shards DATA --run RUN --total-images N
+
+Images are in memory. The logged seconds exclude reading and saving them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+# When run as a script, Python searches the script's directory for modules, not the repository.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from other_methods import run_files
+from other_methods.flow_matching import CHANNELS
+from other_methods.method import Method
+from other_methods.registry import METHODS
+from other_methods.run_files import Saved
+from quality.in_memory import batches, images_of
+
+from shards.core import cli, rng
+from shards.core.cli import option
+from shards.core.errors import Failure, UserError, exit_status
+from shards.dataset.dataset import Dataset
+from shards.dataset.image_shape import ImageShape
+from trainer.run.directory import RunDirectory
+from trainer.run.metrics_file import MetricsFile
+
+
+@dataclass(frozen=True)
+class OtherOptions:
+    """Train another method; re-run the same command to resume."""
+
+    method: str = option("flow-matching", "method to train", choices=tuple(METHODS))
+    shards: Path = option(Path("data"), "dataset")
+    run: Path = option(Path("runs/other"), "run directory")
+    total_images: int = option(16_000, "total number of training images", minimum=1)
+    log_every: int = option(1_000, "images between two log lines", minimum=1)
+    seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
+    threads: int = option(0, "CPU threads; 0: PyTorch's default", minimum=0)
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        cli.validate(self)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train from what is saved, or from scratch, to ``total_images``, and save."""
+    asked = cli.parse(OtherOptions, argv, command="python benchmarks/other_run.py")
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    dataset = Dataset.open(asked.shards)
+    if dataset.shape not in [ImageShape.of(size) for size in CHANNELS]:
+        sizes = " or ".join(f"{size}x{size}" for size in CHANNELS)
+        raise UserError(
+            "wrong-dataset",
+            f"{dataset.where}: its images are {dataset.shape.describe()}, not {sizes} in RGB",
+        )
+    directory = RunDirectory(asked.run)
+    with directory.lock():
+        saved = run_files.read(asked.run)
+        if saved is not None and (saved.method, saved.data) != (asked.method, dataset.fingerprint):
+            raise UserError(
+                "wrong-dataset", f"{asked.run} has trained {saved.method} on {saved.shards}; use another --run"
+            )
+        torch.manual_seed(rng.key(asked.seed, "initial weights"))
+        method = METHODS[asked.method](dataset)
+        seen = saved.images_seen if saved else 0
+        if saved is not None:
+            method.load(run_files.tensors_of(asked.run), seen)
+        torch.manual_seed(rng.key(asked.seed, f"noise from image {seen} on"))
+        with MetricsFile(directory.metrics, keep_until=seen) as log:
+            seen = _train(method, dataset, asked, seen, log)
+        now = Saved(asked.method, seen, str(asked.shards), dataset.fingerprint)
+        run_files.write(asked.run, now, method.tensors())
+
+
+def _train(method: Method, dataset: Dataset, asked: OtherOptions, seen: int, log: MetricsFile) -> int:
+    """Train until the requested number of images is seen; return the number.
+
+    Raises:
+        Failure: a loss is not finite.
+    """
+    images = images_of(dataset)
+    label = torch.from_numpy(np.array(dataset.labels, np.float32))
+    known = torch.from_numpy(np.array(dataset.known, np.float32))
+    since, began = seen, time.perf_counter()
+    for rows in batches(len(images), method.batch, seen, asked.seed):
+        if seen >= asked.total_images:
+            break
+        losses = method.step(images[rows].contiguous(), label[rows], known[rows], seen)
+        seen += method.batch
+        if not all(np.isfinite(list(losses.values()))):
+            raise Failure("non-finite", f"{asked.run}: a loss is not finite at {seen:,} images; an older state is kept")
+        if seen - since >= asked.log_every or seen >= asked.total_images:
+            speed = (seen - since) / (time.perf_counter() - began)
+            log.write(seen, {**losses, "speed/images_per_second": speed})
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            print(f"{seen:>9,} images  {speed:.2f} img/s  {shown}", flush=True)
+            since, began = seen, time.perf_counter()
+    return seen
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))
