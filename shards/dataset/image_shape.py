@@ -97,10 +97,29 @@ class ImageShape:
         """Pillow's mode of these images."""
         return MODES[self.channels]
 
+    @property
+    def kind(self) -> str:
+        """What follows the sides where people read them: nothing for RGB, " grey" or " RGBA"."""
+        return {1: " grey", 4: " RGBA"}.get(self.channels, "")
+
     def describe(self) -> str:
         """Return the shape for people, such as "64x64", "48x64 RGBA" or "32x32 grey"."""
-        kind = {1: " grey", 4: " RGBA"}.get(self.channels, "")
-        return f"{self.width}x{self.height}{kind}"
+        return f"{self.width}x{self.height}{self.kind}"
+
+    @property
+    def manifest_fields(self) -> dict[str, Any]:
+        """What a manifest says of the shape, see `manifest_shape`."""
+        fields: dict[str, Any] = {"picture_size": self.size}
+        if self.channels != CHANNELS["rgb"]:
+            fields["channels"] = self.channels
+        if self.aspect != SQUARE:
+            fields["aspect"] = self.aspect
+        return fields
+
+    def scaled(self, size: int) -> ImageShape:
+        """Return the nearest shape whose longer side is ``size``, for showing such images at that size."""
+        height, width = (max(1, round(side * size / self.size)) for side in (self.height, self.width))
+        return ImageShape(self.channels, height, width)
 
     def __str__(self) -> str:
         """Return the sides as messages name them: width x height."""

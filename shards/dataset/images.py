@@ -96,6 +96,16 @@ def dimensions(data: bytes) -> tuple[int, int]:
         return _upright_size(image)
 
 
+def has_transparency(data: bytes) -> bool:
+    """Return whether an image has pixels that are not opaque; only images with an alpha channel are decoded.
+
+    Raises:
+        ImageError: like `prepare`.
+    """
+    with _opened(data) as image, _guarded():
+        return _has_alpha(image) and not transparency.is_opaque(upright(image, 4)[0])
+
+
 def native(data: bytes, channels: int = 3) -> tuple[str, int]:
     """Return how a foreign image is read at its own size, in a dataset of images with so many channels.
 
@@ -278,7 +288,7 @@ def upright(
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode} have no fixed range")
     alpha = None
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if _has_alpha(image):
         grey = image.mode in ("LA", "La", "L")
         layer = image.convert("RGBA")
         alpha = layer.getchannel("A")
@@ -293,6 +303,10 @@ def upright(
         image = image.convert("L")
     image.info = {}  # or a PNG would keep the old profile
     return image, ignored
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def _with_alpha(image: Image.Image, alpha: Image.Image | None) -> Image.Image:

@@ -9,11 +9,16 @@ from typing import Any
 from shards.core import format_version, text_files
 from shards.core.errors import UserError
 
-FORMAT_VERSION = 2  # 2: labels.npy may be uint8, and wide labels are not repeated in the tars
+FORMAT_VERSION = 3  # 2: labels.npy may be uint8, and wide labels are not repeated in the tars; 3: channels, aspect
 MANIFEST = "manifest.json"
 
 _SHARD_NAME = re.compile(r"[^/\\\0]{1,251}\.tar")
 _MAX_COUNT = 1 << 53  # of bytes or samples in a manifest
+
+
+def written_version(fields: dict[str, Any]) -> int:
+    """Return the format version of a manifest with these fields: the oldest that can express them."""
+    return FORMAT_VERSION if "channels" in fields or "aspect" in fields else 2
 
 
 def require_manifest(manifest: Path, where: str) -> None:

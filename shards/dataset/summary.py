@@ -68,11 +68,11 @@ def lines(dataset: Dataset, problems: Problems) -> list[str]:
     size = sum(shard["bytes"] for shard in manifest["shards"])
     copied = manifest["copied"]
     if dataset.in_place:
-        done = f"indexed {count:,} images in {dataset.path}, to be read at {dataset.shape}"
+        done = f"indexed {count:,} images in {dataset.path}, to be read at {dataset.shape}{dataset.shape.kind}"
         how = f"{copied:,} images have that size, {count - copied:,} are converted when they are read"
         change = f"edit a copy of {dataset.path / 'schema.yaml'} and index with --schema to change them"
     else:
-        done = f"packed {count:,} images of {dataset.shape} into {dataset.path}"
+        done = f"packed {count:,} images of {dataset.shape}{dataset.shape.kind} into {dataset.path}"
         how = f"{copied:,} images copied unchanged, {count - copied:,} converted"
         change = f"edit {dataset.path / 'schema.yaml'} and pack with --schema to change them"
     return [

@@ -25,7 +25,7 @@ def has_hidden_colours(image: Image.Image) -> bool:
 
 def is_opaque(image: Image.Image) -> bool:
     """Return whether an RGBA image has no transparency at all."""
-    return image.getextrema()[3] == (255, 255)
+    return image.getchannel("A").getextrema() == (255, 255)
 
 
 def resize(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:

@@ -118,6 +118,7 @@ class Faces:
     size: int = option(32, "height and width in pixels", minimum=8, maximum=2048)
     seed: int = option(0, "random seed; the same seed gives the same bytes", minimum=0)
     style: str = option("lorelei", "drawing style", choices=tuple(STYLES))
+    transparent: bool = option(False, "draw no background: PNGs with an alpha channel, to pack with --channels rgba")
     workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
 
     def __post_init__(self) -> None:
@@ -177,7 +178,7 @@ def _draw_all(options: Faces, folder: Path) -> list[str]:
 def _draw_chunk(chunk: _Chunk) -> tuple[int, list[str]]:
     lines = []
     for number in range(chunk.start, chunk.stop):
-        image, tags = draw(chunk.options.style, chunk.options.size, chunk.options.seed, number)
+        image, tags = _draw(chunk.options, number)
         path = chunk.folder / f"{number:06d}.png"
         with atomic_io.explain_disk_errors(path):
             path.write_bytes(image)
@@ -224,16 +225,21 @@ class _Draws:
         return options[self.below(len(options))]
 
 
-def draw(style: str, size: int, seed: int, number: int) -> tuple[bytes, str]:
+def _draw(options: Faces, number: int) -> tuple[bytes, str]:
+    return draw(options.style, options.size, options.seed, number, options.transparent)
+
+
+def draw(style: str, size: int, seed: int, number: int, transparent: bool = False) -> tuple[bytes, str]:
     """Draw one face.
 
     Args:
         style: one of `STYLES`.
         size: height and width in pixels.
         seed, number: identify the face.
+        transparent: draw no background.
 
     Returns:
-        (a PNG, RGB; its tags, such as "blue hair, long hair, yellow eyes").
+        (a PNG, RGB or, if transparent, RGBA; its tags, such as "blue hair, long hair, yellow eyes").
     """
     import resvg_py
     from dicebear import Avatar
@@ -257,9 +263,10 @@ def draw(style: str, size: int, seed: int, number: int) -> tuple[bytes, str]:
     if draws.below(2):
         settings["flip"] = "horizontal"
     background = "#" + "".join(f"{170 + draws.below(86):02x}" for _ in range(3))
+    behind = {} if transparent else {"background": background}
     svg = Avatar(_art(style), settings).to_string()
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background=background, skip_system_fonts=True)
-    image = Image.open(io.BytesIO(bytes(png))).convert("RGB")
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True, **behind)
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA" if transparent else "RGB")
     return images.encode(image, "png"), f"{colour} hair, {length} hair, {eyes} eyes"
 
 

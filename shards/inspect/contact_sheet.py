@@ -12,6 +12,9 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageEr
 
 from shards.core.atomic_io import write_bytes
 from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape
+from shards.dataset.images import from_pixels
+from shards.dataset.transparency import on_checkerboard
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -31,29 +34,31 @@ def draw(name: str, heading: str, titles: Sequence[str], rows: Sequence[Sequence
         name: name of the dataset.
         heading: line at the top of the sheet.
         titles: one title per row.
-        rows: images, uint8 (S, S, 3), all of the same S; None for an image that cannot be decoded.
+        rows: images, uint8 (H, W, C), all of one shape; None for an image that cannot be decoded. Those with alpha
+            are drawn on a checkerboard.
 
     Returns:
         An RGB image that `save` can write.
     """
     font, head = ImageFont.load_default(_FONT), ImageFont.load_default(_HEAD)
-    side = next((image.shape[0] for row in rows for image in row if image is not None), _CELL)
-    cell = side * max(1, _CELL // side) if side < _LARGEST else _LARGEST
+    shapes = [ImageShape.of_pixels(image) for row in rows for image in row if image is not None]
+    shape = shapes[0] if shapes else ImageShape.of(_CELL)
+    cell = shape.scaled(shape.size * max(1, _CELL // shape.size) if shape.size < _LARGEST else _LARGEST)
     shown = [_shortened(_drawable(title), font, _TITLE_WIDTH) for title in titles]
     left = 2 * _MARGIN + max((int(font.getlength(title)) for title in shown), default=0)
     top = 2 * _MARGIN + _HEAD
     columns = max((len(row) for row in rows), default=0)
-    step = max(cell, _FONT + 4) + _GAP
+    step = max(cell.height, _FONT + 4) + _GAP
     heading = _drawable(heading)
-    width = max(left + columns * (cell + _GAP), _MARGIN + int(head.getlength(heading))) + _MARGIN
+    width = max(left + columns * (cell.width + _GAP), _MARGIN + int(head.getlength(heading))) + _MARGIN
     sheet = Image.new("RGB", (width, top + len(rows) * step + _MARGIN), _PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, _MARGIN), heading, _INK, head)
     for number, (title, row) in enumerate(zip(shown, rows, strict=True)):
         y = top + number * step
-        pen.text((_MARGIN, y + (cell - _FONT) // 2), title, _INK, font)
+        pen.text((_MARGIN, y + (cell.height - _FONT) // 2), title, _INK, font)
         for column, image in enumerate(row):
-            sheet.paste(_tile(image, cell), (left + column * (cell + _GAP), y))
+            sheet.paste(_tile(image, cell), (left + column * (cell.width + _GAP), y))
     sheet.info[_KEYWORD] = f"{_MARK}{name}: {'; '.join(titles)}"
     return sheet
 
@@ -97,14 +102,16 @@ def is_sheet(path: Path) -> bool:
         return False
 
 
-def _tile(image: np.ndarray | None, cell: int) -> Image.Image:
+def _tile(image: np.ndarray | None, cell: ImageShape) -> Image.Image:
+    size = cell.width, cell.height
     if image is None:
-        tile = Image.new("RGB", (cell, cell), _EMPTY)
-        ImageDraw.Draw(tile).line((0, 0, cell, cell), _INK)
+        tile = Image.new("RGB", size, _EMPTY)
+        ImageDraw.Draw(tile).line((0, 0, *size), _INK)
         return tile
-    tile = Image.fromarray(image)
-    resampling = Image.Resampling.NEAREST if cell >= tile.width else Image.Resampling.LANCZOS
-    return tile if tile.width == cell else tile.resize((cell, cell), resampling)
+    tile = from_pixels(image)
+    resampling = Image.Resampling.NEAREST if cell.width >= tile.width else Image.Resampling.LANCZOS
+    scaled = tile if tile.size == size else tile.resize(size, resampling)
+    return Image.fromarray(on_checkerboard(np.asarray(scaled).reshape(cell.pixels_shape)))
 
 
 def _drawable(title: str) -> str:

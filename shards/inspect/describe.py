@@ -89,7 +89,7 @@ def lines(dataset: Dataset, counts: Tally) -> list[str]:
     part += ", indexed in place" if dataset.in_place else ""
     total = int(dataset.shard_bytes.sum())
     text = [
-        f"{_name(dataset)}: {len(dataset):,} images of {dataset.shape}{part}",
+        f"{_name(dataset)}: {len(dataset):,} images of {dataset.shape}{dataset.shape.kind}{part}",
         f"  {len(dataset.shards):,} shards, {total / 1e6:,.1f} MB; {_formats(dataset)}",
         f"  resized by: {manifest.get('resize_policy', 'not recorded')}",
         f"  source: {source.get('folder', 'not recorded')} ({source.get('kind', '?')})",

@@ -16,6 +16,7 @@ from shards.dataset.images import ImageError, pixels
 from shards.inspect import contact_sheet
 from shards.packing import preview as packing_preview
 from shards.packing.labelling import LabelOptions
+from shards.packing.packed_shape import ShapeOptions, check_shape
 from shards.sources.item import Item
 from shards.sources.options import SourceOptions
 
@@ -23,7 +24,7 @@ _CELL = 96  # pixels of an image on the sheet
 
 
 @dataclass(frozen=True)
-class Preview(SourceOptions, LabelOptions):
+class Preview(SourceOptions, LabelOptions, ShapeOptions):
     """Show how a source would be read: its format and why, columns, labels with counts, and the labels of ten images.
 
     Nothing is written, except the files of --sheet and --schema-out.
@@ -31,12 +32,13 @@ class Preview(SourceOptions, LabelOptions):
 
     src: Path = argument("folder (or archive, Parquet file or arrays) of images and their labels")
     images: int = option(10, "number of images to show", minimum=1, maximum=1000)
-    size: int | None = option(None, "height and width to pack at, for the estimate", minimum=4, maximum=4096)
+    size: int | None = option(None, "longer side to pack at, for the estimate", minimum=4, maximum=4096)
     sheet: Path | None = option(None, "draw these images with their labels: a .png to write")
     schema_out: Path | None = option(None, "write the inferred schema, to edit and pack with --schema: a .yaml")
 
     def __post_init__(self) -> None:
         validate(self)
+        check_shape(self, self.size, "white")
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise UserError("invalid-value", f"--sheet {self.sheet}: a contact sheet is a .png file; give such a name")
         if self.schema_out is not None and self.schema_out.suffix.lower() not in (".yaml", ".yml"):
@@ -73,13 +75,14 @@ def preview(options: Preview) -> None:
 
 def _draw(path: Path, name: str, look: packing_preview.SourceLook) -> None:
     titles = [packing_preview.describe_label(item, look.labelling) for item in look.examples]
-    rows = [[_tile(item)] for item in look.examples]
+    shape = look.shape.scaled(_CELL)
+    rows = [[_tile(item, shape)] for item in look.examples]
     contact_sheet.save(contact_sheet.draw(name, f"{name}: {len(look.source.items):,} images", titles, rows), path)
     print(f"wrote {path}")
 
 
-def _tile(item: Item) -> np.ndarray | None:
+def _tile(item: Item, shape: ImageShape) -> np.ndarray | None:
     try:
-        return pixels(item.image.read(), ImageShape.of(_CELL))
+        return pixels(item.image.read(), shape)
     except (ImageError, OSError):
         return None

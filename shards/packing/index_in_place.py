@@ -23,11 +23,12 @@ from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import Failure, UserError
 from shards.core.version import __version__, revision
 from shards.dataset import dataset, images, summary
-from shards.dataset.image_shape import ImageShape
-from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
+from shards.dataset.image_shape import CHANNELS, SQUARE, ImageShape, parse_aspect
+from shards.dataset.manifest import MANIFEST, written_version
 from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing import doubts
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
+from shards.packing.packed_shape import ShapeOptions, check_shape, plain_aspect, shape_of
 from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember
 from shards.sources.item import Item, Source
@@ -42,7 +43,7 @@ _SMALL = 16  # pixels; --check decodes each image to this size
 
 
 @dataclass(frozen=True)
-class IndexInPlace(LabelOptions):
+class IndexInPlace(LabelOptions, ShapeOptions):
     """Make a dataset of existing WebDataset tars in place, without copying them.
 
     SRC is a folder of .tar files whose members share a name up to its first dot: KEY.jpg (or another image format) and
@@ -52,11 +53,11 @@ class IndexInPlace(LabelOptions):
     src: Path = argument("folder of .tar files")
     size: int | None = option(
         None,
-        "height and width in pixels that images are read at (default: their size, if it is the same for all)",
+        "longer side in pixels that images are read at (default: their size, if it is the same for all)",
         minimum=4,
         maximum=4096,
     )
-    fit: str = option("crop", "how images are made square when they are read", choices=images.FITS)
+    fit: str = option("crop", "how images of another aspect are fitted when they are read", choices=images.FITS)
     background: str = option("white", "colour behind transparent and padded images: a name or #rrggbb")
     check: bool = option(False, "decode every image once and leave out damaged ones")
     workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)
@@ -65,6 +66,7 @@ class IndexInPlace(LabelOptions):
     def __post_init__(self) -> None:
         validate(self)
         images.colour(self.background)
+        check_shape(self, self.size, self.background)
 
 
 class Tar(NamedTuple):
@@ -73,6 +75,7 @@ class Tar(NamedTuple):
     path: Path
     members: tuple[TarMember, ...]
     check: bool
+    channels: int
 
 
 class TarContents(NamedTuple):
@@ -124,8 +127,10 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
     rule = build_labelling(source, options)
     doubts.check_labels(source, rule.schema, options)
     tars = _inspect(src, names, source, options)
-    size = options.size or _common_size(src, tars)
-    entries, kept = _entries(tars, source, size)
+    size = options.size or _common_size(src, tars, plain_aspect(options))
+    check_shape(options, size, options.background)
+    shape = shape_of(options, size)
+    entries, kept = _entries(tars, source, shape)
     if not kept:
         why = source.problems.named("image-unusable", 3)
         raise UserError("no-images", f"{src}: none of the {len(source.items):,} images can be used: {why}")
@@ -134,7 +139,7 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
         stage.mkdir(exist_ok=True)
     try:
         _write_sidecars(stage, source, rule, entries, kept)
-        _write_manifest(stage, options, src, source, rule, size, entries, tars)
+        _write_manifest(stage, options, src, source, rule, shape, entries, tars)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
@@ -248,7 +253,7 @@ def _inspect(src: Path, names: list[str], source: Source, options: IndexInPlace)
     members: dict[str, tuple[TarMember, ...]] = dict.fromkeys(names, ())
     for name, items in groupby(source.items, key=lambda item: position(item)[0]):
         members[name] = tuple(item.image for item in items if isinstance(item.image, TarMember))
-    tasks = [Tar(src / name, members[name], options.check) for name in names]
+    tasks = [Tar(src / name, members[name], options.check, CHANNELS[options.channels]) for name in names]
     processes = min(options.workers or process_pool.available_cores(), len(tasks))
     found = process_pool.run(inspect_tar, tasks, workers=processes, total=len(source.items), doing="indexing")
     return sorted(found, key=lambda tar: tar.path.name)
@@ -271,7 +276,7 @@ def inspect_tar(tar: Tar) -> TarContents:
         shape, form, why = (0, 0), ("other", 0), ""
         try:
             data = member.read()
-            shape, form = images.dimensions(data), images.native(data)
+            shape, form = images.dimensions(data), images.native(data, tar.channels)
             if tar.check:
                 images.pixels(data, ImageShape.of(_SMALL))
         except (images.ImageError, OSError) as error:
@@ -283,37 +288,39 @@ def inspect_tar(tar: Tar) -> TarContents:
     return TarContents(tar.path, tar.members, size, sha256, shapes, forms, damage)
 
 
-def _common_size(src: Path, tars: list[TarContents]) -> int:
-    """Return the size of all images.
+def _common_size(src: Path, tars: list[TarContents], aspect: str) -> int:
+    """Return the longer side of all images.
 
     Raises:
-        UserError: their sizes differ, or they are not square.
+        UserError: their sizes differ, or they do not have the aspect.
     """
+    across, down = parse_aspect(aspect)
     found = sorted({shape for tar in tars for shape, why in zip(tar.shapes, tar.damage, strict=True) if not why})
-    if len(found) == 1 and found[0][0] == found[0][1]:
-        return found[0][0]
+    if len(found) == 1 and found[0][0] * down == found[0][1] * across:
+        return max(found[0])
     if not found:
         raise UserError("no-images", f"{src}: none of its images can be read")
     shown = atomic_io.join_names([f"{width} x {height}" for width, height in found], 3)
-    raise UserError("option-missing", f"{src}: set --size: the images are not all square and of one size ({shown})")
+    what = "square" if aspect == SQUARE else aspect
+    raise UserError("option-missing", f"{src}: set --size: the images are not all {what} and of one size ({shown})")
 
 
 # ---------------------------------------------------------------- writing
 
 
-def _entries(tars: list[TarContents], source: Source, size: int) -> tuple[np.ndarray, list[Item]]:
+def _entries(tars: list[TarContents], source: Source, shape: ImageShape) -> tuple[np.ndarray, list[Item]]:
     """Return the index, and the items that it contains."""
     parts: list[np.ndarray] = []
     kept: list[Item] = []
     items: Iterator[Item] = iter(source.items)
     for shard, tar in enumerate(tars):
         rows: list[tuple[int, int, int, int]] = []
-        for member, shape, (form, header), why in zip(tar.members, tar.shapes, tar.forms, tar.damage, strict=True):
+        for member, found, (form, header), why in zip(tar.members, tar.shapes, tar.forms, tar.damage, strict=True):
             item = next(items)
             if why:
                 source.problems.add("image-unusable", f"{item.id}: {why}")
                 continue
-            if shape != (size, size):
+            if found != (shape.width, shape.height):
                 form, header = "other", 0
             rows.append((shard, FORMATS.index(form), member.offset + header, member.length - header))
             kept.append(item)
@@ -342,7 +349,7 @@ def _write_manifest(
     src: Path,
     source: Source,
     rule: Labelling,
-    size: int,
+    shape: ImageShape,
     entries: np.ndarray,
     tars: list[TarContents],
 ) -> None:
@@ -350,12 +357,12 @@ def _write_manifest(
     identity = rule.identity
     samples = np.bincount(entries["shard"], minlength=len(tars)).tolist()
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": written_version(shape.manifest_fields),
         "name": src.name,
         "created_by": {"version": __version__, "commit": revision()},
         "in_place": True,
-        "picture_size": size,
-        "resize_policy": images.policy(options.fit, options.background),
+        **shape.manifest_fields,
+        "resize_policy": images.policy(options.fit, options.background, shape.channels),
         "fit": options.fit,
         "background": options.background,
         "absent": rule.absent,

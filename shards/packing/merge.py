@@ -20,7 +20,8 @@ from shards.core.problems import NAMES_KEPT, Problems
 from shards.core.version import __version__, revision
 from shards.dataset import dataset as datasets
 from shards.dataset import sidecars, summary
-from shards.dataset.manifest import FORMAT_VERSION, MANIFEST
+from shards.dataset.image_shape import manifest_shape
+from shards.dataset.manifest import MANIFEST, written_version
 from shards.dataset.schema import Schema
 from shards.packing import plan, prescan, shard_writer
 from shards.packing.plan import Part, Plan
@@ -113,6 +114,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
             raise Failure(
                 "file-missing", f"{data / name}: was removed while it was being merged; re-run the same command"
             )
+        _check_shape(made, record, data / name)
         shards.append({key: record[key] for key in ("file", "samples", "bytes", "sha256")})
         conflicts.update(record["conflicts"])
         copied += record["copied"]
@@ -140,7 +142,7 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         if part.split == "train":
             _count_shared(made, build, data, problems)
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": written_version(made.manifest),
         "name": made.name,
         "created_by": {"version": __version__, "commit": revision()},
         **{key: value for key, value in made.manifest.items() if key != "schema"},
@@ -156,6 +158,17 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
     }
     atomic_io.write_json(data / MANIFEST, self_hash.with_hash(manifest))
     datasets.Dataset.open(data)  # raises if the result cannot be opened, before it gets its name
+
+
+def _check_shape(made: Plan, record: dict[str, Any], path: Path) -> None:
+    """Raise UserError if a shard, perhaps packed on another machine, has images of another shape than planned."""
+    planned = manifest_shape(made.manifest, "plan.json")
+    if (found := record.get("shape", [*planned.pixels_shape])) != [*planned.pixels_shape]:
+        raise UserError(
+            "shapes-differ",
+            f"{path}: its images have the shape {found} (height, width, channels), those of the plan "
+            f"{[*planned.pixels_shape]}; delete it and pack its part again with the options of the others",
+        )
 
 
 def _write_sidecars(

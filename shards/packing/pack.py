@@ -25,18 +25,18 @@ from shards.core.errors import UserError, warn
 from shards.core.permutation import permute
 from shards.core.version import __version__
 from shards.dataset import dataset, images
-from shards.dataset.image_shape import ImageShape
 from shards.dataset.manifest import MANIFEST
-from shards.packing import doubts, merge, plan, prescan, preview, shard_writer, trainable_size, validation_split
+from shards.packing import doubts, merge, packed_shape, plan, prescan, preview, shard_writer, validation_split
 from shards.packing.build_lock import building
 from shards.packing.labelling import LabelOptions, build_labelling
+from shards.packing.packed_shape import ShapeOptions
 from shards.sources import registry
 from shards.sources.item import Source
 from shards.sources.options import ScanOptions, SourceOptions
 
 
 @dataclass(frozen=True)
-class Pack(SourceOptions, LabelOptions):
+class Pack(SourceOptions, LabelOptions, ShapeOptions):
     """Pack tagged images into a dataset: WebDataset tars with an index, a label schema and label arrays.
 
     SRC is a folder with images and a tags.csv (columns id,tags), one folder per class, or another layout of --source.
@@ -47,6 +47,8 @@ class Pack(SourceOptions, LabelOptions):
         "src",
         "out",
         "size",
+        "channels",
+        "aspect",
         "validation",
         "dry_run",
         "yes",
@@ -62,15 +64,17 @@ class Pack(SourceOptions, LabelOptions):
     out: Path = argument("dataset directory to create; it must be empty or not exist")
     size: int | None = option(
         None,
-        "height and width of the packed images in pixels (default: their size, if it is the same for all)",
+        "longer side of the packed images in pixels (default: their size, if it is the same for all)",
         minimum=4,
         maximum=4096,
     )
-    fit: str = option("crop", "how images are made square", choices=images.FITS)
+    fit: str = option("crop", "how images of another aspect are fitted", choices=images.FITS)
     background: str = option("white", "colour behind transparent and padded images: a name or #rrggbb")
     min_size: int = option(1, "leave out images whose shorter side has fewer pixels", minimum=1)
     format: str = option(
-        "auto", "image encoding; auto keeps images that fit and encodes others as JPEG", choices=images.FORMS
+        "auto",
+        "image encoding; auto keeps images that fit and encodes others as JPEG (rgba: PNG)",
+        choices=images.FORMS,
     )
     duplicates: str = option(
         "report",
@@ -98,6 +102,11 @@ class Pack(SourceOptions, LabelOptions):
                 f"--name {self.name!r}: use letters, digits, '.', '_' and '-' (file names begin with it)",
             )
         images.colour(self.background)
+        packed_shape.check_shape(self, self.size, self.background)
+        if self.channels == "rgba" and self.format == "jpg":
+            raise UserError(
+                "invalid-value", "--format jpg: JPEG has no transparency; set png, webp or auto with --channels rgba"
+            )
         validation_split.check_validation(self.validation)
         self.job()
 
@@ -178,16 +187,18 @@ def _pack_shards(options: Pack, build: Path) -> None:
     size = options.size
     if size is None or options.duplicates == "drop":
         facts = prescan.prescan(source.items, processes, sizes=size is None, hashes=options.duplicates == "drop")
-        size = size or prescan.common_size(source.items, facts)
+        size = size or prescan.common_size(source.items, facts, packed_shape.plain_aspect(options))
+        packed_shape.check_shape(options, size, options.background)
         if options.duplicates == "drop":
             prescan.drop_duplicates(source, facts)
     labelling = build_labelling(source, options)
     doubts.check_labels(source, labelling.schema, options)
-    if said := trainable_size.advice(size):
+    shape = packed_shape.shape_of(options, size)
+    if said := packed_shape.advice(shape):
         warn("size-not-trainable", said)
-    recipe = shard_writer.Recipe(
-        labelling, ImageShape.of(size), options.fit, options.format, options.background, options.min_size
-    )
+    for hint in preview.shape_hints(source, options):
+        print(f"hint: {hint}", file=sys.stderr)
+    recipe = shard_writer.Recipe(labelling, shape, options.fit, options.format, options.background, options.min_size)
     held_out = validation_split.select_validation(source, options.validation, options.seed)
     parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
     if options.validation:
@@ -237,6 +248,8 @@ def _options_that_decide(options: Pack) -> dict[str, Any]:
     return {
         "version": __version__,
         "size": options.size,
+        "channels": options.channels,
+        "aspect": packed_shape.plain_aspect(options),
         "fit": options.fit,
         "background": options.background,
         "format": options.format,
@@ -254,8 +267,8 @@ def _manifest(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dic
     notes = _notes(options.src)
     src = options.src.resolve()
     return {
-        "picture_size": recipe.shape.size,
-        "resize_policy": images.policy(recipe.fit, recipe.background),
+        **recipe.shape.manifest_fields,
+        "resize_policy": images.policy(recipe.fit, recipe.background, recipe.shape.channels),
         "fit": recipe.fit,
         "background": recipe.background,
         "format": recipe.format,

@@ -10,6 +10,7 @@ import numpy as np
 
 from shards.core import process_pool
 from shards.core.errors import UserError
+from shards.dataset.image_shape import SQUARE, parse_aspect
 from shards.dataset.images import ImageError, dimensions
 from shards.sources.item import ImageFile, Item, Source
 
@@ -82,11 +83,11 @@ def _read(chunk: _Chunk) -> _Found:
     return found._replace(why=why)
 
 
-def common_size(items: Sequence[Item], facts: ImageFacts) -> int:
-    """Return the size of all images.
+def common_size(items: Sequence[Item], facts: ImageFacts, aspect: str = SQUARE) -> int:
+    """Return the longer side of all images.
 
     Raises:
-        UserError: their sizes differ, they are not square, or none can be read.
+        UserError: their sizes differ, they do not have the aspect, or none can be read.
     """
     rows = np.flatnonzero(facts.sizes.any(axis=1))
     if not len(rows):
@@ -94,17 +95,19 @@ def common_size(items: Sequence[Item], facts: ImageFacts) -> int:
             "no-images", f"none of the {len(items):,} images can be packed: {facts.why or 'there are none'}"
         )
     sizes = facts.sizes[rows]
-    if (oblong := sizes[:, 0] != sizes[:, 1]).any():
-        row = int(np.argmax(oblong))
+    across, down = parse_aspect(aspect)
+    if (other := sizes[:, 0] * down != sizes[:, 1] * across).any():
+        row = int(np.argmax(other))
         width, height = sizes[row].tolist()
         raise UserError(
             "option-missing",
-            f"set --size: {items[rows[row]].id} is {width} x {height} pixels, which cannot be the size of all images",
+            f"set --size: {items[rows[row]].id} is {width} x {height} pixels, which cannot be the size of all images"
+            + ("" if aspect == SQUARE else f" of {aspect}"),
         )
-    if len(different := np.unique(sizes[:, 0])) > 1:
+    if len(different := np.unique(sizes.max(axis=1))) > 1:
         shown = " and ".join(map(str, different[:2]))
         raise UserError("option-missing", f"set --size: the images have different sizes ({shown})")
-    return int(sizes[0, 0])
+    return int(sizes[0].max())
 
 
 def drop_duplicates(source: Source, facts: ImageFacts) -> None:

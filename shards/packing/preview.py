@@ -14,13 +14,14 @@ import numpy as np
 
 from shards.core.cli import flag
 from shards.core.errors import UserError
-from shards.dataset.image_shape import ImageShape
+from shards.dataset.image_shape import ImageShape, parse_aspect
 from shards.dataset.images import ImageError, dimensions, prepare
 from shards.dataset.schema import WORDLESS
 from shards.dataset.summary import Tally, label_lines
+from shards.packing import packed_shape
 from shards.packing.doubts import Doubt, find_doubts
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
-from shards.packing.trainable_size import advice, largest_trainable
+from shards.packing.packed_shape import ShapeOptions, largest_trainable, trainable_sizes
 from shards.sources.item import Item, Source
 from shards.sources.options import ScanOptions, SourceOptions
 from shards.sources.registry import scan_source
@@ -43,7 +44,8 @@ class SourceLook:
         doubts: what looks wrong about the labels.
         examples: a few items, spread over the source.
         sizes: (width, height) of a sample of images → how many have it.
-        size: the size that would be packed, or that is suggested.
+        shape: the shape that would be packed, with the suggested size if none is given.
+        hints: what of the images that shape discards, see `packed_shape.hints`.
         image_bytes: the estimated mean size of a packed image.
     """
 
@@ -53,7 +55,8 @@ class SourceLook:
     doubts: list[Doubt]
     examples: list[Item]
     sizes: Counter[tuple[int, int]]
-    size: int
+    shape: ImageShape
+    hints: list[str]
     image_bytes: float
 
 
@@ -62,7 +65,7 @@ def look_at(src: Path, options: Any, spool: Path, count: int = 10) -> SourceLook
 
     Args:
         src: the source.
-        options: `SourceOptions` and `LabelOptions`, and the size and fit of `cgan pack` if it has them.
+        options: `SourceOptions`, `LabelOptions` and `ShapeOptions`, and the size and fit of `cgan pack` if it has them.
         spool: a folder for images of archives that cannot be read in place.
         count: number of examples.
 
@@ -76,12 +79,30 @@ def look_at(src: Path, options: Any, spool: Path, count: int = 10) -> SourceLook
         doubts = find_doubts(source, labelling.schema, given=options.schema is not None)
     except UserError as error:
         unclear = error
-    samples = [data for item in spread(source.items, _SAMPLE) if (data := _read(item)) is not None]
-    sizes = Counter(shape for data in samples if (shape := _dimensions(data)))
-    size = getattr(options, "size", None) or _suggested_size(sizes)
+    samples, sizes = _sampled(source)
+    size = getattr(options, "size", None) or _suggested_size(sizes, packed_shape.plain_aspect(options))
     return SourceLook(
-        source, labelling, unclear, doubts, _examples(source, count), sizes, size, _image_bytes(samples, size, options)
+        source,
+        labelling,
+        unclear,
+        doubts,
+        _examples(source, count),
+        sizes,
+        shape := packed_shape.shape_of(options, size),
+        packed_shape.hints(samples, sizes, options, getattr(options, "fit", "crop")),
+        _image_bytes(samples, shape, options),
     )
+
+
+def shape_hints(source: Source, options: Any) -> list[str]:
+    """Return what of the images of a source the default shape discards, see `packed_shape.hints`."""
+    return packed_shape.hints(*_sampled(source), options, options.fit)
+
+
+def _sampled(source: Source) -> tuple[list[bytes], Counter[tuple[int, int]]]:
+    """Return a sample of the images, and how many of them have which width and height."""
+    samples = [data for item in spread(source.items, _SAMPLE) if (data := _read(item)) is not None]
+    return samples, Counter(shape for data in samples if (shape := _dimensions(data)))
 
 
 def show(src: Path, options: Any) -> None:
@@ -203,10 +224,11 @@ def _size_lines(look: SourceLook) -> list[str]:
     shown = [f"{width} x {height} ({count})" for (width, height), count in look.sizes.most_common(_SIZES)]
     more = f" and {len(look.sizes) - _SIZES} other sizes" if len(look.sizes) > _SIZES else ""
     found = [f"{', '.join(shown)}{more}, of a sample of {total}"]
-    if said := advice(look.size):
+    if said := packed_shape.advice(look.shape):
         found.append(said)
+    found += look.hints
     megabytes = len(look.source.items) * (look.image_bytes + _TAR_BYTES + _label_bytes(look)) / 1e6
-    found.append(f"packed at {look.size} x {look.size}: about {megabytes:,.1f} MB")
+    found.append(f"packed at {look.shape}{look.shape.kind}: about {megabytes:,.1f} MB")
     return found
 
 
@@ -218,8 +240,8 @@ def _label_bytes(look: SourceLook) -> int:
 
 
 def _command(src: Path, look: SourceLook, options: Any) -> str:
-    words = ["cgan", "pack", str(src), str(getattr(options, "out", "OUT")), "--size", str(look.size)]
-    for field in (*fields(SourceOptions), *fields(LabelOptions)):
+    words = ["cgan", "pack", str(src), str(getattr(options, "out", "OUT")), "--size", str(look.shape.size)]
+    for field in (*fields(ShapeOptions), *fields(SourceOptions), *fields(LabelOptions)):
         value = getattr(options, field.name)
         if value is True:
             words.append(flag(field.name))
@@ -262,21 +284,26 @@ def _dimensions(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _suggested_size(sizes: Counter[tuple[int, int]]) -> int:
+def _suggested_size(sizes: Counter[tuple[int, int]], aspect: str) -> int:
     """Return the common size of all, or the largest that fits nine of ten images and can be trained on."""
-    if len(sizes) == 1 and len(set(*sizes)) == 1:
-        return next(iter(sizes))[0]
-    shorter = sorted(min(shape) for shape in sizes.elements())
-    return min(largest_trainable(shorter[len(shorter) // 10]), _LARGEST) if shorter else 64
+    across, down = parse_aspect(aspect)
+    if len(sizes) == 1:
+        width, height = next(iter(sizes))
+        if width * down == height * across and (across == down or max(width, height) in trainable_sizes(aspect)):
+            return max(width, height)
+    unit = max(across, down)
+    longer = sorted(min(width * unit // across, height * unit // down) for width, height in sizes.elements())
+    fits = longer[len(longer) // 10] if longer else 64
+    return largest_trainable(min(fits, _LARGEST), aspect)
 
 
-def _image_bytes(samples: Sequence[bytes], size: int, options: Any) -> float:
+def _image_bytes(samples: Sequence[bytes], shape: ImageShape, options: Any) -> float:
     """Return the mean number of bytes of some packed images."""
     fit, form = getattr(options, "fit", "crop"), getattr(options, "format", "auto")
     found = []
     for data in samples[:: max(1, len(samples) // _ENCODED)]:
         try:
-            found.append(len(prepare(data, ImageShape.of(size), fit, form).data))
+            found.append(len(prepare(data, shape, fit, form).data))
         except ImageError:
             continue
     return sum(found) / len(found) if found else 0.0

@@ -66,7 +66,7 @@ def write_shard(task: Task) -> str:
     """Write one shard and its record, both atomically. Their bytes depend on the task alone.
 
     The samples' ids and `ARRAYS`, which merging needs, are stored next to the record (file, samples, bytes, sha256,
-    copied, conflicts, problems), which is written last.
+    copied, shape, conflicts, problems), which is written last.
 
     Returns:
         The shard's name.
@@ -122,6 +122,7 @@ def write_shard(task: Task) -> str:
         "bytes": path.stat().st_size,
         "sha256": atomic_io.sha256(path),
         "copied": copied,
+        "shape": recipe.shape.pixels_shape,
         "conflicts": conflicts,
         "problems": problems.noted(),
     }

@@ -59,7 +59,7 @@ def test_the_weights_alone_hide_the_colours(h: int, w: int, down: int, across: i
 def test_one_flat_colour_stays_the_same_at_every_alpha(
     colour: tuple[int, int, int], alpha: np.ndarray, size: tuple[int, int]
 ) -> None:
-    pixels = np.dstack([np.broadcast_to(np.uint8(colour), (*alpha.shape, 3)), alpha])
+    pixels = np.dstack([np.broadcast_to(np.array(colour, np.uint8), (*alpha.shape, 3)), alpha])
     transparency.hide_colours(pixels)
     found = resized(pixels, ImageShape(4, *size))
     visible = found[found[..., 3] > 0][:, :3].astype(int)

@@ -140,3 +140,20 @@ def test_faces_pack_into_three_attributes(drawn: Path, tmp_path: Path) -> None:
     dataset = pack(Pack(drawn, tmp_path / "packed", workers=1))
     assert [a.name for a in dataset.schema.attributes] == ["eyes", "hair", "hair (long/short/tied)"]
     assert dataset.schema.widths == (10, 12, 3) and dataset.known.all() and dataset.manifest["copied"] == 120
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_transparent_faces_have_no_background_and_are_copied(style: str, tmp_path: Path) -> None:
+    faces(Faces(tmp_path / "faces", count=6, size=32, style=style, transparent=True, workers=1))
+    dataset = pack(Pack(tmp_path / "faces", tmp_path / "packed", channels="rgba", workers=1))
+    assert dataset.manifest["copied"] == 6
+    for i in range(6):
+        alpha = np.asarray(dataset[i].image)[..., 3]
+        assert (alpha == 0).mean() > 0.1 and (alpha == 255).mean() > 0.2
+        assert ((alpha > 0) & (alpha < 255)).any() == (style != "pixel-art")  # soft edges
+    opaque, tags = draw(style, 32, 0, 3)
+    clear, same = draw(style, 32, 0, 3, transparent=True)
+    assert tags == same
+    drawn = np.asarray(Image.open(io.BytesIO(clear)))
+    solid = drawn[..., 3] == 255
+    assert (drawn[solid][:, :3] == np.asarray(Image.open(io.BytesIO(opaque)))[solid]).all()

@@ -9,8 +9,8 @@ import pytest
 from shards.__main__ import main
 from shards.dataset.schema import Schema
 from shards.inspect.preview import Preview, preview
+from shards.packing.packed_shape import largest_trainable, trainable_sizes
 from shards.packing.preview import label_counts, spread
-from shards.packing.trainable_size import is_trainable, largest_trainable
 from support.errors import assert_printed, codes, raises
 from support.source_files import png_bytes, png_files, scan_source, write_files, write_parquet, write_zip
 from trainer.networks.architecture import levels
@@ -128,9 +128,7 @@ def test_examples_are_spread_over_the_source(tmp_path: Path) -> None:
 
 
 def test_sizes_that_networks_support() -> None:
-    assert [size for size in range(4, 600) if is_trainable(size)] == [
-        size for size in range(4, 600) if levels(size, size)
-    ]
+    assert [size for size in trainable_sizes() if size < 600] == [size for size in range(4, 600) if levels(size, size)]
     assert largest_trainable(100) == 96
 
 
