@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
-import math
-import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, features
+from PIL import Image, ImageCms, ImageColor, ImageOps
 
 from shards.core.errors import UserError
 from shards.dataset import transparency
+from shards.dataset.image_files import ImageError, guarded, opened
 from shards.dataset.image_shape import MODES, ImageShape
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
-# Pillow's names; no formats that it passes to other programs, such as EPS.
-READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 FITS = ("crop", "pad", "stretch")
 FORMS = ("auto", "jpg", "png", "webp", "raw")
-LARGEST = 1 << 16  # pixels per side; the product is limited by Pillow's check for decompression bombs
 
 _QUALITY = 95
 _NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "NPY": "raw"}
 _ORIENTATION = 0x0112
-_NPY = b"\x93NUMPY"
-_NOT_IMAGES = {  # what downloads leave in place of images, in lower case
-    b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
-    b"<!doctype html": "a web page, not an image",
-    b"<html": "a web page, not an image",
-}
 _SPARE = 2  # a JPEG is decoded at reduced size only if that is at least so many times the final size
 _PROFILE = 1 << 24  # bytes; larger colour profiles are ignored
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-
-# Pillow's warnings about damaged metadata are not of interest; `catch_warnings` is not thread-safe, so set it once.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-class ImageError(Exception):
-    """An image that cannot be used; the message says why, in a few words."""
 
 
 class Prepared(NamedTuple):
@@ -92,7 +73,7 @@ def dimensions(data: bytes) -> tuple[int, int]:
     Raises:
         ImageError: not an image, or too large to open safely.
     """
-    with _opened(data) as image, _guarded():
+    with opened(data) as image, guarded():
         return _upright_size(image)
 
 
@@ -102,7 +83,7 @@ def has_transparency(data: bytes) -> bool:
     Raises:
         ImageError: like `prepare`.
     """
-    with _opened(data) as image, _guarded():
+    with opened(data) as image, guarded():
         return _has_alpha(image) and not transparency.is_opaque(upright(image, 4)[0])
 
 
@@ -116,7 +97,7 @@ def native(data: bytes, channels: int = 3) -> tuple[str, int]:
     Raises:
         ImageError: like `dimensions`.
     """
-    with _opened(data) as image, _guarded():
+    with opened(data) as image, guarded():
         found = _NAMES.get(image.format or "", "other")
         if found == "raw":
             header = len(data) - channels * image.width * image.height
@@ -136,7 +117,8 @@ def prepare(
     resolution; PNG for RGBA, and for grey where nothing but the channels is converted.
 
     Args:
-        data: an encoded image of one of the formats `READ`, AVIF or HEIC, or a .npy file of uint8 (H, W, 1, 3 or 4).
+        data: an encoded image of one of the formats `image_files.READ`, AVIF or HEIC, or a .npy file of uint8
+            (H, W, C).
         shape: of the result. Without an alpha channel, transparent images are composited on the background.
         fit: how an image of another aspect is fitted: "crop" its centre, "pad" with the background (RGBA: with
             nothing), or "stretch".
@@ -147,7 +129,7 @@ def prepare(
     Raises:
         ImageError: it cannot be decoded, is too large to decode safely, or too small.
     """
-    with _opened(data) as image, _guarded():
+    with opened(data) as image, guarded():
         if min(image.size) < min_size:
             raise ImageError(f"refused: {image.size[0]} x {image.size[1]} pixels, under {min_size}")
         found = _NAMES.get(image.format or "", "")
@@ -168,7 +150,7 @@ def pixels(data: bytes, shape: ImageShape, fit: str = "crop", background: str = 
     Raises:
         ImageError: it cannot be decoded, or is too large to decode safely.
     """
-    with _opened(data) as image, _guarded():
+    with opened(data) as image, guarded():
         return np.asarray(_fitted(image, shape, fit, colour(background))[0]).reshape(shape.pixels_shape)
 
 
@@ -348,81 +330,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | 
         return None
 
 
-# ---------------------------------------------------------------- opening
-
-
-@contextlib.contextmanager
-def _guarded() -> Iterator[None]:
-    """Turn any exception of Pillow's readers, which fail on damaged files in many ways, into `ImageError`."""
-    try:
-        yield
-    except (ImageError, UserError):
-        raise
-    except Image.UnidentifiedImageError:
-        raise ImageError("not a readable image") from None
-    except Exception as error:
-        raise ImageError(f"damaged ({_reason(error)})") from None
-
-
-def _opened(data: bytes) -> Image.Image:
-    if data.startswith(_NPY):
-        return _raw(data)
-    if not data:
-        raise ImageError("an empty file")
-    for start, name in _NOT_IMAGES.items():
-        if data[:200].lstrip().lower().startswith(start):
-            raise ImageError(name)
-    bomb = ImageError("refused: a decompression bomb, or too many pixels to open safely")
-    with _guarded():
-        try:
-            image = Image.open(io.BytesIO(data), formats=_formats(data))
-        except Image.DecompressionBombError:
-            raise bomb from None
-    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 1 << 62):  # Pillow only warns
-        raise bomb
-    if max(image.size) > LARGEST:
-        raise ImageError(f"refused: {image.size[0]} x {image.size[1]} pixels")
-    return image
-
-
-def _formats(data: bytes) -> tuple[str, ...]:
-    """Return the formats that an image may have; raise ImageError if it needs a package that is not installed."""
-    if data[4:8] != b"ftyp":
-        return READ
-    if b"avif" in data[8:32] or b"avis" in data[8:32]:
-        if not features.check("avif"):
-            raise ImageError("AVIF needs Pillow 11.3 or newer")
-        return ("AVIF",)
-    _register_heic()
-    return ("HEIF",)
-
-
-@functools.cache
-def _register_heic() -> None:
-    try:
-        import pi_heif
-    except ImportError:
-        raise ImageError('HEIC needs a package: pip install "cgan-trainer[heic]"') from None
-    pi_heif.register_heif_opener(thumbnails=False)
-
-
-def _raw(data: bytes) -> Image.Image:
-    """Return the image in a .npy file."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except Exception as error:  # numpy fails on damaged headers in many ways
-        raise ImageError(f"damaged ({_reason(error)})") from None
-    image_like = len(shape) == 3 and shape[2] in MODES and 0 < min(shape) <= max(shape) <= LARGEST
-    if dtype != np.uint8 or fortran or not image_like:
-        raise ImageError("not an image: the array must be uint8 (height, width, 3), or with 1 or 4 channels")
-    if len(data) - file.tell() != math.prod(shape) or shape[0] * shape[1] > (Image.MAX_IMAGE_PIXELS or 1 << 30):
-        raise ImageError("damaged (its header and its length do not agree)")
-    image = Image.frombytes(MODES[shape[2]], (shape[1], shape[0]), data[file.tell() :])
-    image.format = "NPY"
-    return image
+# ---------------------------------------------------------------- what can be copied
 
 
 def _plain(image: Image.Image, data: bytes, channels: int) -> bool:
@@ -450,7 +358,3 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> int:
     return image.getexif().get(_ORIENTATION, 1)
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

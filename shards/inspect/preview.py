@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Preview(SourceOptions, LabelOptions, ShapeOptions):
 
     Nothing is written, except the files of --sheet and --schema-out.
     """
+
+    OPTION_ORDER: ClassVar[tuple[str, ...]] = ("src", "images", "size", "channels", "aspect", "sheet")
 
     src: Path = argument("folder (or archive, Parquet file or arrays) of images and their labels")
     images: int = option(10, "number of images to show", minimum=1, maximum=1000)

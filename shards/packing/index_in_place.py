@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class IndexInPlace(LabelOptions, ShapeOptions):
     SRC is a folder of .tar files whose members share a name up to its first dot: KEY.jpg (or another image format) and
     KEY.cls, KEY.json, KEY.txt or KEY.npy. Index, labels, schema and manifest are written next to them.
     """
+
+    OPTION_ORDER: ClassVar[tuple[str, ...]] = ("src", "size", "channels", "aspect")
 
     src: Path = argument("folder of .tar files")
     size: int | None = option(

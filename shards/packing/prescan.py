@@ -10,7 +10,7 @@ import numpy as np
 
 from shards.core import process_pool
 from shards.core.errors import UserError
-from shards.dataset.image_shape import SQUARE, parse_aspect
+from shards.dataset.image_shape import CHANNELS, SQUARE, ImageShape, parse_aspect
 from shards.dataset.images import ImageError, dimensions
 from shards.sources.item import ImageFile, Item, Source
 
@@ -102,12 +102,21 @@ def common_size(items: Sequence[Item], facts: ImageFacts, aspect: str = SQUARE) 
         raise UserError(
             "option-missing",
             f"set --size: {items[rows[row]].id} is {width} x {height} pixels, which cannot be the size of all images"
-            + ("" if aspect == SQUARE else f" of {aspect}"),
+            + (f" of {aspect}" if aspect != SQUARE else _kept_aspect(sizes)),
         )
     if len(different := np.unique(sizes.max(axis=1))) > 1:
         shown = " and ".join(map(str, different[:2]))
         raise UserError("option-missing", f"set --size: the images have different sizes ({shown})")
     return int(sizes[0].max())
+
+
+def _kept_aspect(sizes: np.ndarray) -> str:
+    """Return the option that keeps images as they are, if they are all of one size that networks support."""
+    if len(np.unique(sizes, axis=0)) > 1:
+        return ""
+    width, height = sizes[0].tolist()
+    shape = ImageShape(CHANNELS["rgb"], height, width)
+    return f"; or keep them as they are with --aspect {shape.aspect}" if shape.base else ""
 
 
 def drop_duplicates(source: Source, facts: ImageFacts) -> None:

@@ -130,7 +130,7 @@ def edit(folder: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "named"),
     [
-        (lambda m: m.update(format_version=3), "newer-format", "dataset format 3"),
+        (lambda m: m.update(format_version=4), "newer-format", "dataset format 4"),
         (lambda m: m.pop("format_version"), "manifest-invalid", "format_version"),
         (lambda m: m.update(picture_size=0), "manifest-invalid", "picture_size"),
         (lambda m: m.update(samples=True), "manifest-invalid", "samples must be"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from shards.dataset import images
+from shards.dataset import image_files
 from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, prepare
 
@@ -54,11 +54,11 @@ def test_heic_is_read() -> None:
 
 
 def test_heic_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    images._register_heic.cache_clear()
+    image_files._register_heic.cache_clear()
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageError, match=r"cgan-trainer\[heic\]"):
         prepare(HEIC, ImageShape.of(16))
-    images._register_heic.cache_clear()
+    image_files._register_heic.cache_clear()
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])

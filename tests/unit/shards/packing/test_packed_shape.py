@@ -246,6 +246,8 @@ def test_shapes_that_cannot_be_are_refused(options: dict[str, Any], code: str, n
 def test_the_size_of_all_images_is_that_of_the_aspect(tmp_path: Path) -> None:
     src = write(tmp_path / "src", [png(sprite(n)) for n in range(4)])
     assert pack(Pack(src, tmp_path / "a", channels="rgba", aspect="3:4")).shape == ImageShape(4, 64, 48)
+    with raises("option-missing", "--size", "48 x 64", "--aspect 3:4"):
+        pack(Pack(src, tmp_path / "b"))
     with raises("option-missing", "--size", "48 x 64", "4:3"):
         pack(Pack(src, tmp_path / "b", aspect="4:3"))
     odd = write(tmp_path / "odd", [png(sprite(n, 45, 60)) for n in range(4)])
