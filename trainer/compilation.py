@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from shards.core.errors import UserError
+from trainer.distributed.frozen import frozen
 from trainer.networks import Architecture
 from trainer.networks.discriminator import Discriminator
 
@@ -50,7 +51,7 @@ def compile_networks(
     forward and backward passes; weights and buffers are restored.
 
     Args:
-        g, d: the networks on their device; all parameters require gradients.
+        g, d: the networks on their device.
         architecture: their shapes.
         generated: images that G generates at once.
         scored: images that D scores at once in its own step.
@@ -76,10 +77,10 @@ def compile_networks(
         _compare("discriminator", d, lambda n: d(images, *sample.latents(n)[1:]), scored, inputs, autocast)
         if joint:
             return
-        d.requires_grad_(False).eval()  # as in G's step, which needs gradients with respect to the images
         x_hat = images[:generated].clone(memory_format=torch.channels_last).requires_grad_()
-        _compare("discriminator", d, lambda n: d(x_hat, *sample.latents(n)[1:]), len(x_hat), [x_hat], autocast)
-        d.requires_grad_(True).train()
+        with frozen(d, None):  # as in G's step, which needs gradients with respect to the images
+            _compare("discriminator", d, lambda n: d(x_hat, *sample.latents(n)[1:]), len(x_hat), [x_hat], autocast)
+        d.train()
 
 
 class _Sample:

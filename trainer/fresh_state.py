@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from shards.core.errors import UserError
 from shards.dataset.image_shape import ImageShape
 from trainer.augment import Unchanged
 from trainer.augment.adaptive import AdaptiveProbability
@@ -46,10 +47,12 @@ def build_state(
         scaling: how label entries are scaled; None: not at all.
 
     Raises:
-        UserError: the networks do not support images of this shape, or they cannot be compiled.
+        UserError: the networks do not support images of this shape, have fewer levels than --freeze-d, or cannot be
+            compiled.
     """
     dtype: torch.dtype = getattr(torch, config.machine.dtype)
     architecture = architecture_of(config.network, shape, widths)
+    g, d = _build_networks(config, architecture, scaling, env, dtype)
     augmentation = _build_augmentation(config, env, dtype)
     label_loss = config.method.label_loss
     method = Method(
@@ -63,18 +66,12 @@ def build_state(
         noise=config.network.noise_size,
         seed=config.seed,
         augment=augmentation or Unchanged(),
-        classes=_build_class_loss(architecture, label_loss > 0, kinds, scaling, env, dtype),
+        classes=_build_class_loss(g, architecture, label_loss > 0, kinds),
         classifier_weight=label_loss or config.method.classifier_weight,
         classifier_guides_g=not label_loss,
     )
     optim = config.optim
     plan = TimePlan() if config.schedule.minutes is not None else None
-    g, d = fresh_networks(architecture, config.seed)
-    if label_loss:
-        d.score_labels()
-    for network in (g, d):
-        _set_scaling(network, scaling)
-        network.to(env.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(
         config=config,
         architecture=architecture,
@@ -98,6 +95,24 @@ def build_state(
     return state
 
 
+def _build_networks(
+    config: Config, architecture: Architecture, scaling: LabelScaling | None, env: Distributed, dtype: torch.dtype
+) -> tuple[nn.Module, Discriminator]:
+    g, d = fresh_networks(architecture, config.seed)
+    if config.method.label_loss:
+        d.score_labels()
+    if config.optim.freeze_d:
+        try:
+            d.freeze(config.optim.freeze_d)
+        except ValueError as error:
+            raise UserError("invalid-value", f"--freeze-d {config.optim.freeze_d}: {error}") from None
+    for network in (g, d):
+        if scaling is not None:
+            set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
+        network.to(env.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return g, d
+
+
 def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) -> Transform | None:
     options = config.augmentation
     if options.augment == "none":
@@ -109,25 +124,19 @@ def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) ->
 
 
 def _build_class_loss(
-    architecture: Architecture,
-    label_loss: bool,
-    kinds: Sequence[str],
-    scaling: LabelScaling | None,
-    env: Distributed,
-    dtype: torch.dtype,
+    g: nn.Module, architecture: Architecture, label_loss: bool, kinds: Sequence[str]
 ) -> ClassLoss | None:
-    """Return the loss of D's scores of label entries, on labels as the networks receive them; None without scores."""
+    """Return the loss of D's scores of label entries, on labels as G receives them; None without scores."""
     if not (label_loss or conditioning_of(architecture).classifies):
         return None
-    mask = LabelMask(architecture.widths)
-    _set_scaling(mask, scaling)
-    mask = mask.to(env.device, dtype)
+    mask = next(layer for layer in g.modules() if isinstance(layer, LabelMask))
     return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, architecture.widths)
 
 
 def _build_player(module: nn.Module, lr: float, betas: tuple[float, float], env: Distributed) -> Player:
     fused = env.device.type in ("cuda", "cpu")
-    optimizer = torch.optim.Adam(module.parameters(), lr, betas=betas, fused=fused)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr, betas=betas, fused=fused)
     return Player(env.wrap(module), module, optimizer)
 
 
@@ -145,8 +154,3 @@ def _compile(
     three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.conditioning.early is not None)
     scored = 3 * micro_batch if three_parts else 2 * micro_batch
     compile_networks(g, d, architecture, generated=generated, scored=scored, joint=joint, autocast=env.autocast)
-
-
-def _set_scaling(network: nn.Module, scaling: LabelScaling | None) -> None:
-    if scaling is not None:
-        set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))

@@ -25,10 +25,12 @@ from trainer.config import Config
 from trainer.config.data import DataConfig
 from trainer.config.machine import MachineConfig
 from trainer.distributed.process_group import Distributed
+from trainer.finetuning import initial_weights
+from trainer.finetuning.initial_weights import InitialWeights
 from trainer.fresh_state import build_state
 from trainer.label_scaling import measure_scaling
 from trainer.run import lineage
-from trainer.run.checkpoint import Checkpoint, find
+from trainer.run.checkpoint import Checkpoint
 from trainer.run.directory import LABELS_KEPT, RunDirectory
 from trainer.state import TrainingState
 from trainer.tracking import trackers
@@ -93,15 +95,14 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     """
     env, state = built.env, built.state
     found = env.on_rank0(lambda: _enter_directory(built, exits))
-    checkpoint, initial_weights = env.broadcast(found or (None, None))
+    checkpoint, weights = env.broadcast(found or (None, None))
     if checkpoint is not None:
         if state.plan is not None and checkpoint.state.plan is not None:
             state.follow(checkpoint.state.plan)
         env.on_all_ranks(lambda: state.load(checkpoint))
         env.resume_hint = resume_hint(state.images_seen)
-    elif initial_weights is not None:
-        fresh = env.on_all_ranks(lambda: state.init_from(initial_weights))
-        env.print(f"weights from {initial_weights.path}" + (f"; initialized: {', '.join(fresh)}" if fresh else ""))
+    elif weights is not None:
+        env.print(env.on_all_ranks(lambda: _start_from(built, weights)))
     return checkpoint
 
 
@@ -191,26 +192,44 @@ def _resolve_penalty_precision(machine: MachineConfig, run: RunDirectory, env: D
     return "full" if saved == "full" or not env.penalties_may_be_mixed else "auto"
 
 
-def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint | None, Checkpoint | None]:
+def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint | None, InitialWeights | None]:
     """Lock the run directory, once the trackers and --init-from are known to be there.
 
     Returns:
-        The checkpoint to resume from, and that of another run to take initial weights from.
+        The checkpoint to resume from, and the weights of another run to start from.
     """
     config, run = built.config, built.run
     trackers.check(config.tracking.log_with)
     # A run that resumes does not need --init-from any more.
-    starts = config.init_from is not None and not run.has_checkpoints()
-    initial = find(config.init_from).require_training_state() if config.init_from is not None and starts else None
+    starts = not run.has_checkpoints()
+    initial = initial_weights.read(config.init_from) if config.init_from is not None and starts else None
+    if starts and config.optim.freeze_d and (initial is None or initial.saved.is_average):
+        raise UserError("option-without-effect", _nothing_to_freeze(config, initial))
     exits.enter_context(run.lock())
     run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
-    lineage.record(run.path, lineage.influences_of(config, built.dataset, initial), starts=checkpoint is None)
+    influences = lineage.influences_of(config, built.dataset, initial.saved if initial is not None else None)
+    lineage.record(run.path, influences, starts=checkpoint is None)
     snapshots.discard_newer(run.path, checkpoint.images_seen if checkpoint is not None else 0)
     dataset, count = built.dataset, min(LABELS_KEPT, len(built.dataset))
     labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
     run.write_identity(config, dataset, labels, built.env.describe().partition(";")[0])
     return checkpoint, initial
+
+
+def _nothing_to_freeze(config: Config, initial: InitialWeights | None) -> str:
+    what = "there are no weights to keep" if initial is None else f"{config.init_from} has no discriminator"
+    return (
+        f"--freeze-d {config.optim.freeze_d}: {what}; give a run whose discriminator is trained with --init-from, or "
+        "leave --freeze-d out"
+    )
+
+
+def _start_from(built: TrainingSetup, weights: InitialWeights) -> str:
+    where = built.config.init_from
+    if where is not None and not built.env.is_rank0:
+        weights = initial_weights.on_this_machine(weights, where)
+    return built.state.init_from(weights, built.dataset)
 
 
 def _bytes(gigabytes: float) -> int:

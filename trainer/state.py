@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shards.dataset.dataset import Dataset
 from shards.stream.batch import Batch
 from trainer import metric_names
 from trainer.augment.adaptive import AdaptiveProbability
@@ -22,6 +23,7 @@ from trainer.averages.ema import ExponentialMovingAverage
 from trainer.averages.power_averages import PowerAverages, snapshot
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
+from trainer.finetuning.initial_weights import InitialWeights
 from trainer.joint_step import joint_step
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard
@@ -230,19 +232,14 @@ class TrainingState:
         self.guard.skipped = saved.state.skipped
         self.head_start = saved.state.head_start
 
-    def init_from(self, saved: checkpoint.Checkpoint) -> list[str]:
-        """Take the weights of another run where they fit.
+    def init_from(self, weights: InitialWeights, dataset: Dataset) -> str:
+        """Take the weights of another run where they fit, and return a sentence about them.
 
         The averaged generator keeps its long half-life: `head_start` counts the images that the other run has seen.
-
-        Returns:
-            The names of tensors that keep their fresh initialization.
+        Optimizers, ADA's probability and schedules start anew.
 
         Raises:
-            UserError: this process cannot read the checkpoint.
+            UserError: nothing fits, or this process cannot read the weights.
         """
-        self.head_start = saved.state.head_start + saved.images_seen
-        with state_dicts.explain_load_errors(saved.path):
-            fresh = state_dicts.transfer(self.g.module, saved.tensors("generator"))
-            state_dicts.transfer(self.ema.module, saved.tensors("ema"))
-            return fresh + state_dicts.transfer(self.d.module, saved.tensors("discriminator"))
+        self.head_start = weights.images_seen
+        return weights.copy_to(self.g.module, self.ema.module, self.d.module, self.architecture, dataset)

@@ -84,9 +84,8 @@ def _training(job: Job, words: Sequence[str]) -> dict[str, Path]:
             raise UserError(
                 "dataset-missing", f"--shards {asked.data.shards} does not exist; make a dataset with `cgan pack`"
             )
-    if asked.init_from is not None and not any(
-        asked.run_directory.glob("checkpoints/[0-9]*")
-    ):  # a run that resumes does not need it
+    resumes = any(asked.run_directory.glob("checkpoints/[0-9]*"))  # and does not need --init-from
+    if asked.init_from is not None and not resumes and not str(asked.init_from).startswith("hf:/"):
         paths["--init-from"] = asked.init_from
         if not asked.init_from.is_dir():
             raise UserError("run-missing", f"--init-from {asked.init_from} does not exist")

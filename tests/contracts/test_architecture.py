@@ -50,7 +50,7 @@ ALLOWED: dict[str, str] = {
     "trainer.batch_diversity": "trainer.metric_names",
     "trainer.nonfinite": "",
     "trainer.label_scaling": "shards.dataset",
-    "trainer.compilation": "shards.core trainer.networks",
+    "trainer.compilation": "shards.core trainer.networks trainer.distributed.frozen",
     # the process and the job
     "trainer.process": "shards.core.errors",
     "trainer.distributed": "shards.core trainer.process",
@@ -66,7 +66,8 @@ ALLOWED: dict[str, str] = {
     "trainer.exhibits": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.playground": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.serving": f"{RUN} {DATASET} trainer.generation trainer.playground",
-    "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
+    "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting "
+    "trainer.export",
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.distributed trainer.process",
     "trainer.evaluation.metrics": "shards.core shards.dataset",
@@ -80,6 +81,7 @@ ALLOWED: dict[str, str] = {
     "trainer.state": "shards trainer",
     "trainer.setup": "shards trainer",
     "trainer.loop": "shards trainer",
+    "trainer.finetuning": f"{RUN} {DATASET} shards.text_encoders",
     "trainer.preflight": "shards trainer",
     "trainer.preflight.options": "shards.core trainer.presets",
     "trainer.main": "shards.core trainer.config trainer.process trainer.loop",

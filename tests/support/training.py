@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from shards.dataset.schema import Attribute, Schema
 from shards.stream.batch import Batch
 from shards.stream.stream import Stream
 from support.launching import make_dataset
@@ -17,6 +19,7 @@ from trainer.augment import Policy, augment, numbers_of
 from trainer.augment.draws import Draws, normal_sizes, uniform_sizes
 from trainer.augment.transform import Transform
 from trainer.distributed.process_group import Distributed
+from trainer.finetuning.carried_labels import CarriedLabels, match
 from trainer.fresh_state import build_state
 from trainer.losses import LOSSES
 from trainer.networks import Architecture, build
@@ -41,6 +44,13 @@ def make_state(folder: Path, *words: str) -> tuple[TrainingState, Stream]:
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = build_state(options, make_env(), dataset.shape, dataset.schema.widths, kinds)
     return state, Stream(dataset, options.data.batch, options.seed)
+
+
+def same_labels(widths: Sequence[int]) -> CarriedLabels:
+    """Return what carries labels over between networks of one vocabulary."""
+    attributes = [Attribute(f"a{n}", "exclusive", tuple(f"{n} {v}" for v in range(w))) for n, w in enumerate(widths)]
+    schema = Schema(tuple(attributes))
+    return match(schema, schema, same_texts=True)
 
 
 def plain_values(images_seen: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Config:
 
     # The order of options in --help and of keys in config.yaml; an option that is not listed follows at the end.
     OPTION_ORDER: ClassVar[tuple[str, ...]] = tuple(
-        "shards run preset init_from "
+        "shards run preset init_from freeze_d "
         "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
         "total_images minutes batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
         "family noise_size label_size channels blocks expansion group_width resize modulation conditioning "
@@ -44,7 +44,7 @@ class Config:
         "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end beta2_end "
         "ema_half_life ema_half_life_end ema_ramp ema_snapshots "
         "mixed_precision penalty_precision deterministic compile dtype device workers threads timeout "
-        "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run".split()
+        "log_with wandb_project wandb_entity wandb_group wandb_mode wandb_artifacts dry_run".split()
     )
 
     run: Path | None = option(
@@ -52,7 +52,10 @@ class Config:
     )
     preset: str | None = option(None, "named set of options to start from", choices=tuple(PRESETS), may_change=True)
     init_from: Path | None = option(
-        None, "initialize a new run with the newest weights of this run directory", may_change=True
+        None,
+        "start a new run from the weights of this run, exported generator or hf://user/name; labels keep what they "
+        "mean by their names",
+        may_change=True,
     )
     seed: int = option(0, "seed of the sample order, the initial weights and the noise", minimum=0, maximum=2**63 - 1)
     dry_run: bool = option(False, "print the resolved options and what would be trained, then exit", may_change=True)

@@ -29,6 +29,11 @@ class OptimConfig:
         minimum=0,
         maximum=1_000,  # the memory of a fit grows with their square
     )
+    freeze_d: int = option(
+        0,
+        "first levels of the discriminator, those next to the image, that keep the weights of --init-from",
+        minimum=0,
+    )
     skip_limit: int = option(
         20,
         "stop the run after more than this many consecutive steps with non-finite gradients, which are skipped",

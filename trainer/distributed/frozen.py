@@ -11,7 +11,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def frozen(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Let a module get no gradients, and put it in evaluation mode, which it keeps.
+    """Let a module get no gradients, and put it in evaluation mode, which it keeps. Parameters without any stay so.
 
     Autocast casts the weights of convolutions and linear layers at each use, unless they require gradients: then it
     keeps them until its context ends. Those of a frozen module do not, so they are cast here, once for all forward
@@ -21,6 +21,7 @@ def frozen(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
         module: none of its parameters may change in this context.
         dtype: that of autocast; None: there is no autocast.
     """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module.requires_grad_(False).eval()
     held = [] if dtype is None else list(_cast_by_autocast(module))
     weights = [weight for _, _, weight in held]
@@ -34,7 +35,8 @@ def frozen(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     finally:
         for layer, name, weight in held:
             layer._parameters[name] = weight
-        module.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _cast_by_autocast(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainer.networks.conditioning import Conditioning, LabelMask
 from trainer.networks.discriminator import Discriminator
+from trainer.networks.label_axes import LabelAxis
 
 SIZE = 96
 _BASE = 192  # the generator works at twice the image's size and halves it at the end
@@ -28,6 +29,7 @@ class ArticleGenerator(nn.Module):
         super().__init__()
         self.mask = LabelMask(widths)
         self.linear = nn.Linear(noise + sum(widths), 15 * _BASE * _BASE)
+        self.label_axes = {"linear.weight": LabelAxis(1, offset=noise, added=True)}
         self.layers = nn.Sequential(
             nn.BatchNorm2d(15),
             nn.ReLU(inplace=True),
@@ -72,6 +74,7 @@ class ArticleDiscriminator(Discriminator):
             self.conditioning = conditioning
             self.mask = LabelMask(widths)
             self.plane = conditioning.early(widths, (SIZE, SIZE))
+            self.label_axes = {"plane.weight": LabelAxis(1, added=True)}
         self.layers = nn.Sequential(
             nn.Conv2d(3 + conditioning.planes, 32, 5, padding=2),
             nn.LeakyReLU(0.2, inplace=True),
@@ -87,6 +90,10 @@ class ArticleDiscriminator(Discriminator):
             self.layers.append(conditioning.head(widths, 1024))
         else:
             self.condition(conditioning, widths, (SIZE, SIZE), 1024)
+
+    def trunk_levels(self) -> list[list[nn.Module]]:
+        """Return the two levels of a convolution and a pooling."""
+        return [[self.layers[number] for number in level] for level in (range(3), range(3, 6))]
 
     def trunk(self, x: Tensor) -> Tensor:
         """Map x (N, 3 or 4, 96, 96) to features (N, 1024), or as published to logits (N, 1)."""

@@ -11,10 +11,13 @@ and name it in `trainer.config.network`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainer.networks.label_axes import LabelAxis
 
 
 class LabelMask(nn.Module):
@@ -31,6 +34,7 @@ class LabelMask(nn.Module):
     attribute_of: Tensor
     centre: Tensor
     scale: Tensor
+    label_axes: ClassVar = {"centre": LabelAxis(0), "scale": LabelAxis(0)}
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -59,6 +63,11 @@ class LabelEmbedding(nn.Module):
         widths: entries of each attribute.
         size: length of the embedding.
     """
+
+    label_axes: ClassVar = {
+        "value.weight": LabelAxis(1, added=True),
+        "null.weight": LabelAxis(1, "attributes", added=True),
+    }
 
     def __init__(self, widths: tuple[int, ...], size: int) -> None:
         super().__init__()
@@ -176,6 +185,8 @@ class ClassifierHead(nn.Module):
         widths: entries of each attribute; L is their sum.
         channels: c, length of the image's feature vector.
     """
+
+    label_axes: ClassVar = {"classes.weight": LabelAxis(0), "classes.bias": LabelAxis(0)}
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
         super().__init__()

@@ -1,5 +1,8 @@
 """The base class of all discriminators: features of an image, scored under one or more labels."""
 
+from collections.abc import Sequence
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -28,6 +31,33 @@ class Discriminator(nn.Module):
     conditioning: Conditioning
     plane: nn.Module | None
     head: nn.Module
+    _frozen: Sequence[nn.Module] = ()
+
+    def trunk_levels(self) -> list[list[nn.Module]]:
+        """Return the modules of each level of the trunk, from the image on; what ends the trunk is in none of them."""
+        raise NotImplementedError
+
+    def freeze(self, count: int) -> None:
+        """Freeze the first ``count`` levels of the trunk for good (FreezeD: Mo et al. 2020, arXiv 2002.10964).
+
+        What they compute never changes: they get no gradients, and the power iterations of spectral normalization stop.
+
+        Raises:
+            ValueError: there are fewer levels.
+        """
+        levels = self.trunk_levels()
+        if count > len(levels):
+            raise ValueError(f"this discriminator has {len(levels)} levels that can be frozen, and not {count}")
+        self._frozen = [module for level in levels[:count] for module in level]
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules that are not frozen."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def condition(
         self, conditioning: Conditioning, widths: tuple[int, ...], sides: tuple[int, int], channels: int

@@ -92,6 +92,12 @@ class LevelledDiscriminator(Discriminator):
         """Return the levels, from the full size to the base, and the transitions between them."""
         raise NotImplementedError
 
+    def trunk_levels(self) -> list[list[nn.Module]]:
+        """Return the levels, each with the transition to the next one; the first reads the image."""
+        levels, transitions = self.stages()
+        found = [[level, *transitions[number : number + 1]] for number, level in enumerate(levels)]
+        return [[self.from_picture, *found[0]], *found[1:]]
+
     def trunk(self, x: Tensor) -> Tensor:
         """Map x (N, in_channels, H, W) to features (N, channels[-1])."""
         levels, transitions = self.stages()

@@ -105,7 +105,7 @@ class PeakEstimator:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._state = _fake_state(state, self._mode, precision)
         self._state.method = dataclasses.replace(state.method, mixed_penalty=mixed_penalty)
-        trained = [*self._state.g.module.parameters(), *self._state.d.module.parameters()]
+        trained = [*_trained(self._state.g), *_trained(self._state.d)]
         # Two moments and a gradient of each weight; on many processes DDP has another copy of each gradient.
         copies = 3 if state.env.world_size == 1 else 4
         self.fixed = copies * sum(map(_bytes, trained)) + sum(map(_bytes, self._weights()))
@@ -206,11 +206,15 @@ def _fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
 
 def _have_stepped(player: Player) -> Iterator[Tensor]:
     """Give a player the gradients and moments that it has after a first step, and yield them."""
-    for weight in player.module.parameters():
+    for weight in _trained(player):
         weight.grad = torch.zeros_like(weight)
         moments = {"exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
         player.optimizer.state[weight] = {"step": torch.zeros(()), **moments}
         yield from (weight.grad, *moments.values())
+
+
+def _trained(player: Player) -> Iterator[nn.Parameter]:
+    return (weight for weight in player.module.parameters() if weight.requires_grad)
 
 
 def _empty_batch(samples: int, state: TrainingState) -> Batch:

@@ -46,13 +46,23 @@ class Checkpoint:
         """Images seen when it was saved."""
         return self.state.images_seen
 
+    @property
+    def folder(self) -> Path:
+        """The run directory, with the label schema."""
+        return self.path.parent.parent
+
+    @property
+    def is_average(self) -> bool:
+        """Whether it holds an averaged generator and nothing else."""
+        return self.state.average_length is not None
+
     def require_training_state(self) -> Checkpoint:
         """Return this checkpoint.
 
         Raises:
             UserError: it is a rebuilt average, without the networks that a training starts from.
         """
-        if self.state.average_length is not None:
+        if self.is_average:
             raise UserError(
                 "not-trainable",
                 f"{self.path} holds an average rebuilt by `cgan ema` and nothing to train; name the run that it is of",

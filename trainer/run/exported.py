@@ -43,6 +43,16 @@ class ExportedGenerator(Checkpoint):
 
     content: Mapping[str, Any]
 
+    @property
+    def folder(self) -> Path:
+        """The folder itself."""
+        return self.path
+
+    @property
+    def is_average(self) -> bool:
+        """Always: an export has no discriminator."""
+        return True
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Load the averaged weights, on the CPU.
 

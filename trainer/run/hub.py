@@ -35,7 +35,12 @@ def located(where: str | Path) -> Path:
     Raises:
         UserError, Failure: see `fetch`.
     """
-    return fetch(parse_address(str(where))) if _SCHEME.match(str(where)) else Path(where)
+    return fetch(parse_address(str(where))) if is_address(where) else Path(where)
+
+
+def is_address(where: str | Path) -> bool:
+    """Return whether something is meant to be at the Hub."""
+    return _SCHEME.match(str(where)) is not None
 
 
 def parse_address(where: str) -> Address:

@@ -171,12 +171,15 @@ def shared_images(one: Iterable[str], other: Iterable[str]) -> float:
 
 
 def _ancestors(initial: Checkpoint) -> list[Influence]:
-    run = initial.path.parent.parent
-    recorded = read(run)
+    recorded = read(initial.folder)
     if recorded is not None:
         return list(recorded)
-    # An older run: its own dataset is all that is known.
-    return [Influence("images", "training images", run.resolve().name, initial.state.data)]
+    # An older run, or an exported generator: its own dataset is all that is known.
+    name, data = initial.folder.resolve().name, initial.state.data
+    found = [Influence("images", "training images", name, data)]
+    if learns_labels(initial.state.config):
+        found.append(Influence("network", "label classifier in the discriminator", name, "", (data,)))
+    return found
 
 
 def _influence(entry: Any) -> Influence:

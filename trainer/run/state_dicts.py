@@ -23,27 +23,15 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module; names and shapes must match."""
-    module.load_state_dict(_identity_scaling(module) | dict(tensors), strict=True)
+    size = next((len(layer.centre) for layer in module.modules() if isinstance(layer, LabelMask)), 0)
+    module.load_state_dict(with_identity_scaling(module, tensors, size), strict=True)
 
 
-def transfer(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Copy the tensors that match by name and shape, to start a new run from old weights.
-
-    Returns:
-        Names of the module's tensors that keep their initial values (another schema, another size).
-    """
-    own = module.state_dict()
-    tensors = _identity_scaling(module) | dict(tensors)
-    matching = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
-    module.load_state_dict(matching, strict=False)
-    return [name for name in own if name not in matching]
-
-
-def _identity_scaling(module: nn.Module) -> dict[str, Tensor]:
-    """Return the label scaling that checkpoints older than `trainer.label_scaling` lack: labels entered unscaled."""
-    layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
-    centres = {f"{name}.centre": torch.zeros_like(layer.centre) for name, layer in layers}
-    return centres | {f"{name}.scale": torch.ones_like(layer.scale) for name, layer in layers}
+def with_identity_scaling(module: nn.Module, tensors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
+    """Add the scaling of ``size`` label entries to weights older than `trainer.label_scaling`: there was none."""
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
+    centres = {f"{name}.centre": torch.zeros(size) for name in layers}
+    return centres | {f"{name}.scale": torch.ones(size) for name in layers} | dict(tensors)
 
 
 def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

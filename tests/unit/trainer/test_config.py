@@ -23,6 +23,7 @@ SAVED: dict[str, Any] = {
     "run": None,
     "preset": None,
     "init_from": None,
+    "freeze_d": 0,
     "cache": None,
     "cache_limit": 50,
     "decoded_cache": "auto",
@@ -101,6 +102,7 @@ SAVED: dict[str, Any] = {
     "wandb_entity": None,
     "wandb_group": None,
     "wandb_mode": None,
+    "wandb_artifacts": "generator",
     "dry_run": False,
 }
 
@@ -273,7 +275,7 @@ def test_options_that_may_change_on_resume() -> None:
     changeable = {name for name, field in cli.interface(Config).fields.items() if field.metadata["may_change"]}
     assert changeable == set(
         "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
-        "log_with wandb_project wandb_entity wandb_group wandb_mode dry_run init_from shards run preset "
+        "log_with wandb_project wandb_entity wandb_group wandb_mode wandb_artifacts dry_run init_from shards run preset "
         "cache cache_limit decoded_cache damaged_limit skip_limit compile deterministic evaluate_every best_by".split()
     )
     old = config.load(["--preset", "smoke"]).to_dict()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from support.training import BATCH, NOISE, SIZE, WIDTHS, make_batch, make_env, make_method, make_state
+from support.training import BATCH, NOISE, SIZE, WIDTHS, make_batch, make_env, make_method, make_state, same_labels
+from trainer.finetuning.transfer import transfer
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.spectral import ChannelNorm
@@ -151,6 +152,7 @@ def test_norms_are_computed_in_float32_under_autocast() -> None:
     assert set(dtypes) == {(torch.float32, False)}
 
 
+SAME = same_labels((2, 2))  # of the dataset of `make_state`
 SPECTRAL = ("--spectral-norm", "--loss", "hinge", "--gamma", "0")
 
 
@@ -174,11 +176,11 @@ def test_weights_are_transferred_with_their_vectors(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *SPECTRAL)
     state.step(stream[0])
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1")
-    assert state_dicts.transfer(other.d.module, state_dicts.module_tensors(state.d.module)) == []
+    assert transfer(other.d.module, state_dicts.module_tensors(state.d.module), SAME).fresh == ()
     for name, tensor in state.d.module.state_dict().items():
         assert torch.equal(tensor, other.d.module.state_dict()[name]), name
     plain, _ = make_state(tmp_path / "plain")
-    fresh = state_dicts.transfer(plain.d.module, state_dicts.module_tensors(state.d.module))
+    fresh = transfer(plain.d.module, state_dicts.module_tensors(state.d.module), SAME).fresh
     assert "head.psi.weight" in fresh and "head.psi.bias" not in fresh, "weights without normalization have other names"
 
 
@@ -186,7 +188,7 @@ def test_partially_transferred_normalized_network_starts_finite(tmp_path: Path) 
     """Trap: old vectors v with fresh weights could make σ negative, so the first step iterates before it divides."""
     state, stream = make_state(tmp_path, *SPECTRAL)
     other, _ = make_state(tmp_path / "other", *SPECTRAL, "--seed", "1", "--channels", "16,8,16")
-    assert state_dicts.transfer(other.d.module, state_dicts.module_tensors(state.d.module))
+    assert transfer(other.d.module, state_dicts.module_tensors(state.d.module), SAME).fresh
     assert all(value.isfinite() for value in other.step(stream[0]).metrics.values())
 
 

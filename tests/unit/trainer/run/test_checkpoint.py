@@ -250,10 +250,3 @@ def test_trap_moments_are_restored_in_the_memory_format_of_their_parameter(tmp_p
     step(other, fresh)
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_transfer_copies_matching_tensors() -> None:
-    source, target = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4)), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5))
-    fresh = state_dicts.transfer(target, source.state_dict())
-    assert fresh == ["1.weight", "1.bias"]
-    assert torch.equal(target.state_dict()["0.weight"], source.state_dict()["0.weight"])
