@@ -15,6 +15,7 @@ SCHEDULE = "schedule/"  # followed by the name of what is scheduled
 
 SPREAD = "samples/spread"
 GRID = "samples/grid"  # images; trackers only
+TABLE = "samples/table"  # words and images of each row of a grid; W&B only
 
 EVALUATE = "evaluate/"  # followed by the name of a metric of `trainer.evaluation`
 FIDELITY, KID = EVALUATE + "fidelity", EVALUATE + "kid"

@@ -33,6 +33,15 @@ class TrackingConfig:
         may_change=True,
     )
 
+    wandb_artifacts: str = option(
+        "generator",
+        "files that W&B keeps versions of; dataset: its manifest and schema, and a table of each sample grid; "
+        "generator: also the newest and the best generator of a complete run, each up to 1 GB; checkpoints: also each "
+        "checkpoint, of any size",
+        choices=("none", "dataset", "generator", "checkpoints"),
+        may_change=True,
+    )
+
     def __post_init__(self) -> None:
         """Validate the section.
 

@@ -33,7 +33,8 @@ from trainer.run import evaluation_file, metrics_file
 
 _SUFFIXES = (".html", ".csv", ".png")
 # Options that do not affect the result.
-_IGNORED = {"run", "dry_run", "init_from", "wandb_project", "wandb_entity", "wandb_group", "wandb_mode"}
+_IGNORED = {"run", "dry_run", "init_from"}
+_IGNORED |= {f"wandb_{end}" for end in ("project", "entity", "group", "mode", "artifacts")}
 # Keys of an image of runs that were not evaluated during training.
 _MAIN_KEYS = (metric_names.LOSS_D, metric_names.LOSS_G, metric_names.SPREAD)
 _MOST_KEYS = 6  # in an image

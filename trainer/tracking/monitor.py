@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -20,10 +22,13 @@ from trainer.reporting.number_format import format_duration
 from trainer.reporting.run_report import write_report
 from trainer.run.directory import RunDirectory
 from trainer.run.metrics_file import MetricsFile
+from trainer.tracking import artifacts
 from trainer.tracking.diagnostics import Diagnostics
 from trainer.tracking.sample_grids import SampleGrids
 from trainer.tracking.trackers import open_trackers
+from trainer.tracking.wandb_run import reason
 
+_LARGEST = 10**9  # bytes of a generator that is uploaded without being asked for
 _PRINT_SECONDS = 10.0  # between two progress lines where there is no terminal for a progress bar
 
 
@@ -51,7 +56,9 @@ class Monitor:
         self.grids = SampleGrids(run.samples, config, dataset, device)
         self._last_row: tuple[int, dict[str, float]] = (-1, {})
         self.log_file = MetricsFile(run.metrics, keep_until=images_seen)
+        self._images_seen, self._started = images_seen, time.monotonic()
         tracking = config.tracking
+        self._artifacts = tracking.wandb_artifacts
         self.trackers = open_trackers(
             run.path,
             config=config.to_dict(),
@@ -77,6 +84,10 @@ class Monitor:
         self.print(f"sample grids: {run.samples}; report: {self.report}")
         for sentence in self.trackers.where:
             self.print(sentence)
+        if not self.trackers.keep_artifacts:
+            self._artifacts = "none"
+        if self._artifacts != "none":
+            self.trackers.log_artifact(artifacts.of_dataset(dataset))
 
     def __enter__(self) -> Monitor:
         return self
@@ -85,10 +96,41 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.close()
+        self._log_models(ended=kind is None)
+        self._report_end(error)
         self.trackers.close(exit_code=0 if kind is None else 1)
         with self._warned():
             self.log_file.close()
             write_report(self.run.path)
+
+    def _log_models(self, ended: bool = False) -> None:
+        """Log the checkpoints that have been written, or where the run has ended its generators."""
+        if self._artifacts == "checkpoints":
+            for made in artifacts.of_checkpoints(self.run.path):
+                self.trackers.log_artifact(made)
+        elif self._artifacts == "generator" and ended and self._is_complete:
+            with self._warned(), tempfile.TemporaryDirectory(prefix="cgan-") as folder:
+                for made in artifacts.of_generators(self.run.path, Path(folder)):
+                    if made.size <= _LARGEST:
+                        self.trackers.log_artifact(made)
+                    else:
+                        self.print(
+                            f"{made.key} has {made.size / 1e9:.1f} GB and stays here; --wandb-artifacts checkpoints "
+                            "logs models of any size"
+                        )
+
+    @property
+    def _is_complete(self) -> bool:
+        return self.total_images is not None and self._images_seen >= self.total_images
+
+    def _report_end(self, error: BaseException | None) -> None:
+        """Alert people that the run has ended, and how."""
+        name, time_spent = self.run.path.name, format_duration(time.monotonic() - self._started)
+        seen = f"{self._images_seen:,} images seen, {time_spent} since it was started or resumed"
+        if isinstance(error, Exception):
+            self.trackers.alert(f"{name} has failed", f"{reason(error)}; {seen}", "error")
+        else:
+            self.trackers.alert(f"{name} {'is complete' if self._is_complete else 'was stopped'}", seen)
 
     def print(self, sentence: str) -> None:
         """Print a line above the progress bar."""
@@ -111,6 +153,7 @@ class Monitor:
     def advance(self, images_seen: int, images: int, values: Mapping[str, float]) -> None:
         """Move the progress bar by ``images``; record ``values`` in metrics.jsonl and all trackers if there are any."""
         self.bar.update(images)
+        self._images_seen = images_seen
         if values and self.failure is None:
             try:
                 self._log(images_seen, values)
@@ -132,6 +175,9 @@ class Monitor:
         self.trackers.log(images_seen, row)
         for code, message in self.diagnostics.update(row).items():
             self.print(f"warning: at {images_seen:,} images: {message} [{code}]")
+            self.trackers.alert(f"{self.run.path.name}: {code}", f"at {images_seen:,} images: {message}", "warn")
+        if self._artifacts == "checkpoints":
+            self._log_models()
         losses = [name for name in (metric_names.LOSS_D, metric_names.LOSS_G) if name in values]
         summary = "  ".join(f"{name.removeprefix('loss/')} {values[name]:.3f}" for name in losses)
         self.bar.set_postfix_str(summary)
@@ -147,8 +193,10 @@ class Monitor:
         """Generate images from the fixed noise and labels; write the sample grid and the report."""
         start = time.monotonic()
         with self._warned():
-            path = self.grids.draw(images_seen, generator)
-            self.trackers.log_grid(images_seen, path, self.grids.titles)
+            grid = self.grids.draw(images_seen, generator)
+            self.trackers.log_grid(images_seen, grid.path, grid.titles)
+            if self._artifacts != "none":
+                self.trackers.log_table(images_seen, grid.rows())
             write_report(self.run.path)
         self.exclude_time(time.monotonic() - start)
 

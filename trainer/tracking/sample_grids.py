@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from shards.dataset.dataset import Dataset
@@ -16,6 +19,19 @@ from trainer.generation.showcase import showcase
 from trainer.noise import normal
 
 _ROWS, _COLUMNS = 8, 8
+
+
+class Grid(NamedTuple):
+    """A sample grid: its file, its images uint8 (N, 3, S, S) row by row, and the words of each row."""
+
+    path: Path
+    images: np.ndarray
+    titles: list[str]
+
+    def rows(self) -> list[tuple[str, Image.Image]]:
+        """Return the words and the images of each row."""
+        strips = self.images.reshape(len(self.titles), _COLUMNS, *self.images.shape[1:])
+        return [(words, image_grid.grid(strip, _COLUMNS)) for words, strip in zip(self.titles, strips, strict=True)]
 
 
 class SampleGrids:
@@ -39,8 +55,8 @@ class SampleGrids:
         positions = torch.arange(len(self.labels.label), device=device)
         self.z = normal(config.seed, "noise of the grid", positions, config.network.noise_size)
 
-    def draw(self, images_seen: int, generator: nn.Module) -> Path:
-        """Generate the images of a grid, write it, and return its path.
+    def draw(self, images_seen: int, generator: nn.Module) -> Grid:
+        """Generate the images of a grid, write it, and return it.
 
         Raises:
             Failure: it cannot be written.
@@ -48,7 +64,7 @@ class SampleGrids:
         images = generate_images(generator, self.z, self.labels)
         path = grid_path(self.folder, images_seen)
         image_grid.save(image_grid.grid(images, _COLUMNS, row_titles=self.titles), path, captions=self.titles)
-        return path
+        return Grid(path, images, self.titles)
 
 
 def grid_path(folder: Path, images_seen: int) -> Path:

@@ -17,15 +17,24 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from PIL import Image
 
 from shards.core.errors import UserError
 from trainer import metric_names
-from trainer.tracking.wandb_run import DEFAULT_PROJECT, display_path, open_run, reason
+from trainer.tracking.wandb_run import DEFAULT_PROJECT, WandbRun, display_path, open_run, reason
+
+if TYPE_CHECKING:
+    from trainer.tracking.artifacts import Artifact
 
 MODES = ("auto", "online", "offline", "disabled")
 
 _FINISH_SECONDS = 20.0
+_ARTIFACT_SECONDS = 60.0
+
+Level = Literal["info", "warn", "error"]
+Row = tuple[str, Image.Image]  # the words of a label, and images of it
 
 # Accelerate's names, and the names of the packages.
 _PACKAGES = {
@@ -42,7 +51,10 @@ _PACKAGES = {
 
 
 class Sink(Protocol):
-    """One tracker. An exception in any method disables it."""
+    """One tracker. An exception in a method disables it; in `log_artifact` and `log_table`, these alone.
+
+    What stands after `close` is for trackers that have such a thing; others ignore it.
+    """
 
     name: str
     where: str
@@ -50,6 +62,15 @@ class Sink(Protocol):
     def log(self, images_seen: int, values: Mapping[str, float]) -> None: ...
     def log_grid(self, images_seen: int, png: Path, caption: str) -> None: ...
     def close(self, exit_code: int) -> None: ...
+
+    def log_table(self, images_seen: int, rows: Sequence[Row]) -> None:
+        """Log words and images of the rows of a grid."""
+
+    def log_artifact(self, artifact: Artifact) -> None:
+        """Log files, if this run has not logged them before."""
+
+    def alert(self, title: str, text: str, level: Level) -> None:
+        """Notify people."""
 
 
 class Trackers:
@@ -62,6 +83,7 @@ class Trackers:
     def __init__(self, sinks: Sequence[Sink], where: Sequence[str], warn: Callable[[str], None]) -> None:
         self._sinks = list(sinks)
         self._warn = warn
+        self._without_artifacts: set[str] = set()
         self.where = list(where)
 
     def log(self, images_seen: int, values: Mapping[str, float]) -> None:
@@ -73,6 +95,37 @@ class Trackers:
         """Log a sample grid as ``samples/grid``, with the labels of its rows, to every tracker. Never raises."""
         caption = "; ".join(captions)
         self._each(lambda sink: sink.log_grid(images_seen, png, caption))
+
+    @property
+    def keep_artifacts(self) -> bool:
+        """Whether a tracker does something with artifacts."""
+        return any(isinstance(sink, WandbRun) for sink in self._sinks)
+
+    def log_table(self, images_seen: int, rows: Sequence[Row]) -> None:
+        """Log the rows of a grid as ``samples/table``: words and images. Never raises."""
+        self._each_in_time(lambda sink: sink.log_table(images_seen, rows))
+
+    def log_artifact(self, artifact: Artifact) -> None:
+        """Log files, unless this run has logged them before. Never raises."""
+        self._each_in_time(lambda sink: sink.log_artifact(artifact))
+
+    def alert(self, title: str, text: str, level: Level = "info") -> None:
+        """Notify the people who follow the run. Never raises."""
+        self._each(lambda sink: sink.alert(title, text, level))
+
+    def _each_in_time(self, action: Callable[[Sink], None]) -> None:
+        """Do something that may ask a server; where it fails or takes long, artifacts are off, and metrics go on."""
+        for sink in self._sinks:
+            if sink.name in self._without_artifacts:
+                continue
+            try:
+                bounded(lambda sink=sink: action(sink), _ARTIFACT_SECONDS)
+            except Exception as error:
+                self._without_artifacts.add(sink.name)
+                self._warn(
+                    f"warning: {sink.name} takes no artifacts any more ({reason(error)}); metrics are logged as before "
+                    "[tracker-failed]"
+                )
 
     def close(self, exit_code: int = 0) -> None:
         """Flush and close every tracker, each in bounded time; closing twice is harmless. Never raises."""
@@ -168,7 +221,7 @@ def _check_available(name: str) -> None:
 # ---------------------------------------------------------------- trackers through Accelerate
 
 
-class _TensorBoard:
+class _TensorBoard(Sink):
     name = "TensorBoard"
 
     def __init__(self, run: Path, config: Mapping[str, object], resumed_at: int) -> None:
@@ -197,10 +250,10 @@ class _TensorBoard:
         self._tracker.writer.flush()
 
     def close(self, exit_code: int) -> None:
-        _bounded(self._tracker.finish)
+        bounded(self._tracker.finish)
 
 
-class _Trackio:
+class _Trackio(Sink):
     name = "Trackio"
 
     def __init__(self, run: Path, config: Mapping[str, object], project: str | None, group: str | None) -> None:
@@ -243,7 +296,7 @@ class _Trackio:
             trackio.finish()  # in bounded time; the tracker's finish would run again at exit
 
 
-class _Other:
+class _Other(Sink):
     """Any other tracker of Accelerate; it receives numbers only, and images stay in ``samples/``."""
 
     def __init__(self, name: str, run: Path, config: Mapping[str, object], project: str | None) -> None:
@@ -273,13 +326,13 @@ class _Other:
 
     def close(self, exit_code: int) -> None:
         with _quiet():
-            _bounded(self._tracker.finish)
+            bounded(self._tracker.finish)
 
 
 # ---------------------------------------------------------------- bounded and quiet
 
 
-def _bounded(action: Callable[[], object], seconds: float = _FINISH_SECONDS) -> None:
+def bounded(action: Callable[[], object], seconds: float = _FINISH_SECONDS) -> None:
     """Run ``action`` in a thread for at most ``seconds``.
 
     Raises:

@@ -10,20 +10,24 @@ import secrets
 import shlex
 import socket
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from shards.core import text_files
 from shards.core.atomic_io import write_json
 from trainer import metric_names
 
+if TYPE_CHECKING:
+    from trainer.tracking.artifacts import Artifact
+
 DEFAULT_PROJECT = "cgan-trainer"
 
 _CONNECT_SECONDS = 5.0
 _INIT_SECONDS = 30.0  # if the server has not answered by then, the run is offline
 _FINISH_SECONDS = 20.0
+_MAX_RECORD = 1 << 24  # bytes
 
 
 class WandbRun:
@@ -35,8 +39,9 @@ class WandbRun:
 
     name = "Weights & Biases"
 
-    def __init__(self, active: Any, where: str, directory: Path) -> None:
+    def __init__(self, active: Any, where: str, directory: Path, record: Path) -> None:
         self._run = active
+        self._record = record
         self._directory = directory
         self.where = where
         active.define_metric(metric_names.CLOCK)
@@ -49,6 +54,44 @@ class WandbRun:
         import wandb
 
         self._run.log({metric_names.GRID: wandb.Image(str(png), caption=caption), metric_names.CLOCK: images_seen})
+
+    def log_table(self, images_seen: int, rows: Sequence[tuple[str, Any]]) -> None:
+        import wandb
+
+        if self._is_new(f"table {images_seen}"):
+            data = [[images_seen, words, wandb.Image(images)] for words, images in rows]
+            table = wandb.Table(columns=[metric_names.CLOCK, "words", "images"], data=data)
+            self._run.log({metric_names.TABLE: table, metric_names.CLOCK: images_seen})
+            self._remember(f"table {images_seen}")
+
+    def log_artifact(self, artifact: Artifact) -> None:
+        import wandb
+
+        if not self._is_new(artifact.key):
+            return
+        name = artifact.name if artifact.kind == "dataset" else f"{artifact.name}-{self._run.id}"
+        made = wandb.Artifact(name, artifact.kind, metadata=artifact.metadata)
+        for file, content in artifact.files.items():
+            if isinstance(content, Path):
+                made.add_file(str(content), name=file)
+            else:
+                with made.new_file(file, mode="wb") as out:
+                    out.write(content)
+        if artifact.kind == "dataset":
+            _use(self._run, made)
+        else:
+            self._run.log_artifact(made, aliases=list(artifact.aliases))
+        self._remember(artifact.key)
+
+    def alert(self, title: str, text: str, level: str) -> None:
+        self._run.alert(title, text, level=level.upper())
+
+    def _is_new(self, key: str) -> bool:
+        return key not in _read_record(self._record).get("wandb_logged", ())
+
+    def _remember(self, key: str) -> None:
+        record = _read_record(self._record)
+        write_json(self._record, {**record, "wandb_logged": [*record.get("wandb_logged", ()), key]})
 
     def close(self, exit_code: int) -> None:
         try:
@@ -81,6 +124,7 @@ def open_run(
 
     base = Path(os.environ.get("WANDB_DIR") or run).resolve()
     (base / "wandb").mkdir(parents=True, exist_ok=True)  # otherwise W&B uses a temporary or a hidden folder
+    os.environ.setdefault("WANDB_DATA_DIR", str(base / "wandb"))  # files of artifacts until they are uploaded
     run_id = _run_id(run, known.run_id)
     _rename_stubs(base / "wandb", run_id)
     project, entity = project_and_entity(project, entity)
@@ -99,7 +143,7 @@ def open_run(
         try:
             check_connection(known.base_url)
             active = wandb.init(mode="online", settings=_wandb_settings(), **arguments)
-            return WandbRun(active, f"Weights & Biases: {active.url}", Path(active.dir).parent)
+            return WandbRun(active, f"Weights & Biases: {active.url}", Path(active.dir).parent, run / "tracking.json")
         except Exception as error:
             warn(f"warning: Weights & Biases is unreachable ({reason(error)}); the run is offline [wandb-unreachable]")
             # Otherwise the next init would attach to the remains of the failed one.
@@ -107,7 +151,8 @@ def open_run(
     active = wandb.init(mode="offline", settings=_wandb_settings(), **arguments)
     directory = Path(active.dir).parent
     sync = f"wandb sync {shlex.quote(display_path(base / 'wandb'))}/offline-run-*-{active.id}"
-    return WandbRun(active, f"Weights & Biases: offline; upload with: {sync}", directory)
+    where = f"Weights & Biases: offline; upload with: {sync}"
+    return WandbRun(active, where, directory, run / "tracking.json")
 
 
 def _wandb_settings() -> Any:
@@ -171,13 +216,32 @@ def check_connection(url: str) -> None:
     socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
 
 
+def _use(run: Any, artifact: Any) -> None:
+    """Log an artifact as one that the run uses.
+
+    `Run.use_artifact` refuses to do so offline, and online it waits for the server; what it calls does neither.
+    """
+    if hasattr(run, "_log_artifact"):
+        run._log_artifact(artifact, aliases=[], is_user_created=True, use_after_commit=True)
+    else:
+        run.log_artifact(artifact)
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    """Return what a run directory says of the run at W&B: its id, and the keys of what was logged."""
+    with contextlib.suppress(OSError, ValueError):
+        record = text_files.read_json(file, _MAX_RECORD)
+        if isinstance(record, dict) and isinstance(record.get("wandb_logged", []), list):
+            return record
+    return {}
+
+
 def _run_id(run: Path, from_environment: str | None) -> str:
     """Return the run's W&B id, which is stored in the run directory."""
     file = run / "tracking.json"
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        kept = text_files.read_json(file, text_files.MAX_LINE).get("wandb_run_id")
-        if isinstance(kept, str) and from_environment in (None, "", kept):
-            return kept
+    kept = _read_record(file).get("wandb_run_id")
+    if isinstance(kept, str) and from_environment in (None, "", kept):
+        return kept
     new = from_environment or secrets.token_hex(4)
     write_json(file, {"wandb_run_id": new})
     return new

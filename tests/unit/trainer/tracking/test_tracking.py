@@ -485,9 +485,9 @@ def test_tracker_that_fails_is_disabled_with_one_warning() -> None:
 
 def test_closing_a_tracker_is_bounded() -> None:
     with pytest.raises(TimeoutError):
-        trackers._bounded(lambda: time.sleep(5), seconds=0.1)
+        trackers.bounded(lambda: time.sleep(5), seconds=0.1)
     with pytest.raises(ZeroDivisionError):
-        trackers._bounded(lambda: 1 / 0)
+        trackers.bounded(lambda: 1 / 0)
 
 
 def test_reason_hides_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:
