@@ -102,6 +102,8 @@ def test_what_does_not_fit_is_said_in_one_sentence(
     trainer.train(run=tmp_path / "c", **last)
     printed = capsys.readouterr().out
     assert "tensors of G do not fit and are fresh, as channels is 16,8,8 there and 16,8,12 here: " in printed
+    with raises("option-conflict", "--freeze-d", "channels is 16,8,8 there and 16,8,12 here"):
+        trainer.train(run=tmp_path / "e", freeze_d=1, **last)
     with raises("option-without-effect", "--freeze-d 1", "--init-from"):
         trainer.train(run=tmp_path / "d", shards=str(renamed), freeze_d=1, **OPTIONS)
 

@@ -70,6 +70,13 @@ class InitialWeights:
                 fitting["D"] = transfer(d, saved.tensors("discriminator"), labels)
         if fitting["G"].is_empty:
             raise self._does_not_fit(differences)
+        frozen = {name for name, parameter in d.named_parameters() if not parameter.requires_grad}
+        if "D" in fitting and not frozen.isdisjoint(fitting["D"].fresh):
+            raise UserError(
+                "option-conflict",
+                f"--freeze-d: weights of these levels in {saved.path} do not fit ({differences}); "
+                "freeze fewer of them, or none",
+            )
         parts = [labels.describe()]
         parts += [_describe(name, found, differences) for name, found in fitting.items() if found.fresh]
         if saved.is_average:

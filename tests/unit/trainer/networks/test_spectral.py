@@ -152,7 +152,7 @@ def test_norms_are_computed_in_float32_under_autocast() -> None:
     assert set(dtypes) == {(torch.float32, False)}
 
 
-SAME = same_labels((2, 2))  # of the dataset of `make_state`
+SAME = same_labels((4, 3))  # of the dataset of `make_state`
 SPECTRAL = ("--spectral-norm", "--loss", "hinge", "--gamma", "0")
 
 
