@@ -46,6 +46,8 @@ class FakeWandb(ThreadingHTTPServer):
         self.runs: dict[str, Run] = {}
         self.projects: set[str] = set()
         self.views: dict[str, dict[str, Any]] = {}
+        self.artifacts: list[dict[str, Any]] = []  # as they were created, with the run that did
+        self.used: list[dict[str, Any]] = []
         self.status: int | None = None
         self.delay = 0.0
         self.lock = threading.Lock()
@@ -146,8 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": urls}}
         if operation == "CreateArtifact":
+            self.server.artifacts.append(variables.get("input") or variables)
             sequence = {"id": "s", "latestArtifact": {"id": "a", "versionIndex": 0}}
             return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}}}
+        if operation == "UseArtifact":
+            self.server.used.append(variables.get("input") or variables)
+            return {"useArtifact": {"artifact": {"id": "a", "digest": "", "description": "", "state": "COMMITTED"}}}
         if operation == "View":
             return {"project": self._views(variables) if variables["name"] in self.server.projects else None}
         if operation == "UpsertView2":

@@ -21,7 +21,8 @@ from support.errors import assert_printed, raises
 from support.fake_wandb import FakeWandb
 from trainer.generation import image_grid
 from trainer.tracking import trackers, wandb_run
-from trainer.tracking.trackers import Trackers, open_trackers
+from trainer.tracking.artifacts import Artifact
+from trainer.tracking.trackers import Sink, Trackers, open_trackers
 
 KEY = "k3y" * 13 + "z"  # as long as a real one
 
@@ -436,7 +437,7 @@ def test_other_trackers_get_numbers_and_cannot_prompt(
 # ---------------------------------------------------------------- trackers that fail
 
 
-class Broken:
+class Broken(Sink):
     """A tracker that raises on its second row."""
 
     name, where = "Broken", ""
@@ -481,6 +482,26 @@ def test_tracker_that_fails_is_disabled_with_one_warning() -> None:
     (warning,) = warnings
     assert_printed(warning, "tracker-failed", "Broken", "(the line is cut)")
     assert (broken.rows, sound.rows, sound.closed) == (2, 5, 3)
+
+
+def test_tracker_that_takes_no_artifact_keeps_its_metrics() -> None:
+    class Refusing(Sound):
+        asked = 0
+
+        def log_artifact(self, artifact: Artifact) -> None:
+            self.asked += 1
+            raise OSError(f"no space, {KEY}")
+
+    sink, warnings = Refusing(), []
+    trackers = Trackers([sink], [], warnings.append)
+    for n in range(3):
+        trackers.log_artifact(Artifact("dataset 1", "faces", "dataset", {}))
+        trackers.log_table(n, [])
+        trackers.log(n, {"loss/d": 1.0})
+        trackers.alert("title", "text")
+    (warning,) = warnings
+    assert_printed(warning, "tracker-failed", "Sound", "no space")
+    assert (sink.asked, sink.rows) == (1, 3)
 
 
 def test_closing_a_tracker_is_bounded() -> None:
