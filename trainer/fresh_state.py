@@ -119,6 +119,8 @@ def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) ->
         return None
     if options.augment == "diff":
         return Transform(options.augment_kinds, options.flip, options.augment_p)
+    if options.augment == "ada-scheduled":
+        return Transform("ada", options.flip, options.augment_p)
     adaptive = AdaptiveProbability(options.ada_target, options.ada_speed, config.data.batch, env.device, dtype)
     return Transform("ada", options.flip, adaptive=adaptive)
 

@@ -7,12 +7,21 @@ from typing import Any
 # The article's optimizer settings.
 _ARTICLE_ADAM: dict[str, Any] = {"lr_g": 2e-4, "lr_d": 2e-4, "betas": (0.5, 0.999)}
 
-# R3GAN at 64x64 (Huang et al. 2024): both penalties at every step, betas and learning rate as published.
+# R3GAN at 64x64 (Huang et al. 2024, arXiv 2501.05441), with the values of FFHQ-64 in the authors' configurations
+# (github.com/brownvc/R3GAN, train.py). A burn-in of 20 million images takes, along cosines,
+#
+#     learning rate   2e-4 -> 5e-5     Adam's beta 2     0.9 -> 0.99     EMA half-life   0 -> 500,000 images
+#     gamma           2 -> 0.2         probability of each of ADA's changes              0 -> 0.3
+#
+# and after it they stay. Both penalties are in every step. Published runs are longer than the burn-in, to which
+# --total-images is set here. Not as published: the discriminator learns wrong labels, ADA has no cutout, and its
+# changes of colours have the full probability and not half of it.
 _R3GAN: dict[str, Any] = {
     "family": "r3gan",
     "channels": (768, 768, 768, 768, 384),
     "loss": "relativistic",
-    "gamma": 1.0,
+    "gamma": 2.0,
+    "gamma_end": 0.2,
     "penalty_every": 1,
     "batch": 256,
     "total_images": 20_000_000,
@@ -21,8 +30,18 @@ _R3GAN: dict[str, Any] = {
     "checkpoint_every": 500_000,
     "lr_g": 2e-4,
     "lr_d": 2e-4,
-    "betas": (0.0, 0.99),
-    "ema_half_life": 500_000,
+    "decay": "cosine",
+    "decay_to": 0.25,
+    "decay_images": 20_000_000,
+    "betas": (0.0, 0.9),
+    "beta2_end": 0.99,
+    "ema_half_life": 0,
+    "ema_half_life_end": 500_000,
+    "ema_ramp": 0,
+    "augment": "ada-scheduled",
+    "augment_p": 0.0,
+    "augment_p_end": 0.3,
+    "flip": True,  # as published; --flip false for images of text, glyphs or left-right labels
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -146,14 +165,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_d": 2e-4,
         "betas": (0.0, 0.9),
     },
-    # The published widths for FFHQ-64, without the published schedules. For eight GPUs of 16 GB or more, of which
+    # The published widths and schedules for FFHQ-64. For eight GPUs of 16 GB or more, of which
     # --dry-run estimates that 12 GB are used (20 GB with --penalty-precision full), or one of 24 GB with
-    # --accumulate 4; not measured here. Published, with these schedules: FID 1.95 on FFHQ at 64x64 (unconditional),
-    # 2.09 on ImageNet at 64x64.
+    # --accumulate 4; no GPU has run it yet. Published: FID 1.95 on FFHQ at 64x64 (unconditional), and with wider
+    # networks and other schedules 2.09 on ImageNet at 64x64.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan64 --shards data/faces64
-    "r3gan64": {"doc": "64x64 with R3GAN's published widths, for several GPUs", **_R3GAN},
+    "r3gan64": {"doc": "64x64 with R3GAN's published widths and schedules, for several GPUs (not measured)", **_R3GAN},
     # The same widths from a base of 6x6. For eight GPUs of 40 GB or more, of which --dry-run estimates that 24 GB are
-    # used, or of 24 GB with --accumulate 2. Neither measured here nor published at this size.
+    # used, or of 24 GB with --accumulate 2. No GPU has run it yet, and nothing is published at this size: gamma, which
+    # grows with the images, is interpolated on a logarithmic scale between the 2 at 64x64 and the 150 of FFHQ-256.
     #   accelerate launch --multi_gpu --num_processes 8 trainer/main.py --preset r3gan96 --shards data/faces96
-    "r3gan96": {"doc": "96x96 with R3GAN's published widths, for several GPUs", **_R3GAN},
+    "r3gan96": {
+        "doc": "96x96 with R3GAN's published widths and schedules, for several GPUs (not measured)",
+        **_R3GAN,
+        "gamma": 7.0,
+        "gamma_end": 0.7,
+    },
 }

@@ -44,7 +44,7 @@ FACTORS = {
     "family": ("residual", "r3gan", "article"),
     "loss": registry_keys("losses.py", "LOSSES"),
     "conditioning": CONDITIONINGS,
-    "augment": ("none", "diff --flip", "ada --flip"),
+    "augment": ("none", "diff --flip", "ada --flip", "ada-scheduled --augment-p 0.1"),
     "mixed-precision": ("no", "bf16", "fp16"),
     "mismatch": ("real", "generated", "none"),
     "further": (

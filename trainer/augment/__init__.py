@@ -62,7 +62,8 @@ def augment(images: Tensor, draws: Draws, *, policy: Policy, p: Tensor | float =
     """
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
     if policy == "ada":
-        changed = ada.ada_augment(images, draws, torch.as_tensor(p, device=images.device), flip)
+        chance = p if isinstance(p, Tensor) else torch.full((), p, device=images.device)  # waits for no copy
+        changed = ada.ada_augment(images, draws, chance, flip)
     else:
         changed = diff.diff_augment(images, draws, tuple(policy), flip, p)
     return changed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -81,7 +81,7 @@ class Config:
         self._check_label_loss()
         self._check_joint()
         if self.schedule.augment_p_end is not None:
-            self.augmentation.require_diff("augment-p-end")
+            self.augmentation.require_given_p("augment-p-end")
 
     def _check_penalty(self) -> None:
         for name, gamma in (("gamma", self.method.gamma), ("gamma-end", self.schedule.gamma_end)):
@@ -194,7 +194,15 @@ def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[s
         excluded |= {"label_loss"}
     if _conflict_with_joint(asked):
         excluded |= {"updates"}
-    if asked["decay"] != "none":
+    if asked["augment"] == "none":
+        excluded |= {"flip"}
+    if asked["augment"] in ("none", "ada"):
+        excluded |= {"augment_p", "augment_p_end"}
+    if chosen.get("cooldown"):
+        excluded |= {"decay", "decay_to"}
+    elif asked["decay"] == "none":
+        excluded |= {"decay_to"}
+    else:
         excluded |= {"cooldown", "cooldown_to"}
     return {name: value for name, value in base.items() if name not in excluded}
 

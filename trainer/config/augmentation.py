@@ -15,17 +15,24 @@ class AugmentationConfig:
 
     augment: str = option(
         "none",
-        "augmentation of the discriminator's input (DiffAugment or ADA); "
+        "augmentation of the discriminator's input (DiffAugment, ADA, or ADA's changes with probability --augment-p); "
         "reduces discriminator overfitting on small datasets",
-        choices=("none", "diff", "ada"),
+        choices=("none", "diff", "ada", "ada-scheduled"),
     )
     augment_kinds: tuple[str, ...] = option(
         ("color", "translation", "cutout"),
         "transformations applied by --augment diff",
         choices=("color", "translation", "cutout"),
     )
-    augment_p: float = option(1.0, "probability that --augment diff transforms an image", minimum=0, maximum=1)
-    flip: bool = option(False, "let diff and ada mirror images horizontally; not for text, glyphs or left-right labels")
+    augment_p: float = option(
+        1.0,
+        "probability that --augment diff transforms an image, or of each change of ada-scheduled",
+        minimum=0,
+        maximum=1,
+    )
+    flip: bool = option(
+        False, "let the augmentation mirror images horizontally; not for text, glyphs or left-right labels"
+    )
     ada_target: float = option(
         0.6,
         "mean sign of the discriminator's logits on real images that ada aims for; lower values augment more",
@@ -52,11 +59,13 @@ class AugmentationConfig:
                 "--flip has no effect without augmentation; add --augment diff or --augment ada",
             )
         if self.augment_p != 1:
-            self.require_diff("augment-p")
+            self.require_given_p("augment-p")
 
-    def require_diff(self, name: str) -> None:
-        """Raise UserError if option ``name``, which belongs to --augment diff, has no effect."""
-        if self.augment == "diff":
+    def require_given_p(self, name: str) -> None:
+        """Raise UserError if option ``name``, about a probability that is given, has no effect."""
+        if self.augment in ("diff", "ada-scheduled"):
             return
         why = "ada adapts its own probability" if self.augment == "ada" else "there is no augmentation"
-        raise UserError("option-without-effect", f"--{name}: {why}; leave it out, or use --augment diff")
+        raise UserError(
+            "option-without-effect", f"--{name}: {why}; leave it out, or use --augment diff or ada-scheduled"
+        )

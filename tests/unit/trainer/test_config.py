@@ -205,7 +205,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, text: str, code: str, n
         ("--beta2-end 0.99", "option-missing", ["--beta2-end", "--decay-images"]),
         ("--ema-half-life-end 9", "option-missing", ["--ema-half-life-end", "--decay-images"]),
         ("--augment diff --augment-p-end 0", "option-missing", ["--augment-p-end", "--decay-images"]),
-        ("--augment ada --augment-p 0.5", "option-without-effect", ["--augment-p", "--augment diff"]),
+        ("--augment ada --augment-p 0.5", "option-without-effect", ["--augment-p", "--augment diff or ada-scheduled"]),
         ("--augment-p-end 0.5 --decay-images 9", "option-without-effect", ["--augment-p-end", "--augment diff"]),
         ("--augment diff --augment-p 1.1", "invalid-value", ["--augment-p", "1.1", "1"]),
         ("--d-steps 0", "invalid-value", ["--d-steps", "0", "1"]),
@@ -275,8 +275,9 @@ def test_options_that_may_change_on_resume() -> None:
     changeable = {name for name, field in cli.interface(Config).fields.items() if field.metadata["may_change"]}
     assert changeable == set(
         "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
-        "log_with wandb_project wandb_entity wandb_group wandb_mode wandb_artifacts dry_run init_from shards run preset "
-        "cache cache_limit decoded_cache damaged_limit skip_limit compile deterministic evaluate_every best_by".split()
+        "log_with wandb_project wandb_entity wandb_group wandb_mode wandb_artifacts dry_run init_from shards run "
+        "preset cache cache_limit decoded_cache damaged_limit skip_limit compile deterministic evaluate_every "
+        "best_by".split()
     )
     old = config.load(["--preset", "smoke"]).to_dict()
     assert config.compare(old, config.load(["--preset", "smoke", "--total-images", "9", "--workers", "3"])) == []

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from support.training import make_state
+from trainer import config
 from trainer.run import checkpoint
+from trainer.schedules.build import build_schedules
 
 
 def test_penalty_steps_are_a_function_of_images_seen(tmp_path: Path) -> None:
@@ -185,6 +187,40 @@ def test_steps_use_the_scheduled_half_life_and_augmentation_probability(tmp_path
     before = average.clone()
     state.step(stream[5])
     torch.testing.assert_close(average, torch.lerp(before, generator, 1 - 0.5 ** (8 / 10)))
+
+
+def test_schedule_of_adas_probability_starts_from_no_change(tmp_path: Path) -> None:
+    words = "--augment ada-scheduled --augment-p 0 --augment-p-end 0.5 --decay-images 32 --ema-half-life 0"
+    words += " --ema-half-life-end 80 --ema-ramp 0"
+    state, stream = make_state(tmp_path, *words.split())
+    generator, average = next(state.g.module.parameters()), next(state.ema.module.parameters())
+    images, touched = torch.randn(64, 3, 16, 16), []
+    for number in range(5):
+        _, draws = state.method.draw(torch.arange(64), images.dtype, ["noise"], ["test"])
+        touched.append((state.method.augment(images, draws) != images).flatten(1).any(1).double().mean().item())
+        assert torch.equal(average, generator) == (number == 0), "a half-life of 0 is no average"
+        state.step(stream[number])
+    assert touched[0] == 0 and touched[4] > 0.9 and state.adaptive is None
+    assert state.scheduled["schedule/augment_p"] == 0.5
+
+
+def test_presets_of_r3gan_follow_the_published_schedules() -> None:
+    """FFHQ-64 in the authors' configurations; at half of the burn-in a cosine is half way."""
+    schedules = build_schedules(config.load(["--preset", "r3gan64"]))
+    expected = {
+        "lr_g": (2e-4, 5e-5),
+        "lr_d": (2e-4, 5e-5),
+        "gamma": (2.0, 0.2),
+        "beta2": (0.9, 0.99),
+        "ema_half_life": (0, 500_000),
+        "augment_p": (0.0, 0.3),
+    }
+    assert schedules.keys() == expected.keys()
+    for name, (start, end) in expected.items():
+        found = [schedules[name](images) for images in (0, 10_000_000, 20_000_000, 90_000_000)]
+        assert found == pytest.approx([start, (start + end) / 2, end, end]), name
+    for words in ("--augment none", "--augment ada", "--augment diff", "--decay none", "--cooldown 0.3", "--minutes 5"):
+        config.load(["--preset", "r3gan96", *words.split()])  # a choice needs no second one
 
 
 def test_steps_use_the_scheduled_learning_rate(tmp_path: Path) -> None:
