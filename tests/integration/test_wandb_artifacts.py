@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
@@ -57,7 +57,7 @@ def files_of(artifact: dict[str, Any]) -> dict[str, Path]:
 
 
 def test_an_offline_run_keeps_its_lineage_models_tables_and_alerts(
-    data: Path, environment: dict[str, str], tmp_path: Path
+    data: Path, environment: dict[str, Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "first"
     environment |= {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY}
@@ -93,7 +93,7 @@ def test_an_offline_run_keeps_its_lineage_models_tables_and_alerts(
 
 
 def test_an_online_run_logs_every_checkpoint_that_was_asked_for(
-    data: Path, environment: dict[str, str], tmp_path: Path
+    data: Path, environment: dict[str, Any], tmp_path: Path
 ) -> None:
     run, server = tmp_path / "first", FakeWandb()
     environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
@@ -109,7 +109,7 @@ def test_an_online_run_logs_every_checkpoint_that_was_asked_for(
         server.stop()
 
 
-def test_a_run_without_artifacts_logs_none(data: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_run_without_artifacts_logs_none(data: Path, environment: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "first"
     train(*words(data, run, 32, "--wandb-artifacts", "none"), **environment, WANDB_MODE="offline")
     found = records(run, environment)
