@@ -64,7 +64,7 @@ CASES: dict[str, tuple[int, str]] = {
     "article96": (96, "--preset article96"),
     "article96-modern": (96, "--preset article96-modern"),
     "sngan64": (64, "--preset sngan64"),
-    "r3gan32": (32, "--preset r3gan64 --channels 64,48,32,16 --batch 32"),
+    "r3gan32": (32, "--preset r3gan64 --channels 64,48,32,16 --batch 32 --augment none"),
 }
 MEGABYTE = 2**20
 
