@@ -22,7 +22,7 @@ _ROWS, _COLUMNS = 8, 8
 
 
 class Grid(NamedTuple):
-    """A sample grid: its file, its images uint8 (N, 3, S, S) row by row, and the words of each row."""
+    """A sample grid: its file, its images uint8 (N, C, H, W) row by row, and the words of each row."""
 
     path: Path
     images: np.ndarray
