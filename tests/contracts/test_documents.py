@@ -7,24 +7,22 @@ under `make`); a table says where each is.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from shards.core import cli
 from support import ROOT
+from support.documents import BLOCK_TIMEOUT, Block, blocks, blocks_of, missing_lines, run, run_all
 from support.launching import copy_of_the_checkout
 from trainer.config import Config
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHELLS = {"bash", "sh", "shell", "console", "zsh"}
 # `make TARGET` -> the file that runs it, or does the same, and the words by which to find it there.
 MAKE_IS_RUN_BY = {
     "environment": (".ci/run", "stage make environment"),
@@ -38,60 +36,10 @@ MAKE_IS_RUN_BY = {
     "chaos": ("tests/contracts/test_documents.py", 'what_make_runs("chaos"'),
     "help": ("tests/contracts/test_documents.py", "def test_make_help"),
 }
-BLOCK_TIMEOUT = 600  # seconds
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of shell commands."""
-
-    document: str
-    line: int
-    code: str
-    not_run: str | None  # the reason
-
-    @property
-    def commands(self) -> list[str]:
-        """Its lines, with continued ones joined, without comments."""
-        lines = re.sub(r"\\\n\s*", " ", self.code).splitlines()
-        return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-
-    @property
-    def make_targets(self) -> list[str]:
-        """The targets of its `make` commands."""
-        words = [w for c in self.commands if c.split()[0] == "make" for w in shlex.split(c, comments=True)[1:]]
-        return [w for w in words if "=" not in w and not w.startswith("-")]
-
-    @property
-    def script(self) -> str:
-        """What is run: all but the `make` commands."""
-        return "\n".join(line for line in self.code.splitlines() if not re.match(r"\s*make\b", line))
-
-
-def blocks(document: str, text: str) -> Iterator[Block]:
-    """The shell blocks of a document."""
-    lines = text.splitlines()
-    opened: int | None = None
-    fence = language = ""
-    for number, line in enumerate(lines):
-        if opened is None:
-            if start := re.match(r"\s*(`{3,}|~{3,})\s*(\w*)", line):
-                opened, fence, language = number, start[1], start[2].lower()
-        elif line.strip() == fence:
-            if language in SHELLS:
-                above = next((above for above in reversed(lines[:opened]) if above.strip()), "")
-                reason = re.fullmatch(r"\s*<!--\s*not run:\s*(.*?)\s*-->\s*", above)
-                code = "\n".join(lines[opened + 1 : number])
-                yield Block(document, opened + 1, code, reason[1] if reason else None)
-            opened = None
-    assert opened is None, f"{document}:{(opened or 0) + 1}: this block is never closed"
-
-
-def blocks_of(path: Path) -> list[Block]:
-    return list(blocks(path.name, path.read_text(encoding="utf-8"))) if path.exists() else []
-
 
 ALL_BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
+# Documents whose blocks another test runs, and looks at what they leave behind: file -> where, and by which words.
+RUN_ELSEWHERE = {"tutorial.md": ("tests/integration/test_tutorial.py", "run_all(")}
 existing = pytest.mark.parametrize("document", [p for p in DOCUMENTS if p.exists()], ids=lambda p: p.name)
 each_block = pytest.mark.parametrize("block", ALL_BLOCKS, ids=lambda b: f"{b.document}:{b.line}")
 
@@ -99,39 +47,13 @@ each_block = pytest.mark.parametrize("block", ALL_BLOCKS, ids=lambda b: f"{b.doc
 # ---------------------------------------------------------------- running them
 
 
-def run(script: str, where: Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell script as a reader would, in an environment that is set up and active."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=where,
-        env={
-            **os.environ,
-            "PATH": path,
-            "PYTHONPATH": str(where),
-            "VIRTUAL_ENV": sys.prefix,
-            "XDG_CACHE_HOME": str(where / ".cache"),  # what a reader's commands keep is not for this machine's user
-        },
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=BLOCK_TIMEOUT,
-        check=False,
-    )
-
-
 @pytest.mark.long
 @pytest.mark.timeout(3 * BLOCK_TIMEOUT)
-@existing
+@pytest.mark.parametrize("document", [p for p in DOCUMENTS if p.name not in RUN_ELSEWHERE], ids=lambda p: p.name)
 def test_every_block_runs(document: Path, tmp_path: Path) -> None:
-    to_run = [b for b in blocks_of(document) if b.not_run is None and b.script.strip()]
-    if not to_run:
+    if not any(b.not_run is None and b.script.strip() for b in blocks_of(document)):
         pytest.skip("it has no block to run")
-    checkout = copy_of_the_checkout(tmp_path)
-    for block in to_run:
-        done = run(block.script, checkout)
-        report = f"{block.document}:{block.line}: status {done.returncode}\n{block.script}\n---\n{done.stdout[-6000:]}"
-        assert done.returncode == 0, report
+    run_all(document, copy_of_the_checkout(tmp_path))
 
 
 # ---------------------------------------------------------------- reading them
@@ -162,6 +84,11 @@ def test_the_places_that_run_make_exist() -> None:
     for target, (file, words) in MAKE_IS_RUN_BY.items():
         assert re.search(rf"(?m)^{target}:", makefile), target
         assert words in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not run `make {target}`"
+
+
+def test_the_places_that_run_documents_exist() -> None:
+    for name, (file, words) in RUN_ELSEWHERE.items():
+        assert (ROOT / "docs" / name).exists() and words in (ROOT / file).read_text(encoding="utf-8"), name
 
 
 def training_options(commands: list[str]) -> Iterator[list[str]]:
@@ -260,6 +187,7 @@ def test_blocks_are_found() -> None:
     assert first.commands[0].split("#")[0].split() == ["one", "--flag", "value"]
     assert "make" not in first.script
     assert (second.code, second.not_run) == ("two", "needs eight GPUs")
+    assert next(blocks("x.md", "```bash\nls\n```\nprints\n```text\na  1\n```")).shown == "a  1"
     with pytest.raises(AssertionError, match="never closed"):
         list(blocks("x.md", "```bash\nls"))
 
@@ -268,6 +196,13 @@ def test_a_failing_block_fails(tmp_path: Path) -> None:
     assert run("false\ntrue", tmp_path).returncode == 1
     assert run("false | cat", tmp_path).returncode == 1
     assert run("python -c 'import sys; print(sys.prefix)'", tmp_path).stdout.strip() == sys.prefix
+
+
+def test_lines_that_are_not_printed_are_found() -> None:
+    printed = "packed 6,000 images\n  of  32 pixels\nlabels: red 1, blue 2\ndone"
+    assert not missing_lines("packed 12 images\n…\nlabels: red …\n\ndone", printed)
+    assert missing_lines("packed 12 files\ndone", printed) == ["packed 12 files", "done"]
+    assert missing_lines("done\npacked 1 images", printed) == ["packed 1 images"]
 
 
 def test_training_options_are_found() -> None:
