@@ -28,8 +28,14 @@ def without_secrets(text: str) -> str:
         urls.append(_public_url(found[0]))
         return f"\0{len(urls) - 1}\0"
 
-    text = _PATH.sub(r"…/\1", _URL.sub(keep, text.replace("\0", "")))
+    text = _PATH.sub(r"…/\1", _URL.sub(keep, _without_home(text.replace("\0", ""))))
     return re.sub("\0(\\d+)\0", lambda found: urls[int(found[1])], text)
+
+
+def _without_home(text: str) -> str:
+    """Return a text with "~" for the home directory, whose name may have a space: no pattern finds its end."""
+    home = str(Path.home()).rstrip("/")
+    return re.sub(rf"(?<![\w.-]){re.escape(home)}(?![\w.-])", "~", text) if home else text
 
 
 def _public_url(url: str) -> str:

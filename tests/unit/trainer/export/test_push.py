@@ -172,6 +172,14 @@ def test_notes_lose_keys_and_paths_only() -> None:
     assert without_secrets("see https://a:pw@x.org]") == "see …"
 
 
+def test_notes_lose_a_home_directory_whose_name_has_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann lee")
+    assert without_secrets("from /home/ann lee/runs/first and /home/ann lee") == "from …/first and ~"
+    assert without_secrets("from file:///home/ann lee/x") == "from file://~/x"
+    monkeypatch.setenv("HOME", "/root")
+    assert without_secrets("in /data/root/faces and /root") == "in …/faces and ~"
+
+
 def evaluated(run: Path, note: str) -> None:
     evaluation_file.add(run, 128, {"figures": {"fid": 1.5}, "real": {"fid": 1.0}, "count": 9, "notes": [note]})
 
