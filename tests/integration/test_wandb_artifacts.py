@@ -15,6 +15,7 @@ import trainer
 from support.fake_wandb import FakeWandb
 from support.launching import make_dataset, train
 from trainer.config import Config
+from trainer.tracking import artifacts
 
 KEY = "k3y" * 13 + "z"
 
@@ -118,3 +119,18 @@ def test_a_run_without_artifacts_logs_none(data: Path, environment: dict[str, An
 
 def test_the_default_uploads_no_checkpoints() -> None:
     assert Config().tracking.wandb_artifacts == "generator"
+
+
+def test_models_that_cannot_be_logged_do_not_end_the_run(
+    data: Path, environment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for name, value in (environment | {"WANDB_MODE": "offline"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(artifacts, "of_generators", lambda *_: 1 / 0)
+    trainer.train(
+        **{"run": tmp_path / "first", "shards": str(data), "log_with": ("wandb",), "channels": (8, 4, 4)},
+        **{"preset": "smoke", "batch": 16, "workers": 0, "threads": 1, "total_images": 32},
+    )
+    printed = capsys.readouterr().out
+    assert "models could not be logged (division by zero); training continues [tracker-failed]" in printed
+    assert "done: 32 images seen" in printed

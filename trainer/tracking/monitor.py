@@ -87,7 +87,8 @@ class Monitor:
         if not self.trackers.keep_artifacts:
             self._artifacts = "none"
         if self._artifacts != "none":
-            self.trackers.log_artifact(artifacts.of_dataset(dataset))
+            with self._harmless("the dataset's manifest"):
+                self.trackers.log_artifact(artifacts.of_dataset(dataset))
 
     def __enter__(self) -> Monitor:
         return self
@@ -105,19 +106,31 @@ class Monitor:
 
     def _log_models(self, ended: bool = False) -> None:
         """Log the checkpoints that have been written, or where the run has ended its generators."""
-        if self._artifacts == "checkpoints":
-            for made in artifacts.of_checkpoints(self.run.path):
-                self.trackers.log_artifact(made)
-        elif self._artifacts == "generator" and ended and self._is_complete:
-            with self._warned(), tempfile.TemporaryDirectory(prefix="cgan-") as folder:
-                for made in artifacts.of_generators(self.run.path, Path(folder)):
-                    if made.size <= _LARGEST:
-                        self.trackers.log_artifact(made)
-                    else:
-                        self.print(
-                            f"{made.key} has {made.size / 1e9:.1f} GB and stays here; --wandb-artifacts checkpoints "
-                            "logs models of any size"
-                        )
+        with self._harmless("models"):
+            if self._artifacts == "checkpoints":
+                for made in artifacts.of_checkpoints(self.run.path):
+                    self.trackers.log_artifact(made)
+            elif self._artifacts == "generator" and ended and self._is_complete:
+                self._log_generators()
+
+    def _log_generators(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="cgan-") as folder:
+            for made in artifacts.of_generators(self.run.path, Path(folder)):
+                if made.size <= _LARGEST:
+                    self.trackers.log_artifact(made)
+                else:
+                    self.print(
+                        f"{made.key} has {made.size / 1e9:.1f} GB and stays here; --wandb-artifacts checkpoints logs "
+                        "models of any size"
+                    )
+
+    @contextlib.contextmanager
+    def _harmless(self, what: str) -> Iterator[None]:
+        """Turn any error into a warning: files for trackers are copies, which no run depends on."""
+        try:
+            yield
+        except Exception as error:
+            self.print(f"warning: {what} could not be logged ({reason(error)}); training continues [tracker-failed]")
 
     @property
     def _is_complete(self) -> bool:
@@ -196,7 +209,8 @@ class Monitor:
             grid = self.grids.draw(images_seen, generator)
             self.trackers.log_grid(images_seen, grid.path, grid.titles)
             if self._artifacts != "none":
-                self.trackers.log_table(images_seen, grid.rows())
+                with self._harmless("the table of the grid"):
+                    self.trackers.log_table(images_seen, grid.rows())
             write_report(self.run.path)
         self.exclude_time(time.monotonic() - start)
 
