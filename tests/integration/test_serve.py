@@ -32,7 +32,6 @@ from trainer.serving import command as serve
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))
 SMILE = Attribute("smile", "tag", ("smile",))
 TOKEN = "correct-horse-battery"
-LARGE = {"channels": (256, 192, 128)}  # a pass takes a while
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +43,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(run: Path) -> Iterator[Served]:
     with serving(run, "--client-timeout", 2) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def slow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("slow") / "run", [HAIR, SMILE], "residual", size=32, **LARGE)
 
 
 def drawn(run: Path, out: Path, words: str, count: int, seed: int) -> Path:
@@ -80,13 +74,6 @@ def test_single_images_are_those_of_cgan_samples_folder(served: Served, run: Pat
     assert [row.partition(",")[2].strip('"') for row in rows] == [", ".join(i["label"]) for i in answer.json["images"]]
     one = served.sample({"words": "blue hair", "seed": 7})
     assert one.body == images[0] and Image.open(io.BytesIO(one.body)).size == (16, 16)
-
-
-def test_exported_generator_is_served_as_well(run: Path, tmp_path: Path) -> None:
-    export.main([str(run), str(tmp_path / "exported")])
-    with serving(tmp_path / "exported") as server:
-        answer = server.sample({"words": "smile", "count": 3})
-        assert answer.body == drawn(run, tmp_path / "grid.png", "smile", 3, 0).read_bytes()
 
 
 def test_requests_at_once_get_their_own_images(served: Served) -> None:
@@ -239,6 +226,8 @@ def test_token_is_asked_for_and_shown_nowhere(run: Path, tmp_path: Path) -> None
         assert server.ask("GET", "/health", Host="other-box").status == 421
         shown = server.log.read_text() + Path(f"/proc/{server.process.pid}/cmdline").read_text()
         assert TOKEN not in shown and basic not in shown
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 0
 
 
 def test_mistakes_of_the_command_line(served: Served, run: Path) -> None:
@@ -256,54 +245,53 @@ def test_mistakes_of_the_command_line(served: Served, run: Path) -> None:
 # ---------------------------------------------------------------- full, slow, ending
 
 
-def test_full_queue_refuses_and_recovers(slow_run: Path) -> None:
-    with serving(slow_run, "--queue", 3) as server, concurrent.futures.ThreadPoolExecutor(12) as clients:
-        content = {"words": "anything", "count": 64}
-        answers = list(clients.map(lambda _: server.sample(content), range(12)))
-        good = [a for a in answers if a.status == 200]
-        refused = [a for a in answers if a.status != 200]
-        assert 3 <= len(good) < 12 and len({a.body for a in good}) == 1
-        for answer in refused:
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An exported generator with large networks, and a short queue."""
+    folder = tmp_path_factory.mktemp("slow")
+    write_run(folder / "run", [HAIR, SMILE], "residual", size=32, channels=(256, 192, 128))
+    export.main([str(folder / "run"), str(folder / "exported")])
+    with serving(folder / "exported", "--queue", 3) as server:
+        yield server
+
+
+MANY = {"words": "anything", "count": 64}
+
+
+def test_full_queue_refuses_and_recovers(slow: Served) -> None:
+    with concurrent.futures.ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(lambda _: slow.sample(MANY), range(12)))
+    good = [a for a in answers if a.status == 200]
+    assert 3 <= len(good) < 12 and len({a.body for a in good}) == 1
+    for answer in answers:
+        if answer.status != 200:
             assert (answer.status, answer.code) == (503, "queue-full")
             assert 1 <= int(answer.headers["retry-after"]) <= 30
-        assert server.sample(content).status == 200
-        assert server.metrics()["cgan_waiting_requests"] == 0
+    assert slow.sample(MANY).body == good[0].body
+    assert slow.metrics()["cgan_waiting_requests"] == 0
 
 
-def test_drawing_that_takes_too_long_is_given_up(slow_run: Path) -> None:
-    with serving(slow_run, "--timeout", 0.001) as server:
-        answer = server.sample({"words": "anything", "count": 64})
-        assert (answer.status, answer.code) == (504, "too-slow")
-        wait_for(lambda: server.metrics()["cgan_waiting_requests"] == 0)
-        assert server.metrics()["cgan_images_total"] < 64
+def test_client_that_leaves_is_not_drawn_for(slow: Served) -> None:
+    before = slow.metrics()["cgan_images_total"]
+    for _ in range(3):
+        with slow.connect() as client:
+            client.sendall(request_of(json.dumps(MANY).encode()))
+    wait_for(lambda: slow.metrics()["cgan_waiting_requests"] == 0)
+    assert slow.metrics()["cgan_images_total"] - before < 3 * 64
 
 
-def test_client_that_leaves_is_not_drawn_for(slow_run: Path) -> None:
-    with serving(slow_run) as server:
-        body = json.dumps({"words": "anything", "count": 64}).encode()
-        for _ in range(8):
-            with server.connect() as client:
-                client.sendall(request_of(body))
-        wait_for(lambda: server.metrics()["cgan_waiting_requests"] == 0)
-        assert server.metrics()["cgan_images_total"] < 8 * 64
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_finishes_what_is_drawn_and_refuses_new(slow_run: Path, number: signal.Signals) -> None:
-    content = {"words": "anything", "count": 64}
-    with serving(slow_run) as server, concurrent.futures.ThreadPoolExecutor(4) as clients:
-        idle = server.connect()
-        futures = [clients.submit(server.sample, content) for _ in range(4)]
-        wait_for(lambda: server.ask("GET", "/health").json["waiting"] == 4)
-        server.process.send_signal(number)
-        wait_for(lambda: not accepts(server))
-        assert server.process.poll() is None, "it still draws"
+def test_sigterm_finishes_what_is_drawn_and_refuses_new(slow: Served) -> None:
+    with contextlib.closing(slow.connect()) as idle, concurrent.futures.ThreadPoolExecutor(3) as clients:
+        futures = [clients.submit(slow.sample, MANY) for _ in range(3)]
+        wait_for(lambda: slow.ask("GET", "/health").json["waiting"] == 3)
+        slow.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not accepts(slow))
+        assert slow.process.poll() is None, "it still draws"
         answers = [future.result() for future in futures]
-        assert [a.status for a in answers] == [200] * 4 and len({a.body for a in answers}) == 1
-        assert server.process.wait(20) == 0
+        assert [a.status for a in answers] == [200] * 3 and len({a.body for a in answers}) == 1
+        assert slow.process.wait(20) == 0
         assert read_all(idle) == b""
-        idle.close()
-        assert "Traceback" not in server.log.read_text()
+        assert "Traceback" not in slow.log.read_text()
 
 
 def accepts(server: Served) -> bool:
