@@ -33,6 +33,8 @@ HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))
 SMILE = Attribute("smile", "tag", ("smile",))
 TOKEN = "correct-horse-battery"
 
+pytestmark = pytest.mark.timeout(400)  # a server imports torch, which on a busy machine takes a minute
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -249,7 +251,7 @@ def test_mistakes_of_the_command_line(served: Served, run: Path) -> None:
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An exported generator with large networks, and a short queue."""
     folder = tmp_path_factory.mktemp("slow")
-    write_run(folder / "run", [HAIR, SMILE], "residual", size=32, channels=(256, 192, 128))
+    write_run(folder / "run", [HAIR, SMILE], "residual", size=32, channels=(64, 48, 32, 32))
     export.main([str(folder / "run"), str(folder / "exported")])
     with serving(folder / "exported", "--queue", 3) as server:
         yield server

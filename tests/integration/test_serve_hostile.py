@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from shards.dataset.schema import Attribute
 from support.serving import JSON, Served, read_all, serving
 from support.small_runs import write_run
@@ -132,6 +134,7 @@ def attack(served: Served, random: random.Random) -> bytes:
     return b""
 
 
+@pytest.mark.long
 def test_thousand_hostile_requests_leave_nothing_behind(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [HAIR])
     with serving(run, "--client-timeout", 1, CGAN_SERVE_TOKEN=TOKEN) as served:
