@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 # When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
     options = cli.parse(EvaluateOptions, argv, command="python benchmarks/other_evaluation.py")
     with Distributed("cpu", "no", options.threads, _TIMEOUT) as env:
         candidate, seen = candidate_of(options.run, options.shards)
+        torch.manual_seed(options.seed)  # for layers that add noise of their own
         found = evaluate_generator(candidate, options, env)
         assert found is not None
         evaluation_file.add(options.run, seen, found.entry)

@@ -76,5 +76,9 @@ def table(courses: Mapping[str, tuple[int, Course]], sampling: Mapping[str, floa
         like = [f"{100 * figures[key]:.1f}" if key in figures else "–" for key in _LIKENESS]
         cells = [f"{course.seconds_at(last) / 60:.1f}", f"{last:,}", *right, f"{figures['fid']:,.0f}", *like]
         reached = "not reached" if first is None else f"{first / 60:.1f}"
-        drawn = f"{1000 * sampling[name]:.2g}" if name in sampling else "–"
-        yield f"| {' | '.join([name, str(size), f'{1 / course.pace:.2g}', *cells, reached, drawn])} |"
+        drawn = _three_digits(1000 * sampling[name]) if name in sampling else "–"
+        yield f"| {' | '.join([name, str(size), _three_digits(1 / course.pace), *cells, reached, drawn])} |"
+
+
+def _three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"

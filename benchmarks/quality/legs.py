@@ -73,8 +73,8 @@ LEGS = {
     "residual32": _ours("--preset faces32 --family residual --cooldown 0", 32, 12_800, 2_048, 0.4),
     "faces32": _ours("--preset faces32 --cooldown 0", 32, 6_400, 512, 0.4),
     "flow-matching32": _other("flow-matching", 32, 6_400, 512, 0.4),
-    "lightweight-gan32": _other("lightweight-gan", 32, 120, 40, 0.4, conditional=False),
+    "lightweight-gan32": _other("lightweight-gan", 32, 40, 40, 0.4, conditional=False),
     "faces64": _ours("--preset faces64 --cooldown 0", 64, 6_400, 256),
     "flow-matching64": _other("flow-matching", 64, 6_400, 256),
-    "lightweight-gan64": _other("lightweight-gan", 64, 120, 40, conditional=False),
+    "lightweight-gan64": _other("lightweight-gan", 64, 40, 40, conditional=False),
 }

@@ -133,10 +133,10 @@ def test_processor_time_leaves_waiting_out(tmp_path: Path) -> None:
 
 def test_a_table_says_what_was_not_reached_or_not_judged() -> None:
     one, two = (96, course(0.5, 0.25, 0.75)), (32, course(6.0, 0.25))
-    lines = list(table({"one": one, "two": two}, {"one": 0.0021}))
+    lines = list(table({"one": one, "two": two}, {"one": 0.1384}))
     assert lines[2:] == [
-        "| one | 96 | 2 | 1.7 | 200 | 75 | – | – | 998 | – | – | – | 1.7 | 2.1 |",
-        "| two | 32 | 0.17 | 10.0 | 100 | 25 | – | – | 999 | – | – | – | not reached | – |",
+        "| one | 96 | 2 | 1.7 | 200 | 75 | – | – | 998 | – | – | – | 1.7 | 138 |",
+        "| two | 32 | 0.167 | 10.0 | 100 | 25 | – | – | 999 | – | – | – | not reached | – |",
     ]
     assert {line.count("|") for line in lines} == {15}
 
