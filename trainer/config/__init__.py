@@ -53,8 +53,8 @@ class Config:
     preset: str | None = option(None, "named set of options to start from", choices=tuple(PRESETS), may_change=True)
     init_from: Path | None = option(
         None,
-        "start a new run from the weights of this run, exported generator or hf://user/name; labels keep what they "
-        "mean by their names",
+        "start a new run from the weights of this run, exported generator or hf://user/name, whose labels are matched "
+        "by name",
         may_change=True,
     )
     seed: int = option(0, "seed of the sample order, the initial weights and the noise", minimum=0, maximum=2**63 - 1)

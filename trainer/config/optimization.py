@@ -31,7 +31,7 @@ class OptimConfig:
     )
     freeze_d: int = option(
         0,
-        "first levels of the discriminator, those next to the image, that keep the weights of --init-from",
+        "levels of the discriminator, counted from the image, that keep the weights of --init-from (FreezeD)",
         minimum=0,
     )
     skip_limit: int = option(

@@ -1,9 +1,9 @@
 """Copy the weights of a trained network into a fresh one that may have another vocabulary.
 
-Tensors come over by name and shape; along the axis of labels, slice by slice by what they stand for. An attribute that
-is new as a whole starts without effect where its slices are added up: then the network computes the same as before,
-to rounding, for every label of the attributes that came over (as in the zero convolutions of Zhang et al. 2023,
-arXiv 2302.05543).
+Tensors come over by name and shape; along the axis of labels, slice by slice by what they stand for. If any slice came
+over, an attribute that is new as a whole starts without effect where its slices are added up: then the network computes
+the same as before, to rounding, for every label of the attributes that came over (as in the zero convolutions of Zhang
+et al. 2023, arXiv 2302.05543).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _carry(own: Tensor, old: Tensor, at: LabelAxis, labels: CarriedLabels) -> No
     new = (sources >= 0).nonzero().flatten()
     own.index_copy_(at.axis, at.offset + new, old.index_select(at.axis, at.offset + sources[new]))
     own.narrow(at.axis, 0, at.offset).copy_(old.narrow(at.axis, 0, at.offset))
-    if at.added:
+    if at.added and len(new):  # a weight of zeros alone could not be normalized
         silent = torch.from_numpy(labels.without_effect(at.per)).to(own.device).nonzero().flatten()
         own.index_fill_(at.axis, at.offset + silent, 0.0)
 

@@ -138,9 +138,14 @@ def test_normalized_discriminators_keep_their_scores(conditioning: str) -> None:
 
 def test_equal_shapes_of_other_labels_are_not_copied() -> None:
     other = Schema((Attribute("mood", "exclusive", ("happy", "sad", "calm")), HAT, Attribute("age", "vector", size=2)))
-    (source, _), (target, _) = networks("residual", "auto", OLD, 0), networks("residual", "auto", other, 1)
-    transfer(target, source.state_dict(), match(OLD, other, same_texts=True))
-    assert not target.embedding.value.weight.any() and not target.embedding.null.weight.any()
+    source, old = networks("residual", "auto", OLD, 0, spectral=True)
+    target, new = networks("residual", "auto", other, 1, spectral=True)
+    before = {name: tensor.clone() for name, tensor in target.embedding.state_dict().items()}
+    for one, another in ((source, target), (old, new)):
+        transfer(another, one.state_dict(), match(OLD, other, same_texts=True))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in target.embedding.state_dict().items())
+    label, known = torch.ones(2, 6).double(), torch.ones(2, 3).double()
+    assert new(torch.randn(2, 3, 8, 8).double(), label, known).isfinite().all(), "zeros could not be normalized"
     assert target.embedding.mask.scale.tolist() == [1, 1, 1, 1, 3, 3], "its own scaling"
     assert torch.equal(target.linear.weight, source.linear.weight)
 
