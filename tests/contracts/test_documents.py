@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from launch.cli import COMMANDS
 from shards.core import cli
 from support import ROOT
 from support.documents import BLOCK_TIMEOUT, Block, blocks, blocks_of, missing_lines, run, run_all
@@ -120,6 +121,12 @@ def test_links_lead_somewhere(document: Path) -> None:
     targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", t)]
     broken = [t for t in targets if t and not (document.parent / t).exists()]
     assert not broken
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in COMMANDS if not re.search(rf"(?:`|\bcgan ){name}\b", readme)]
+    assert not missing, f"add them to the table of commands: {missing}"
 
 
 # ---------------------------------------------------------------- make
