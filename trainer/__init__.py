@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.evaluation.evaluate import evaluate
     from trainer.generation.sampler import Sampler, load
+    from trainer.sampling.drawings import sample
 
-__all__ = ["Config", "Sampler", "evaluate", "load", "train"]
+__all__ = ["Config", "Sampler", "evaluate", "load", "sample", "train"]
 
 _MODULES = {
     "Config": "trainer.config",
     "Sampler": "trainer.generation.sampler",
     "evaluate": "trainer.evaluation.evaluate",
     "load": "trainer.generation.sampler",
+    "sample": "trainer.sampling.drawings",
     "train": "trainer.api",
 }
 

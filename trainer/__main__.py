@@ -12,7 +12,7 @@ from trainer.process.exit import end
 
 COMMANDS = {
     "train": ("train a generator (several processes: accelerate launch trainer/main.py)", "trainer.main:train"),
-    "sample": ("generate images with given labels from a trained run", "trainer.generation.sample:main"),
+    "sample": ("generate images with given labels from a trained run", "trainer.sampling.command:main"),
     "export": (
         "export a generator for use elsewhere: safetensors, ONNX, torch.export",
         "trainer.export.command:main",

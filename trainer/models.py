@@ -68,3 +68,22 @@ def load_generator(saved: checkpoint.Checkpoint, device: torch.device) -> tuple[
         state_dicts.load_module(generator, saved.tensors("ema"))
     generator = generator.to(device, torch.float32).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator.requires_grad_(False).eval(), architecture
+
+
+def load_discriminator(saved: checkpoint.Checkpoint, device: torch.device) -> Discriminator:
+    """Load the discriminator of a run's checkpoint in eval mode and float32.
+
+    Raises:
+        UserError: it has none, or the weights do not fit the saved architecture.
+    """
+    if not (saved.path / "discriminator.safetensors").is_file():
+        raise UserError(
+            "discriminator-missing",
+            f"{saved.path} has no discriminator, as exported generators and averages of `cgan ema` have none; give the "
+            "run that it is of",
+        )
+    _, discriminator = fresh_networks(saved.state.architecture, 0)
+    with state_dicts.explain_load_errors(saved.path):
+        state_dicts.load_module(discriminator, saved.tensors("discriminator"))
+    discriminator = discriminator.to(device, torch.float32).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return discriminator.requires_grad_(False).eval()

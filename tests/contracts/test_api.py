@@ -24,7 +24,7 @@ from trainer.process import signals
 
 PUBLIC = {
     "shards": ["Dataset", "Schema", "open", "pack"],
-    "trainer": ["Config", "Sampler", "evaluate", "load", "train"],
+    "trainer": ["Config", "Sampler", "evaluate", "load", "sample", "train"],
 }
 SMOKE = {"preset": "smoke", "total_images": 128, "batch": 32, "log_with": "none"}
 

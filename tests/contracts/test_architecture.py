@@ -71,6 +71,7 @@ ALLOWED: dict[str, str] = {
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.distributed trainer.process",
     "trainer.evaluation.metrics": "shards.core shards.dataset",
+    "trainer.sampling": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.evaluation",
     "trainer.export": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.presets",
     # training
@@ -132,6 +133,8 @@ PURE: dict[str, str] = {
     "trainer.evaluation.metrics.second_judge": "",
     "trainer.evaluation.metrics.spectrum": "numpy",
     "trainer.evaluation.metrics.appearance": "numpy",
+    "trainer.sampling.calibration": "numpy",
+    "trainer.sampling.reading": "numpy",
     "shards.stream.order": "numpy",
     "shards.core.permutation": "numpy",
     "shards.core.rng": "numpy",

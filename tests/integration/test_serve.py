@@ -26,7 +26,7 @@ from support.errors import raises
 from support.serving import JSON, Served, read_all, serving
 from support.small_runs import write_run
 from trainer.export import command as export
-from trainer.generation import sample
+from trainer.sampling import command as sample
 from trainer.serving import command as serve
 
 HAIR = Attribute("hair", "exclusive", ("blue hair", "red hair", "green hair"))

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import trainer.generation.sample
 import trainer.generation.sampler
 import trainer.main
 import trainer.process.signals
+import trainer.sampling.command
 from support.errors import assert_printed, raises
 from support.launching import MAIN, ROOT, TINY, checkpoints, command, environment, make_dataset, train
 
@@ -146,7 +146,7 @@ def test_samples_depend_on_seed_label_and_checkpoint_only(smoke: Path) -> None:
 )
 def test_sampling_errors_are_one_line(smoke: Path, words: list[str], code: str, named: list[str]) -> None:
     with raises(code, *named) as caught:
-        trainer.generation.sample.main([str(smoke), *words])
+        trainer.sampling.command.main([str(smoke), *words])
     assert "\n" not in str(caught.value)
 
 

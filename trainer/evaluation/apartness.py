@@ -9,25 +9,24 @@ from shards.dataset.dataset import Dataset
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.judge.data import validation_part
 from trainer.evaluation.metrics.registry import METRICS, Needs, metric_of
-from trainer.evaluation.run_and_dataset import RunAndDataset
 from trainer.run import lineage
+from trainer.run.checkpoint import Checkpoint
 from trainer.run.lineage import Influence
 
 _FEW = 1000  # images of a validation part, below which a judge would learn too little
 
 
-def influences_of(directory: Path, run: RunAndDataset, notes: list[str]) -> tuple[Influence, ...]:
+def influences_of(directory: Path, saved: Checkpoint, notes: list[str]) -> tuple[Influence, ...]:
     """Return what touched the training of a run; of one without a record, its dataset, with a note.
 
     Args:
         directory: of the run, or an exported generator's, which may be anywhere, also within another run's.
-        run: what it holds.
+        saved: its checkpoint, or the export.
         notes: takes a sentence about what is unknown.
 
     Raises:
         UserError: the record is damaged.
     """
-    saved = run.sampler.saved
     recorded = lineage.read(directory)
     if recorded is not None:
         return recorded
@@ -43,10 +42,15 @@ def influences_of(directory: Path, run: RunAndDataset, notes: list[str]) -> tupl
 
 def judged_dataset(dataset: Dataset, influences: Sequence[Influence]) -> Dataset:
     """Return the images that judges learn from: apart from those of a classifier that taught, if that is possible."""
-    if dataset.fingerprint not in _taught(influences):
+    if not is_taught(dataset, influences):
         return dataset
     part = validation_part(dataset)
     return dataset if part is None or len(part) < _FEW else part
+
+
+def is_taught(dataset: Dataset, influences: Sequence[Influence]) -> bool:
+    """Return whether a classifier that taught the run learned the labels of this dataset."""
+    return dataset.fingerprint in _taught(influences)
 
 
 def marks(

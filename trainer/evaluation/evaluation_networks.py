@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels
 from trainer.distributed.process_group import Distributed
-from trainer.evaluation.judge.judge import Judge, judge_of
+from trainer.evaluation.judge.judge import SECOND, Judge, judge_of
 from trainer.evaluation.metrics.feature_extractors import Extractor, efficientnet_lite, inception_v3, spectrum
 from trainer.evaluation.metrics.measurements import ImageSet
 from trainer.evaluation.metrics.registry import METRICS, Needs
@@ -184,7 +183,7 @@ def shared_judge(env: Distributed, dataset: Dataset, *, progress: bool = True, s
     Raises:
         UserError, Failure: on every process, see `judge_of`.
     """
-    kind: dict[str, Any] = {"seed": 1, "architecture": "pooled"} if second else {}
+    kind = SECOND if second else {}
     judge = env.on_rank0(lambda: judge_of(dataset, device=str(env.device), progress=progress, **kind))
     if env.world_size == 1:
         assert judge is not None

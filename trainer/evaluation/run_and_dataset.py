@@ -34,6 +34,19 @@ def open_run_and_dataset(run: Path, checkpoint: str | None, shards: str | None, 
         UserError: there is no such run, checkpoint or dataset, or the dataset is not the run's.
     """
     sampler = load(run, checkpoint, device)
+    return RunAndDataset(sampler, open_dataset_of(sampler, run, shards))
+
+
+def open_dataset_of(sampler: Sampler, run: Path, shards: str | None) -> Dataset:
+    """Open the dataset of a run that is loaded, and check that they fit together.
+
+    Args:
+        sampler: what `load` returned for ``run``.
+        shards: as for `open_run_and_dataset`.
+
+    Raises:
+        UserError: there is no such dataset, or it is not the run's.
+    """
     dataset = _open_dataset(run, sampler.saved.state.config, shards)
     shape = image_shape(sampler.saved.state.architecture)
     if dataset.shape != shape:
@@ -48,7 +61,7 @@ def open_run_and_dataset(run: Path, checkpoint: str | None, shards: str | None, 
             f"{dataset.where}: its labels ({_summary(dataset.schema)}) are not those that {run} was trained on "
             f"({_summary(sampler.schema)}); give the dataset that it was trained on with --shards",
         )
-    return RunAndDataset(sampler, dataset)
+    return dataset
 
 
 def _open_dataset(run: Path, config: dict[str, Any], shards: str | None) -> Dataset:

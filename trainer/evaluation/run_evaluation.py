@@ -147,7 +147,7 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
     run = env.on_all_ranks(lambda: open_run_and_dataset(options.run, chosen, options.shards, str(env.device)))
     env.on_rank0(lambda: evaluation_file.check_writable(options.run))
     results = Results()
-    influences = env.on_all_ranks(lambda: influences_of(options.run, run, results.notes))
+    influences = env.on_all_ranks(lambda: influences_of(options.run, run.sampler.saved, results.notes))
     sampler, saved = run.sampler, run.sampler.saved
     candidate = Candidate(sampler.generator, sampler.noise_size, run.dataset, saved.state.data, influences)
     evaluated = evaluate_generator(candidate, options, env, results, progress=progress)

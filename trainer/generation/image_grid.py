@@ -19,6 +19,8 @@ from shards.dataset.transparency import on_checkerboard
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
+COLUMNS = 8  # images per row of a grid of one phrase, unless told otherwise
+
 _CELL = 96  # pixels; smaller images are enlarged to about this size
 _GAP = 2
 _MARGIN = 8

@@ -59,13 +59,17 @@ class Vocabulary:
         Raises:
             UserError: the phrase cannot be read, or the text encoder is missing or a different one.
         """
-        label, named = self._read(phrase)
+        label, named = self.read(phrase)
         sampled = sample_labels(*self._like(label, named), count, seed, "labels to sample")
         entries = np.repeat(named, self.schema.widths)
         return Labels(np.where(entries, label, sampled.label).astype(np.float32), sampled.known | named)
 
-    def _read(self, words: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return (label float32 (L,), named bool (A,)) of a phrase."""
+    def read(self, words: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return (label float32 (L,), named bool (A,)) of a phrase: what it names, and nothing else.
+
+        Raises:
+            UserError: as `labels_for`.
+        """
         if not normalise(words):
             raise UserError("empty-phrase", f"the phrase is empty; name a value, or use {phrase.ANYTHING!r}")
         if (numbers := self._numbers(words)) is not None:

@@ -95,6 +95,14 @@ class Sampler:
         positions = torch.arange(start, start + count, device=self.device)
         return normal(seed, "noise to sample", positions, self.noise_size)
 
+    def generate_at(self, labels: Labels, positions: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Generate one image per label, with the noise of these positions, int64 (n,): uint8 (n, C, H, W).
+
+        An image has the same pixels whichever images are generated with it: those of `generate` of a few images.
+        """
+        z = normal(seed, "noise to sample", torch.from_numpy(positions).to(self.device), self.noise_size)
+        return generate_images(self.generator, z, labels, PASS)
+
 
 def load(
     run: str | Path,

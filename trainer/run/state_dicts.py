@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,14 @@ from trainer.networks.conditioning import LabelMask
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and persistent buffers of a module by name."""
     return dict(module.state_dict())
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Return the SHA-256 of the names and values of all parameters and buffers, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

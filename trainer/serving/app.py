@@ -23,7 +23,7 @@ from starlette.routing import Route
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
-from trainer.generation.sample import COLUMNS
+from trainer.generation.image_grid import COLUMNS
 from trainer.generation.sampler import Sampler
 from trainer.serving import metrics as prometheus
 from trainer.serving import openapi

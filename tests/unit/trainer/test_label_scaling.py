@@ -15,10 +15,10 @@ from shards.packing.pack import Pack, pack
 from support.launching import TINY, tensors, train
 from support.training import same_labels
 from trainer.finetuning.transfer import transfer
-from trainer.generation import sample
 from trainer.label_scaling import measure_scaling
 from trainer.networks.conditioning import LabelEmbedding, set_label_scaling
 from trainer.run import state_dicts
+from trainer.sampling import command as sample
 
 
 def measured(folder: Path, count: int = 40) -> Dataset:

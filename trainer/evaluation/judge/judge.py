@@ -29,6 +29,7 @@ from shards.core.atomic_io import explain_disk_errors, move_directory, require_u
 from shards.core.errors import UserError, warn
 from shards.dataset.dataset import Dataset
 from shards.dataset.image_shape import ImageShape
+from shards.dataset.label_rows import Labels
 from shards.dataset.schema import WORDLESS, Schema
 from shards.remote.cache import default_cache
 from trainer.distributed.device import choose
@@ -39,9 +40,11 @@ from trainer.evaluation.metrics.appearance import visible
 from trainer.evaluation.metrics.combinations import Combinations
 from trainer.evaluation.metrics.feature_extractors import Extractor, judge_features
 from trainer.evaluation.metrics.label_accuracy import LabelAccuracy, judgeable_attributes, label_accuracy
+from trainer.run.state_dicts import weights_hash
 
 FORMAT_VERSION = 1
 METHOD = 1  # version of the training method; part of the cache key
+SECOND: Mapping[str, Any] = {"seed": 1, "architecture": "pooled"}  # of `judge_of`: the judge that confirms the first
 _WEIGHTS, _NOTES = "judge.safetensors", "judge.json"
 _TEMPERATURES = np.geomspace(0.5, 10, 60)  # not lower: a judge that was always right would become certain of anything
 
@@ -87,10 +90,7 @@ class Judge:
 
     def extractor(self) -> Extractor:
         """Return `features` as an extractor, identified by the hash of the weights."""
-        digest = hashlib.sha256()
-        for name, value in self.net.state_dict().items():
-            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-        return judge_features(self.features, classifier.FEATURES, digest.hexdigest()[:16])
+        return judge_features(self.features, classifier.FEATURES, weights_hash(self.net)[:16])
 
     def label_accuracy(
         self, images: np.ndarray, label: np.ndarray, known: np.ndarray, seen: Combinations | None = None
@@ -219,6 +219,28 @@ def judge_of(
     judge = _train(dataset, validation, identity, where, progress)
     _write_to_cache(judge, folder)
     return judge
+
+
+def read_held_out(judge: Judge, dataset: Dataset, *, progress: bool = True) -> tuple[np.ndarray, Labels]:
+    """Return what a judge reads in the real images that it was tested on and has not learned from.
+
+    Args:
+        dataset: that `judge_of` was called with.
+        progress: show a bar, on a terminal.
+
+    Returns:
+        Calibrated logits float32 (n, L), and the labels of the same images.
+
+    Raises:
+        UserError, Failure: as `judge_of`.
+    """
+    with _bar("judge: reading held-out images", progress) as bar:
+        split = load_split(
+            dataset, validation_part(dataset), int(judge.identity["seed"]), lambda more: bar.update(more)
+        )
+    images = split.held_out
+    logits = classifier.logits(judge.net, images.images) / judge.temperatures * _judgeable_mask(judge.schema)
+    return logits, Labels(images.label, images.known)
 
 
 def _train(

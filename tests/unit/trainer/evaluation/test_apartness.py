@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from support.launching import make_dataset
 from trainer.evaluation import apartness
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.metrics.feature_extractors import Extractor
-from trainer.evaluation.run_and_dataset import RunAndDataset
 from trainer.reporting import evaluation_table
 from trainer.run import lineage
 from trainer.run.lineage import Influence, image_sample
@@ -85,8 +84,8 @@ def test_export_within_another_run_does_not_take_its_record(tmp_path: Path) -> N
         lineage.record(folder, [other], starts=True)
     export, notes = tmp_path / "exports" / "mine", []
     state = SimpleNamespace(data="data", config={"label_loss": 0.5})
-    run: Any = SimpleNamespace(sampler=SimpleNamespace(saved=SimpleNamespace(path=export, state=state)))
-    found = apartness.influences_of(export, cast(RunAndDataset, run), notes)
+    saved: Any = SimpleNamespace(path=export, state=state)
+    found = apartness.influences_of(export, saved, notes)
     assert [(influence.identity, influence.learned_from) for influence in found] == [("data", ()), ("", ("data",))]
     assert len(notes) == 1 and f"{export} has no lineage.json, as exports" in notes[0]
 

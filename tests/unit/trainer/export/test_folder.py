@@ -23,9 +23,9 @@ from support.errors import assert_printed, raises
 from support.generators import make_run
 from trainer.export import folder as exporting
 from trainer.export.command import main
-from trainer.generation.sample import main as sample
 from trainer.run import evaluation_file, exported, lineage
 from trainer.run.lineage import Influence
+from trainer.sampling.command import main as sample
 
 FAMILIES = {
     "residual": {},

@@ -1,0 +1,96 @@
+"""Candidates: several images that may be drawn for each label, of which the discriminator can choose.
+
+Candidate c of image i is a function of (seed, i, c) and of the label. Candidate 0 is the image that is drawn without a
+choice. Networks run on blocks of one size, whatever is asked for: their rounding, and so the choice, depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from shards.dataset.label_rows import Labels
+from trainer.generation.sampler import Sampler
+from trainer.networks.discriminator import Discriminator
+
+BLOCK = 32  # images per call of a network
+MAX_CANDIDATES = 1 << 30  # of one image
+_HELD = 256  # candidates in memory at once
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidates of some images.
+
+    Attributes:
+        sampler: draws them.
+        labels: one per image.
+        seed: determines the noise.
+        start: number of the first image.
+        ranked: candidates that are drawn for one try; the discriminator chooses the best.
+        discriminator: ranks them; not needed if ``ranked`` is 1.
+    """
+
+    sampler: Sampler
+    labels: Labels
+    seed: int
+    start: int = 0
+    ranked: int = 1
+    discriminator: Discriminator | None = None
+
+    def draw(self, rows: np.ndarray, tries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Draw tries, each the best of its candidates.
+
+        Args:
+            rows: int64 (n,), which labels.
+            tries: int64 (n,), which try of each; try t has the candidates from t·ranked on.
+
+        Returns:
+            Images uint8 (n, C, H, W), and which candidate each is, int64 (n,).
+        """
+        if self.ranked == 1:
+            return self._generate(rows, tries), tries
+        at_once = max(1, _HELD // self.ranked)
+        groups = [slice(start, start + at_once) for start in range(0, len(rows), at_once)]
+        found = [self._best(rows[group], tries[group]) for group in groups]
+        return np.concatenate([images for images, _ in found]), np.concatenate([chosen for _, chosen in found])
+
+    def _best(self, rows: np.ndarray, tries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self.discriminator is not None
+        numbers = (tries[:, None] * self.ranked + np.arange(self.ranked)).reshape(-1)
+        repeated = rows.repeat(self.ranked)
+        images = self._generate(repeated, numbers)
+        score = in_blocks(self._score, images, self.labels.label[repeated], self.labels.known[repeated])
+        best = np.arange(len(rows)) * self.ranked + score.reshape(-1, self.ranked).argmax(1)
+        return images[best], numbers[best]
+
+    def _generate(self, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        positions = rows + self.start + (candidates << 32)
+        label, known = self.labels.label[rows], self.labels.known[rows]
+
+        def run(label: np.ndarray, known: np.ndarray, positions: np.ndarray) -> np.ndarray:
+            return self.sampler.generate_at(Labels(label, known), positions, self.seed)
+
+        return in_blocks(run, label, known, positions)
+
+    @torch.inference_mode()
+    def _score(self, images: np.ndarray, label: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return logits of "real, and matching its label", float32 (n,)."""
+        assert self.discriminator is not None
+        x, y, k = (
+            torch.from_numpy(np.asarray(part, np.float32)).to(self.sampler.device) for part in (images, label, known)
+        )
+        scores = self.discriminator(x / 127.5 - 1, y, k)
+        return (scores if scores.dim() == 1 else scores[:, 0]).cpu().numpy()  # behind logits: scores of labels
+
+
+def in_blocks(run: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
+    """Return what ``run`` returns for n rows of arrays, called with blocks of `BLOCK` rows; the last is filled up."""
+    count = len(arrays[0])
+    rows = np.minimum(np.arange(-(-count // BLOCK) * BLOCK), count - 1)
+    blocks = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+    return np.concatenate([run(*(array[block] for array in arrays)) for block in blocks])[:count]

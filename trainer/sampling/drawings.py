@@ -1,0 +1,229 @@
+"""Draw images until a judge accepts each, or the discriminator's choice of several; `trainer.sample`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from shards.core.errors import UserError
+from shards.dataset.label_rows import Labels
+from trainer.generation.sampler import Sampler, load
+from trainer.models import load_discriminator
+from trainer.networks.discriminator import Discriminator
+from trainer.run import hub
+from trainer.sampling import receipt
+from trainer.sampling.calibration import accepted
+from trainer.sampling.candidates import BLOCK, MAX_CANDIDATES, Candidates
+
+if TYPE_CHECKING:  # judges take more imports than an image does
+    from trainer.sampling.verification import Calibration, Verifier
+
+PROMISE, MOST_DRAWS = 0.9, 100  # defaults
+LOWEST_PROMISE, HIGHEST_PROMISE = 0.5, 0.99
+MOST_RANKED = 1000
+
+
+class Chosen(NamedTuple):
+    """Images chosen for n labels, in m of which a choice was found."""
+
+    rows: np.ndarray  # int64 (m,), ascending: which labels
+    images: np.ndarray  # uint8 (m, C, H, W)
+    candidates: np.ndarray  # int64 (m,), which candidate of its label each is
+    certainty: np.ndarray  # float64 (m,), the judge's; NaN without one
+    tries: np.ndarray  # int64 (n,), tries of each label until its image was accepted, or it was given up
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How images are chosen among candidates.
+
+    Attributes:
+        sampler: draws them.
+        verifier: accepts them; None accepts everything.
+        promise: fraction of the accepted images that show every word asked for, in [0.5, 0.99].
+        best_of: candidates of each try, of which the discriminator chooses one, from 1 on.
+        most_draws: tries for an image, before it is given up.
+    """
+
+    sampler: Sampler
+    verifier: Verifier | None = None
+    promise: float = PROMISE
+    best_of: int = 1
+    most_draws: int = MOST_DRAWS
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: a value is out of its bounds.
+        """
+        bounds: dict[str, tuple[float, float, float]] = {
+            "--promise": (self.promise, LOWEST_PROMISE, HIGHEST_PROMISE),
+            "--best-of": (self.best_of, 1, MOST_RANKED),
+            "--most-draws": (self.most_draws, 1, MAX_CANDIDATES // MOST_RANKED),
+        }
+        for name, (value, least, most) in bounds.items():
+            if not least <= value <= most:
+                raise UserError("invalid-value", f"{name} {value:g}: give a number from {least:g} to {most:g}")
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is anything to choose among; otherwise images are drawn as `Sampler.generate` does."""
+        return self.verifier is not None or self.best_of > 1
+
+    @cached_property
+    def discriminator(self) -> Discriminator | None:
+        """The network that ranks candidates; None if there is nothing to rank."""
+        if self.best_of == 1:
+            return None
+        try:
+            return load_discriminator(self.sampler.saved, self.sampler.device)
+        except UserError as error:
+            raise type(error)(error.code, f"--best-of {self.best_of}: {error}") from None
+
+    def calibrate(self, phrase: str) -> Calibration | None:
+        """Return the threshold for a phrase; None if nothing is verified.
+
+        Raises:
+            UserError: see `Verifier.calibrate`; or there is no discriminator to rank candidates.
+        """
+        discriminator = self.discriminator
+        if self.verifier is None:
+            return None
+        return self.verifier.calibrate(phrase, self.promise, self.best_of, discriminator)
+
+    def choose(self, labels: Labels, seed: int, calibration: Calibration | None, start: int = 0) -> Chosen:
+        """Choose an image for each label; the same for any number of labels at once.
+
+        Args:
+            labels: n labels of one phrase.
+            seed: determines the noise.
+            calibration: of the phrase, see `calibrate`.
+            start: number of the first label's image.
+        """
+        candidates = Candidates(self.sampler, labels, seed, start, self.best_of, self.discriminator)
+        verifier = self.verifier
+        if calibration is None or verifier is None:
+            rows = np.arange(len(labels.label))
+            first = np.zeros_like(rows)
+            images, chosen = (
+                candidates.draw(rows, first) if self.is_made else (self.sampler.generate(labels, seed, start), first)
+            )
+            return Chosen(rows, images, chosen, np.full(len(rows), np.nan), np.ones_like(rows))
+        threshold = calibration.rung.threshold
+        return _until_accepted(
+            candidates, lambda images: verifier.certainty(calibration.request, images), threshold, self.most_draws
+        )
+
+
+def _until_accepted(
+    candidates: Candidates, judge: Callable[[np.ndarray], np.ndarray], threshold: float, most: int
+) -> Chosen:
+    """Choose for each label its first try that is accepted, among the first ``most``."""
+    count = len(candidates.labels.label)
+    tries, found = np.full(count, most, np.int64), dict[int, tuple[np.ndarray, int, float]]()
+    waiting, tried, shape = np.arange(count), 0, ()
+    while len(waiting) and tried < most:
+        # Blocks are filled up with further tries: a few images that are hard to draw cost few calls.
+        ahead = min(max(1, BLOCK // (len(waiting) * candidates.ranked)), most - tried)
+        rows, turns = waiting.repeat(ahead), np.tile(np.arange(tried, tried + ahead), len(waiting))
+        images, numbers = candidates.draw(rows, turns)
+        certainty, shape = judge(images), images.shape[1:]
+        taken = accepted(certainty, threshold).reshape(len(waiting), ahead)
+        for index in np.flatnonzero(taken.any(1)).tolist():
+            first = index * ahead + int(taken[index].argmax())
+            tries[waiting[index]] = turns[first] + 1
+            found[int(waiting[index])] = images[first], int(numbers[first]), float(certainty[first])
+        waiting, tried = waiting[~taken.any(1)], tried + ahead
+    rows = np.array(sorted(found), np.int64)
+    chosen = [found[row] for row in sorted(found)]
+    return Chosen(
+        rows,
+        np.array([image for image, _, _ in chosen], np.uint8).reshape(-1, *shape),
+        np.array([number for _, number, _ in chosen], np.int64),
+        np.array([value for _, _, value in chosen]),
+        tries,
+    )
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """What `trainer.sample` returns.
+
+    Attributes:
+        images: uint8 (n, C, H, W), those that were accepted, in order.
+        missing: numbers, from 0 on, of the requested images of which no try was accepted.
+        receipt: what was asked for and how it was checked; the content of the file that `cgan sample` writes.
+    """
+
+    images: np.ndarray
+    missing: tuple[int, ...]
+    receipt: Mapping[str, Any]
+
+
+def sample(
+    run: str | Path,
+    phrase: str,
+    *,
+    count: int = 16,
+    seed: int = 0,
+    verified: bool = False,
+    promise: float = PROMISE,
+    best_of: int = 1,
+    most_draws: int = MOST_DRAWS,
+    checkpoint: str | int | None = None,
+    shards: str | Path | None = None,
+    text_encoder: str | None = None,
+    device: str = "auto",
+    verbose: bool = False,
+) -> Drawings:
+    """Generate images of a phrase, and choose among them: by a judge, by the discriminator, or both.
+
+    The same arguments give the same images, and image i does not depend on ``count``.
+
+        >>> drawings = trainer.sample("runs/first", "blue hair, long hair", count=4, verified=True)
+        >>> drawings.images.shape, drawings.receipt["phrases"][0]["drawn"]
+
+    Args:
+        run: run directory. An exported generator has no discriminator, and needs ``shards`` to be verified.
+        phrase: such as "blue hair, long hair"; see `Sampler.sample`.
+        count: number of images.
+        seed: determines the noise and the attributes that the phrase does not name.
+        verified: draw each image until a judge sees every word of the phrase. The first call on a dataset trains two
+            judges of its labels (about a minute each), those of `trainer.evaluate`; they are cached.
+        promise: fraction of the verified images that show every word, in [0.5, 0.99]; docs/evaluation.md says what
+            it means. Attributes that the phrase does not name are not checked.
+        best_of: candidates of each try, of which the discriminator chooses one.
+        most_draws: tries for an image, before it is given up.
+        checkpoint: images seen of the checkpoint, or "best"; None for the newest.
+        shards: directory or URL of the run's dataset; None for where it was during training.
+        text_encoder: folder of the text encoder of the captions, if it has moved.
+        device: "auto", "cpu", "cuda" or "mps".
+        verbose: show progress bars on a terminal.
+
+    Raises:
+        UserError: the phrase cannot be read or verified, no threshold keeps the promise, or a network or the dataset
+            is missing.
+        Failure: images cannot be read.
+    """
+    if count < 1:
+        raise UserError("invalid-value", f"count {count}: give a number from 1 on")
+    folder = hub.located(run)
+    sampler = load(folder, checkpoint, device, text_encoder)
+    choice = Choice(sampler, None, promise, best_of, most_draws)
+    if verified:
+        from trainer.sampling.verification import Verifier
+
+        verifier = Verifier.open(sampler, folder, None if shards is None else str(shards), progress=verbose)
+        choice = Choice(sampler, verifier, promise, best_of, most_draws)
+    calibration = choice.calibrate(phrase)
+    chosen = choice.choose(sampler.labels_for(phrase, count, seed), seed, calibration)
+    record = receipt.PhraseRecord(phrase, calibration)
+    record.add(chosen, 0)
+    content = receipt.content(choice, seed, count, [record])
+    return Drawings(chosen.images, tuple(record.missing), content)
