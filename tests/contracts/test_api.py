@@ -1,4 +1,4 @@
-"""The public Python API: nine names, imported on first use, whose mistakes are `UserError`s; docs/api.md runs."""
+"""The public Python API: ten names, imported on first use, whose mistakes are `UserError`s; docs/api.md runs."""
 
 from __future__ import annotations
 
