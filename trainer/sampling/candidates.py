@@ -1,7 +1,8 @@
 """Candidates: several images that may be drawn for each label, of which the discriminator can choose.
 
 Candidate c of image i is a function of (seed, i, c) and of the label. Candidate 0 is the image that is drawn without a
-choice. Networks run on blocks of one size, whatever is asked for: their rounding, and so the choice, depends on it.
+choice. Judges and discriminator see blocks of one size, whatever is asked for: their rounding depends on it, and so may
+a choice.
 """
 
 from __future__ import annotations
@@ -70,12 +71,8 @@ class Candidates:
 
     def _generate(self, rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         positions = rows + self.start + (candidates << 32)
-        label, known = self.labels.label[rows], self.labels.known[rows]
-
-        def run(label: np.ndarray, known: np.ndarray, positions: np.ndarray) -> np.ndarray:
-            return self.sampler.generate_at(Labels(label, known), positions, self.seed)
-
-        return in_blocks(run, label, known, positions)
+        labels = Labels(self.labels.label[rows], self.labels.known[rows])
+        return self.sampler.generate_at(labels, positions, self.seed)
 
     @torch.inference_mode()
     def _score(self, images: np.ndarray, label: np.ndarray, known: np.ndarray) -> np.ndarray:

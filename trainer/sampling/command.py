@@ -46,7 +46,7 @@ class SampleOptions:
         "for an exported generator)",
     )
     checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
-    columns: int = option(8, "images per row of a grid of one phrase", minimum=1)
+    columns: int = option(image_grid.COLUMNS, "images per row of a grid of one phrase", minimum=1)
     verified: bool = option(
         False,
         "draw each image until a judge of the run's dataset sees every word of its phrase, and write a receipt; the "
@@ -236,7 +236,7 @@ def _write_images(drawing: Drawing, folder: Path) -> int:
         for phrase, labels, chosen in drawing.chunks():
             for row, image in zip(chosen.rows.tolist(), chosen.images, strict=True):
                 name = f"{number + row:06d}"
-                image_grid.to_pillow(image).save(folder / f"{name}.png")
+                (folder / f"{name}.png").write_bytes(image_grid.encode_single(image))
                 tags = ", ".join(sampler.schema.words(labels.label[row], labels.known[row]))
                 writer.writerow([name, tags, *([drawing.options.phrases[phrase]] if captioned else [])])
             number, kept = number + len(labels.label), kept + len(chosen.rows)

@@ -23,7 +23,6 @@ from starlette.routing import Route
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
-from trainer.generation.image_grid import COLUMNS
 from trainer.generation.sampler import Sampler
 from trainer.serving import metrics as prometheus
 from trainer.serving import openapi
@@ -214,7 +213,7 @@ class Service:
 def _encoded(sampler: Sampler, wanted: SampleRequest, labels: Labels, images: np.ndarray, answer: str) -> bytes:
     """Return images as `cgan sample` writes them: the grid of its .png, or the single images of its folder."""
     if answer == PNG and wanted.count > 1:
-        return image_grid.encode(image_grid.grid(images, min(COLUMNS, wanted.count)), [wanted.words])
+        return image_grid.encode(image_grid.grid(images, min(image_grid.COLUMNS, wanted.count)), [wanted.words])
     pngs = [image_grid.encode_single(image) for image in images]
     if answer == PNG:
         return pngs[0]
