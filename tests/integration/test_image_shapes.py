@@ -18,8 +18,8 @@ from support.errors import raises
 from support.launching import assert_same_run
 from trainer.evaluation.judge import classifier
 from trainer.export import command as export
-from trainer.generation import sample
 from trainer.playground import command as playground
+from trainer.sampling import command as sample
 
 INKS = {"blue ink": (40, 60, 220), "red ink": (220, 40, 40), "green ink": (30, 160, 60)}
 OPTIONS = {
