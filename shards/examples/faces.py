@@ -263,9 +263,9 @@ def draw(style: str, size: int, seed: int, number: int, transparent: bool = Fals
     if draws.below(2):
         settings["flip"] = "horizontal"
     background = "#" + "".join(f"{170 + draws.below(86):02x}" for _ in range(3))
-    behind = {} if transparent else {"background": background}
+    behind = None if transparent else background
     svg = Avatar(_art(style), settings).to_string()
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True, **behind)
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background=behind, skip_system_fonts=True)
     image = Image.open(io.BytesIO(bytes(png))).convert("RGBA" if transparent else "RGB")
     return images.encode(image, "png"), f"{colour} hair, {length} hair, {eyes} eyes"
 

@@ -166,7 +166,7 @@ def test_every_mode_becomes_the_channels(mode: str, channels: str) -> None:
 
 
 def test_a_transparent_colour_of_a_palette_is_transparent() -> None:
-    image = Image.fromarray(np.repeat(np.uint8([[0, 1]]), 4, 0), "P")
+    image = Image.fromarray(np.repeat(np.array([[0, 1]], np.uint8), 4, 0), "P")
     image.putpalette([255, 0, 0, 0, 0, 255])
     for form in ("PNG", "GIF"):
         found = images.pixels(png(image, form, transparency=0), ImageShape(4, 4, 2))
@@ -258,7 +258,8 @@ def test_the_size_of_all_images_is_that_of_the_aspect(tmp_path: Path) -> None:
 def test_an_unfinished_packing_of_another_shape_is_not_resumed(sprites: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"size": 32, "per_shard": 3, "workers": 1}
     pack_part(Pack(sprites, tmp_path / "out", part="1/2", channels="rgba", **options))
-    for other in ({}, {"channels": "grey"}, {"channels": "rgba", "aspect": "3:4"}):
+    others: list[dict[str, Any]] = [{}, {"channels": "grey"}, {"channels": "rgba", "aspect": "3:4"}]
+    for other in others:
         with raises("packing-differs", "aspect" if "aspect" in other else "channels"):
             pack(Pack(sprites, tmp_path / "out", **options, **other))
     assert pack(Pack(sprites, tmp_path / "out", channels="rgba", **options)).shape.channels == 4
