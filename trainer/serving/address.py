@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import re
 import socket
+from typing import Any
 
 from shards.core.errors import UserError
 
@@ -56,7 +57,7 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _resolve(host: str, port: int) -> list[tuple]:
+def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     try:
         if not host:
             raise ValueError("it is empty")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.core import cli
 from shards.core.cli import argument, option
@@ -15,6 +16,11 @@ from trainer.playground.page import policy
 from trainer.serving.access_token import VARIABLE, read_token
 from trainer.serving.address import HostNames, bind, is_loopback, listen, url_of
 from trainer.serving.metrics import Metrics
+
+if TYPE_CHECKING:
+    from trainer.serving.app import Page
+    from trainer.serving.connection import Connection
+    from trainer.serving.guard import Guard
 
 _CONNECTIONS = 256  # at once
 
@@ -71,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
         server.run(app, bound, connections, options.timeout + options.client_timeout)
 
 
-def _built(sampler: Sampler, options: ServeOptions, token: str | None):
+def _built(sampler: Sampler, options: ServeOptions, token: str | None) -> tuple[Guard, type[Connection]]:
     from trainer.serving.app import Patience, Service
     from trainer.serving.connection import Limits, connection_type
     from trainer.serving.guard import Guard, log
@@ -89,7 +95,7 @@ def _built(sampler: Sampler, options: ServeOptions, token: str | None):
     return guarded, connection_type(Limits(options.client_timeout, _CONNECTIONS, refused))
 
 
-def _page(sampler: Sampler, options: ServeOptions):
+def _page(sampler: Sampler, options: ServeOptions) -> Page | UserError:
     """Return the playground, drawn on the CPU, or why there is none."""
     from trainer.serving.app import Page
 

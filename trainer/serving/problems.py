@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from shards.core.errors import UserError, shortened
+from shards.core.errors import Failure, UserError, shortened
 
 
 class Problem(UserError):
@@ -30,8 +30,9 @@ def body_of(error: UserError) -> bytes:
 
 
 def response_of(error: UserError) -> Response:
-    """Return the response to an error; one without an HTTP status is about the words (422)."""
-    status, headers = (error.http_status, error.headers) if isinstance(error, Problem) else (422, {})
+    """Return the response to an error; one without an HTTP status is about the words (422), unless it is a failure."""
+    unnamed = 500 if isinstance(error, Failure) else 422
+    status, headers = (error.http_status, error.headers) if isinstance(error, Problem) else (unnamed, {})
     return Response(body_of(error), status, headers, "application/json")
 
 
