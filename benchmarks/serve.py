@@ -1,10 +1,11 @@
 """Measure `cgan serve` at its limit, next to drawing its requests one by one.
 
 A server process on loopback and its clients, which ask for one image each as JSON or PNG and always have a request on
-the way. Both sides are in this run, in alternation, with the same words and seeds, and have the same bytes:
+the way. All sides are in this run, in alternation, with the same words and seeds:
 
 - served: requests share passes of the generator, as `cgan serve` does;
-- one by one: the same server, except that each pass has the images of one request.
+- one by one: the same server and the same bytes, except that each pass has the images of one request, and is filled up;
+- not filled up: the same again with passes of one image, whose pixels now and then differ by 1.
 
 The last line, `ratio: X`, is the throughput of the first over that of the second. `--run RUN` serves a trained run;
 otherwise the networks are those of preset faces32 with random weights.
@@ -30,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-SIDES = ("served", "one by one")
+SIDES = ("served", "one by one", "not filled up")
 WORDS = ("red hair", "blue hair", "green hair, smile", "no smile")
 
 
@@ -51,8 +52,11 @@ def serve(run: str, side: str, threads: int, told: Any) -> None:
     from trainer.serving import address, command, drawing
 
     torch.set_num_threads(threads)
-    if side == "one by one":
+    if side != "served":
         drawing.DrawingThread._plan = one_request  # type: ignore[method-assign]
+    if side == "not filled up":
+        generate = drawing.generate_images
+        drawing.generate_images = lambda generator, z, labels, _: generate(generator, z, labels)
     listen = address.listen
     command.listen = lambda bound, host: (listen(bound, host), told.send(bound.getsockname()[1]))  # type: ignore
     with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
