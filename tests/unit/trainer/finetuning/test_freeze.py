@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from support.errors import raises
 from support.training import make_state
+from trainer.compilation import compile_networks
 from trainer.networks import Architecture, build
 from trainer.run import checkpoint
 
@@ -73,3 +75,19 @@ def test_frozen_levels_keep_every_bit(words: tuple[str, ...], tmp_path: Path) ->
 def test_more_levels_than_there_are_is_an_error(tmp_path: Path) -> None:
     with raises("invalid-value", "--freeze-d 4", "3 levels"):
         make_state(tmp_path, "--freeze-d", "4")
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_compiled_networks_stay_frozen(joint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a backend that needs no C++ compiler."""
+    compiled = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: None)
+    shape = {"size": 16, "channels": (8, 8, 8)}
+    architecture = Architecture(family="residual", widths=(3, 2), noise=4, embedding=4, **shape)  # type: ignore[arg-type]
+    g, d = build(architecture)
+    d.freeze(2)
+    names = frozen_names(d)
+    full = functools.partial(torch.autocast, "cpu", enabled=False)
+    compile_networks(g, d, architecture, generated=4, scored=8, joint=joint, autocast=full)
+    assert names and frozen_names(d) == names and d.training
