@@ -3,8 +3,8 @@
 Two sets of images calibrate its threshold, and each must keep the promise:
 
 - held-out real images, whose labels are the truth: is what the judge reads with such certainty right?
-- images that the generator draws of the phrase, which have no truth. The second judge, of another architecture and
-  trained on another part of the images, takes its place: does it see all words in what the first accepts?
+- images that the generator draws of the phrase, which have no truth. The second judge, of another architecture, trained
+  from another seed on another split, takes its place: does it see all words in what the first accepts?
 
 The drawn ones are like those that will be drawn (other noise of the same generator), so the bound of what the second
 judge sees holds for them. The real ones guard against two judges that err alike.
