@@ -28,6 +28,10 @@ COMMANDS = {
     ),
     "ema": ("rebuild averages of any length of a run's generator, and keep the best", "trainer.averages.command:main"),
     "exhibits": ("draw grids that show the effect of labels and noise", "trainer.exhibits.command:main"),
+    "invert": (
+        "draw one's own image with a run's generator, then change words",
+        "trainer.inversion.command:main",
+    ),
     "playground": (
         "write a page in which a run's generator draws by words, in any browser",
         "trainer.playground.command:main",

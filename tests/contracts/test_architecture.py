@@ -64,6 +64,8 @@ ALLOWED: dict[str, str] = {
     "trainer.distributed",
     "trainer.reporting": f"{RUN} trainer.generation trainer.evaluation.metrics.registry",
     "trainer.exhibits": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
+    "trainer.inversion": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.evaluation "
+    "trainer.augment",
     "trainer.playground": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.serving": f"{RUN} {DATASET} trainer.generation trainer.playground",
     "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting "

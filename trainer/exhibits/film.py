@@ -13,6 +13,7 @@ from shards.core.errors import UserError
 from trainer.exhibits.film_file import check_film, write_film
 from trainer.exhibits.training_film import saved_grids, training_frames
 from trainer.exhibits.walks import Walk, default_words, noise_walk, walk_frames, words_walk
+from trainer.generation.phrase import split_phrases
 from trainer.generation.sampler import Sampler
 from trainer.run.exported import ExportedGenerator
 
@@ -69,7 +70,7 @@ def make_film(sampler: Sampler, run: Path, options: FilmOptions, seed: int) -> s
         Failure: the film cannot be encoded or written.
     """
     assert options.film is not None
-    phrases = _phrases(options.words)
+    phrases = split_phrases("--words", options.words)
     subject = options.film_of or ("words" if len(phrases) > 1 else "noise")
     fps = options.fps or (_GRIDS_PER_SECOND if subject == "training" else _FRAMES_PER_SECOND)
     check_film(options.film, fps)
@@ -79,13 +80,6 @@ def make_film(sampler: Sampler, run: Path, options: FilmOptions, seed: int) -> s
         frames, count = _walk(sampler, options, subject, phrases, fps, seed)
     write_film(options.film, frames, count, fps)
     return f"{options.film}: {count:,} frames, {count / fps:.1f} seconds, {options.film.stat().st_size / 1e6:.1f} MB"
-
-
-def _phrases(words: str | None) -> list[str]:
-    phrases = [phrase.strip() for phrase in (words or "").split(";")]
-    if words is not None and not all(phrases):
-        raise UserError("empty-phrase", f'--words {words!r}: a phrase is empty; write "blue hair; red hair"')
-    return [phrase for phrase in phrases if phrase]
 
 
 def _walk(

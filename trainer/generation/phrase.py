@@ -64,6 +64,18 @@ def parse(phrase: str, schema: Schema, synonyms: Mapping[str, str] | None = None
     return dict(sorted(consistent[0]))
 
 
+def split_phrases(option: str, words: str | None) -> list[str]:
+    """Return the phrases of an option that takes several, separated by ";"; none if it was not given.
+
+    Raises:
+        UserError: one of them is empty.
+    """
+    phrases = [] if words is None else [phrase.strip() for phrase in words.split(";")]
+    if not all(phrases):
+        raise UserError("empty-phrase", f'{option} {words!r}: a phrase is empty; write "PHRASE; PHRASE"')
+    return phrases
+
+
 def vector(named: dict[int, int], schema: Schema) -> tuple[np.ndarray, np.ndarray]:
     """Return the label vector of a result of `parse`.
 

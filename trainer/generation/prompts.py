@@ -59,7 +59,14 @@ class Vocabulary:
         Raises:
             UserError: the phrase cannot be read, or the text encoder is missing or a different one.
         """
-        label, named = self.read(phrase)
+        return self.completed(*self.read(phrase), count, seed)
+
+    def completed(self, label: np.ndarray, named: np.ndarray, count: int, seed: int = 0) -> Labels:
+        """Return ``count`` labels that have the entries of the named attributes; the others are sampled.
+
+        Args:
+            label, named: as `read` returns them.
+        """
         sampled = sample_labels(*self._like(label, named), count, seed, "labels to sample")
         entries = np.repeat(named, self.schema.widths)
         return Labels(np.where(entries, label, sampled.label).astype(np.float32), sampled.known | named)

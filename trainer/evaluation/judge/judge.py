@@ -201,16 +201,8 @@ def judge_of(
         )
     where = choose(device)
     validation = validation_part(dataset)
-    identity = {
-        "method": METHOD,
-        "data": dataset.fingerprint,
-        "validation": validation.fingerprint if validation is not None else None,
-        "seed": seed,
-    }
-    if architecture != "strided":
-        identity["architecture"] = architecture
-    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
-    folder = (cache or default_cache().parent / "judges") / name
+    identity = _identity(dataset, validation, seed, architecture)
+    folder = _cached(identity, cache)
     if folder.is_dir():
         try:
             return Judge.load(folder, str(where))
@@ -241,6 +233,31 @@ def read_held_out(judge: Judge, dataset: Dataset, *, progress: bool = True) -> t
     images = split.held_out
     logits = classifier.logits(judge.net, images.images) / judge.temperatures * _judgeable_mask(judge.schema)
     return logits, Labels(images.label, images.known)
+
+
+def cached_judge(dataset: Dataset, device: str = "auto", cache: Path | None = None) -> Judge | None:
+    """Return the judge of a dataset if `judge_of` has trained and cached it; None otherwise, or if it is damaged."""
+    folder = _cached(_identity(dataset, validation_part(dataset), 0, "strided"), cache)
+    with contextlib.suppress(UserError):
+        return Judge.load(folder, device)
+    return None
+
+
+def _identity(dataset: Dataset, validation: Dataset | None, seed: int, architecture: str) -> dict[str, Any]:
+    """Return what decides about a judge."""
+    identity = {
+        "method": METHOD,
+        "data": dataset.fingerprint,
+        "validation": validation.fingerprint if validation is not None else None,
+        "seed": seed,
+    }
+    return identity if architecture == "strided" else identity | {"architecture": architecture}
+
+
+def _cached(identity: Mapping[str, Any], cache: Path | None) -> Path:
+    """Return the folder of a judge in the cache."""
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    return (cache or default_cache().parent / "judges") / name
 
 
 def _train(

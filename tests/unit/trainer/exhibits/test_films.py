@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +135,13 @@ def test_mp4_has_the_frames_at_their_rate(run: Path, tmp_path: Path) -> None:
     assert len(frames) == 24
     shown = frames[0][: expected.shape[0], : expected.shape[1]]
     assert difference(shown, expected) < 6 and abs((shown - expected).mean()) < 2, "the same colours"
+
+
+@pytest.mark.parametrize("shape", [{"image_channels": 4, "aspect": (3, 4)}, {"image_channels": 1, "aspect": (2, 1)}])
+def test_transparent_and_grey_images_of_any_shape(tmp_path: Path, shape: dict[str, Any]) -> None:
+    run = make_run(tmp_path / "run", **shape)
+    frames, _ = frames_of(film(run, tmp_path / "walk.webp", *"--tiles 2 --seconds 1 --fps 4 --seed 4".split()))
+    assert len(frames) == 4 and difference(frames[0], sampled(run, "anything", count=2, seed=4)) < 4
 
 
 def test_odd_sides_are_padded_for_mp4(tmp_path: Path) -> None:

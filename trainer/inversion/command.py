@@ -1,0 +1,185 @@
+"""The command `cgan invert RUN IMAGE`: draw one's own image with a generator, then change words and keep the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from shards.core import cli
+from shards.core.atomic_io import explain_disk_errors, write_json
+from shards.core.cli import argument, option
+from shards.core.errors import UserError
+from shards.dataset.image_shape import ImageShape
+from shards.dataset.images import FITS, colour
+from shards.dataset.label_rows import Labels
+from trainer.generation import image_grid
+from trainer.generation.generate import generate_images
+from trainer.generation.phrase import ANYTHING, split_phrases
+from trainer.generation.sampler import Sampler, load
+from trainer.inversion.features import FEATURES, open_features
+from trainer.inversion.labels import Candidates, with_entries
+from trainer.inversion.reading import read_label
+from trainer.inversion.record import record, require_free
+from trainer.inversion.references import dataset_images, open_held_out, own_drawings
+from trainer.inversion.search import Inversion, Settings, invert
+from trainer.inversion.target import read_target
+from trainer.inversion.verdict import verdict
+from trainer.models import image_shape
+from trainer.run import hub
+from trainer.run.exported import ExportedGenerator
+
+_RECORDED = ("seed", "steps", "restarts", "draws", "fit", "background")  # options
+
+
+@dataclass(frozen=True)
+class InvertOptions:
+    """Find the noise with which a generator draws your own image, then change words and keep the rest."""
+
+    run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
+    image: Path = argument("the image, of any format, size and mode; it is cropped and resized as `cgan pack` does")
+    as_: str | None = option(
+        None, 'words that describe it, such as "green hair"; the rest is read off the image, or tried'
+    )
+    change: str | None = option(None, 'words to change, such as "blue hair"; several changes are separated by ";"')
+    out: Path | None = option(
+        None,
+        "a .png file for the panel; noise, labels and distances are written next to it as .json (default: "
+        "RUN/inverted/IMAGE.png, and IMAGE-inverted.png here for an exported generator)",
+    )
+    seed: int = option(0, "determines all random numbers", minimum=0)
+    steps: int = option(300, "steps of gradient descent", minimum=1, maximum=100_000)
+    restarts: int = option(4, "drawings that are improved, of which the best is kept", minimum=1, maximum=256)
+    draws: int = option(512, "random drawings that those are chosen from", minimum=1, maximum=100_000)
+    references: int = option(
+        2, "drawings of the generator that are inverted too, to compare with", minimum=0, maximum=100
+    )
+    held_out: str | None = option(None, "packed dataset of images to compare with that the generator has not seen")
+    features: str = option(
+        "auto",
+        "network whose features are compared besides pixels: the run's discriminator, EfficientNet-Lite0 (extra "
+        "evaluation), or none (default: the first that there is)",
+        choices=FEATURES,
+    )
+    minutes: float | None = option(None, "time limit, after which the best so far is kept (default: none)", above=0)
+    fit: str = option("crop", "how an image of another shape is fitted", choices=FITS)
+    background: str = option("white", "colour behind a transparent or padded image")
+    checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
+    text_encoder: str | None = option(
+        None, "folder of the text encoder of the captions (default: the folder it had when the dataset was packed)"
+    )
+    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
+
+    def __post_init__(self) -> None:
+        """Check every value against its bounds."""
+        cli.validate(self)
+        colour(self.background)
+        if self.out is not None and (self.out.suffix.lower() != ".png" or self.out.is_dir()):
+            raise UserError("invalid-output-name", f"--out {self.out}: give the name of a .png file")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run `cgan invert`.
+
+    Raises:
+        UserError: there is no such run or image, or words cannot be read; nothing has been written.
+    """
+    options = cli.parse(InvertOptions, argv, command="cgan invert")
+    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    run = hub.located(options.run)
+    sampler = load(run, options.checkpoint, options.device, options.text_encoder)
+    panel = options.out or _default_output(sampler, run, options.image)
+    require_free(panel, options.image)
+    shape = image_shape(sampler.saved.state.architecture)
+    target = read_target(options.image, shape, options.fit, options.background)
+    candidates, reader = _candidates(sampler, run, target, options.as_)
+    changes = {phrase: sampler.vocabulary.read(phrase) for phrase in split_phrases("--change", options.change)}
+    compared = _compared(sampler, options, shape)
+    notes: list[str] = []
+    features = open_features(sampler, options.features, notes)
+
+    settings = Settings(options.steps, options.restarts, options.draws, options.seed, deadline)
+    with _progress(options.steps * (1 + sum(map(len, compared.values())))) as advance:
+
+        def search(image: np.ndarray, labels: Candidates) -> Inversion:
+            return invert(sampler.generator, image, labels, features, sampler.noise_size, settings, advance)
+
+        found = search(target, candidates)
+        reached = {
+            kind: [search(image, candidates.of(label.label[0], label.known[0])) for image, label in images]
+            for kind, images in compared.items()
+        }
+    if min([found.steps, *(each.steps for inversions in reached.values() for each in inversions)]) < options.steps:
+        notes.append(
+            f"--minutes ended the search early (after {found.steps:,} of {options.steps:,} steps for the image), so "
+            "another run may find something else"
+        )
+    sentence = verdict(found, reached, settings, features.name if features else None)
+
+    changed = {phrase: with_entries(sampler.schema, found.label, *named) for phrase, named in changes.items()}
+    z = found.z[None].to(sampler.device)
+    drawn = [generate_images(sampler.generator, z, label)[0] for label in changed.values()]
+    images = np.stack([target, found.image, *drawn])
+    content = {
+        "image": options.image.name,
+        "images_seen": sampler.saved.images_seen,
+        "options": {name: getattr(options, name) for name in _RECORDED},
+        "labels_read_by": reader,
+        **record(sampler.schema, found, reached, changed),
+        "features": features.name if features else None,
+        "verdict": sentence,
+        "notes": notes,
+    }
+    with explain_disk_errors(panel):
+        panel.parent.mkdir(parents=True, exist_ok=True)
+    image_grid.save(image_grid.grid(images, len(images), column_titles=["original", "drawing", *changes]), panel)
+    write_json(panel.with_suffix(".json"), content)
+    words = ", ".join(sampler.schema.words(found.label.label[0], found.label.known[0])) or ANYTHING
+    print(f"{panel}: drawn as {words}" + (f" (read by the {reader})" if reader else ""))
+    print("\n".join([sentence, *notes]))
+
+
+def _default_output(sampler: Sampler, run: Path, image: Path) -> Path:
+    if isinstance(sampler.saved, ExportedGenerator):
+        return Path(f"{image.stem}-inverted.png")
+    return run / "inverted" / f"{image.stem}.png"
+
+
+def _candidates(sampler: Sampler, run: Path, image: np.ndarray, words: str | None) -> tuple[Candidates, str | None]:
+    """Return the labels that an image may have, and who read what the words leave open; None if nobody did.
+
+    Raises:
+        UserError: the words cannot be read.
+    """
+    vocabulary = sampler.vocabulary
+    label, settled = vocabulary.read(ANYTHING if words is None else words)
+    reading = None if settled.all() else read_label(sampler, run, image)
+    if reading is None or not (reading.read & ~settled).any():
+        return Candidates(vocabulary, label, settled), None
+    entries = np.repeat(settled, vocabulary.schema.widths)
+    return Candidates(vocabulary, np.where(entries, label, reading.label), settled | reading.read), reading.reader
+
+
+def _compared(
+    sampler: Sampler, options: InvertOptions, shape: ImageShape
+) -> dict[str, list[tuple[np.ndarray, Labels]]]:
+    """Return the images, with their labels, on which the same search is run to compare with."""
+    compared = {"own": list(own_drawings(sampler, options.references, options.seed))} if options.references else {}
+    if options.held_out is not None:
+        dataset = open_held_out(options.held_out, sampler, shape)
+        compared["held_out"] = list(dataset_images(dataset, options.references, options.seed))
+    return compared
+
+
+@contextlib.contextmanager
+def _progress(steps: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar on a terminal; yield what advances it."""
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=steps, desc="search", unit="step", dynamic_ncols=True, disable=hidden) as bar:
+        yield bar.update

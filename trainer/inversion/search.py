@@ -1,0 +1,221 @@
+"""Find the noise, and what is open of a label, with which a generator draws an image.
+
+Many random drawings, of which the nearest are improved by gradient descent in the noise (Zhu et al. 2016, arXiv
+1609.03552, section 3.1; Lipton & Tripathi 2017, arXiv 1702.04782), with the learning rate of StyleGAN2's projection
+(Karras et al. 2020, arXiv 1912.04958, appendix D). The label is not part of the descent, for its words are whole: in
+between, each open attribute takes the value that draws the image best.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shards.dataset.label_rows import Labels
+from trainer.augment.pixels import weigh_by_alpha
+from trainer.generation.generate import generate_images
+from trainer.inversion.features import FeatureDistance
+from trainer.inversion.labels import Candidates
+from trainer.inversion.target import psnr, to_tensor
+from trainer.noise import normal
+
+_CHUNK = 64  # random drawings compared at once
+_RATE = 0.1  # the highest learning rate
+_RISE, _FALL = 0.05, 0.5  # parts of the steps in which the learning rate rises from 0, and falls to 0
+_RELABEL_AT = (0.15, 0.4)  # parts of the steps after which open attributes are chosen again
+_FEATURES = 0.1  # weight of the feature distance, next to the mean squared error of pixels in [-1, 1]
+_PRIOR = 0.1  # weight of leaving the lengths of noise
+_TYPICAL = 2.0  # standard deviations of |z|² / n around 1, the lengths that cost nothing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to search.
+
+    Attributes:
+        steps: of gradient descent.
+        restarts: drawings that are improved, at once.
+        draws: random drawings that they are chosen from.
+        seed: determines all noise.
+        deadline: `time.monotonic` at which the descent ends early; None: never.
+    """
+
+    steps: int
+    restarts: int
+    draws: int
+    seed: int
+    deadline: float | None = None
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What draws an image.
+
+    Attributes:
+        z: float32 (noise_size,), on the CPU.
+        label: one row.
+        image: the drawing, uint8 (C, H, W).
+        psnr: of the drawing, in dB.
+        feature_distance: of the drawing; None without a network.
+        nearest_psnr: PSNR of the random drawing that is nearest in pixels.
+        steps: how many were taken.
+    """
+
+    z: Tensor
+    label: Labels
+    image: np.ndarray
+    psnr: float
+    feature_distance: float | None
+    nearest_psnr: float
+    steps: int
+
+
+def invert(
+    generator: nn.Module,
+    target: np.ndarray,
+    candidates: Candidates,
+    features: FeatureDistance | None,
+    noise_size: int,
+    settings: Settings,
+    advance: Callable[[int], object] = lambda steps: None,
+) -> Inversion:
+    """Find noise and label with which a generator draws an image.
+
+    Repeats bit for bit on one kind of CPU with one number of threads, unless the deadline ends it.
+
+    Args:
+        generator: in eval mode, its weights without gradients.
+        target: uint8 (C, H, W).
+        candidates: labels that the image may have.
+        features: a further distance, or None.
+        noise_size: length of z.
+        settings: how long to search.
+        advance: called with each number of steps taken.
+    """
+    device = next(generator.parameters()).device
+    wanted = to_tensor(target[None], device)
+    to_features = features.to(wanted) if features is not None else None
+
+    def distance(x: Tensor) -> Tensor:
+        pixels = _pixel_distance(x, wanted)
+        return pixels if to_features is None else pixels + _FEATURES * to_features(x.clamp(-1, 1))
+
+    z, labels, nearest = _best_draws(generator, wanted, distance, candidates, noise_size, settings)
+    z, labels, losses, steps = _descend(generator, distance, candidates, z, labels, settings, advance)
+    best = int(losses.argmin())
+    z, labels = z[best : best + 1], _rows(labels, [best])
+    image = generate_images(generator, z, labels)
+    with torch.no_grad():
+        apart = None if to_features is None else float(to_features(to_tensor(image, device)))
+    return Inversion(z[0].cpu(), labels, image[0], psnr(image[0], target), apart, nearest, steps)
+
+
+def _pixel_distance(x: Tensor, wanted: Tensor) -> Tensor:
+    """Return mean squared errors (N,) of images as they are shown.
+
+    What lies beyond black or white costs nothing, nor does the colour of transparent pixels.
+    """
+    error = weigh_by_alpha(x) - weigh_by_alpha(wanted)
+    hidden = ((x > 1) & (wanted >= 1)) | ((x < -1) & (wanted <= -1))
+    return error.masked_fill(hidden, 0).square().flatten(1).mean(1)
+
+
+def _prior(z: Tensor) -> Tensor:
+    """Return (N,) what noise (N, n) costs whose length is unlike that of normal noise.
+
+    |z|² / n has mean 1 and variance 2 / n; what lies beyond some standard deviations is squared.
+    """
+    free = _TYPICAL * math.sqrt(2 / z.shape[1])
+    return ((z.square().mean(1) - 1).abs() - free).clamp(min=0).square()
+
+
+def _tensors(labels: Labels, device: torch.device) -> tuple[Tensor, Tensor]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(device) for part in labels)  # type: ignore[return-value]
+
+
+def _rows(labels: Labels, rows: list[int]) -> Labels:
+    return Labels(labels.label[rows], labels.known[rows])
+
+
+@torch.no_grad()
+def _best_draws(
+    generator: nn.Module,
+    wanted: Tensor,
+    distance: Callable[[Tensor], Tensor],
+    candidates: Candidates,
+    noise_size: int,
+    settings: Settings,
+) -> tuple[Tensor, Labels, float]:
+    """Return noise (restarts, noise_size) and labels of the nearest random drawings, and the PSNR of the nearest."""
+    labels = candidates.draw(settings.draws, settings.seed)
+    positions = torch.arange(settings.draws, device=wanted.device)
+    z = normal(settings.seed, "noise to invert", positions, noise_size)
+    losses, errors = [], []
+    for rows in positions.split(_CHUNK):
+        x = generator(z[rows], *_tensors(_rows(labels, rows.tolist()), wanted.device))
+        losses.append(distance(x))
+        errors.append(_pixel_distance(x.clamp(-1, 1), wanted))
+    chosen = torch.cat(losses).argsort(stable=True)[: settings.restarts]
+    nearest = -10 * math.log10(max(1e-12, float(torch.cat(errors).min()) / 4))
+    return z[chosen], _rows(labels, chosen.tolist()), nearest
+
+
+def _descend(
+    generator: nn.Module,
+    distance: Callable[[Tensor], Tensor],
+    candidates: Candidates,
+    z: Tensor,
+    labels: Labels,
+    settings: Settings,
+    advance: Callable[[int], object],
+) -> tuple[Tensor, Labels, Tensor, int]:
+    """Improve all restarts at once; return their noise, labels and losses (restarts,), and the steps taken."""
+    z = z.clone().requires_grad_(True)
+    label, known = _tensors(labels, z.device)
+    optimizer = torch.optim.Adam([z], lr=_RATE)
+    relabel_after = {round(part * settings.steps) for part in _RELABEL_AT} if candidates.open else set()
+    taken = 0
+    for step in range(settings.steps):
+        if settings.deadline is not None and time.monotonic() > settings.deadline:
+            break
+        if step in relabel_after:
+            labels = _relabelled(generator, distance, candidates, z.detach(), labels)
+            label, known = _tensors(labels, z.device)
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * _annealed((step + 1) / settings.steps)
+        optimizer.zero_grad(set_to_none=True)
+        (distance(generator(z, label, known)) + _PRIOR * _prior(z)).sum().backward()
+        optimizer.step()
+        taken += 1
+        advance(1)
+    with torch.no_grad():
+        losses = distance(generator(z, label, known)) + _PRIOR * _prior(z)
+    return z.detach(), labels, losses, taken
+
+
+def _annealed(done: float) -> float:
+    """Return the factor of the learning rate after a part of the steps: a linear rise, and a cosine's fall."""
+    fall = min(1.0, (1 - done) / _FALL)
+    return (0.5 - 0.5 * math.cos(math.pi * fall)) * min(1.0, done / _RISE)
+
+
+@torch.no_grad()
+def _relabelled(
+    generator: nn.Module, distance: Callable[[Tensor], Tensor], candidates: Candidates, z: Tensor, labels: Labels
+) -> Labels:
+    """Return each restart's label with the values of open attributes that draw the image best, one after the other."""
+    for attribute in candidates.open:
+        choices = [labels, *candidates.choices(labels, attribute)]
+        found = [distance(generator(z, *_tensors(choice, z.device))) for choice in choices]
+        best = torch.stack(found).argmin(0).tolist()
+        labels = Labels(
+            np.stack([choices[choice].label[row] for row, choice in enumerate(best)]),
+            np.stack([choices[choice].known[row] for row, choice in enumerate(best)]),
+        )
+    return labels
