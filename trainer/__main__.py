@@ -27,7 +27,7 @@ COMMANDS = {
         "trainer.evaluation.evaluate:main",
     ),
     "ema": ("rebuild averages of any length of a run's generator, and keep the best", "trainer.averages.command:main"),
-    "exhibits": ("draw grids that show the effect of labels and noise", "trainer.exhibits.command:main"),
+    "exhibits": ("draw grids and films that show the effect of labels and noise", "trainer.exhibits.command:main"),
     "invert": (
         "draw one's own image with a run's generator, then change words",
         "trainer.inversion.command:main",
