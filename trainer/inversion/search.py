@@ -175,28 +175,33 @@ def _descend(
     settings: Settings,
     advance: Callable[[int], object],
 ) -> tuple[Tensor, Labels, Tensor, int]:
-    """Improve all restarts at once; return their noise, labels and losses (restarts,), and the steps taken."""
+    """Improve all restarts at once; return each one's best noise, label and loss (restarts,), and the steps taken."""
     z = z.clone().requires_grad_(True)
     label, known = _tensors(labels, z.device)
     optimizer = torch.optim.Adam([z], lr=_RATE)
     relabel_after = {round(part * settings.steps) for part in _RELABEL_AT} if candidates.open else set()
+    best_z, best_labels = z.detach().clone(), labels
+    lowest = torch.full((len(z),), math.inf, device=z.device)
     taken = 0
-    for step in range(settings.steps):
-        if settings.deadline is not None and time.monotonic() > settings.deadline:
-            break
-        if step in relabel_after:
+    while True:
+        if taken in relabel_after:
             labels = _relabelled(generator, distance, candidates, z.detach(), labels)
             label, known = _tensors(labels, z.device)
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * _annealed((step + 1) / settings.steps)
-        optimizer.zero_grad(set_to_none=True)
-        (distance(generator(z, label, known)) + _PRIOR * _prior(z)).sum().backward()
-        optimizer.step()
-        taken += 1
-        advance(1)
-    with torch.no_grad():
         losses = distance(generator(z, label, known)) + _PRIOR * _prior(z)
-    return z.detach(), labels, losses, taken
+        better = losses.detach() < lowest
+        lowest = torch.where(better, losses.detach(), lowest)
+        best_z = torch.where(better[:, None], z.detach(), best_z)
+        pairs = zip(labels, best_labels, strict=True)
+        best_labels = Labels(*(np.where(better.cpu().numpy()[:, None], new, old) for new, old in pairs))
+        if taken == settings.steps or (settings.deadline is not None and time.monotonic() > settings.deadline):
+            return best_z, best_labels, lowest, taken
+        taken += 1
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * _annealed(taken / settings.steps)
+        optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        optimizer.step()
+        advance(1)
 
 
 def _annealed(done: float) -> float:
