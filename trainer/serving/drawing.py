@@ -48,7 +48,7 @@ class _Job:
             self.future.set_result(np.concatenate(self.drawn))
 
     def fail(self, error: Exception) -> None:
-        if self.future.set_running_or_notify_cancel():
+        if not self.future.done() and self.future.set_running_or_notify_cancel():  # an earlier pass may have failed
             self.future.set_exception(error)
 
 
@@ -106,11 +106,11 @@ class DrawingThread:
                     return []
                 while self._jobs and free:
                     job = self._jobs[0]
-                    if not job.future.cancelled():
+                    if not job.future.done():
                         rows = job.plan(free)
                         planned.append((job, rows))
                         free -= rows.stop - rows.start
-                    if job.future.cancelled() or not job.left:
+                    if job.future.done() or not job.left:
                         self._jobs.popleft()
         return planned
 

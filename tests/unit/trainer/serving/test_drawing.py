@@ -89,6 +89,36 @@ def test_error_fails_the_requests_of_its_pass_alone(sampler: Sampler) -> None:
     assert not drawing.is_alive and torch.is_grad_enabled()
 
 
+class Failing(nn.Module):
+    """A generator that raises while it is told to."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator, self.fails, self.passes = generator, True, 0
+
+    def forward(self, z: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        self.passes += 1
+        if self.fails:
+            raise RuntimeError("out of memory")
+        return self.generator(z, label, known)
+
+
+def test_request_that_fails_in_several_passes_ends_no_thread(sampler: Sampler) -> None:
+    failing = Failing(sampler.generator)
+    drawing = DrawingThread(dataclasses.replace(sampler, generator=failing), Metrics())
+    with drawing._changed:
+        futures = [drawing.submit(sampler.labels_for("anything", PASS + 1, seed), seed) for seed in range(2)]
+    for future in futures:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            future.result(60)
+    assert failing.passes == 2, "what is left of a failed request is not drawn"
+    failing.fails = False
+    assert np.array_equal(
+        drawing.submit(sampler.labels_for("anything", 2), 0).result(60), sampler.sample("anything", 2)
+    )
+    drawing.end()
+
+
 def test_end_finishes_what_was_submitted(sampler: Sampler) -> None:
     drawing = DrawingThread(sampler, Metrics())
     futures = [drawing.submit(sampler.labels_for("anything", 9, seed), seed) for seed in range(5)]
