@@ -41,7 +41,7 @@ def parse(body: bytes) -> SampleRequest:
         raise Problem(400, "invalid-json", f"the body {error}") from None
     if not isinstance(content, dict):
         raise Problem(422, "invalid-value", 'the body is no JSON object; send {"words": "…", "count": 1, "seed": 0}')
-    if unknown := next((name for name in content if name not in _FIELDS), None):
+    for unknown in (name for name in content if name not in _FIELDS):
         near = difflib.get_close_matches(unknown[:MAX_WORDS], _FIELDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_FIELDS)}"
         raise Problem(422, "unknown-field", f"unknown field {unknown[:80]!r}; {hint}")

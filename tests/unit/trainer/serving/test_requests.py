@@ -47,6 +47,7 @@ def test_body_becomes_a_request() -> None:
         (b"{}", 422, "missing-field", "words"),
         (b'{"words": "x", "sed": 1}', 422, "unknown-field", "seed"),
         (b'{"words": "x", "\\ud800": 1}', 422, "unknown-field", "count"),
+        (b'{"words": "x", "": 1}', 422, "unknown-field", "''"),
         (b'{"words": null}', 422, "invalid-value", "null"),
         (b'{"words": ["x"]}', 422, "invalid-value", "array"),
         (b'{"words": "\\ud800"}', 422, "invalid-value", "surrogate"),
