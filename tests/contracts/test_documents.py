@@ -152,6 +152,9 @@ def test_make_runs_what_it_says() -> None:
     assert what_make_runs("demo") == ".venv/bin/python -m trainer demo"
     assert '-m "not chaos"' in what_make_runs("test-all")
     assert what_make_runs("chaos", "ARGS=--chaos-seed 1").endswith("-m chaos tests/system/test_chaos.py --chaos-seed 1")
+    bench = what_make_runs("bench")
+    assert "benchmarks/step.py" in bench
+    assert not re.search(r"other_|_run\.py|time_to_quality", bench), "these train for minutes, or need a run"
 
 
 @pytest.mark.long
