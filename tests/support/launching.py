@@ -102,6 +102,18 @@ def copy_of_the_checkout(target: Path) -> Path:
     return target
 
 
+def untracked(checkout: Path) -> list[str]:
+    """What `git status` would list in a copy of the checkout: paths that are neither committed nor ignored."""
+    listed: list[list[str]] = []
+    for folder in (ROOT, checkout):
+        git = ["git", "-c", "core.excludesFile=", f"--git-dir={checkout}.git", f"--work-tree={folder}"]
+        subprocess.run([*git, "init", "-q"], capture_output=True, check=True)
+        names = subprocess.run([*git, "ls-files", "-z", "-o", "--exclude-standard"], capture_output=True, check=True)
+        listed.append(names.stdout.decode().split("\0"))
+    own = (".venv", ".cache")  # `copy_of_the_checkout` and `documents.environment` put them there
+    return sorted(n for n in set(listed[1]) - set(listed[0]) if n.partition("/")[0] not in own)
+
+
 def free_port() -> int:
     """A TCP port of this machine that nobody listens on."""
     with socket.socket() as listener:
