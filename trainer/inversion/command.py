@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from trainer.inversion.record import record, require_free
 from trainer.inversion.references import dataset_images, open_held_out, own_drawings
 from trainer.inversion.search import Inversion, Settings, invert
 from trainer.inversion.target import read_target
-from trainer.inversion.verdict import verdict
+from trainer.inversion.verdict import cut_short, verdict
 from trainer.models import image_shape
 from trainer.run import hub
 from trainer.run.exported import ExportedGenerator
@@ -104,22 +104,23 @@ def main(argv: Sequence[str]) -> None:
     notes: list[str] = []
     features = open_features(sampler, options.features, notes)
 
-    settings = Settings(options.steps, options.restarts, options.draws, options.seed, deadline)
+    settings = Settings(options.steps, options.restarts, options.draws, options.seed)
     with _progress(options.steps * (1 + sum(map(len, compared.values())))) as advance:
+        left = 1 + sum(map(len, compared.values()))
 
         def search(image: np.ndarray, labels: Candidates) -> Inversion:
-            return invert(sampler.generator, image, labels, features, sampler.noise_size, settings, advance)
+            nonlocal left
+            shared = replace(settings, deadline=_share(deadline, left))
+            left -= 1
+            return invert(sampler.generator, image, labels, features, sampler.noise_size, shared, advance)
 
         found = search(target, candidates)
         reached = {
             kind: [search(image, candidates.of(label.label[0], label.known[0])) for image, label in images]
             for kind, images in compared.items()
         }
-    if min([found.steps, *(each.steps for inversions in reached.values() for each in inversions)]) < options.steps:
-        notes.append(
-            f"--minutes ended the search early (after {found.steps:,} of {options.steps:,} steps for the image), so "
-            "another run may find something else"
-        )
+    if note := cut_short(found, reached, settings):
+        notes.append(note)
     sentence = verdict(found, reached, settings, features.name if features else None)
 
     changed = {phrase: with_entries(sampler.schema, found.label, *named) for phrase, named in changes.items()}
@@ -175,6 +176,14 @@ def _compared(
         dataset = open_held_out(options.held_out, sampler, shape)
         compared["held_out"] = list(dataset_images(dataset, options.references, options.seed))
     return compared
+
+
+def _share(deadline: float | None, searches: int) -> float | None:
+    """Return the deadline of the next of some searches that share the time until a deadline equally."""
+    if deadline is None:
+        return None
+    now = time.monotonic()
+    return now + (deadline - now) / searches
 
 
 @contextlib.contextmanager

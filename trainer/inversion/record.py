@@ -31,7 +31,6 @@ def record(
         "noise": found.z.tolist(),
         **_plain(schema, found.label),
         **_distances(found),
-        "steps_taken": found.steps,
         "references": {kind: [_distances(each) for each in inversions] for kind, inversions in reached.items()},
         "changes": [{"phrase": phrase, **_plain(schema, label)} for phrase, label in changed.items()],
     }
@@ -64,9 +63,10 @@ def _plain(schema: Schema, labels: Labels) -> dict[str, Any]:
     return {"words": schema.words(label, known), "label": label.tolist(), "known": known.astype(int).tolist()}
 
 
-def _distances(found: Inversion) -> dict[str, float | None]:
+def _distances(found: Inversion) -> dict[str, float | int | None]:
     return {
         "psnr": round(found.psnr, 3),
         "nearest_random_psnr": round(found.nearest_psnr, 3),
         "feature_distance": None if found.feature_distance is None else round(found.feature_distance, 6),
+        "steps_taken": found.steps,
     }

@@ -43,7 +43,7 @@ class Settings:
         restarts: drawings that are improved, at once.
         draws: random drawings that they are chosen from.
         seed: determines all noise.
-        deadline: `time.monotonic` at which the descent ends early; None: never.
+        deadline: `time.monotonic` at which the search ends early; None: never.
     """
 
     steps: int
@@ -51,6 +51,10 @@ class Settings:
     draws: int
     seed: int
     deadline: float | None = None
+
+    def is_over(self) -> bool:
+        """Return whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Inversion:
         psnr: of the drawing, in dB.
         feature_distance: of the drawing; None without a network.
         nearest_psnr: PSNR of the random drawing that is nearest in pixels.
-        steps: how many were taken.
+        steps: how many were taken; fewer than the settings say if the deadline ended the search.
+        draws: random drawings that were compared.
     """
 
     z: Tensor
@@ -74,6 +79,7 @@ class Inversion:
     feature_distance: float | None
     nearest_psnr: float
     steps: int
+    draws: int
 
 
 def invert(
@@ -106,14 +112,14 @@ def invert(
         pixels = _pixel_distance(x, wanted)
         return pixels if to_features is None else pixels + _FEATURES * to_features(x.clamp(-1, 1))
 
-    z, labels, nearest = _best_draws(generator, wanted, distance, candidates, noise_size, settings)
+    z, labels, nearest, drawn = _best_draws(generator, wanted, distance, candidates, noise_size, settings)
     z, labels, losses, steps = _descend(generator, distance, candidates, z, labels, settings, advance)
     best = int(losses.argmin())
     z, labels = z[best : best + 1], _rows(labels, [best])
     image = generate_images(generator, z, labels)
     with torch.no_grad():
         apart = None if to_features is None else float(to_features(to_tensor(image, device)))
-    return Inversion(z[0].cpu(), labels, image[0], psnr(image[0], target), apart, nearest, steps)
+    return Inversion(z[0].cpu(), labels, image[0], psnr(image[0], target), apart, nearest, steps, drawn)
 
 
 def _pixel_distance(x: Tensor, wanted: Tensor) -> Tensor:
@@ -151,8 +157,13 @@ def _best_draws(
     candidates: Candidates,
     noise_size: int,
     settings: Settings,
-) -> tuple[Tensor, Labels, float]:
-    """Return noise (restarts, noise_size) and labels of the nearest random drawings, and the PSNR of the nearest."""
+) -> tuple[Tensor, Labels, float, int]:
+    """Compare random drawings, of which a deadline leaves some.
+
+    Returns:
+        Noise (restarts or fewer, noise_size) and labels of the nearest, the PSNR of the nearest, and how many there
+        were.
+    """
     labels = candidates.draw(settings.draws, settings.seed)
     positions = torch.arange(settings.draws, device=wanted.device)
     z = normal(settings.seed, "noise to invert", positions, noise_size)
@@ -161,9 +172,12 @@ def _best_draws(
         x = generator(z[rows], *_tensors(_rows(labels, rows.tolist()), wanted.device))
         losses.append(distance(x))
         errors.append(_pixel_distance(x.clamp(-1, 1), wanted))
-    chosen = torch.cat(losses).argsort(stable=True)[: settings.restarts]
+        if settings.is_over():
+            break
+    found = torch.cat(losses)
+    chosen = found.argsort(stable=True)[: settings.restarts]
     nearest = -10 * math.log10(max(1e-12, float(torch.cat(errors).min()) / 4))
-    return z[chosen], _rows(labels, chosen.tolist()), nearest
+    return z[chosen], _rows(labels, chosen.tolist()), nearest, len(found)
 
 
 def _descend(
@@ -185,7 +199,7 @@ def _descend(
     taken = 0
     while True:
         if taken in relabel_after:
-            labels = _relabelled(generator, distance, candidates, z.detach(), labels)
+            labels = _relabelled(generator, distance, candidates, z.detach(), labels, settings)
             label, known = _tensors(labels, z.device)
         losses = distance(generator(z, label, known)) + _PRIOR * _prior(z)
         better = losses.detach() < lowest
@@ -193,7 +207,7 @@ def _descend(
         best_z = torch.where(better[:, None], z.detach(), best_z)
         pairs = zip(labels, best_labels, strict=True)
         best_labels = Labels(*(np.where(better.cpu().numpy()[:, None], new, old) for new, old in pairs))
-        if taken == settings.steps or (settings.deadline is not None and time.monotonic() > settings.deadline):
+        if taken == settings.steps or settings.is_over():
             return best_z, best_labels, lowest, taken
         taken += 1
         for group in optimizer.param_groups:
@@ -212,10 +226,20 @@ def _annealed(done: float) -> float:
 
 @torch.no_grad()
 def _relabelled(
-    generator: nn.Module, distance: Callable[[Tensor], Tensor], candidates: Candidates, z: Tensor, labels: Labels
+    generator: nn.Module,
+    distance: Callable[[Tensor], Tensor],
+    candidates: Candidates,
+    z: Tensor,
+    labels: Labels,
+    settings: Settings,
 ) -> Labels:
-    """Return each restart's label with the values of open attributes that draw the image best, one after the other."""
+    """Return each restart's label with the values of open attributes that draw the image best, one after the other.
+
+    The deadline ends it between two attributes.
+    """
     for attribute in candidates.open:
+        if settings.is_over():
+            break
         choices = [labels, *candidates.choices(labels, attribute)]
         found = [distance(generator(z, *_tensors(choice, z.device))) for choice in choices]
         best = torch.stack(found).argmin(0).tolist()

@@ -25,13 +25,28 @@ def verdict(
     distance = "" if features is None else f", feature distance {found.feature_distance:.3f} ({features})"
     said = [
         f"The drawing is {found.psnr:.1f} dB from the image (PSNR, higher is nearer{distance}); "
-        f"the nearest of {settings.draws:,} random drawings is at {found.nearest_psnr:.1f} dB."
+        f"the nearest of {found.draws:,} random drawings is at {found.nearest_psnr:.1f} dB."
     ]
+    is_whole = cut_short(found, reached, settings) is None
     for inversions, image, rest in ((own, "drawing", "of the generator itself"), (held_out, "held-out image", "")):
         if inversions:
             images = f"{len(inversions)} {image}{'s' if len(inversions) > 1 else ''} {rest}".strip()
-            said.append(f"The same search reaches {_range(inversions)} on {images}.")
+            said.append(f"The {'same ' if is_whole else ''}search reaches {_range(inversions)} on {images}.")
+    if not is_whole:
+        return " ".join([*said, "The search was cut short, so no conclusion is drawn."])
     return " ".join([*said, _conclusion(found, own, held_out)])
+
+
+def cut_short(found: Inversion, reached: Mapping[str, Sequence[Inversion]], settings: Settings) -> str | None:
+    """Return a sentence about how many steps the time limit left; None if it left all."""
+    others = [each.steps for inversions in reached.values() for each in inversions]
+    if min([found.steps, *others]) == settings.steps:
+        return None
+    steps = f"{found.steps:,} of {settings.steps:,} steps for the image"
+    if others:
+        low, high = min(others), max(others)
+        steps += f", {low:,}" + (f" to {high:,}" if high > low else "") + " for what it is compared with"
+    return f"--minutes ended the search early (after {steps}), so another run may find something else"
 
 
 def _range(inversions: Sequence[Inversion]) -> str:

@@ -26,6 +26,7 @@ from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
 from trainer.generation.sampler import Sampler
 from trainer.inversion import command, features
+from trainer.inversion import search as search_module
 from trainer.inversion.labels import Candidates
 from trainer.inversion.reading import read_label
 from trainer.inversion.search import Settings, invert
@@ -185,6 +186,33 @@ def test_time_limit_keeps_the_best_so_far(run: Path, tmp_path: Path) -> None:
     content, _ = inverted(run, image, "--out", tmp_path / "panel.png", "--minutes", 1e-6)
     assert content["steps_taken"] == 0 and "--minutes" in content["notes"][-1]
     assert content["psnr"] == pytest.approx(content["nearest_random_psnr"], abs=3)
+    assert "nearest of 64 random drawings" in content["verdict"], "the other draws were left out"
+
+
+def test_time_limit_is_shared_with_the_references(run: Path, tmp_path: Path) -> None:
+    image = own_drawing(run, tmp_path / "own.png", "hat")
+    more = ["--references", 2, "--steps", 100_000, "--minutes", 0.05]
+    content, _ = inverted(run, image, "--out", tmp_path / "panel.png", *more)
+    steps = [content["steps_taken"], *(each["steps_taken"] for each in content["references"]["own"])]
+    assert min(steps) > max(steps) / 10, steps
+    low, high = min(steps[1:]), max(steps[1:])
+    assert f"after {steps[0]:,} of 100,000 steps" in content["notes"][-1] and f"{low:,}" in content["notes"][-1]
+    assert f"{high:,}" in content["notes"][-1]
+    assert content["verdict"].endswith("The search was cut short, so no conclusion is drawn.")
+    assert "same search" not in content["verdict"]
+
+
+def test_time_limit_ends_the_trial_of_words(run: Path) -> None:
+    vocabulary = load(run, device="cpu").vocabulary
+    candidates = Candidates(vocabulary, *vocabulary.read("anything"))
+    labels, over = candidates.draw(2, 0), Settings(1, 2, 2, 0, deadline=0.0)
+
+    def draw(*_: object) -> torch.Tensor:
+        raise AssertionError("nothing is drawn after the deadline")
+
+    generator = torch.nn.Module()
+    generator.forward = draw
+    assert search_module._relabelled(generator, draw, candidates, torch.zeros(2, 4), labels, over) == labels
 
 
 # ---------------------------------------------------------------- reading labels
