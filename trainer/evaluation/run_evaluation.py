@@ -40,6 +40,7 @@ from trainer.generation import image_grid
 from trainer.reporting.run_report import write_report
 from trainer.run import evaluation_file, exported
 from trainer.run.lineage import Influence
+from trainer.run.redaction import public_evaluation
 
 _MIN_TRAINING_IMAGES = 20_000  # real images to read, if the dataset has them and distances do not need more
 _MAX_NEW_COMBINATIONS = 500  # images
@@ -162,16 +163,22 @@ def evaluate_run(options: EvaluateOptions, env: Distributed, *, progress: bool) 
 def write_evaluation(run: Path, images_seen: int, checkpoint: str, evaluated: Evaluated) -> dict[str, Any]:
     """Write panels, ``evaluation.json`` and the report of a run; return the entry.
 
+    An export is given to others: of panels, which show real images, of the report and of paths it gets nothing.
+
     Raises:
         UserError: ``evaluation.json`` is damaged, or another process is writing it.
         Failure: a file cannot be written.
     """
-    names = []
+    entry = evaluated.entry | {"checkpoint": checkpoint}
+    if exported.is_export(run):
+        entry = public_evaluation(entry)
+        evaluation_file.add(run, images_seen, entry)
+        return entry
+    entry["pictures"] = []
     for name, image in evaluated.panels.items():
         path = image_panels.path(run, images_seen, name)
         image_grid.save(image, path)
-        names.append(path.name)
-    entry = evaluated.entry | {"checkpoint": checkpoint, "pictures": names}
+        entry["pictures"].append(path.name)
     evaluation_file.add(run, images_seen, entry)
     write_report(run)
     return entry

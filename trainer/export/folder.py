@@ -22,11 +22,11 @@ from shards.core.errors import UserError
 from shards.core.version import __version__, revision
 from trainer.config import Config
 from trainer.export.records import public_records
-from trainer.export.secrets import without_secrets
 from trainer.generation.sampler import Sampler
 from trainer.run import dataset_notes, exported
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.exported import FILES, FORMAT_VERSION, KIND, RECORDS, WEIGHTS, ExportedGenerator
+from trainer.run.redaction import without_secrets
 
 
 def write_folder(sampler: Sampler, source: Path, out: Path, *, force: bool = False) -> ExportedGenerator:

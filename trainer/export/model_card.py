@@ -16,13 +16,13 @@ from shards.dataset.image_shape import ImageShape
 from shards.dataset.schema import WORDLESS, Schema
 from trainer.config import Config
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
-from trainer.export.secrets import without_secrets
 from trainer.presets import PRESETS
 from trainer.reporting import evaluation_table
 from trainer.reporting.marks import explanations
 from trainer.reporting.number_format import format_duration, format_option
 from trainer.run.hub import LIBRARY
 from trainer.run.lineage import Influence
+from trainer.run.redaction import without_secrets
 
 MARK = "<!-- Written by `cgan push`, which replaces a card that has this line. -->"
 _MOST_VALUES = 60  # of an attribute

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shards import text_encoders
-from trainer.export.secrets import without_secrets
 from trainer.run import evaluation_file, lineage
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.lineage import Influence
+from trainer.run.redaction import public_evaluation, without_secrets
 
 
 class Records(NamedTuple):
@@ -42,24 +42,9 @@ def public_records(source: Path, saved: Checkpoint) -> Records:
     evaluations = evaluation_file.read(source).get(saved.images_seen)
     influences = lineage.read(source)
     return Records(
-        _public_evaluation(evaluations[-1]) if evaluations else None,
+        public_evaluation(evaluations[-1]) if evaluations else None,
         None if influences is None else _public_influences(influences),
     )
-
-
-def _public_evaluation(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation without the names of its panels: they show real images, and stay in the run."""
-    return _without_secrets({key: value for key, value in entry.items() if key != "pictures"})
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, list):
-        return [_without_secrets(entry) for entry in value]
-    if isinstance(value, dict):
-        return {without_secrets(key): _without_secrets(entry) for key, entry in value.items()}
-    return value
 
 
 def _public_influences(influences: Sequence[Influence]) -> tuple[Influence, ...]:

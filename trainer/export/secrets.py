@@ -1,4 +1,4 @@
-"""Keep what is private out of what is published: paths of people, keys in URLs, tokens of the environment."""
+"""The last look at what is to be published: no token of the environment, no home directory."""
 
 from __future__ import annotations
 
@@ -7,43 +7,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from shards.core.errors import UserError
 
-_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!\]\()[^\s<>\"'])+")  # up to the "](" of a link in Markdown
-_PATH = re.compile(r"(?<![\w:/.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\\"']+[/\\])+([^\s/\\\"']*)")
 _SECRET = re.compile("TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _ESCAPED = re.compile(r"\\([^a-zA-Z0-9\s])")
 _SHORTEST = 8  # letters of a secret: shorter values of such variables are switches and numbers
 _TEXTS = (".md", ".json")
-
-
-def without_secrets(text: str) -> str:
-    """Return a note with URLs without user, password and query, and absolute paths shortened to their last name."""
-    urls: list[str] = []
-
-    def keep(found: re.Match[str]) -> str:
-        urls.append(_public_url(found[0]))
-        return f"\0{len(urls) - 1}\0"
-
-    text = _PATH.sub(r"…/\1", _URL.sub(keep, _without_home(text.replace("\0", ""))))
-    return re.sub("\0(\\d+)\0", lambda found: urls[int(found[1])], text)
-
-
-def _without_home(text: str) -> str:
-    """Return a text with "~" for the home directory, whose name may have a space: no pattern finds its end."""
-    home = str(Path.home()).rstrip("/")
-    return re.sub(rf"(?<![\w.-]){re.escape(home)}(?![\w.-])", "~", text) if home else text
-
-
-def _public_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # a bracket in the host
-        return "…"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def check_no_secrets(folder: Path, *known: str | None) -> None:

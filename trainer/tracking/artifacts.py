@@ -15,8 +15,8 @@ from typing import Any, Literal
 import yaml
 
 from shards.dataset.dataset import Dataset
-from trainer.export.secrets import without_secrets
 from trainer.run import checkpoint, dataset_notes
+from trainer.run.redaction import without_secrets
 
 _OTHERS = re.compile(r"[^\w.-]+", re.ASCII)
 

@@ -27,17 +27,18 @@ from shards.packing.pack import Pack, pack
 from support.errors import raises
 from support.launching import CONFIG, TINY, environment, free_port, make_dataset, train
 from trainer.distributed.process_group import Distributed
-from trainer.evaluation import evaluate, evaluation_networks
+from trainer.evaluation import evaluate, evaluation_networks, run_evaluation
 from trainer.evaluation.generated_images import GeneratedImages, new_combinations
 from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.registry import METRICS, describe
 from trainer.evaluation.run_and_dataset import open_run_and_dataset
 from trainer.evaluation.run_evaluation import Candidate, EvaluateOptions, evaluate_generator
+from trainer.export.command import main as export
 from trainer.generation import sharded
 from trainer.reporting import evaluation_table
 from trainer.reporting.run_report import write_report
 from trainer.reporting.spectrum_figure import spectrum_figure
-from trainer.run import evaluation_file
+from trainer.run import evaluation_file, exported
 
 pytestmark = pytest.mark.usefixtures("evaluation_cache")
 BY_JUDGE = ("--features", "judge")
@@ -89,6 +90,23 @@ def test_command_writes_values_with_baselines_panels_and_report(
     ]
     assert len(evaluation_file.read(run_copy)[64]) == 1
     assert evaluated(run_copy, *BY_JUDGE, "--seed", 1)["figures"] != entry["figures"]
+
+
+def test_export_gets_the_figures_and_neither_real_images_nor_paths(
+    run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_run_and_dataset(run_copy, None, None, "cpu").dataset.where
+    monkeypatch.setattr(
+        run_evaluation, "influences_of", lambda run, saved, notes: notes.append("of /home/zoe/faces") or ()
+    )
+    out = tmp_path / "out"
+    export([str(run_copy), str(out)])
+    before = {path.name for path in out.rglob("*")}
+    entry = evaluated(out, *BY_JUDGE, "--shards", data)
+    assert {path.name for path in out.rglob("*")} - before - {".evaluation.lock"} == {"evaluation.json"}
+    assert "pictures" not in entry and "…/faces" in entry["notes"]
+    assert exported.read(out).content["records"], "its hashes match"
+    assert entry["figures"] == evaluated(run_copy, *BY_JUDGE)["figures"]
 
 
 def test_python_api_returns_the_values_of_the_command_and_prints_nothing(

@@ -20,10 +20,11 @@ from support.errors import raises
 from support.generators import make_run
 from support.hub import TOKEN, Hub, serving, use
 from trainer.export.push import main
-from trainer.export.secrets import check_no_secrets, without_secrets
+from trainer.export.secrets import check_no_secrets
 from trainer.run import evaluation_file, lineage
 from trainer.run.hub import parse_address
 from trainer.run.lineage import Influence
+from trainer.run.redaction import without_secrets
 from trainer.sampling.command import main as sample
 
 NAME = "ann/faces"
