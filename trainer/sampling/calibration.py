@@ -44,7 +44,7 @@ class Evidence:
     """What a calibration set says of one threshold.
 
     Attributes:
-        images: size of the set.
+        images: size of the set; of drawings: those that were tried.
         accepted: images of it that the threshold accepts.
         wrong: accepted images that are wrong.
         at_least: lower bound of the fraction that is right among all images that the threshold accepts.
@@ -79,12 +79,20 @@ def climb(sets: Mapping[str, Outcomes], confidence: float = CONFIDENCE) -> list[
 
     With probability ``confidence`` over the images of a set, all of its bounds hold at once.
     """
-    chance = 1 - confidence
-    rungs = []
-    for number, threshold in enumerate(LADDER):
-        level = chance / 2 ** (number + 1)
-        rungs.append(Rung(threshold, {name: _evidence(outcomes, threshold, level) for name, outcomes in sets.items()}))
-    return rungs
+    return [
+        Rung(threshold, {name: _evidence(outcomes, threshold, level) for name, outcomes in sets.items()})
+        for threshold, level in zip(LADDER, levels(confidence), strict=True)
+    ]
+
+
+def levels(confidence: float = CONFIDENCE) -> list[float]:
+    """Return the chance that the bound of each rung may fail; together they are less than ``1 - confidence``."""
+    return [(1 - confidence) / 2 ** (number + 1) for number in range(len(LADDER))]
+
+
+def evidence(images: int, accepted: int, wrong: int, level: float) -> Evidence:
+    """Return the evidence of accepted images, some of them wrong; its bound fails with a chance of ``level``."""
+    return Evidence(images, accepted, wrong, lower_bound(accepted - wrong, accepted, level) if accepted else 0.0)
 
 
 def lowest(rungs: list[Rung], promise: float) -> Rung | None:
@@ -126,5 +134,4 @@ def lower_bound(right: int, count: int, level: float) -> float:
 def _evidence(outcomes: Outcomes, threshold: float, level: float) -> Evidence:
     taken = accepted(outcomes.certainty, threshold)
     count, right = int(taken.sum()), int((taken & outcomes.right).sum())
-    bound = lower_bound(right, count, level) if count else 0.0
-    return Evidence(len(outcomes), count, count - right, bound)
+    return evidence(len(outcomes), count, count - right, level)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,21 @@ import torch
 from shards.dataset.label_rows import Labels
 from trainer.generation.sampler import Sampler
 from trainer.networks.discriminator import Discriminator
+from trainer.sampling.calibration import accepted
 
 BLOCK = 32  # images per call of a network
 MAX_CANDIDATES = 1 << 30  # of one image
 _HELD = 256  # candidates in memory at once
+
+
+class Chosen(NamedTuple):
+    """Images chosen for n labels, in m of which a choice was found."""
+
+    rows: np.ndarray  # int64 (m,), ascending: which labels
+    images: np.ndarray  # uint8 (m, C, H, W)
+    candidates: np.ndarray  # int64 (m,), which candidate of its label each is
+    certainty: np.ndarray  # float64 (m,), the judge's; NaN without one
+    tries: np.ndarray  # int64 (n,), tries of each label until its image was accepted, or it was given up
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,43 @@ class Candidates:
         )
         scores = self.discriminator(x / 127.5 - 1, y, k)
         return (scores if scores.dim() == 1 else scores[:, 0]).cpu().numpy()  # behind logits: scores of labels
+
+
+def until_accepted(
+    candidates: Candidates, judge: Callable[[np.ndarray], np.ndarray], threshold: float, most: int
+) -> Chosen:
+    """Choose for each label its first try that is accepted, among the first ``most``.
+
+    Args:
+        candidates: of the labels.
+        judge: returns the certainty, float (n,), of images uint8 (n, C, H, W); see `accepted`.
+        threshold: that the certainty must reach.
+        most: tries for a label, before it is given up.
+    """
+    count = len(candidates.labels.label)
+    tries, found = np.full(count, most, np.int64), dict[int, tuple[np.ndarray, int, float]]()
+    waiting, tried, shape = np.arange(count), 0, ()
+    while len(waiting) and tried < most:
+        # Blocks are filled up with further tries: a few images that are hard to draw cost few calls.
+        ahead = min(max(1, BLOCK // (len(waiting) * candidates.ranked)), most - tried)
+        rows, turns = waiting.repeat(ahead), np.tile(np.arange(tried, tried + ahead), len(waiting))
+        images, numbers = candidates.draw(rows, turns)
+        certainty, shape = judge(images), images.shape[1:]
+        taken = accepted(certainty, threshold).reshape(len(waiting), ahead)
+        for index in np.flatnonzero(taken.any(1)).tolist():
+            first = index * ahead + int(taken[index].argmax())
+            tries[waiting[index]] = turns[first] + 1
+            found[int(waiting[index])] = images[first], int(numbers[first]), float(certainty[first])
+        waiting, tried = waiting[~taken.any(1)], tried + ahead
+    rows = np.array(sorted(found), np.int64)
+    chosen = [found[row] for row in sorted(found)]
+    return Chosen(
+        rows,
+        np.array([image for image, _, _ in chosen], np.uint8).reshape(-1, *shape),
+        np.array([number for _, number, _ in chosen], np.int64),
+        np.array([value for _, _, value in chosen]),
+        tries,
+    )
 
 
 def in_blocks(run: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ from trainer.generation import image_grid
 from trainer.generation.sampler import Sampler, default_output, load
 from trainer.run import hub
 from trainer.sampling import receipt
-from trainer.sampling.drawings import HIGHEST_PROMISE, LOWEST_PROMISE, MOST_DRAWS, MOST_RANKED, PROMISE, Choice, Chosen
+from trainer.sampling.candidates import Chosen
+from trainer.sampling.drawings import HIGHEST_PROMISE, LOWEST_PROMISE, MOST_DRAWS, MOST_RANKED, PROMISE, Choice
 from trainer.sampling.receipt import PhraseRecord
 
 _LARGEST_GRID = 4096  # images

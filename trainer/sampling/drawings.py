@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from trainer.models import load_discriminator
 from trainer.networks.discriminator import Discriminator
 from trainer.run import hub
 from trainer.sampling import receipt
-from trainer.sampling.calibration import accepted
-from trainer.sampling.candidates import BLOCK, MAX_CANDIDATES, Candidates
+from trainer.sampling.candidates import MAX_CANDIDATES, Candidates, Chosen, until_accepted
 
 if TYPE_CHECKING:  # judges take more imports than an image does
     from trainer.sampling.verification import Calibration, Verifier
@@ -26,16 +25,6 @@ if TYPE_CHECKING:  # judges take more imports than an image does
 PROMISE, MOST_DRAWS = 0.9, 100  # defaults
 LOWEST_PROMISE, HIGHEST_PROMISE = 0.5, 0.99
 MOST_RANKED = 1000
-
-
-class Chosen(NamedTuple):
-    """Images chosen for n labels, in m of which a choice was found."""
-
-    rows: np.ndarray  # int64 (m,), ascending: which labels
-    images: np.ndarray  # uint8 (m, C, H, W)
-    candidates: np.ndarray  # int64 (m,), which candidate of its label each is
-    certainty: np.ndarray  # float64 (m,), the judge's; NaN without one
-    tries: np.ndarray  # int64 (n,), tries of each label until its image was accepted, or it was given up
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class Choice:
         discriminator = self.discriminator
         if self.verifier is None:
             return None
-        return self.verifier.calibrate(phrase, self.promise, self.best_of, discriminator)
+        return self.verifier.calibrate(phrase, self.promise, self.most_draws, self.best_of, discriminator)
 
     def choose(self, labels: Labels, seed: int, calibration: Calibration | None, start: int = 0) -> Chosen:
         """Choose an image for each label; the same for any number of labels at once.
@@ -116,39 +105,9 @@ class Choice:
             )
             return Chosen(rows, images, chosen, np.full(len(rows), np.nan), np.ones_like(rows))
         threshold = calibration.rung.threshold
-        return _until_accepted(
+        return until_accepted(
             candidates, lambda images: verifier.certainty(calibration.request, images), threshold, self.most_draws
         )
-
-
-def _until_accepted(
-    candidates: Candidates, judge: Callable[[np.ndarray], np.ndarray], threshold: float, most: int
-) -> Chosen:
-    """Choose for each label its first try that is accepted, among the first ``most``."""
-    count = len(candidates.labels.label)
-    tries, found = np.full(count, most, np.int64), dict[int, tuple[np.ndarray, int, float]]()
-    waiting, tried, shape = np.arange(count), 0, ()
-    while len(waiting) and tried < most:
-        # Blocks are filled up with further tries: a few images that are hard to draw cost few calls.
-        ahead = min(max(1, BLOCK // (len(waiting) * candidates.ranked)), most - tried)
-        rows, turns = waiting.repeat(ahead), np.tile(np.arange(tried, tried + ahead), len(waiting))
-        images, numbers = candidates.draw(rows, turns)
-        certainty, shape = judge(images), images.shape[1:]
-        taken = accepted(certainty, threshold).reshape(len(waiting), ahead)
-        for index in np.flatnonzero(taken.any(1)).tolist():
-            first = index * ahead + int(taken[index].argmax())
-            tries[waiting[index]] = turns[first] + 1
-            found[int(waiting[index])] = images[first], int(numbers[first]), float(certainty[first])
-        waiting, tried = waiting[~taken.any(1)], tried + ahead
-    rows = np.array(sorted(found), np.int64)
-    chosen = [found[row] for row in sorted(found)]
-    return Chosen(
-        rows,
-        np.array([image for image, _, _ in chosen], np.uint8).reshape(-1, *shape),
-        np.array([number for _, number, _ in chosen], np.int64),
-        np.array([value for _, _, value in chosen]),
-        tries,
-    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from trainer.sampling.calibration import CONFIDENCE
 
 if TYPE_CHECKING:
     from trainer.evaluation.judge.judge import Judge
-    from trainer.sampling.drawings import Choice, Chosen
+    from trainer.sampling.candidates import Chosen
+    from trainer.sampling.drawings import Choice
     from trainer.sampling.verification import Calibration
 
 FORMAT_VERSION = 1

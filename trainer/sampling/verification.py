@@ -6,15 +6,16 @@ Two sets of images calibrate its threshold, and each must keep the promise:
 - images that the generator draws of the phrase, which have no truth. The second judge, of another architecture, trained
   from another seed on another split, takes its place: does it see all words in what the first accepts?
 
-The drawn ones are like those that will be drawn (other noise of the same generator), so the bound of what the second
-judge sees holds for them. The real ones guard against two judges that err alike.
+The drawn ones are chosen just as those that will be drawn (with other noise of the same generator): each label has its
+tries until one is accepted, so that labels that the generator draws badly count as often as later. The bound of what
+the second judge sees therefore holds for those. The real ones guard against two judges that err alike.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,15 @@ from trainer.evaluation.run_and_dataset import open_dataset_of
 from trainer.generation.sampler import Sampler
 from trainer.networks.discriminator import Discriminator
 from trainer.run.exported import ExportedGenerator
-from trainer.sampling.calibration import Outcomes, Rung, best, climb, lowest
-from trainer.sampling.candidates import Candidates, in_blocks
+from trainer.sampling.calibration import Evidence, Outcomes, Rung, best, climb, evidence, levels, lower_bound, lowest
+from trainer.sampling.candidates import BLOCK, Candidates, in_blocks, until_accepted
 from trainer.sampling.reading import Request, read
 
 REAL, DRAWN = "real", "drawn"  # the calibration sets
 _SEED = 1 << 63  # of the drawings that calibrate: no seed that a person gives, and the same threshold for all seeds
-_AT_ONCE = 128  # calibration drawings, before the number of accepted ones is looked at
-_WRONG = 30  # calibration drawings are as many as have so many wrong ones if the promise is just kept
-_FEWEST_ACCEPTED, _MOST_ACCEPTED = 300, 5_000
-_MOST_TRIES = 4  # calibration drawings, as a multiple of those that the judge should accept
+_WRONG = 30  # calibration labels are as many as have so many wrong drawings if the promise is just kept
+_FEWEST_LABELS, _MOST_LABELS = 300, 5_000
+_MOST_TRIES, _MOST_DRAWN = 20, 20_000  # calibration drawings: as a multiple of the labels, and altogether
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Calibration:
     Attributes:
         request: what the phrase asks for.
         rung: the threshold, and the evidence for it.
-        drawings: drawings that calibrated it, accepted or not.
+        drawings: drawings that it took, accepted or not.
     """
 
     request: Request
@@ -117,25 +117,42 @@ class Verifier:
         return request.certainty(in_blocks(self.judge.logits, images))
 
     def calibrate(
-        self, phrase: str, promise: float, ranked: int = 1, discriminator: Discriminator | None = None
+        self,
+        phrase: str,
+        promise: float,
+        most_draws: int,
+        ranked: int = 1,
+        discriminator: Discriminator | None = None,
     ) -> Calibration:
-        """Return the threshold that keeps a promise for a phrase.
+        """Return the lowest threshold that keeps a promise for a phrase.
 
         Args:
             promise: fraction of the accepted images that show every word.
+            most_draws: tries for an image, before it is given up.
             ranked, discriminator: how each try is drawn, see `Candidates`.
 
         Raises:
             UserError: the phrase cannot be read or verified, or no threshold keeps the promise.
         """
         request = self._request(phrase)
-        real = self._real(phrase, request)
-        drawn = self._drawn(phrase, request, promise, ranked, discriminator)
-        rungs = climb({REAL: real, DRAWN: drawn})
-        rung = lowest(rungs, promise)
-        if rung is None:
+        rungs = climb({REAL: self._real(phrase, request)})
+        if lowest(rungs, promise) is None:  # before anything is drawn
             raise self._unreachable(phrase, request, promise, best(rungs))
-        return Calibration(request, rung, len(drawn))
+        count = _labels_for(promise)
+        labels = self.sampler.labels_for(phrase, count, _SEED)
+        candidates = Candidates(self.sampler, labels, _SEED, 0, ranked, discriminator)
+        most, drawn, climbed = min(_MOST_TRIES * count, _MOST_DRAWN), 0, list[Rung]()
+        for rung, level in zip(rungs, levels(), strict=True):
+            if rung.at_least < promise:
+                continue
+            found = self._drawn(request, candidates, rung.threshold, level, promise, most_draws, most - drawn)
+            climbed.append(replace(rung, evidence={**rung.evidence, DRAWN: found}))
+            drawn += found.images
+            if drawn > most:  # it may have been cut short, and higher rungs take more
+                break
+            if climbed[-1].at_least >= promise:
+                return Calibration(request, climbed[-1], drawn)
+        raise self._unreachable(phrase, request, promise, best(climbed))
 
     def _request(self, phrase: str) -> Request:
         request = Request.of(self.sampler.schema, *self.sampler.vocabulary.read(phrase))
@@ -174,34 +191,48 @@ class Verifier:
         return Outcomes(found.certainty, (found.values == truth).all(1))
 
     def _drawn(
-        self, phrase: str, request: Request, promise: float, ranked: int, discriminator: Discriminator | None
-    ) -> Outcomes:
-        """Return how certain the judge is of drawings of the phrase, and whether the second judge sees all words.
+        self,
+        request: Request,
+        candidates: Candidates,
+        threshold: float,
+        level: float,
+        promise: float,
+        most_draws: int,
+        most: int,
+    ) -> Evidence:
+        """Return in how many drawings that a threshold accepts, one per label, the second judge sees all words.
 
-        Their number depends on which the judge accepts and not on which are right, as the bound requires.
+        The bound holds for the number of labels that was fixed before. Only what cannot keep the promise any more, or
+        has taken more than ``most`` drawings, ends earlier, and is not used.
         """
-        wanted = min(max(math.ceil(_WRONG / (1 - promise)), _FEWEST_ACCEPTED), _MOST_ACCEPTED)
-        labels = self.sampler.labels_for(phrase, _MOST_TRIES * wanted, _SEED)
-        candidates = Candidates(self.sampler, labels, _SEED, 0, ranked, discriminator)
-        certainty, right = np.empty(0), np.empty(0, bool)
+        everything = candidates.labels
+        count, tried, kept, wrong = len(everything.label), 0, 0, 0
         hidden = not (self.progress and sys.stderr.isatty())
-        with tqdm(total=wanted, desc="calibrating", unit="img", dynamic_ncols=True, disable=hidden) as bar:
-            for start in range(0, len(labels.label), _AT_ONCE):
-                rows = np.arange(start, min(start + _AT_ONCE, len(labels.label)))
-                images, _ = candidates.draw(rows, np.zeros_like(rows))
-                found = self.certainty(request, images)
-                seen = read(request.schema, request.attributes, in_blocks(self.referee.logits, images))
-                certainty, right = np.append(certainty, found), np.append(right, request.shown(seen))
-                bar.update(int((found > 0).sum()))
-                if (certainty > 0).sum() >= wanted:
+        with tqdm(total=count, desc="calibrating", unit="img", dynamic_ncols=True, disable=hidden) as bar:
+            for start in range(0, count, BLOCK):
+                part = slice(start, start + BLOCK)
+                labels = Labels(everything.label[part], everything.known[part])
+                chosen = until_accepted(
+                    replace(candidates, labels=labels, start=start),
+                    lambda images: self.certainty(request, images),
+                    threshold,
+                    most_draws,
+                )
+                tried, kept = tried + int(chosen.tries.sum()), kept + len(chosen.rows)
+                if len(chosen.rows):
+                    seen = read(request.schema, request.attributes, in_blocks(self.referee.logits, chosen.images))
+                    wrong += int((~request.shown(seen)).sum())
+                bar.update(len(labels.label))
+                if tried > most or lower_bound(count - wrong, count, level) < promise:
                     break
-        return Outcomes(certainty, right)
+        return evidence(tried, kept, wrong, level)
 
     def _unreachable(self, phrase: str, request: Request, promise: float, rung: Rung) -> UserError:
-        real, drawn = rung.evidence[REAL], rung.evidence[DRAWN]
-        if not drawn.accepted or not real.accepted:
-            why = f"the judge accepts {drawn.accepted:,} of {drawn.images:,} drawings and {real.accepted:,} real images"
-        elif real.at_least < drawn.at_least:
+        real, drawn = rung.evidence[REAL], rung.evidence.get(DRAWN)
+        if not real.accepted or (drawn and drawn.at_least >= promise) or (drawn and not drawn.accepted):
+            of_drawings = f"{drawn.accepted:,} of {drawn.images:,} drawings and " if drawn else ""
+            why = f"the judge accepts too few: {of_drawings}{real.accepted:,} real images"
+        elif drawn is None or real.at_least < drawn.at_least:
             why = f"it reads {real.wrong:,} of {real.accepted:,} held-out real images wrongly"
         else:
             referee = " and ".join(
@@ -212,10 +243,18 @@ class Verifier:
                 f"of {drawn.accepted:,} drawings that it accepts, a second judge does not see all words in "
                 f"{drawn.wrong:,} (it recognises {referee} of real images)"
             )
-        lowered = math.floor(rung.at_least * 100) / 100
-        advice = f"give --promise {lowered:.2f}, or train longer" if lowered >= 0.5 else "train longer, or ask for less"
+        bound = math.floor(min(rung.at_least, promise) * 100) / 100
+        advice = (
+            f"try a --promise below {bound:.2f}, or train longer" if bound > 0.5 else "train longer, or ask for less"
+        )
         return UserError(
             "promise-unreachable",
             f"--promise {promise:g}: for {phrase!r} no threshold of the judge keeps it; the best promises "
-            f"{rung.at_least:.2f}: {why}; {advice}",
+            f"{bound:.2f}: {why}; {advice}",
         )
+
+
+def _labels_for(promise: float) -> int:
+    """Return the number of calibration labels; 300 for promises up to 0.9."""
+    wanted = math.ceil(round(_WRONG / (1 - promise), 6))  # 1 - 0.9 is a little less than 0.1
+    return min(max(wanted, _FEWEST_LABELS), _MOST_LABELS)
