@@ -6,6 +6,7 @@ With --verified and --best-of images are chosen among several (`trainer.sampling
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,17 @@ from trainer.generation.sampler import Sampler, default_output, load
 from trainer.run import hub
 from trainer.sampling import receipt
 from trainer.sampling.candidates import Chosen
-from trainer.sampling.drawings import HIGHEST_PROMISE, LOWEST_PROMISE, MOST_DRAWS, MOST_RANKED, PROMISE, Choice
+from trainer.sampling.drawings import (
+    HIGHEST_PROMISE,
+    LARGEST_MOST_DRAWS,
+    LARGEST_SEED,
+    LOWEST_PROMISE,
+    MOST_DRAWS,
+    MOST_RANKED,
+    PROMISE,
+    Choice,
+    verified_choice,
+)
 from trainer.sampling.receipt import PhraseRecord
 
 _LARGEST_GRID = 4096  # images
@@ -40,7 +51,9 @@ class SampleOptions:
         'what to generate, such as "blue long hair and yellow eyes", or "anything"; one grid row per phrase'
     )
     count: int = option(16, "images per phrase", minimum=1, maximum=1_000_000)
-    seed: int = option(0, "seed of the noise and of the attributes that a phrase does not name", minimum=0)
+    seed: int = option(
+        0, "seed of the noise and of the attributes that a phrase does not name", minimum=0, maximum=LARGEST_SEED
+    )
     out: Path | None = option(
         None,
         "a .png file (grid), or a folder/ for single images and tags.csv (default: RUN/sample.png, and sample.png here "
@@ -61,7 +74,10 @@ class SampleOptions:
         maximum=HIGHEST_PROMISE,
     )
     most_draws: int | None = option(
-        None, f"with --verified: tries for an image, before it is given up (default: {MOST_DRAWS})", minimum=1
+        None,
+        f"with --verified: tries for an image, before it is given up (default: {MOST_DRAWS})",
+        minimum=1,
+        maximum=LARGEST_MOST_DRAWS,
     )
     shards: str | None = option(
         None, "with --verified: dataset that judges learn from (default: where it was during training)"
@@ -101,11 +117,11 @@ def main(argv: Sequence[str]) -> None:
     labels = [sampler.labels_for(phrase, options.count, options.seed) for phrase in options.phrases]
     out = options.out or default_output(sampler, options.run, "sample.png")
     is_grid = out.suffix.lower() == ".png"
-    _check_output(options, out, is_grid)
+    target = _checked_output(options, out, is_grid)
     choice = _choice(options, sampler, folder)
     records = [PhraseRecord(phrase, choice.calibrate(phrase)) for phrase in options.phrases]
     drawing = Drawing(options, choice, labels, records)
-    kept = _write_grid(drawing, out) if is_grid else _write_folder(drawing, out)
+    kept = _write_grid(drawing, target) if is_grid else _write_folder(drawing, target)
     for line in drawing.summary():
         print(line)
     if kept:
@@ -114,27 +130,32 @@ def main(argv: Sequence[str]) -> None:
     drawing.require_all()
 
 
-def _check_output(options: SampleOptions, out: Path, is_grid: bool) -> None:
+def _checked_output(options: SampleOptions, out: Path, is_grid: bool) -> Path:
+    """Return where to write, after checking that nothing is in the way."""
     total = options.count * len(options.phrases)
-    if is_grid and total > _LARGEST_GRID:
-        raise UserError(
-            "grid-too-large", f"a grid of {total:,} images is above the limit of {_LARGEST_GRID:,}; give --out FOLDER/"
-        )
     if not is_grid:
         if out.suffix and not out.is_dir() and not str(options.out).endswith("/"):
             raise UserError(
                 "invalid-output-name", f"--out {out}: give a .png file for a grid, or a folder/ for single images"
             )
-        require_unused(out)
+        return require_unused(out)
+    if total > _LARGEST_GRID:
+        raise UserError(
+            "grid-too-large", f"a grid of {total:,} images is above the limit of {_LARGEST_GRID:,}; give --out FOLDER/"
+        )
+    if out.is_dir():
+        raise UserError("output-exists", f"{out} is a folder; give a .png file for a grid, or a folder without .png")
+    beside = receipt.path_of(out)
+    if (options.verified or options.best_of > 1) and os.path.lexists(beside) and not receipt.is_receipt(beside):
+        raise UserError(
+            "output-exists", f"{beside} exists and is no receipt; choose another --out (nothing was changed)"
+        )
+    return out
 
 
 def _choice(options: SampleOptions, sampler: Sampler, folder: Path) -> Choice:
-    verifier = None
-    if options.verified:
-        from trainer.sampling.verification import Verifier  # judges take more imports than an image does
-
-        verifier = Verifier.open(sampler, folder, options.shards)
-    return Choice(sampler, verifier, options.promise or PROMISE, options.best_of, options.most_draws or MOST_DRAWS)
+    choice = Choice(sampler, None, options.promise or PROMISE, options.best_of, options.most_draws or MOST_DRAWS)
+    return verified_choice(choice, folder, options.shards) if options.verified else choice
 
 
 @dataclass(frozen=True)

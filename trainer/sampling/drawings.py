@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # judges take more imports than an image does
 PROMISE, MOST_DRAWS = 0.9, 100  # defaults
 LOWEST_PROMISE, HIGHEST_PROMISE = 0.5, 0.99
 MOST_RANKED = 1000
+LARGEST_MOST_DRAWS = MAX_CANDIDATES // MOST_RANKED
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Choice:
         bounds: dict[str, tuple[float, float, float]] = {
             "--promise": (self.promise, LOWEST_PROMISE, HIGHEST_PROMISE),
             "--best-of": (self.best_of, 1, MOST_RANKED),
-            "--most-draws": (self.most_draws, 1, MAX_CANDIDATES // MOST_RANKED),
+            "--most-draws": (self.most_draws, 1, LARGEST_MOST_DRAWS),
         }
         for name, (value, least, most) in bounds.items():
             if not least <= value <= most:
@@ -110,6 +112,23 @@ class Choice:
         )
 
 
+def verified_choice(choice: Choice, run: Path, shards: str | None, *, progress: bool = True) -> Choice:
+    """Return a choice that judges of the run's dataset verify; training them may take minutes.
+
+    Args:
+        choice: without a verifier.
+        run, shards, progress: see `Verifier.open`.
+
+    Raises:
+        UserError: there is no discriminator to rank candidates, or see `Verifier.open`.
+        Failure: the dataset's images cannot be read.
+    """
+    from trainer.sampling.verification import Verifier
+
+    _ = choice.discriminator  # what it lacks is told before judges are trained
+    return replace(choice, verifier=Verifier.open(choice.sampler, run, shards, progress=progress))
+
+
 @dataclass(frozen=True)
 class Drawings:
     """What `trainer.sample` returns.
@@ -152,7 +171,7 @@ def sample(
         run: run directory. An exported generator has no discriminator, and needs ``shards`` to be verified.
         phrase: such as "blue hair, long hair"; see `Sampler.sample`.
         count: number of images.
-        seed: determines the noise and the attributes that the phrase does not name.
+        seed: determines the noise and the attributes that the phrase does not name, in [0, 2**63).
         verified: draw each image until a judge sees every word of the phrase. The first call on a dataset trains two
             judges of its labels (about a minute each), those of `trainer.evaluate`; they are cached.
         promise: fraction of the verified images that show every word, in [0.5, 0.99]; docs/evaluation.md says what
@@ -172,14 +191,13 @@ def sample(
     """
     if count < 1:
         raise UserError("invalid-value", f"count {count}: give a number from 1 on")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError("invalid-value", f"seed {seed}: give a number from 0 to {LARGEST_SEED}")
     folder = hub.located(run)
     sampler = load(folder, checkpoint, device, text_encoder)
     choice = Choice(sampler, None, promise, best_of, most_draws)
     if verified:
-        from trainer.sampling.verification import Verifier
-
-        verifier = Verifier.open(sampler, folder, None if shards is None else str(shards), progress=verbose)
-        choice = Choice(sampler, verifier, promise, best_of, most_draws)
+        choice = verified_choice(choice, folder, None if shards is None else str(shards), progress=verbose)
     calibration = choice.calibrate(phrase)
     chosen = choice.choose(sampler.labels_for(phrase, count, seed), seed, calibration)
     record = receipt.PhraseRecord(phrase, calibration)

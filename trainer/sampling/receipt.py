@@ -36,10 +36,17 @@ def path_of(image: Path) -> Path:
     return image.with_suffix(".receipt.json")
 
 
+def is_receipt(path: Path) -> bool:
+    """Return whether a file is a receipt."""
+    with contextlib.suppress(OSError, text_files.UnreadableText, AttributeError):
+        return text_files.read_json(path, _LARGEST).get("kind") == KIND
+    return False
+
+
 def remove(path: Path) -> None:
     """Remove a receipt, before its drawings are replaced; a file that is none stays."""
-    with contextlib.suppress(OSError, text_files.UnreadableText, AttributeError):
-        if text_files.read_json(path, _LARGEST).get("kind") == KIND:
+    if is_receipt(path):
+        with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
 

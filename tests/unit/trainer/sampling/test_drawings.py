@@ -232,7 +232,42 @@ def test_receipt_of_replaced_drawings_is_removed_and_another_file_is_not(run: Pa
     for other in ('{"mine": 1}', "[1]", "no json"):
         path_of(out).write_text(other)
         command.main([str(run), "blue hair", "--count", "2", "--out", str(out)])
-        assert path_of(out).read_text() == other
+        drawn = out.read_bytes()
+        with raises("output-exists", path_of(out), "no receipt"):
+            command.main([str(run), "red hair", "--best-of", "3", "--count", "2", "--out", str(out)])
+        assert path_of(out).read_text() == other and out.read_bytes() == drawn
+
+
+def test_images_go_into_the_folder_that_is_meant(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "above" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    with raises("output-exists", here.parent, "not empty"):
+        command.main([str(run), "blue hair", "--count", "2", "--out", ".."])
+    command.main([str(run), "blue hair", "--count", "2", "--out", "."])
+    assert sorted(path.name for path in here.iterdir()) == ["000000.png", "000001.png", "tags.csv"]
+    assert [path.name for path in here.parent.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--most-draws", "99999999"], "invalid-value"),
+        (["--best-of", "2", "--checkpoint", "128"], "discriminator-missing"),
+        (["--out", "folder.png"], "output-exists"),
+    ],
+)
+def test_mistakes_are_told_before_judges_are_trained(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr(Verifier, "open", lambda *_, **__: pytest.fail("judges are trained"))
+    with raises(code):
+        command.main([str(run), "blue hair", "--verified", "--out", "x.png", *words])
+    if code == "discriminator-missing":
+        with raises(code):
+            trainer.sample(run, "blue hair", verified=True, best_of=2, checkpoint=128)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +280,7 @@ def test_receipt_of_replaced_drawings_is_removed_and_another_file_is_not(run: Pa
         (["--verified", "--promise", "nan"], "invalid-value", ["--promise"]),
         (["--verified", "--most-draws", "0"], "invalid-value", ["--most-draws"]),
         (["--best-of", "0"], "invalid-value", ["--best-of"]),
+        (["--seed", str(2**63)], "invalid-value", ["--seed"]),
         (["--verified", "--shards", "nowhere"], "dataset-missing", ["nowhere"]),
         (["--best-of", "2", "--checkpoint", "128"], "discriminator-missing", ["--best-of 2", "give the run"]),
     ],
@@ -258,7 +294,14 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(
 
 
 def test_python_names_the_same_mistakes(run: Path) -> None:
-    for options in ({"promise": 0.2}, {"best_of": 0}, {"most_draws": 0}, {"count": 0}, {"promise": float("nan")}):
+    for options in (
+        {"promise": 0.2},
+        {"best_of": 0},
+        {"most_draws": 0},
+        {"count": 0},
+        {"seed": 2**64},
+        {"promise": float("nan")},
+    ):
         with raises("invalid-value", next(iter(options)).replace("_", "-")):
             trainer.sample(run, "blue hair", **options)  # type: ignore[arg-type]
     with raises("unknown-word", "purple"):
