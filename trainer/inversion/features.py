@@ -81,11 +81,11 @@ def open_features(sampler: Sampler, requested: str, notes: list[str]) -> Feature
 
 
 def discriminator_distance(discriminator: Discriminator, sampler: Sampler) -> FeatureDistance:
-    """Return the distance in the outputs of a discriminator's convolutions, with an unknown label.
+    """Return the distance in the outputs of the levels of a discriminator's trunk, with an unknown label.
 
     Larsen et al. 2016 (arXiv 1512.09300) compare images by the features of a discriminator.
     """
-    layers = [layer for layer in discriminator.modules() if isinstance(layer, nn.Conv2d)]
+    layers = [level[-1] for level in discriminator.trunk_levels()]
     width, attributes = sampler.schema.width, len(sampler.schema.attributes)
 
     def features(x: Tensor) -> list[Tensor]:

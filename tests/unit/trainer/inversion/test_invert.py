@@ -396,6 +396,17 @@ def test_more_steps_come_nearer(run: Path) -> None:
     assert reached[0] < reached[1] < reached[2] and reached[2] > 40
 
 
+@pytest.mark.parametrize("family", ["residual", "r3gan"])
+def test_discriminator_gives_the_features_of_every_level(tmp_path: Path, family: str) -> None:
+    shape = {"family": family, "size": 16, "channels": (32, 32, 32)}
+    sampler = load(with_discriminator(make_run(tmp_path / "run", **shape)), device="cpu")
+    distance = features.open_features(sampler, "discriminator", [])
+    assert distance is not None
+    found = distance.features(torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert [tuple(layer.shape[-2:]) for layer in found] == [(8, 8), (4, 4), (4, 4)]
+    assert all(layer.shape[1] == 32 for layer in found), "and none of the image itself"
+
+
 def test_features_are_zero_for_the_image_itself_and_differentiable(tmp_path: Path) -> None:
     run = with_discriminator(make_run(tmp_path / "run"))
     sampler = load(run, device="cpu")
