@@ -48,7 +48,7 @@ class FilmOptions:
     seconds: float | None = option(
         None, "length of the film (default: 2 per stop; of a training, 1/4 per grid)", above=0
     )
-    fps: float | None = option(None, "frames per second (default: 20; of a training, 4 grids)", above=0, maximum=60)
+    fps: float | None = option(None, "frames per second (default: 20; of a training, 4 grids)", minimum=0.1, maximum=60)
     loop: bool = option(True, "end a walk where it began, to be played again and again; --no-loop: at the last stop")
 
     def require_film(self) -> None:

@@ -19,6 +19,7 @@ from shards.core.errors import Failure, UserError
 _LARGEST = 4096  # pixels per side
 _MEMORY = 1 << 30  # bytes of all frames of a film
 _GIF_RATE = 50  # frames per second; browsers slow films down that are faster
+_GIF_SECONDS = 655  # that a frame is shown at most; equal frames become one
 _QUALITY = 90  # of WebP
 _CRF = 16  # of H.264; lower is better
 
@@ -35,9 +36,15 @@ def write_film(path: Path, frames: Iterable[Image.Image], count: int, fps: float
         fps: frames per second.
 
     Raises:
-        UserError: the frames are too large.
+        UserError: the frames are too large, or the film too long for a GIF.
         Failure: the film cannot be encoded or written.
     """
+    if path.suffix.lower() == ".gif" and count > _GIF_SECONDS * fps:
+        raise UserError(
+            "film-too-large",
+            f"{path}: {count / fps:,.0f} seconds; a GIF lasts {_GIF_SECONDS} at most: give fewer --seconds, or a .webp "
+            "or .mp4 file",
+        )
     with tqdm(total=count, desc=path.name, unit="frame", dynamic_ncols=True, disable=not sys.stderr.isatty()) as bar:
         data = _ENCODERS[path.suffix.lower()](_checked(frames, count, bar.update), fps)
     with explain_disk_errors(path):

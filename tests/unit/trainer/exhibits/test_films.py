@@ -157,6 +157,16 @@ def test_durations_add_up_for_any_rate(tmp_path: Path) -> None:
         assert sum(frames_of(tmp_path / f"film.{ending}")[1]) == total
 
 
+def test_long_films_of_equal_frames(tmp_path: Path) -> None:
+    """A GIF shows a frame for 655 seconds at most, and equal frames are one."""
+    frame = Image.new("RGB", (16, 16), "red")
+    with raises("film-too-large", "film.gif", "700 seconds"):
+        film_file.write_film(tmp_path / "film.gif", iter([frame] * 1400), 1400, 2)
+    assert not (tmp_path / "film.gif").exists()
+    film_file.write_film(tmp_path / "film.gif", iter([frame] * 65), 65, 0.1)
+    assert sum(frames_of(tmp_path / "film.gif")[1]) == 650_000
+
+
 def test_without_ffmpeg_an_mp4_is_refused_before_anything_is_drawn(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +196,9 @@ def test_an_encoder_that_fails_leaves_the_old_film(run: Path, tmp_path: Path, mo
         (["--film", "walk.avi"], "invalid-output-name", ".webp"),
         (["--film", "walk"], "invalid-output-name", "walk"),
         (["--film", "walk.gif", "--fps", "60"], "invalid-value", "--fps"),
+        (["--film", "walk.gif", "--fps", "0.001"], "invalid-value", "--fps"),
+        (["--film", "walk.webp", "--fps", "1e-7"], "invalid-value", "--fps"),
+        (["--film", "walk.gif", "--fps", "1", "--seconds", "656"], "film-too-large", "--seconds"),
         (["--film", "walk.webp", "--words", "blue hair;;red hair"], "empty-phrase", "--words"),
         (["--film", "walk.webp", "--words", "purple hair; red hair"], "unknown-word", "purple"),
         (["--film", "walk.webp", "--film-of", "words", "--words", "red hair"], "option-conflict", "--words"),
