@@ -27,6 +27,14 @@ from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
 from trainer.config.optimization import OptimConfig, ScheduleConfig
 from trainer.presets import PRESETS
 
+# Where options of schedules start, and where they end.
+_SCHEDULED = {
+    "gamma": "gamma_end",
+    "betas": "beta2_end",
+    "ema_half_life": "ema_half_life_end",
+    "augment_p": "augment_p_end",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -196,8 +204,9 @@ def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[s
         excluded |= {"updates"}
     if asked["augment"] == "none":
         excluded |= {"flip"}
-    if asked["augment"] in ("none", "ada"):
+    if asked["augment"] != base.get("augment"):  # a schedule of another augmentation
         excluded |= {"augment_p", "augment_p_end"}
+    excluded |= {end for start, end in _SCHEDULED.items() if start in chosen}  # a schedule from another start
     if chosen.get("cooldown"):
         excluded |= {"decay", "decay_to"}
     elif asked["decay"] == "none":

@@ -223,6 +223,27 @@ def test_presets_of_r3gan_follow_the_published_schedules() -> None:
         config.load(["--preset", "r3gan96", *words.split()])  # a choice needs no second one
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "start", "end"),
+    [
+        ("--augment diff", "augment_p", 1.0, 1.0),
+        ("--augment diff --augment-p 0.5", "augment_p", 0.5, 0.5),
+        ("--augment-p 0.2", "augment_p", 0.2, 0.2),
+        ("--augment-p 0.2 --augment-p-end 0.6", "augment_p", 0.2, 0.6),
+        ("--augment ada-scheduled", "augment_p", 0.0, 0.3),
+        ("--augment-p-end 0.6", "augment_p", 0.0, 0.6),
+        ("--gamma 3", "gamma", 3.0, 3.0),
+        ("--betas 0,0.95", "beta2", 0.95, 0.95),
+        ("--ema-half-life 1000", "ema_half_life", 1000, 1000),
+    ],
+)
+def test_preset_keeps_no_end_of_a_schedule_that_it_does_not_start(
+    words: str, name: str, start: float, end: float
+) -> None:
+    schedule = build_schedules(config.load(["--preset", "r3gan64", *words.split()]))[name]
+    assert [schedule(images) for images in (0, 20_000_000)] == pytest.approx([start, end])
+
+
 def test_steps_use_the_scheduled_learning_rate(tmp_path: Path) -> None:
     """Adam's first step moves each weight by the learning rate, which is half of its final value here."""
     moved = []
