@@ -7,6 +7,7 @@ under `make`); a table says where each is.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launch.cli import COMMANDS
@@ -127,6 +129,13 @@ def test_the_readme_names_every_command() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in COMMANDS if not re.search(rf"(?:`|\bcgan ){name}\b", readme)]
     assert not missing, f"add them to the table of commands: {missing}"
+
+
+def test_what_a_block_leaves_running_is_ended(tmp_path: Path) -> None:
+    done = run("sleep 300 > sleep.log 2>&1 & echo $!; exit 3", tmp_path)
+    assert done.returncode == 3
+    with contextlib.suppress(psutil.NoSuchProcess):  # killed, and perhaps not yet collected
+        psutil.Process(int(done.stdout)).wait(10)
 
 
 # ---------------------------------------------------------------- make

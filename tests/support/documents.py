@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,16 +97,21 @@ def environment(where: Path) -> dict[str, str]:
 
 def run(script: str, where: Path) -> subprocess.CompletedProcess[str]:
     """Run a shell script as a reader would, in an environment that is set up and active."""
-    return subprocess.run(
+    with subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=where,
         env=environment(where),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=BLOCK_TIMEOUT,
-        check=False,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=BLOCK_TIMEOUT)
+        finally:  # a script that failed or took too long leaves what it started, such as a server with its port
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(script, process.returncode, printed)
 
 
 def run_all(document: Path, checkout: Path) -> None:
