@@ -23,9 +23,9 @@ from shards.core.version import __version__, revision
 from trainer.config import Config
 from trainer.export.records import public_records
 from trainer.generation.sampler import Sampler
-from trainer.run import dataset_notes, exported
+from trainer.run import dataset_notes, exported, saved_state
 from trainer.run.checkpoint import Checkpoint
-from trainer.run.exported import FILES, FORMAT_VERSION, KIND, RECORDS, WEIGHTS, ExportedGenerator
+from trainer.run.exported import FILES, KIND, RECORDS, WEIGHTS, ExportedGenerator
 from trainer.run.redaction import without_secrets
 
 
@@ -62,9 +62,8 @@ def describe(sampler: Sampler, source: Path) -> dict[str, Any]:
     saved, state = sampler.saved, sampler.saved.state
     if isinstance(saved, ExportedGenerator):
         return {key: value for key, value in saved.content.items() if key not in ("sha256", "records", self_hash.KEY)}
-    return {
+    content = {
         "kind": KIND,
-        "format_version": FORMAT_VERSION,
         "images_seen": state.images_seen,
         "architecture": dataclasses.asdict(state.architecture),
         "config": public_options(state.config, {a.name for a in sampler.schema.attributes}),
@@ -76,6 +75,7 @@ def describe(sampler: Sampler, source: Path) -> dict[str, Any]:
         "trained_with": _versions(saved),
         "exported_with": {"version": __version__, "commit": revision(), "torch": torch.__version__},
     }
+    return saved_state.written(content)
 
 
 def public_options(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -26,9 +26,8 @@ from shards.core import atomic_io, format_version, self_hash, text_files
 from shards.core.atomic_io import move_directory, sha256, write_json
 from shards.core.errors import Failure, UserError, warn
 from shards.core.format_version import NewerFormatError
+from trainer.run import saved_state
 from trainer.run.saved_state import Best, SavedState
-
-FORMAT_VERSION = 1
 
 _STATE = "state.json"
 _MAX_STATE = 1 << 26  # bytes
@@ -115,7 +114,7 @@ def _write(final: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[st
             path.chmod(stat.S_IMODE(building.stat().st_mode) & 0o666)  # as the umask allows; safetensors writes 0600
             _sync(path)
             hashes[path.name] = sha256(path)
-        content = {"format_version": FORMAT_VERSION, **state, "sha256": hashes}
+        content = {**saved_state.written(state), "sha256": hashes}
         write_json(building / _STATE, self_hash.with_hash(content))
         if final.exists():  # damaged
             remove(final)
@@ -250,7 +249,7 @@ def _read_state(path: Path) -> tuple[dict[str, Any], SavedState]:
         raise ValueError(f"{_STATE} is not an object")
     if self_hash.is_intact(content) is False:
         raise ValueError(f"{_STATE} does not match its hash")
-    format_version.check(content, FORMAT_VERSION, f"{path} has checkpoint format")
+    format_version.check(content, saved_state.FORMAT_VERSION, f"{path} has checkpoint format")
     state = SavedState.from_json(content)
     if path.name != directory(path, state.images_seen).name:
         raise ValueError(f"it was saved at {state.images_seen:,} images, which is not the name of its directory")

@@ -20,11 +20,10 @@ from torch import Tensor
 from shards.core import format_version, self_hash, text_files
 from shards.core.atomic_io import sha256, write_json
 from shards.core.errors import UserError
-from trainer.run import checkpoint
+from trainer.run import checkpoint, saved_state
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.saved_state import SavedState
 
-FORMAT_VERSION = 1
 KIND = "cgan-trainer generator"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = (WEIGHTS, "schema.json", "labels.safetensors")
@@ -95,14 +94,26 @@ def read(folder: Path) -> ExportedGenerator:
         UserError: the folder is not an export, is damaged, or has a later format.
     """
     content = read_config(folder)
-    try:
-        state = SavedState.from_json({"scaler": {}, **content})
-        for name in ("dataset", "trained_with", "records"):
-            if not isinstance(content.get(name, {}), dict):
-                raise ValueError(f"{name} in {CONFIG} is not an object")
-        _check_files(folder, content.get("sha256"), content.get("records", {}))
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, error) from None
+    while True:
+        try:
+            return _checked(folder, content)
+        except (OSError, ValueError) as error:
+            before, content = content, read_config(folder)
+            if content == before:  # otherwise a record was being replaced; see `changing_record`
+                raise _damaged(folder, error) from None
+
+
+def _checked(folder: Path, content: dict[str, Any]) -> ExportedGenerator:
+    """Return the export with this config.json.
+
+    Raises:
+        OSError, ValueError: its files do not match it, or it has values that are not valid.
+    """
+    state = SavedState.from_json({"scaler": {}, **content})
+    for name in ("dataset", "trained_with", "records"):
+        if not isinstance(content.get(name, {}), dict):
+            raise ValueError(f"{name} in {CONFIG} is not an object")
+    _check_files(folder, content.get("sha256"), content.get("records", {}))
     return ExportedGenerator(folder, state, content)
 
 
@@ -121,7 +132,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             )
         if self_hash.is_intact(content) is not True:
             raise ValueError(f"{CONFIG} does not match its hash")
-        format_version.check(content, FORMAT_VERSION, f"{folder} has export format")
+        format_version.check(content, saved_state.FORMAT_VERSION, f"{folder} has export format")
     except text_files.UnreadableText as error:
         raise _damaged(folder, f"{CONFIG} {error}") from None
     except (OSError, ValueError) as error:

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from shards.core import format_version
 from trainer.networks import Architecture
 from trainer.schedules.time_plan import TimePlan
 
+FORMAT_VERSION = 2  # of checkpoints and exports; 2: images of other channels or another aspect than square RGB
 MAX_IMAGES = 1 << 53
 _MAX_SIZE = 1 << 20  # of anything in an architecture
 _SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}  # of torch's GradScaler
+_SQUARE_RGB = {"image_channels": Architecture.image_channels, "aspect": Architecture.aspect}
 _DIRECTORIES = ("shards", "cache", "run", "init_from")  # options that other commands open
 
 
@@ -99,6 +102,23 @@ class SavedState:
             plan=None if values.get("plan") is None else _plan(values["plan"]),
             average_length=length,
         )
+
+
+def written(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values of a state with the oldest format version that can express them.
+
+    An architecture of square RGB images leaves their shape out: versions that know no other read format 1.
+    """
+    architecture = dict(values["architecture"])
+    if _shape_of(architecture) == _SQUARE_RGB:
+        architecture = {name: value for name, value in architecture.items() if name not in _SQUARE_RGB}
+    version = FORMAT_VERSION if _SQUARE_RGB.keys() & architecture.keys() else 1
+    return {format_version.KEY: version, **values, "architecture": architecture}
+
+
+def _shape_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: architecture.get(name, default) for name, default in _SQUARE_RGB.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _plan(content: Any) -> TimePlan:

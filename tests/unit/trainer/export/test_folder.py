@@ -295,6 +295,34 @@ def test_damaged_file_is_one_sentence(name: str, run: Path, tmp_path: Path) -> N
         trainer.load(out)
 
 
+@pytest.mark.parametrize(("channels", "version"), [(3, 1), (4, 2)])
+def test_export_of_square_rgb_has_the_format_that_earlier_versions_read(
+    channels: int, version: int, tmp_path: Path
+) -> None:
+    out = export(make_run(tmp_path / "run", image_channels=channels), tmp_path / "out")
+    again = export(out, tmp_path / "again")
+    for folder in (out, again):
+        content = exported.read(folder).content
+        assert content["format_version"] == version
+        assert ("image_channels" in content["architecture"]) == (version == 2)
+
+
+def test_export_that_is_read_while_an_evaluation_ends_is_not_damaged(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = export(recorded, tmp_path / "out", "--checkpoint", "128")
+    hashed = exported.sha256
+
+    def evaluated_meanwhile(path: Path) -> str:
+        if path.name == "evaluation.json":
+            monkeypatch.setattr(exported, "sha256", hashed)
+            evaluation_file.add(out, 128, {**FIGURES, "seed": 7})
+        return hashed(path)
+
+    monkeypatch.setattr(exported, "sha256", evaluated_meanwhile)
+    assert exported.read(out).content["records"]["evaluation.json"] == hashed(out / "evaluation.json")
+
+
 def test_foreign_and_newer_folders_are_named(run: Path, tmp_path: Path) -> None:
     with raises("run-missing", tmp_path):
         trainer.load(tmp_path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,6 +177,21 @@ def test_later_format_is_an_error_and_not_damage(tmp_path: Path) -> None:
     state.write_text(json.dumps(self_hash.with_hash(json.loads(state.read_text()) | {"format_version": 99})))
     with raises("newer-format", "99"):
         checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "version"), [({}, 1), ({"image_channels": 4}, 2), ({"aspect": (3, 4), "size": 16}, 2)]
+)
+def test_square_rgb_is_written_as_versions_read_it_that_know_no_other(
+    tmp_path: Path, shape: dict[str, Any], version: int
+) -> None:
+    values = plain_values(1)
+    values["architecture"] |= shape
+    path = checkpoint.save(tmp_path, values, {"ema": {"w": torch.zeros(1)}}, 1)
+    content = json.loads((path / "state.json").read_text())
+    assert content["format_version"] == version
+    assert ({"image_channels", "aspect"} <= content["architecture"].keys()) == (version == 2)
+    assert dataclasses.asdict(checkpoint.read(path).state.architecture) == values["architecture"]
 
 
 def test_damaged_checkpoints_do_not_count_among_those_to_keep(tmp_path: Path) -> None:
