@@ -99,7 +99,7 @@ def test_the_scaling_is_saved_with_the_weights(dataset: Dataset, tmp_path: Path,
 def test_older_checkpoints_have_no_scaling() -> None:
     embedding = LabelEmbedding((1, 2), 4)
     saved = {name: value.clone() for name, value in embedding.state_dict().items() if "mask" not in name}
-    for load in (state_dicts.load_module, lambda *given: transfer(*given, same_labels((1, 2)))):
+    for load in (state_dicts.load_module, lambda module, saved: transfer(module, saved, same_labels((1, 2)))):
         set_label_scaling(embedding, torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6]))
         load(embedding, saved)
         assert not embedding.mask.centre.any() and (embedding.mask.scale == 1).all()
