@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 import trainer
 from support.fake_wandb import FakeWandb
@@ -121,6 +123,14 @@ def test_the_default_uploads_no_checkpoints() -> None:
     assert Config().tracking.wandb_artifacts == "generator"
 
 
+@pytest.fixture
+def forgotten_settings() -> Iterator[None]:
+    """W&B keeps the settings of a process's first run; later tests of this process must not find them."""
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("forgotten_settings")
 def test_models_that_cannot_be_logged_do_not_end_the_run(
     data: Path, environment: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
