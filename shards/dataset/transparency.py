@@ -43,12 +43,15 @@ def resize(image: Image.Image, size: tuple[int, int], box: tuple[float, float, f
         resized = image.convert("RGB").resize(size, lanczos, box)
         resized.putalpha(255)
         return resized
-    straight = np.asarray(image).astype(np.float32)
-    weight = straight[..., 3:] / 255
-    planes = np.concatenate([straight[..., :3] * weight, weight], axis=2)
-    planes = np.stack([np.asarray(Image.fromarray(planes[..., i]).resize(size, lanczos, box)) for i in range(4)], 2)
-    weight = planes[..., 3:]
-    colours = np.divide(planes[..., :3], weight, out=np.zeros_like(planes[..., :3]), where=weight > 0)
+
+    def small(plane: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(plane).resize(size, lanczos, box))
+
+    weight = np.asarray(image.getchannel("A")).astype(np.float32) / 255
+    # One plane at a time, since floating point takes much memory.
+    planes = np.stack([small(np.asarray(image.getchannel(name)) * weight) for name in "RGB"], 2)
+    weight = small(weight)[..., None]
+    colours = np.divide(planes, weight, out=np.zeros_like(planes), where=weight > 0)
     pixels = np.concatenate([colours, 255 * weight], axis=2).round().clip(0, 255).astype(np.uint8)
     hide_colours(pixels)
     return Image.fromarray(pixels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +75,18 @@ def test_opaque_images_are_resized_as_rgb(h: int, w: int, down: int, across: int
     found = resized(pixels, ImageShape(4, down, across), fit)
     assert (found[..., 3] == 255).all()
     assert (found[..., :3] == resized(pixels[..., :3], ImageShape(3, down, across), fit)).all()
+
+
+def test_resizing_needs_little_memory() -> None:
+    """An image that was opened counts its pixels in bytes; a copy in floating point takes four times as much."""
+    image = Image.fromarray(noise(600, 700, 0))
+    tracemalloc.start()
+    try:
+        transparency.resize(image, (16, 16), (0, 0, 700, 600))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 600 * 700
 
 
 @given(st.integers(0, 99))
