@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from shards.dataset.label_rows import Labels
+from trainer.augment.pixels import weigh_by_alpha
 from trainer.generation.sampler import Sampler
 from trainer.networks.discriminator import Discriminator
 from trainer.sampling.calibration import accepted
@@ -92,7 +93,7 @@ class Candidates:
         x, y, k = (
             torch.from_numpy(np.asarray(part, np.float32)).to(self.sampler.device) for part in (images, label, known)
         )
-        scores = self.discriminator(x / 127.5 - 1, y, k)
+        scores = self.discriminator(weigh_by_alpha(x / 127.5 - 1), y, k)
         return (scores if scores.dim() == 1 else scores[:, 0]).cpu().numpy()  # behind logits: scores of labels
 
 
