@@ -121,8 +121,5 @@ def lite_distance(device: torch.device) -> FeatureDistance:
 
 
 def _as_rgb(x: Tensor) -> Tensor:
-    """Return images (N, C, H, W) in [-1, 1] as (N, 3, H, W): grey repeated, RGBA on white."""
-    if x.shape[1] == 4:
-        alpha = (x[:, 3:] + 1) / 2
-        return x[:, :3] * alpha + (1 - alpha)
-    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+    """Return images (N, C, H, W) in [-1, 1] as (N, 3, H, W): grey repeated, RGBA on mid-grey."""
+    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else weigh_by_alpha(x)[:, :3]

@@ -181,6 +181,16 @@ def _missing(device: torch.device) -> features.FeatureDistance:
     raise shards.core.errors.UserError("package-missing", "not installed")
 
 
+def test_features_of_efficientnet_do_not_see_hidden_colours() -> None:
+    """As everywhere in inversion, RGBA images lie on mid-grey, and invisible differences are none."""
+    image = torch.rand(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image[:, 3, :8] = -1
+    other, on_grey = image.clone(), image[:, :3] * (image[:, 3:] + 1) / 2
+    other[:, :3, :8] = 1
+    distance = features.lite_distance(torch.device("cpu")).to(image)
+    assert distance(other) == distance(image) == distance(on_grey) == 0
+
+
 def test_time_limit_keeps_the_best_so_far(run: Path, tmp_path: Path) -> None:
     image = own_drawing(run, tmp_path / "own.png", "hat")
     content, _ = inverted(run, image, "--out", tmp_path / "panel.png", "--minutes", 1e-6)
