@@ -14,6 +14,7 @@ from shards.core.errors import UserError
 CHANNELS = {"rgb": 3, "rgba": 4, "grey": 1}  # by the names that options take
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's modes, by the number of channels
 SQUARE = "1:1"
+LARGEST_SIZE = 1 << 14  # pixels of the longer side in a manifest; what says more is not allocated
 
 _BASES = range(4, 8)  # pixels of the longer side, doubled level by level; of a square only the even ones
 _SHORTEST = 2  # pixels of the shorter side of a base
@@ -144,12 +145,16 @@ def manifest_shape(manifest: dict[str, Any], where: str) -> ImageShape:
     """Return the shape of the images according to a manifest; ``channels`` and ``aspect`` are absent for square RGB.
 
     Raises:
-        UserError: a field is not valid.
+        UserError: a field is not valid, or the images are implausibly large.
     """
-    channels, aspect = manifest.get("channels", 3), manifest.get("aspect", SQUARE)
+    size, channels, aspect = manifest["picture_size"], manifest.get("channels", 3), manifest.get("aspect", SQUARE)
+    if size > LARGEST_SIZE:
+        raise UserError(
+            "manifest-invalid", f"{where}: picture_size {size} is implausible: at most {LARGEST_SIZE} pixels"
+        )
     if type(channels) is not int or channels not in MODES:
         raise UserError("manifest-invalid", f"{where}: channels must be 1, 3 or 4, not {str(channels)[:60]!r}")
     try:
-        return ImageShape.of(manifest["picture_size"], channels, str(aspect)[:60])
+        return ImageShape.of(size, channels, str(aspect)[:60])
     except ValueError as error:
         raise UserError("manifest-invalid", f"{where}: {error}; pack the dataset again") from None

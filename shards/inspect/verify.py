@@ -30,7 +30,6 @@ from shards.inspect.shard_check import Findings, Shard, Sidecar, check
 
 _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")  # that every dataset has
 _SHOWN = 100  # lines
-_LARGEST_SIZE = 1 << 14  # pixels; a larger size is an error of the manifest
 _NAME = re.compile(r"[^/\\\0]{1,255}")
 _HASH = re.compile("[0-9a-f]{64}")
 _MOST = 1 << 62  # maximum number of bytes or samples in a manifest
@@ -197,11 +196,7 @@ def _tasks(folder: Path, manifest: dict[str, Any], quick: bool, found: Findings)
 
 def _shape(manifest: dict[str, Any], found: Findings) -> ImageShape | None:
     """Return the shape of the images; None if it is not plausible."""
-    size = manifest.get("picture_size")
-    if not is_count(size, 1):  # which is reported already
-        return None
-    if is_count(size, _LARGEST_SIZE + 1):
-        found.add(f"{MANIFEST}: picture_size {size} is implausible; images are not decoded")
+    if not is_count(manifest.get("picture_size"), 1):  # which is reported already
         return None
     try:
         return manifest_shape(manifest, MANIFEST)

@@ -60,7 +60,16 @@ def test_a_manifest_without_a_shape_means_square_rgb() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"channels": 2}, {"channels": "3"}, {"channels": True}, {"channels": [3]}, {"aspect": 1}]
+    "wrong",
+    [
+        {"channels": 2},
+        {"channels": "3"},
+        {"channels": True},
+        {"channels": [3]},
+        {"aspect": 1},
+        {"picture_size": (1 << 14) + 1},
+        {"picture_size": 1 << 60, "channels": 4},
+    ],
 )
 def test_a_manifest_with_another_shape_is_refused(wrong: dict[str, object]) -> None:
     with raises("manifest-invalid", "here"):
