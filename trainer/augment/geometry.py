@@ -68,7 +68,8 @@ def source_matrix(
     linear = first @ (narrower * last) / each(zoom)
     if sides[0] != sides[1]:
         ratio = sides[0] / sides[1]
-        linear = linear * linear.new_tensor([[1, ratio], [1 / ratio, 1]])
+        x, y = linear.unbind(1)  # scaled one by one: a matrix made on the host would be a blocking copy
+        linear = torch.stack([x[:, 0], x[:, 1] * ratio, y[:, 0] / ratio, y[:, 1]], 1).unflatten(1, (2, 2))
     shift = -2 * torch.stack([right, down], 1)[:, :, None]  # the side is 2 in these coordinates
     return torch.cat([linear, linear @ shift], 2)
 

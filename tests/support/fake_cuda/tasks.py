@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,9 @@ from trainer.noise import normal
 from trainer.run.async_checkpoint import Snapshot
 
 
-def costs(words: str, size: int) -> dict[str, dict[str, Any]]:
-    """Return what each kind of step costs, by its name."""
-    training = Training(words, size)
+def costs(words: str, shape: int | Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Return what each kind of step costs, by its name; ``shape``: see `Training`."""
+    training = Training(words, shape)
     found = {}
     for kind, number in training.kinds.items():
         with training.measured() as cost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from shards.dataset.image_shape import ImageShape
@@ -37,18 +37,19 @@ class Training:
 
     Args:
         words: the trainer's options.
-        size: side of the images.
+        shape: channels, height and width of the images, or the side of square RGB ones.
     """
 
-    def __init__(self, words: str, size: int) -> None:
+    def __init__(self, words: str, shape: int | Sequence[int]) -> None:
         self.config = configuration.load(words.split())
         machine = self.config.machine
         self.env = Distributed(machine.device, machine.mixed_precision, threads=1)
         assert self.env.device.type == "cuda"
         self.meter = Meter()
         with self.meter:
-            self.state = build_state(self.config, self.env, ImageShape.of(size), WIDTHS, KINDS)
-            stream = Stream(self.config.data.batch, size)
+            images = ImageShape.of(shape) if isinstance(shape, int) else ImageShape(*shape)
+            self.state = build_state(self.config, self.env, images, WIDTHS, KINDS)
+            stream = Stream(self.config.data.batch, images)
             self.incoming = batches(stream, 0, workers=0, pin_memory=True)  # type: ignore[arg-type]
             self.state.step(next(self.incoming))
 
@@ -81,13 +82,13 @@ class Training:
 class Stream:
     """Batches without content, as a stream yields them."""
 
-    def __init__(self, batch: int, size: int) -> None:
-        self.batch, self.size = batch, size
+    def __init__(self, batch: int, shape: ImageShape) -> None:
+        self.batch, self.shape = batch, shape
 
     def __getitem__(self, number: int) -> Batch:
         """Return a batch."""
         count = self.batch
-        images = torch.zeros(count, 3, self.size, self.size, dtype=torch.uint8)
+        images = torch.zeros(count, self.shape.channels, self.shape.height, self.shape.width, dtype=torch.uint8)
         labels, known = torch.zeros(count, sum(WIDTHS)), torch.ones(count, len(WIDTHS))
         positions = torch.arange(count) + number * count
         images = images.contiguous(memory_format=torch.channels_last)
