@@ -19,6 +19,7 @@ from shards.dataset.image_shape import MODES
 READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 LARGEST = 1 << 16  # pixels per side; the product is limited by Pillow's check for decompression bombs
 
+_PNG_DEPTH = 24  # where a PNG has the bits of a sample
 _NPY = b"\x93NUMPY"
 _NOT_IMAGES = {  # what downloads leave in place of images, in lower case
     b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
@@ -70,7 +71,23 @@ def opened(data: bytes) -> Image.Image:
         raise bomb
     if max(image.size) > LARGEST:
         raise ImageError(f"refused: {image.size[0]} x {image.size[1]} pixels")
+    if image.format == "PNG" and "transparency" in image.info:
+        image.info["transparency"] = _clear_colour(image, data[_PNG_DEPTH])
     return image
+
+
+def _clear_colour(image: Image.Image, depth: int) -> object:
+    """Return the colour of a PNG that is transparent, in the depth in which Pillow decodes its pixels.
+
+    Pillow scales the pixels to 8 bits, but not this colour. Grey of 16 bits keeps its depth.
+    """
+    clear = image.info["transparency"]
+    if image.mode == "L" and isinstance(clear, int) and depth in (2, 4):
+        largest = 2**depth - 1
+        return (clear & largest) * 255 // largest
+    if image.mode == "RGB" and isinstance(clear, tuple) and depth == 16:
+        return tuple(value >> 8 for value in clear)
+    return clear
 
 
 def _formats(data: bytes) -> tuple[str, ...]:

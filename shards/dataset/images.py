@@ -265,8 +265,8 @@ def upright(
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     image.load()
-    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I;16"):
+        image = _grey_of_8_bits(image)
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode} have no fixed range")
     alpha = None
@@ -285,6 +285,15 @@ def upright(
         image = image.convert("L")
     image.info = {}  # or a PNG would keep the old profile
     return image, ignored
+
+
+def _grey_of_8_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 bits as L, or LA if one of its values is transparent; Pillow would clip to white."""
+    wide, clear = np.asarray(image), image.info.get("transparency")
+    image = Image.fromarray((wide >> 8).astype(np.uint8))
+    if clear is not None:
+        image.putalpha(Image.fromarray((wide != clear).astype(np.uint8) * 255))
+    return image
 
 
 def _has_alpha(image: Image.Image) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,49 @@ def test_a_transparent_colour_of_a_palette_is_transparent() -> None:
         found = images.pixels(png(image, form, transparency=0), ImageShape(4, 4, 2))
         assert (found[:, 0] == 0).all() and (found[:, 1] == (0, 0, 255, 255)).all()
     assert images.has_transparency(png(image, transparency=0)) and not images.has_transparency(png(image))
+
+
+@pytest.mark.parametrize(
+    ("depth", "values"),
+    [
+        (1, (0, 1)),
+        (2, (1, 2)),
+        (4, (3, 10)),
+        (8, (9, 10)),
+        (16, (0x1234, 0x1235)),
+        (8, ((9, 8, 7), (9, 8, 6))),
+        (16, ((0x1234, 0x56, 0x78), (0x1234, 0x156, 0x78))),
+    ],
+)
+def test_a_transparent_colour_is_transparent_at_every_depth(depth: int, values: tuple[Any, Any]) -> None:
+    """Also where Pillow scales the pixels and not that colour."""
+    visible, clear = (np.atleast_1d(value) for value in values)
+    data = png_with_clear(depth, np.stack([visible, clear]))
+    expected = np.broadcast_to(visible * 255 // (2**depth - 1) if depth < 16 else visible >> 8, 3).tolist()
+    assert images.has_transparency(data)
+    assert images.pixels(data, ImageShape(4, 1, 2)).tolist() == [[[*expected, 255], [0, 0, 0, 0]]]
+    assert images.pixels(data, ImageShape(3, 1, 2), background="#fe0010").tolist() == [[expected, [254, 0, 16]]]
+    done = images.prepare(data, ImageShape(4, 1, 2))
+    assert not done.copied and np.asarray(Image.open(io.BytesIO(done.data)))[..., 3].tolist() == [[255, 0]]
+
+
+def png_with_clear(depth: int, pixels: np.ndarray) -> bytes:
+    """Return a PNG of one row of pixels, grey (N, 1) or RGB (N, 3), of which the last colour is transparent."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    bits = "".join(f"{value:0{depth}b}" for value in pixels.flat)
+    bits += "0" * (-len(bits) % 8)
+    row = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    header = struct.pack(">IIBBBBB", len(pixels), 1, depth, 0 if pixels.shape[1] == 1 else 2, 0, 0, 0)
+    parts = {
+        b"IHDR": header,
+        b"tRNS": pixels[-1].astype(">u2").tobytes(),
+        b"IDAT": zlib.compress(b"\0" + row),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, content) for name, content in parts.items())
 
 
 def test_grey_is_the_luma_of_pillow() -> None:
