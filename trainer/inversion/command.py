@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shards.core import cli
-from shards.core.atomic_io import explain_disk_errors, write_json
+from shards.core.atomic_io import explain_disk_errors, sha256, write_json
 from shards.core.cli import argument, option
 from shards.core.errors import UserError
 from shards.dataset.image_shape import ImageShape
@@ -35,7 +35,7 @@ from trainer.models import image_shape
 from trainer.run import hub
 from trainer.run.exported import ExportedGenerator
 
-_RECORDED = ("seed", "steps", "restarts", "draws", "fit", "background")  # options
+_RECORDED = ("as_", "seed", "steps", "restarts", "draws", "references", "features", "fit", "background")  # options
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ class InvertOptions:
         colour(self.background)
         if self.out is not None and (self.out.suffix.lower() != ".png" or self.out.is_dir()):
             raise UserError("invalid-output-name", f"--out {self.out}: give the name of a .png file")
+        if self.held_out is not None and not self.references:
+            raise UserError(
+                "option-conflict", "--held-out: --references 0 compares with no image; give the number of images"
+            )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -100,10 +104,12 @@ def main(argv: Sequence[str]) -> None:
     target = read_target(options.image, shape, options.fit, options.background)
     candidates, reader = _candidates(sampler, run, target, options.as_)
     changes = {phrase: sampler.vocabulary.read(phrase) for phrase in split_phrases("--change", options.change)}
-    compared = _compared(sampler, options, shape)
     notes: list[str] = []
+    compared = _compared(sampler, options, shape, notes)
     features = open_features(sampler, options.features, notes)
 
+    with explain_disk_errors(panel):
+        panel.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(options.steps, options.restarts, options.draws, options.seed)
     with _progress(options.steps * (1 + sum(map(len, compared.values())))) as advance:
         left = 1 + sum(map(len, compared.values()))
@@ -129,16 +135,15 @@ def main(argv: Sequence[str]) -> None:
     images = np.stack([target, found.image, *drawn])
     content = {
         "image": options.image.name,
+        "image_sha256": sha256(options.image),
         "images_seen": sampler.saved.images_seen,
-        "options": {name: getattr(options, name) for name in _RECORDED},
+        "options": {name.rstrip("_"): getattr(options, name) for name in _RECORDED},
         "labels_read_by": reader,
         **record(sampler.schema, found, reached, changed),
         "features": features.name if features else None,
         "verdict": sentence,
         "notes": notes,
     }
-    with explain_disk_errors(panel):
-        panel.parent.mkdir(parents=True, exist_ok=True)
     image_grid.save(image_grid.grid(images, len(images), column_titles=["original", "drawing", *changes]), panel)
     write_json(panel.with_suffix(".json"), content)
     words = ", ".join(sampler.schema.words(found.label.label[0], found.label.known[0])) or ANYTHING
@@ -168,12 +173,14 @@ def _candidates(sampler: Sampler, run: Path, image: np.ndarray, words: str | Non
 
 
 def _compared(
-    sampler: Sampler, options: InvertOptions, shape: ImageShape
+    sampler: Sampler, options: InvertOptions, shape: ImageShape, notes: list[str]
 ) -> dict[str, list[tuple[np.ndarray, Labels]]]:
     """Return the images, with their labels, on which the same search is run to compare with."""
     compared = {"own": list(own_drawings(sampler, options.references, options.seed))} if options.references else {}
     if options.held_out is not None:
         dataset = open_held_out(options.held_out, sampler, shape)
+        if dataset.fingerprint == sampler.saved.state.data:
+            notes.append("--held-out is the dataset that the generator was trained on: it has seen these images")
         compared["held_out"] = list(dataset_images(dataset, options.references, options.seed))
     return compared
 

@@ -51,7 +51,7 @@ def _judge_scores(sampler: Sampler, run: Path, image: np.ndarray) -> np.ndarray 
     if isinstance(sampler.saved, ExportedGenerator):
         return None
     state = sampler.saved.state
-    with contextlib.suppress(UserError, ValueError):  # the dataset has moved, or is of other images
+    with contextlib.suppress(UserError, ValueError, OSError):  # the dataset has moved, or is of other images
         dataset = Dataset.open(state.config.get("shards") or str(run / "data"))
         if dataset.fingerprint == state.data and (judge := cached_judge(dataset, str(sampler.device))) is not None:
             return judge.logits(image[None])[0]

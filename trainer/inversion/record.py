@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.core import text_files
+from shards.core.atomic_io import sha256
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import Schema
@@ -37,15 +38,20 @@ def record(
 
 
 def require_free(panel: Path, image: Path) -> None:
-    """Check that a panel and the .json next to it replace nothing but those of an earlier inversion.
+    """Check that a panel and the .json next to it replace nothing but those of an earlier inversion of the image.
 
     Raises:
-        UserError: they would replace the image, or a .json of something else.
+        UserError: they would replace the image, or something else.
     """
     notes = panel.with_suffix(".json")
     if image.resolve() in (panel.resolve(), notes.resolve()):
         raise UserError("output-exists", f"{image}: the result would replace the image itself; choose another --out")
     if not notes.exists():
+        if panel.exists():
+            raise UserError(
+                "output-exists",
+                f"{panel} exists and was not written by cgan invert; choose another --out (nothing was changed)",
+            )
         return
     try:
         content = text_files.read_json(notes)
@@ -55,6 +61,12 @@ def require_free(panel: Path, image: Path) -> None:
         raise UserError(
             "output-exists",
             f"{notes} exists and was not written by cgan invert; choose another --out (nothing was changed)",
+        )
+    if image.is_file() and content.get("image_sha256") != sha256(image):
+        raise UserError(
+            "output-exists",
+            f"{panel} was drawn from another image of the name {content.get('image')}; choose another --out (nothing "
+            "was changed)",
         )
 
 

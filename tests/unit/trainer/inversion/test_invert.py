@@ -140,7 +140,8 @@ def test_comparison_says_how_near_it_came(run: Path, tmp_path: Path, capsys: pyt
     other = save(np.random.default_rng(0).integers(0, 255, (3, 8, 8), np.uint8), tmp_path / "noise.png")
     said = []
     for image in (own, other):
-        content, _ = inverted(run, image, "--references", 2, "--out", tmp_path / "panel.png")
+        content, _ = inverted(run, image, "--references", 2, "--out", tmp_path / f"{image.stem}-panel.png")
+        assert content["options"]["references"] == 2 and content["options"]["features"] == "none"
         assert len(content["references"]["own"]) == 2
         said.append(content["verdict"])
         assert content["verdict"] in capsys.readouterr().out
@@ -153,6 +154,7 @@ def test_held_out_images_are_compared(trained_run: Path, small_dataset: Path, tm
     image = own_drawing(trained_run, tmp_path / "own.png", "blue ink")
     more = ["--references", 1, "--steps", 4, "--held-out", small_dataset]
     content, _ = inverted(trained_run, image, "--out", tmp_path / "panel.png", *more)
+    assert content["notes"] == [] or "seen these images" not in content["notes"][0]
     assert len(content["references"]["held_out"]) == 1 and "held-out" in content["verdict"]
     with raises("wrong-dataset", "--held-out", "8 x 8"):
         command.main([str(run), str(image), "--held-out", str(small_dataset), "--out", str(tmp_path / "x.png")])
@@ -354,6 +356,7 @@ def test_image_that_cannot_be_read_is_one_sentence(run: Path, tmp_path: Path, na
         (["--background", "nocolour"], "invalid-value", "--background"),
         (["--steps", "0"], "invalid-value", "--steps"),
         (["--held-out", "nowhere"], "dataset-missing", "nowhere"),
+        (["--held-out", "nowhere", "--references", "0"], "option-conflict", "--references"),
     ],
 )
 def test_option_that_does_not_fit_is_refused(
@@ -374,7 +377,24 @@ def test_nothing_of_others_is_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "panel.json").write_text('{"label": "mine"}')
     with raises("output-exists", "panel.json"):
         command.main([str(run), str(image), "--out", str(tmp_path / "panel.png")])
+    picture = save(np.zeros((3, 8, 8), np.uint8), tmp_path / "picture.png").read_bytes()
+    with raises("output-exists", "picture.png"):
+        command.main([str(run), str(image), "--out", str(tmp_path / "picture.png")])
+    assert (tmp_path / "picture.png").read_bytes() == picture and not (tmp_path / "picture.json").exists()
     assert image.read_bytes() == before and not (tmp_path / "panel.png").exists()
+
+
+def test_another_image_of_the_same_name_replaces_nothing(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    for folder, phrase in (("red", "red hair"), ("blue", "blue hair")):
+        (tmp_path / folder).mkdir()
+        own_drawing(run, tmp_path / folder / "000000.png", phrase)
+    quick = [*QUICK, "--steps", "1", "--draws", "2", str(copy)]
+    command.main([*quick, str(tmp_path / "red/000000.png")])
+    before = [path.read_bytes() for path in sorted((copy / "inverted").iterdir())]
+    with raises("output-exists", "another image", "000000.png"):
+        command.main([*quick, str(tmp_path / "blue/000000.png")])
+    assert [path.read_bytes() for path in sorted((copy / "inverted").iterdir())] == before
 
 
 def test_result_is_kept_in_the_run_by_default(run: Path, tmp_path: Path) -> None:
