@@ -2,8 +2,9 @@
 
     python benchmarks/time_to_quality.py --out DIR [--minutes 20] [--legs published,article96] [--jobs 2]
 
-At 32 and 64 pixels the other methods are flow matching (`other_methods/flow_matching.py`) and the package
-lightweight-gan, which is installed apart (`other_methods/lightweight.py` says how, and the error when it is missing).
+At 32 and 64 pixels the other methods are flow matching (`other_methods/flow_matching.py`) and, if --legs names it, the
+package lightweight-gan, which is installed apart (`other_methods/lightweight.py` says how, and the error when it is
+missing).
 The article's networks exist at 96 pixels only.
 
 First the pace of each leg is measured on this machine: all legs train short pieces in alternation. Then each leg trains
@@ -32,6 +33,7 @@ import torch
 # When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from other_methods import lightweight
 from quality.course import Course, course_of, first_right, table
 from quality.legs import LEGS, PUBLISHED, Leg
 from quality.pace import CLOCKS, ProcessorTime, measure, pace_of
@@ -53,6 +55,7 @@ from trainer.reporting.plot import Line, Plot
 _CUT_OFF = 10  # times our time to the first half of hair colours right
 _SHOWN = ("fidelity/hair", "fidelity/eyes", "fid", "precision")
 _FEATURES = tuple(name for name in FEATURES if name != "inception")  # which needs a file of weights
+_DEFAULT = tuple(name for name, leg in LEGS.items() if not leg.installed_apart)
 _LOOK_EVERY = 0.05  # seconds
 Watch = Callable[[psutil.Process], None]
 
@@ -62,8 +65,8 @@ class QualityOptions:
     """Train and evaluate the legs that are not complete."""
 
     out: Path = option(Path("runs/time-to-quality"), "output folder; existing results are reused")
-    legs: tuple[str, ...] = option(tuple(LEGS), "legs to train", choices=tuple(LEGS))
-    minutes: float = option(20, "time of our legs at 96 pixels; those at 32 get 0.4 of it", above=0)
+    legs: tuple[str, ...] = option(_DEFAULT, "legs to train (default: all but lightweight-gan)", choices=tuple(LEGS))
+    minutes: float = option(20, "time of each leg at 64 and 96 pixels; those at 32 get 0.4 of it", above=0)
     pictures: int = option(600, "images generated per checkpoint", minimum=4)
     faces: int = option(6_000, "number of faces in the datasets", minimum=64)
     seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
@@ -223,6 +226,8 @@ def main(argv: Sequence[str]) -> None:
     """Train and evaluate what is missing, and print the results."""
     asked = cli.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
     if not asked.evaluate_only:
+        if any(LEGS[name].installed_apart for name in asked.legs):
+            lightweight.require_package()
         asked.out.mkdir(parents=True, exist_ok=True)
         make_data(asked)
         measure_pace(asked)

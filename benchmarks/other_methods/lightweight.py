@@ -146,6 +146,11 @@ def _without_gpu() -> Iterator[None]:
         yield
 
 
+def require_package() -> None:
+    """Raise UserError if the package is missing, or one that it needs."""
+    _import_package()
+
+
 def _import_package() -> Any:
     """Return the module of the package's networks and trainer, adapted.
 

@@ -39,6 +39,11 @@ class Leg:
     conditional: bool = True
 
     @property
+    def installed_apart(self) -> bool:
+        """Whether it needs a package that no extra installs."""
+        return "lightweight-gan" in self.command
+
+    @property
     def evaluation(self) -> tuple[object, ...]:
         """Return the words of the command that evaluates a run, after the interpreter."""
         command = (_BENCHMARKS / "other_evaluation.py",) if self.other else ("-m", "trainer", "evaluate")

@@ -51,6 +51,16 @@ def test_our_legs_are_commands_that_the_trainer_understands() -> None:
             config.load([str(word) for word in leg.command[1:]])
 
 
+def test_a_package_that_is_missing_is_named_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightweight_gan.lightweight_gan", None)
+    with raises("package-missing", "lightweight_gan"):
+        time_to_quality.main(["--out", str(tmp_path / "out"), "--legs", "faces32,lightweight-gan32"])
+    assert not (tmp_path / "out").exists()
+    assert not [name for name in QualityOptions().legs if "lightweight" in name]
+
+
 def test_the_first_half_of_hair_colours() -> None:
     assert first_right(course(2.0, 0.1, 0.5, 0.9)) == 400
     assert first_right(course(2.0, 0.1, 0.4)) is None
