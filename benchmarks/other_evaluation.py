@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from other_methods import run_files
-from other_methods.registry import METHODS
+from other_methods.registry import METHODS, require_size
 from PIL.Image import Image
 
 from shards.core import cli
@@ -34,6 +34,7 @@ from trainer.run import evaluation_file
 from trainer.run.lineage import Influence
 
 _TIMEOUT = 3600.0  # seconds, for the process group of one
+_DEVICES = ("auto", "cpu")
 _ROWS, _COLUMNS = 6, 8
 
 
@@ -51,8 +52,14 @@ def candidate_of(run: Path, shards: str | None = None) -> tuple[Candidate, int]:
     if saved is None:
         raise UserError("run-missing", f"{run} has nothing saved; train with: python benchmarks/other_run.py")
     dataset = Dataset.open(shards or saved.shards)
+    require_size(dataset)
     method = METHODS[saved.method](dataset)
-    method.load(run_files.tensors_of(run), saved.images_seen)
+    try:
+        method.load(run_files.tensors_of(run), saved.images_seen)
+    except (RuntimeError, KeyError):  # as torch says that shapes or names differ
+        raise UserError(
+            "wrong-dataset", f"{dataset.where}: its images or labels are not those that {run} was trained on"
+        ) from None
     influences = (Influence("images", "training images", "", saved.data),)
     generator = method.generator().requires_grad_(False)
     return Candidate(generator, method.noise_size, dataset, saved.data, influences), saved.images_seen
@@ -61,6 +68,9 @@ def candidate_of(run: Path, shards: str | None = None) -> tuple[Candidate, int]:
 def main(argv: Sequence[str]) -> None:
     """Evaluate what is saved; print and store the values, and draw the grid."""
     options = cli.parse(EvaluateOptions, argv, command="python benchmarks/other_evaluation.py")
+    for name, ignored in (("checkpoint", options.checkpoint is not None), ("device", options.device not in _DEVICES)):
+        if ignored:
+            raise UserError("option-without-effect", f"--{name}: what is saved is evaluated, on the CPU; omit it")
     with Distributed("cpu", "no", options.threads, _TIMEOUT) as env:
         candidate, seen = candidate_of(options.run, options.shards)
         torch.manual_seed(options.seed)  # for layers that add noise of their own

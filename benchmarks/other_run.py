@@ -1,8 +1,9 @@
-"""Train another method on the CPU; it logs as the trainer does, resumes, and `other_evaluation.py` evaluates it.
+"""Train another method on the CPU; it logs as the trainer does, and `other_evaluation.py` evaluates it.
 
     python benchmarks/other_run.py --method flow-matching --shards DATA --run RUN --total-images N
 
-Images are in memory. The logged seconds exclude reading and saving them.
+A call saves when it ends, and not before; the next one, with a larger --total-images, goes on from there. Images are in
+memory. The logged seconds exclude reading and saving them.
 """
 
 from __future__ import annotations
@@ -20,24 +21,22 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from other_methods import run_files
-from other_methods.flow_matching import CHANNELS
 from other_methods.method import Method
-from other_methods.registry import METHODS
+from other_methods.registry import METHODS, require_size
 from other_methods.run_files import Saved
-from quality.in_memory import batches, images_of
+from quality.in_memory import batches, images_of, require_a_batch
 
 from shards.core import cli, rng
 from shards.core.cli import option
 from shards.core.errors import Failure, UserError, exit_status
 from shards.dataset.dataset import Dataset
-from shards.dataset.image_shape import ImageShape
 from trainer.run.directory import RunDirectory
 from trainer.run.metrics_file import MetricsFile
 
 
 @dataclass(frozen=True)
 class OtherOptions:
-    """Train another method; re-run the same command to resume."""
+    """Train another method; a call saves at its end, and one with more images goes on from there."""
 
     method: str = option("flow-matching", "method to train", choices=tuple(METHODS))
     shards: Path = option(Path("data"), "dataset")
@@ -58,12 +57,9 @@ def main(argv: Sequence[str]) -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     dataset = Dataset.open(asked.shards)
-    if dataset.shape not in [ImageShape.of(size) for size in CHANNELS]:
-        sizes = " or ".join(f"{size}x{size}" for size in CHANNELS)
-        raise UserError(
-            "wrong-dataset",
-            f"{dataset.where}: its images are {dataset.shape.describe()}, not {sizes} in RGB",
-        )
+    require_size(dataset)
+    if (asked.run / "config.yaml").exists():
+        raise UserError("wrong-run", f"{asked.run} is a run of the trainer's; use another --run")
     directory = RunDirectory(asked.run)
     with directory.lock():
         saved = run_files.read(asked.run)
@@ -71,15 +67,18 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(
                 "wrong-dataset", f"{asked.run} has trained {saved.method} on {saved.shards}; use another --run"
             )
+        if saved is not None and saved.seed not in (None, asked.seed):
+            raise UserError("run-options-differ", f"{asked.run} has --seed {saved.seed}; give that, or another --run")
         torch.manual_seed(rng.key(asked.seed, "initial weights"))
         method = METHODS[asked.method](dataset)
+        require_a_batch(len(dataset), method.batch, dataset.where)
         seen = saved.images_seen if saved else 0
         if saved is not None:
             method.load(run_files.tensors_of(asked.run), seen)
         torch.manual_seed(rng.key(asked.seed, f"noise from image {seen} on"))
         with MetricsFile(directory.metrics, keep_until=seen) as log:
             seen = _train(method, dataset, asked, seen, log)
-        now = Saved(asked.method, seen, str(asked.shards), dataset.fingerprint)
+        now = Saved(asked.method, seen, str(asked.shards), dataset.fingerprint, asked.seed)
         run_files.write(asked.run, now, method.tensors())
 
 

@@ -1,10 +1,11 @@
-"""Train with the article's published loop as a run like the trainer's: it logs, saves, resumes and can be evaluated.
+"""Train with the article's published loop as a run like the trainer's: it logs, saves and can be evaluated.
 
     python benchmarks/published_run.py --shards DATA --run RUN --total-images N
 
-Its steps are those of `benchmarks/published.py`, in float32 with PyTorch's defaults. Images are in memory, and the
-logged seconds exclude saving. Checkpoints have the trainer's format, with the generator in place of the EMA, which the
-article does not use.
+Its steps are those of `benchmarks/published.py`, in float32 with PyTorch's defaults. A call saves when it ends, and not
+before; the next one, with a larger --total-images, goes on from there. Images are in memory, and the logged seconds
+exclude saving. Checkpoints have the trainer's format, with the generator in place of the EMA, which the article does
+not use.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.optim import Optimizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from published import SIZE, PublishedLoop
-from quality.in_memory import batches, images_of
+from quality.in_memory import batches, images_of, require_a_batch
 
 from shards.core import cli, rng
 from shards.core.cli import option
@@ -42,7 +43,7 @@ from trainer.run.metrics_file import MetricsFile
 
 @dataclass(frozen=True)
 class PublishedOptions:
-    """Train the article's networks with the article's published loop; re-run the same command to resume."""
+    """Train the article's networks with its published loop; a call saves at its end, where the next goes on."""
 
     shards: Path = option(Path("data"), "dataset of 96x96 images whose attributes are all exclusive and known")
     run: Path = option(Path("runs/published"), "run directory")
@@ -66,12 +67,15 @@ def main(argv: Sequence[str]) -> None:
             "wrong-dataset",
             f"{dataset.where}: the article's loop requires {SIZE}x{SIZE} images and exclusive attributes only",
         )
+    require_a_batch(len(dataset), asked.batch, dataset.where)
     if asked.threads:
         torch.set_num_threads(asked.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     directory = RunDirectory(asked.run)
     with directory.lock():
         saved, _ = checkpoint.newest(asked.run)
+        if saved is not None and (seed := saved.state.config.get("seed")) != asked.seed:
+            raise UserError("run-options-differ", f"{asked.run} has --seed {seed}; give that, or another --run")
         seen = saved.images_seen if saved else 0
         torch.manual_seed(rng.key(asked.seed, f"noise from image {seen} on"))
         loop = PublishedLoop(tuple(a.width for a in dataset.schema.attributes), device)

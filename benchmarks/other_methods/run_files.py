@@ -23,12 +23,14 @@ class Saved:
         images_seen: the clock.
         shards: where the dataset was.
         data: its fingerprint.
+        seed: of the training; None: it was not recorded.
     """
 
     method: str
     images_seen: int
     shards: str
     data: str
+    seed: int | None = None
 
 
 def path_of(run: Path) -> Path:
@@ -42,7 +44,7 @@ def write(run: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         Failure: it cannot be written.
     """
-    values = {key: str(value) for key, value in vars(saved).items()}
+    values = {key: str(value) for key, value in vars(saved).items() if value is not None}
     write_bytes(path_of(run), save({name: tensor.contiguous() for name, tensor in tensors.items()}, values))
 
 
@@ -58,7 +60,8 @@ def read(run: Path) -> Saved | None:
     try:
         with safe_open(path, "pt") as file:
             values = file.metadata()
-        return Saved(values["method"], int(values["images_seen"]), values["shards"], values["data"])
+        seed = int(values["seed"]) if "seed" in values else None
+        return Saved(values["method"], int(values["images_seen"]), values["shards"], values["data"], seed)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError("run-damaged", f"{path} is damaged ({error}); remove it to train again") from None
 

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from shards.core import rng
+from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_pixels
+
+
+def require_a_batch(samples: int, batch: int, where: str) -> None:
+    """Raise UserError if a dataset has fewer images than a batch."""
+    if samples < batch:
+        raise UserError("wrong-dataset", f"{where}: its {samples} images are fewer than a batch of {batch}")
 
 
 def batches(samples: int, batch: int, seen: int, seed: int) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from other_methods.method import Method
 from quality.legs import LEGS
 from torch import Tensor, nn
 
+from shards.dataset.dataset import Dataset
 from shards.dataset.image_shape import ImageShape
 from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
@@ -182,6 +183,23 @@ def test_a_run_resumes_and_is_evaluated_as_ours_are(
     assert entry["marks"]["fid"] == ["training-images"] and (run / "grid.png").stat().st_size > 1_000
 
 
+def test_a_run_of_the_trainer_keeps_its_metrics(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "ours"
+    run.mkdir()
+    for name in ("config.yaml", "metrics.jsonl"):
+        (run / name).write_text('{"images_seen": 64}\n')
+    with raises("wrong-run", run):
+        other_run.main(["--shards", str(data), "--run", str(run)])
+    assert (run / "metrics.jsonl").read_text()
+
+
+def test_a_dataset_smaller_than_a_batch_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shapes", 12, 32)
+    pack(Pack(src=tmp_path / "shapes", out=tmp_path / "data", size=32))
+    with raises("wrong-dataset", "12 images", "batch of 32"):
+        other_run.main(["--shards", str(tmp_path / "data"), "--run", str(tmp_path / "run")])
+
+
 def test_bad_requests_are_named(data: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "small", 8, 16)
     pack(Pack(src=tmp_path / "small", out=tmp_path / "small-data", size=16))
@@ -195,6 +213,17 @@ def test_bad_requests_are_named(data: Path, tmp_path: Path) -> None:
     )
     with raises("wrong-dataset", "lightweight-gan", "--run"):
         other_run.main(["--shards", str(data), "--run", str(tmp_path / "run")])
+    of_a_seed = run_files.Saved("flow-matching", 32, str(data), Dataset.open(data).fingerprint, 1)
+    run_files.write(tmp_path / "run", of_a_seed, {"a": torch.zeros(1)})
+    with raises("run-options-differ", "--seed 1"):
+        other_run.main(["--shards", str(data), "--run", str(tmp_path / "run")])
+    with raises("wrong-dataset", data):
+        other_evaluation.main([str(tmp_path / "run")])
+    with raises("wrong-dataset", "16x16"):
+        other_evaluation.main([str(tmp_path / "run"), "--shards", str(tmp_path / "small-data")])
+    for option in ("--checkpoint=32", "--device=cuda"):
+        with raises("option-without-effect", option.partition("=")[0]):
+            other_evaluation.main([str(tmp_path / "run"), option])
     (tmp_path / "run" / "method.safetensors").write_bytes(b"no tensors")
     with raises("run-damaged", "method.safetensors"):
         other_evaluation.main([str(tmp_path / "run")])
