@@ -85,6 +85,7 @@ def server(run: Path, side: str, threads: int) -> Iterator[int]:
     heard, told = context.Pipe(duplex=False)
     process = context.Process(target=serve, args=(str(run), side, threads, told))
     process.start()
+    told.close()  # so that recv ends if the process does, before it has told its port
     try:
         yield heard.recv()
     finally:
