@@ -19,7 +19,7 @@ _SHORTEST = 16  # characters
 _MAX_FILE = 4096  # bytes
 
 
-def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
+def read_token(file: str | Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the token of a file, or else of the environment variable `VARIABLE`; None if there is none.
 
     Raises:
@@ -27,15 +27,17 @@ def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -
             token itself may have been given in the place of the file.
     """
     if file is None:
-        return _checked(environment[VARIABLE], VARIABLE) if environment.get(VARIABLE) else None
+        # An empty variable was meant to hold a token: without one, the server would be open.
+        return _checked(environment[VARIABLE], VARIABLE) if VARIABLE in environment else None
     try:
-        token = text_files.read_bytes(file, _MAX_FILE).decode("ascii").strip()
-    except (OSError, ValueError):
+        path = Path(file).expanduser()
+        token = text_files.read_bytes(path, _MAX_FILE).decode("ascii").strip()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: ~NAME without such a user
         raise UserError(
             "token-unreadable",
             f"--token: that is no file that can be read; give a file that holds the token, or set {VARIABLE}",
         ) from None
-    if file.stat().st_mode & 0o077:
+    if path.stat().st_mode & 0o077:
         warn("token-readable", "the file of --token can be read by other users; chmod 600 it")
     return _checked(token, "the file of --token")
 

@@ -73,6 +73,18 @@ def _refused(host: str, port: int, error: OSError) -> UserError:
     return UserError("port-refused", f"port {port} of {host} cannot be used: {error.strerror}; give another --port")
 
 
+def require_name(name: str) -> None:
+    """Check that a Host header can have a name.
+
+    Raises:
+        UserError: it has a scheme, a port or a path, or is none.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) and not _is_address(name):
+        raise UserError(
+            "invalid-value", f"--allow-host {name}: give a name alone, such as gpu-box, without http:// and port"
+        )
+
+
 class HostNames:
     """The names by which a server may be called, against DNS rebinding.
 

@@ -14,7 +14,7 @@ from trainer.generation.sampler import Sampler, load
 from trainer.playground.command import playground
 from trainer.playground.page import policy
 from trainer.serving.access_token import VARIABLE, read_token
-from trainer.serving.address import HostNames, bind, is_loopback, listen, url_of
+from trainer.serving.address import HostNames, bind, is_loopback, listen, require_name, url_of
 from trainer.serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.serving.guard import Guard
 
 _CONNECTIONS = 256  # at once
+_NO_FILE = "none"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class ServeOptions:
     run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
     host: str = option("127.0.0.1", "address or name to listen at; one that others reach needs a token")
     port: int = option(8000, "port to listen at; 0: a free one", minimum=0, maximum=65535)
-    token: Path | None = option(
-        None, f"file with a token that clients must send (default: the environment variable {VARIABLE})"
+    # No optional path: an empty one, as of an unset variable of a shell, must not open the server.
+    token: str = option(
+        _NO_FILE, f"file with a token that clients must send; {_NO_FILE}: the environment variable {VARIABLE}, if set"
     )
     allow_host: tuple[str, ...] = option((), "names by which clients call this server, besides localhost and --host")
     queue: int = option(64, "requests that may wait; more are refused with status 503", minimum=1, maximum=10_000)
@@ -48,6 +50,8 @@ class ServeOptions:
     def __post_init__(self) -> None:
         """Check every value against its bounds."""
         cli.validate(self)
+        for name in self.allow_host:
+            require_name(name)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     """
     options = cli.parse(ServeOptions, argv, command="cgan serve")
     _require_packages()
-    token = read_token(options.token)
+    token = read_token(None if options.token == _NO_FILE else options.token)
     if not token and not is_loopback(options.host):
         raise UserError(
             "token-needed",

@@ -10,7 +10,7 @@ import pytest
 
 from support.errors import raises
 from trainer.serving.access_token import VARIABLE, is_authorized, read_token
-from trainer.serving.address import HostNames, bind, is_loopback, listen
+from trainer.serving.address import HostNames, bind, is_loopback, listen, require_name
 from trainer.serving.problems import Problem
 from trainer.serving.sample_request import (
     JSON,
@@ -120,6 +120,14 @@ def test_host_header(header: str, allowed: bool) -> None:
     assert HostNames(("gpu-box",)).allows(header) is allowed
 
 
+@pytest.mark.parametrize("name", ["gpu-box:8000", "http://gpu-box", "gpu-box/", "", "*.example", "[::1]"])
+def test_name_that_no_request_has_is_refused(name: str) -> None:
+    with raises("invalid-value", "--allow-host", "a name alone"):
+        require_name(name)
+    for fine in ("gpu-box", "gpu_box.example.", "::1", "0.0.0.0"):
+        require_name(fine)
+
+
 def test_loopback_is_told_from_what_others_reach() -> None:
     assert is_loopback("127.0.0.1") and is_loopback("localhost") and is_loopback("127.9.9.9")
     assert not is_loopback("0.0.0.0")
@@ -146,7 +154,7 @@ def test_token_is_read_and_never_quoted(tmp_path: Path, capsys: pytest.CaptureFi
     file.chmod(0o600)
     assert read_token(file, {}) == TOKEN
     assert read_token(None, {VARIABLE: TOKEN}) == TOKEN
-    assert read_token(None, {}) is None and read_token(None, {VARIABLE: ""}) is None
+    assert read_token(None, {}) is None
     assert capsys.readouterr().err == ""
     file.chmod(0o644)
     assert read_token(file, {}) == TOKEN
@@ -157,12 +165,15 @@ def test_token_is_read_and_never_quoted(tmp_path: Path, capsys: pytest.CaptureFi
         (file, "invalid-token"),
         (tmp_path / TOKEN, "token-unreadable"),
         (tmp_path, "token-unreadable"),
+        ("", "token-unreadable"),
+        ("~no-such-user/token", "token-unreadable"),
     ):
         with raises(code) as caught:
             read_token(wrong, {})
         assert TOKEN not in str(caught.value) and "short" not in str(caught.value)
-    with raises("invalid-token", VARIABLE):
-        read_token(None, {VARIABLE: "two words of a token"})
+    for invalid in ("", "two words of a token"):
+        with raises("invalid-token", VARIABLE):
+            read_token(None, {VARIABLE: invalid})
 
 
 def test_authorization_header() -> None:
