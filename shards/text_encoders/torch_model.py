@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 
 from shards.core.errors import UserError
 from shards.text_encoders.model_folder import ModelFolder, missing_extra
+
+_COUNTING = threading.Lock()  # held while the number of torch's threads is changed: it is the process's
 
 
 class TorchModel:
@@ -61,9 +64,10 @@ def _one_thread() -> Iterator[None]:
     """Run torch on one thread, so that sums are the same on any number of cores."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with _COUNTING:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

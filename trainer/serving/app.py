@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from torch import Tensor
 
 from shards.core.errors import UserError
 from shards.dataset.label_rows import Labels
@@ -89,11 +90,13 @@ class Service:
     def application(self) -> Starlette:
         """Return the ASGI application."""
         methods = {"/sample": ["POST"]}
-        return Starlette(
+        application = Starlette(
             routes=[Route(path, answer, methods=methods.get(path, ["GET"])) for path, answer in self.routes.items()],
             exception_handlers={UserError: _refuse, HTTPException: _refuse_route, Exception: _apologize},
             lifespan=self._lifespan,
         )
+        application.router.redirect_slashes = False  # /labels/ is an unknown path, and no answer names another address
+        return application
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -197,14 +200,16 @@ class Service:
             gone.cancel()
 
     async def _draw(self, wanted: SampleRequest, answer: str) -> Response:
-        labels, future = await self._on_worker(lambda: self._submit(wanted))
-        images = await asyncio.wrap_future(future)
+        labels, z = await self._on_worker(lambda: self._read(wanted))
+        # Submitted here and not by the worker: a client that has left has cancelled this, but no worker.
+        images = await asyncio.wrap_future(self._drawing.submit(labels, z))
         content = await self._on_worker(lambda: _encoded(self._sampler, wanted, labels, images, answer))
         return Response(content, media_type=answer)
 
-    def _submit(self, wanted: SampleRequest) -> tuple[Labels, Future[np.ndarray]]:
+    def _read(self, wanted: SampleRequest) -> tuple[Labels, Tensor]:
+        """Return the labels and the noise of a request."""
         labels = self._sampler.labels_for(wanted.words, wanted.count, wanted.seed)
-        return labels, self._drawing.submit(labels, wanted.seed)
+        return labels, self._sampler.noise(wanted.count, wanted.seed)
 
     async def _on_worker(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, function)

@@ -65,20 +65,26 @@ class DrawingThread:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="drawing", daemon=True)
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="drawing", daemon=True)
         self._thread.start()
+        started.wait()
 
     @property
     def is_alive(self) -> bool:
         """Whether requests are drawn."""
         return self._thread.is_alive()
 
-    def submit(self, labels: Labels, seed: int) -> Future[np.ndarray]:
+    def submit(self, labels: Labels, z: Tensor) -> Future[np.ndarray]:
         """Return a future of the images that ``sampler.generate(labels, seed)`` returns: uint8 (n, C, H, W).
 
         A future that is cancelled takes no further place in a pass.
+
+        Args:
+            labels: of n images.
+            z: their noise, ``sampler.noise(n, seed)``.
         """
-        job = _Job(labels, self._sampler.noise(len(labels.label), seed))
+        job = _Job(labels, z)
         with self._changed:
             self._jobs.append(job)
             self._changed.notify()
@@ -91,7 +97,10 @@ class DrawingThread:
             self._changed.notify()
         self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, started: threading.Event) -> None:
+        # A thread takes the process's count for good when it first asks for it; later, text encoders set that to 1.
+        torch.get_num_threads()
+        started.set()
         while planned := self._plan():
             self._draw(planned)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from torch import Tensor
 
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute
@@ -59,6 +63,29 @@ def test_fault_is_one_sentence_for_clients_and_nothing_of_the_program(
     assert "secret" not in answer.text
     assert client.get("/health").json()["waiting"] == 0
     assert '"POST /sample" 500' in capsys.readouterr().err
+
+
+def test_client_that_leaves_while_its_words_are_read_is_not_drawn_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, drawn, noise = threading.Event(), list[object](), Sampler.noise
+
+    def slowly(*words: Any) -> Tensor:
+        time.sleep(0.6)  # longer than the server's patience
+        read.set()
+        return noise(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DrawingThread, "submit", lambda *_: drawn.append(1))
+        patch.setattr(Sampler, "noise", slowly)
+        assert client.post("/sample", json={"words": "anything"}).status_code == 504
+        assert read.wait(10)
+        client.get("/health")
+    assert not drawn
+
+
+def test_path_with_a_slash_behind_it_is_unknown(client: TestClient) -> None:
+    assert client.get("/labels/", follow_redirects=False).status_code == 404
 
 
 def test_run_without_a_page_says_why(client: TestClient) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import numpy as np
 import pytest
@@ -39,6 +39,11 @@ def sampler(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return dataclasses.replace(loaded, generator=LastBits(loaded.generator))
 
 
+def submit(drawing: DrawingThread, phrase: str, count: int, seed: int = 0) -> Future[np.ndarray]:
+    sampler = drawing._sampler
+    return drawing.submit(sampler.labels_for(phrase, count, seed), sampler.noise(count, seed))
+
+
 def test_trap_an_image_has_the_same_pixels_however_many_are_drawn_with_it(sampler: Sampler) -> None:
     """Kernels differ with the shape of a batch, and round differently: with r3gan, some pixels in 64 images."""
     everything = sampler.sample("red hair", FEW)
@@ -54,7 +59,7 @@ def test_trap_requests_in_one_pass_draw_what_each_draws_alone(sampler: Sampler) 
     asked = [(phrase, count, seed) for seed in range(6) for phrase, count in (("red hair", 1), ("blue hair", 3))]
     asked += [("anything", 29, 7), ("green hair", 1, 8)]
     with drawing._changed:  # all wait before the first pass is planned
-        futures = [drawing.submit(sampler.labels_for(*words), words[2]) for words in asked]
+        futures = [submit(drawing, *words) for words in asked]
     images = [future.result(60) for future in futures]
     drawing.end()
     for words, found in zip(asked, images, strict=True):
@@ -68,7 +73,7 @@ def test_cancelled_request_is_not_drawn(sampler: Sampler) -> None:
     metrics = Metrics()
     drawing = DrawingThread(sampler, metrics)
     with drawing._changed:
-        futures = [drawing.submit(sampler.labels_for("anything", 20, seed), seed) for seed in range(3)]
+        futures = [submit(drawing, "anything", 20, seed) for seed in range(3)]
         assert futures[0].cancel() and futures[1].cancel()
     assert np.array_equal(futures[2].result(60), sampler.sample("anything", 20, 2))
     drawing.end()
@@ -80,10 +85,10 @@ def test_cancelled_request_is_not_drawn(sampler: Sampler) -> None:
 def test_error_fails_the_requests_of_its_pass_alone(sampler: Sampler) -> None:
     drawing = DrawingThread(sampler, Metrics())
     labels = sampler.labels_for("anything", 2)
-    broken = drawing.submit(type(labels)(labels.label[:, :-1], labels.known), 0)
+    broken = drawing.submit(type(labels)(labels.label[:, :-1], labels.known), sampler.noise(2))
     with pytest.raises((ValueError, RuntimeError, IndexError)):
         broken.result(60)
-    assert np.array_equal(drawing.submit(labels, 0).result(60), sampler.generate(labels))
+    assert np.array_equal(drawing.submit(labels, sampler.noise(2)).result(60), sampler.generate(labels))
     assert drawing.is_alive
     drawing.end()
     assert not drawing.is_alive and torch.is_grad_enabled()
@@ -107,20 +112,34 @@ def test_request_that_fails_in_several_passes_ends_no_thread(sampler: Sampler) -
     failing = Failing(sampler.generator)
     drawing = DrawingThread(dataclasses.replace(sampler, generator=failing), Metrics())
     with drawing._changed:
-        futures = [drawing.submit(sampler.labels_for("anything", PASS + 1, seed), seed) for seed in range(2)]
+        futures = [submit(drawing, "anything", PASS + 1, seed) for seed in range(2)]
     for future in futures:
         with pytest.raises(RuntimeError, match="out of memory"):
             future.result(60)
     assert failing.passes == 2, "what is left of a failed request is not drawn"
     failing.fails = False
-    assert np.array_equal(
-        drawing.submit(sampler.labels_for("anything", 2), 0).result(60), sampler.sample("anything", 2)
-    )
+    assert np.array_equal(submit(drawing, "anything", 2).result(60), sampler.sample("anything", 2))
     drawing.end()
+
+
+def test_drawing_keeps_its_threads_while_a_text_encoder_has_one(sampler: Sampler) -> None:
+    counts, before = [], torch.get_num_threads()
+    counted = Failing(sampler.generator)
+    counted.fails = False
+    counted.register_forward_hook(lambda *_: counts.append(torch.get_num_threads()))
+    try:
+        torch.set_num_threads(2)
+        drawing = DrawingThread(dataclasses.replace(sampler, generator=counted), Metrics())
+        torch.set_num_threads(1)
+        submit(drawing, "anything", 2).result(60)
+        drawing.end()
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [2]
 
 
 def test_end_finishes_what_was_submitted(sampler: Sampler) -> None:
     drawing = DrawingThread(sampler, Metrics())
-    futures = [drawing.submit(sampler.labels_for("anything", 9, seed), seed) for seed in range(5)]
+    futures = [submit(drawing, "anything", 9, seed) for seed in range(5)]
     drawing.end()
     assert all(len(future.result(0)) == 9 for future in futures)
