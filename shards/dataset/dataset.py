@@ -55,7 +55,7 @@ class Dataset:
         shards: paths of the S shards, which may not have been fetched yet.
         shard_bytes: int64 (S,), the sizes of the shards.
         in_place: True if foreign tars were indexed in place: images may have any size and format ("other").
-        fit, background: how such an image is made square, and the colour behind a transparent one.
+        fit, background: how such an image is brought to the aspect, and the colour behind a transparent one.
         fingerprint: identifies images, labels and schema, independent of the location.
     """
 

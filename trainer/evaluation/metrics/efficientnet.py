@@ -55,7 +55,11 @@ class EfficientNetLite(nn.Module):
         self._fc = nn.Linear(FEATURES, 1000)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return features (b, 1280), means over the last feature map, of images (b, C, H, W) in [0, 255], S ≥ 32."""
+        """Return features (b, 1280), means over the last feature map.
+
+        Args:
+            x: RGB images (b, 3, H, W) in [0, 255]; H and W at least 32.
+        """
         h = F.relu6(self._bn0(self._conv_stem((x - 127) / 128)))
         h = F.relu6(self._bn1(self._conv_head(self._blocks(h))))
         return h.mean((2, 3))
