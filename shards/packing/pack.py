@@ -196,7 +196,7 @@ def _pack_shards(options: Pack, build: Path) -> None:
     shape = packed_shape.shape_of(options, size)
     if said := packed_shape.advice(shape):
         warn("size-not-trainable", said)
-    for hint in preview.shape_hints(source, options):
+    for hint in preview.shape_hints(source, options) if _part(options) is None else ():
         print(f"hint: {hint}", file=sys.stderr)
     recipe = shard_writer.Recipe(labelling, shape, options.fit, options.format, options.background, options.min_size)
     held_out = validation_split.select_validation(source, options.validation, options.seed)

@@ -12,6 +12,7 @@ from shards.core import process_pool
 from shards.core.errors import UserError
 from shards.dataset.image_shape import CHANNELS, SQUARE, ImageShape, parse_aspect
 from shards.dataset.images import ImageError, dimensions
+from shards.packing.packed_shape import trainable_sizes
 from shards.sources.item import ImageFile, Item, Source
 
 _CHUNK = 256  # images per task
@@ -116,7 +117,8 @@ def _kept_aspect(sizes: np.ndarray) -> str:
         return ""
     width, height = sizes[0].tolist()
     shape = ImageShape(CHANNELS["rgb"], height, width)
-    return f"; or keep them as they are with --aspect {shape.aspect}" if shape.base else ""
+    kept = shape.base and shape.size in trainable_sizes(shape.aspect)
+    return f"; or keep them as they are with --aspect {shape.aspect}" if kept else ""
 
 
 def drop_duplicates(source: Source, facts: ImageFacts) -> None:

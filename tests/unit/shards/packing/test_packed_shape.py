@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.__main__ import main
+from shards.core.errors import UserError
 from shards.dataset import images
 from shards.dataset.dataset import Dataset
 from shards.dataset.image_shape import CHANNELS, ImageShape
@@ -28,6 +29,8 @@ from shards.packing.index_in_place import IndexInPlace, index_in_place
 from shards.packing.merge import Merge, merge
 from shards.packing.pack import Pack, pack, pack_part
 from shards.packing.packed_shape import check_shape, hints, largest_trainable, nearest_aspects, trainable_sizes
+from shards.packing.prescan import ImageFacts, common_size
+from shards.sources.item import ImageFile, Item
 from shards.stream.decoded_cache import plan_cache
 from shards.stream.stream import Stream
 from support.errors import assert_printed, raises
@@ -372,6 +375,23 @@ def test_a_hint_names_what_is_lost(sprites: Path, tmp_path: Path, capsys: pytest
     assert "--size 48 --channels rgba --aspect 2:3" in shown and "keeps" not in shown
     assert main(["preview", str(sprites), "--aspect", "16:9"]) == 2
     assert_printed(capsys.readouterr().err, "invalid-value", "--aspect 16:9")
+
+
+def test_jobs_that_share_the_work_give_no_hint(
+    sprites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of many would read a sample to say the same."""
+    words = ["pack", str(sprites), str(tmp_path / "a"), "--size", "32", "--workers", "1", "--part", "1/2"]
+    assert main(words) == 0
+    assert "hint" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("size", "kept"), [((3072, 4096), "--aspect 3:4"), ((6144, 8192), "")])
+def test_an_aspect_is_proposed_only_with_a_size_that_packing_accepts(size: tuple[int, int], kept: str) -> None:
+    facts = ImageFacts(np.array([size], np.int32), np.zeros((1, 32), np.uint8), "")
+    with pytest.raises(UserError) as caught:
+        common_size([Item("0", ImageFile("", ""))], facts)
+    assert kept in str(caught.value) and ("keep them" in str(caught.value)) is bool(kept)
 
 
 def test_opaque_squares_get_no_hint() -> None:
