@@ -73,7 +73,8 @@ ALLOWED: dict[str, str] = {
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.distributed trainer.process",
     "trainer.evaluation.metrics": "shards.core shards.dataset",
-    "trainer.sampling": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.evaluation",
+    "trainer.sampling": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.evaluation "
+    "trainer.augment",
     "trainer.export": f"{RUN} {DATASET} shards.text_encoders trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.presets",
     # training
