@@ -11,7 +11,7 @@ from torch import nn
 
 from shards import text_encoders
 from shards.core import text_files
-from shards.core.errors import UserError
+from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import Schema
 from trainer.finetuning.carried_labels import CarriedLabels, match
@@ -102,10 +102,23 @@ def read(where: Path) -> InitialWeights:
 
 
 def on_this_machine(weights: InitialWeights, where: Path) -> InitialWeights:
-    """Return the weights as another rank reads them: fetched to its machine if they are at the Hub."""
+    """Return rank 0's weights as another rank reads them: fetched to its machine if they are at the Hub.
+
+    Raises:
+        Failure: the Hub does not answer, or this machine has another version of them.
+    """
     if not hub.is_address(where):
         return weights
-    return dataclasses.replace(weights, saved=dataclasses.replace(weights.saved, path=hub.located(where)))
+    saved = exported.find(hub.located(where))
+    ours, theirs = (getattr(each, "content", None) for each in (saved, weights.saved))
+    if ours != theirs:  # with the hashes of all files
+        repository = hub.parse_address(str(where)).repository
+        raise Failure(
+            "weights-differ",
+            f"--init-from hf://{repository}: machines have different versions of it (that of rank 0, and that in "
+            f"{saved.path}); name one with @REVISION, which every machine then needs",
+        )
+    return dataclasses.replace(weights, saved=saved)
 
 
 def _read(saved: Checkpoint) -> InitialWeights:

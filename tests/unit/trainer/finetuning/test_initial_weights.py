@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import trainer
+from shards.core.errors import Failure
 from shards.dataset.schema import Attribute
 from support.errors import raises
 from support.hub import Hub, serving, use
@@ -49,6 +50,9 @@ def test_an_export_at_the_hub_is_fetched_by_each_machine(hub: Hub, export: Path,
     elsewhere = dataclasses.replace(found, saved=dataclasses.replace(found.saved, path=Path("/not/here")))
     assert initial_weights.on_this_machine(elsewhere, where).saved.path == found.saved.path
     assert initial_weights.on_this_machine(elsewhere, export) is elsewhere
+    other = dataclasses.replace(elsewhere.saved, content={**elsewhere.saved.content, "weights_sha256": "of others"})
+    with raises("weights-differ", "hf://ann/faces", "@REVISION", kind=Failure):
+        initial_weights.on_this_machine(dataclasses.replace(elsewhere, saved=other), where)
     with raises("hub-missing", "hf://ann/nothing"):
         initial_weights.read(Path("hf://ann/nothing"))
 
