@@ -5,15 +5,17 @@ Each has a key, so that a resumed run logs none twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from trainer.run import checkpoint, dataset_notes
 from trainer.run.redaction import without_secrets
@@ -46,6 +48,11 @@ class Artifact:
         """Bytes of its files."""
         return sum(len(f) if isinstance(f, bytes) else f.stat().st_size for f in self.files.values())
 
+    @property
+    def is_there(self) -> bool:
+        """Whether all files are still there: old checkpoints are deleted while a run trains."""
+        return all(isinstance(f, bytes) or f.is_file() for f in self.files.values())
+
 
 def of_dataset(dataset: Dataset) -> Artifact:
     """Return the manifest and the label schema of a dataset, without paths and keys, and without its images."""
@@ -62,20 +69,20 @@ def of_dataset(dataset: Dataset) -> Artifact:
 
 
 def of_checkpoints(run: Path) -> Iterator[Artifact]:
-    """Yield the checkpoints that a run has, oldest first."""
+    """Yield the checkpoints that a run has, oldest first; one that is deleted meanwhile is left out."""
     for path in checkpoint.directories(run):
-        files: dict[str, Path | bytes] = {file.name: file for file in sorted(path.iterdir()) if file.is_file()}
-        yield _model(run, "checkpoint", int(path.name), files)
+        with contextlib.suppress(FileNotFoundError):
+            found = sorted(path.iterdir())
+            files: dict[str, Path | bytes] = {file.name: file for file in found if file.is_file()}
+            yield _model(run, "checkpoint", int(path.name), files)
 
 
-def of_generators(run: Path, folder: Path) -> Iterator[Artifact]:
+def of_generators(run: Path, folder: Path, warn: Callable[[str, Exception], None]) -> Iterator[Artifact]:
     """Yield the averaged generators of the best and the newest checkpoint, as `cgan export` writes them.
 
     Args:
         folder: where their files are written.
-
-    Raises:
-        UserError, Failure: there is no intact checkpoint, or the disk is full.
+        warn: called with the name and the error of one that is left out: its checkpoint is damaged, or the disk full.
     """
     from trainer.export.folder import write_folder
     from trainer.generation.sampler import load
@@ -84,7 +91,11 @@ def of_generators(run: Path, folder: Path) -> Iterator[Artifact]:
     moments = {int(path.name) for path in paths[-1:]} | ({best.images_seen} if best is not None else set())
     for images_seen in sorted(moments):
         out = folder / str(images_seen)
-        write_folder(load(run, images_seen, device="cpu"), run, out)
+        try:
+            write_folder(load(run, images_seen, device="cpu"), run, out)
+        except UserError as error:
+            warn(f"the generator of {images_seen:,} images", error)
+            continue
         files: dict[str, Path | bytes] = {file.name: file for file in sorted(out.iterdir())}
         yield _model(run, "generator", images_seen, files)
 

@@ -18,6 +18,7 @@ from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from trainer import metric_names
 from trainer.config import Config
+from trainer.export.secrets import without_secrets
 from trainer.reporting.number_format import format_duration
 from trainer.reporting.run_report import write_report
 from trainer.run.directory import RunDirectory
@@ -115,7 +116,7 @@ class Monitor:
 
     def _log_generators(self) -> None:
         with tempfile.TemporaryDirectory(prefix="cgan-") as folder:
-            for made in artifacts.of_generators(self.run.path, Path(folder)):
+            for made in artifacts.of_generators(self.run.path, Path(folder), self._not_logged):
                 if made.size <= _LARGEST:
                     self.trackers.log_artifact(made)
                 else:
@@ -130,7 +131,10 @@ class Monitor:
         try:
             yield
         except Exception as error:
-            self.print(f"warning: {what} could not be logged ({reason(error)}); training continues [tracker-failed]")
+            self._not_logged(what, error)
+
+    def _not_logged(self, what: str, error: Exception) -> None:
+        self.print(f"warning: {what} could not be logged ({reason(error)}); training continues [tracker-failed]")
 
     @property
     def _is_complete(self) -> bool:
@@ -141,7 +145,7 @@ class Monitor:
         name, time_spent = self.run.path.name, format_duration(time.monotonic() - self._started)
         seen = f"{self._images_seen:,} images seen, {time_spent} since it was started or resumed"
         if isinstance(error, Exception):
-            self.trackers.alert(f"{name} has failed", f"{reason(error)}; {seen}", "error")
+            self.trackers.alert(f"{name} has failed", f"{without_secrets(reason(error))}; {seen}", "error")
         else:
             self.trackers.alert(f"{name} {'is complete' if self._is_complete else 'was stopped'}", seen)
 

@@ -10,7 +10,7 @@ import secrets
 import shlex
 import socket
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -39,8 +39,11 @@ class WandbRun:
 
     name = "Weights & Biases"
 
-    def __init__(self, active: Any, where: str, directory: Path, record: Path) -> None:
+    def __init__(
+        self, active: Any, where: str, directory: Path, record: Path, environment: contextlib.ExitStack
+    ) -> None:
         self._run = active
+        self._environment = environment  # of the process, as the run needs it until it is closed
         self._record = record
         self._directory = directory
         self.where = where
@@ -71,12 +74,12 @@ class WandbRun:
             return
         name = artifact.name if artifact.kind == "dataset" else f"{artifact.name}-{self._run.id}"
         made = wandb.Artifact(name, artifact.kind, metadata=artifact.metadata)
-        for file, content in artifact.files.items():
-            if isinstance(content, Path):
-                made.add_file(str(content), name=file)
-            else:
-                with made.new_file(file, mode="wb") as out:
-                    out.write(content)
+        try:
+            _add_files(made, artifact)
+        except (OSError, ValueError):
+            if artifact.is_there:
+                raise
+            return  # a checkpoint that was deleted meanwhile
         if artifact.kind == "dataset":
             _use(self._run, made)
         else:
@@ -94,10 +97,36 @@ class WandbRun:
         write_json(self._record, {**record, "wandb_logged": [*record.get("wandb_logged", ()), key]})
 
     def close(self, exit_code: int) -> None:
+        with self._environment:
+            self._finish(exit_code)
+
+    def _finish(self, exit_code: int) -> None:
         try:
             self._run.finish(exit_code=exit_code)
         except TimeoutError:
             raise TimeoutError(f"the upload did not finish in time; later run: wandb sync {self._directory}") from None
+
+
+def _add_files(made: Any, artifact: Artifact) -> None:
+    for file, content in artifact.files.items():
+        if isinstance(content, Path):
+            made.add_file(str(content), name=file)
+        else:
+            with made.new_file(file, mode="wb") as out:
+                out.write(content)
+
+
+@contextlib.contextmanager
+def _provided(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable, unless it is set, for as long as the context lasts."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def open_run(
@@ -124,7 +153,6 @@ def open_run(
 
     base = Path(os.environ.get("WANDB_DIR") or run).resolve()
     (base / "wandb").mkdir(parents=True, exist_ok=True)  # otherwise W&B uses a temporary or a hidden folder
-    os.environ.setdefault("WANDB_DATA_DIR", str(base / "wandb"))  # files of artifacts until they are uploaded
     run_id = _run_id(run, known.run_id)
     _rename_stubs(base / "wandb", run_id)
     project, entity = project_and_entity(project, entity)
@@ -139,20 +167,31 @@ def open_run(
         "config": dict(config),
     }
 
+    with contextlib.ExitStack() as environment:
+        # Where files of artifacts are until they are uploaded.
+        environment.enter_context(_provided("WANDB_DATA_DIR", str(base / "wandb")))
+        active, where = _init(mode, arguments, known.base_url, base / "wandb", warn)
+        return WandbRun(active, where, Path(active.dir).parent, run / "tracking.json", environment.pop_all())
+
+
+def _init(
+    mode: str, arguments: Mapping[str, Any], base_url: str, directory: Path, warn: Callable[[str], None]
+) -> tuple[Any, str]:
+    """Return W&B's run, and a sentence that says where its curves and images are."""
+    import wandb
+
     if mode == "online":
         try:
-            check_connection(known.base_url)
+            check_connection(base_url)
             active = wandb.init(mode="online", settings=_wandb_settings(), **arguments)
-            return WandbRun(active, f"Weights & Biases: {active.url}", Path(active.dir).parent, run / "tracking.json")
+            return active, f"Weights & Biases: {active.url}"
         except Exception as error:
             warn(f"warning: Weights & Biases is unreachable ({reason(error)}); the run is offline [wandb-unreachable]")
             # Otherwise the next init would attach to the remains of the failed one.
             wandb.teardown()
     active = wandb.init(mode="offline", settings=_wandb_settings(), **arguments)
-    directory = Path(active.dir).parent
-    sync = f"wandb sync {shlex.quote(display_path(base / 'wandb'))}/offline-run-*-{active.id}"
-    where = f"Weights & Biases: offline; upload with: {sync}"
-    return WandbRun(active, where, directory, run / "tracking.json")
+    sync = f"wandb sync {shlex.quote(display_path(directory))}/offline-run-*-{active.id}"
+    return active, f"Weights & Biases: offline; upload with: {sync}"
 
 
 def _wandb_settings() -> Any:

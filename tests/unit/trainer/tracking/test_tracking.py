@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,8 +21,10 @@ import pytest
 from support import ROOT
 from support.errors import assert_printed, raises
 from support.fake_wandb import FakeWandb
+from support.generators import make_run
 from trainer.generation import image_grid
-from trainer.tracking import trackers, wandb_run
+from trainer.run import checkpoint
+from trainer.tracking import artifacts, trackers, wandb_run
 from trainer.tracking.artifacts import Artifact
 from trainer.tracking.trackers import Sink, Trackers, open_trackers
 
@@ -482,6 +486,55 @@ def test_tracker_that_fails_is_disabled_with_one_warning() -> None:
     (warning,) = warnings
     assert_printed(warning, "tracker-failed", "Broken", "(the line is cut)")
     assert (broken.rows, sound.rows, sound.closed) == (2, 5, 3)
+
+
+def test_second_run_in_one_process_has_its_own_files(environment: dict, tmp_path: Path) -> None:
+    """Files of artifacts wait in W&B's data directory, which is the run's, unless the user has named one."""
+    program = """
+import os, sys
+from pathlib import Path
+from trainer.tracking.wandb_run import open_run
+
+for name in sys.argv[1:]:
+    run = open_run(Path(name), {}, None, None, None, "offline", print)
+    print(name, os.environ["WANDB_DATA_DIR"], flush=True)
+    run.close(0)
+print("after", os.environ.get("WANDB_DATA_DIR"))
+"""
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for named in (None, str(tmp_path / "named")):
+        variables = {**environment, "WANDB_DATA_DIR": named or ""}
+        if named is None:
+            del variables["WANDB_DATA_DIR"]
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, runs)], env=variables, cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        expected = [f"{run} {named or run.resolve() / 'wandb'}" for run in runs] + [f"after {named}"]
+        assert [line for line in done.stdout.splitlines() if line in expected] == expected, done.stdout
+
+
+def test_checkpoint_that_is_deleted_meanwhile_is_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (made,) = artifacts.of_checkpoints(run)
+    logged: list[object] = []
+    active = SimpleNamespace(
+        id="abc", define_metric=lambda *_, **__: None, log_artifact=lambda *a, **_: logged.append(a)
+    )
+    tracker = wandb_run.WandbRun(active, "", run, run / "tracking.json", contextlib.ExitStack())
+    shutil.rmtree(next((run / "checkpoints").glob("*128")))
+    tracker.log_artifact(made)
+    assert not logged and not (run / "tracking.json").exists() and not made.is_there
+
+
+def test_damaged_checkpoint_leaves_the_generators_of_the_others(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    first = next((run / "checkpoints").glob("*128"))
+    shutil.copytree(first, first.with_name("0" * (len(first.name) - 3) + "256"))  # says 128, so it is damaged
+    checkpoint.mark_best(run, checkpoint.Best(128, "distance", 1.0))
+    warned: list[str] = []
+    found = list(artifacts.of_generators(run, tmp_path / "files", lambda what, error: warned.append(what)))
+    assert [made.key for made in found] == ["generator 128"] and warned == ["the generator of 256 images"]
 
 
 def test_tracker_that_takes_no_artifact_keeps_its_metrics() -> None:
