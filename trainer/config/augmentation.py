@@ -56,7 +56,7 @@ class AugmentationConfig:
         if self.augment == "none" and self.flip:
             raise UserError(
                 "option-without-effect",
-                "--flip has no effect without augmentation; add --augment diff or --augment ada",
+                "--flip has no effect without augmentation; add --augment diff, ada or ada-scheduled",
             )
         if self.augment_p != 1:
             self.require_given_p("augment-p")

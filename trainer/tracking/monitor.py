@@ -18,11 +18,11 @@ from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from trainer import metric_names
 from trainer.config import Config
-from trainer.export.secrets import without_secrets
 from trainer.reporting.number_format import format_duration
 from trainer.reporting.run_report import write_report
 from trainer.run.directory import RunDirectory
 from trainer.run.metrics_file import MetricsFile
+from trainer.run.redaction import without_secrets
 from trainer.tracking import artifacts
 from trainer.tracking.diagnostics import Diagnostics
 from trainer.tracking.sample_grids import SampleGrids
