@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from support import ROOT
+from shards.dataset.image_shape import ImageShape
 from support.fake_cuda.meter import Meter
 
 import torch  # isort: skip - after the rig
@@ -58,7 +59,7 @@ def _stand_ins() -> Iterator[None]:
 
 
 def _synthetic(config: Any, size: int) -> Any:
-    return Stream(config.data.batch, size)[0]
+    return Stream(config.data.batch, ImageShape.of(size))[0]
 
 
 def _once(self: machine.Machine, action: Callable[[], object], least: float, repetitions: int = 1) -> float:

@@ -16,6 +16,7 @@ from support.hub import Hub, serving, use
 from support.small_runs import write_run
 from trainer.export.folder import write_folder
 from trainer.finetuning import initial_weights
+from trainer.run.exported import ExportedGenerator
 
 ATTRIBUTES = (Attribute("hair", "exclusive", ("blue hair", "red hair")), Attribute("hat", "tag", ("hat",)))
 
@@ -50,6 +51,7 @@ def test_an_export_at_the_hub_is_fetched_by_each_machine(hub: Hub, export: Path,
     elsewhere = dataclasses.replace(found, saved=dataclasses.replace(found.saved, path=Path("/not/here")))
     assert initial_weights.on_this_machine(elsewhere, where).saved.path == found.saved.path
     assert initial_weights.on_this_machine(elsewhere, export) is elsewhere
+    assert isinstance(elsewhere.saved, ExportedGenerator)
     other = dataclasses.replace(elsewhere.saved, content={**elsewhere.saved.content, "weights_sha256": "of others"})
     with raises("weights-differ", "hf://ann/faces", "@REVISION", kind=Failure):
         initial_weights.on_this_machine(dataclasses.replace(elsewhere, saved=other), where)
