@@ -10,7 +10,6 @@ from typing import Any
 from unittest import mock
 
 from support import ROOT
-from shards.dataset.image_shape import ImageShape
 from support.fake_cuda.meter import Meter
 
 import torch  # isort: skip - after the rig
@@ -20,6 +19,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from gpu_check import machine, speed
 from gpu_check.command import CHECKS
 
+from shards.dataset.image_shape import ImageShape
 from support.fake_cuda.training import Stream
 
 METER = Meter()
