@@ -104,7 +104,7 @@ def test_export_gets_the_figures_and_neither_real_images_nor_paths(
     before = {path.name for path in out.rglob("*")}
     entry = evaluated(out, *BY_JUDGE, "--shards", data)
     assert {path.name for path in out.rglob("*")} - before - {".evaluation.lock"} == {"evaluation.json"}
-    assert "pictures" not in entry and "…/faces" in entry["notes"]
+    assert "pictures" not in entry and "of …/faces" in entry["notes"]
     assert exported.read(out).content["records"], "its hashes match"
     assert entry["figures"] == evaluated(run_copy, *BY_JUDGE)["figures"]
 
