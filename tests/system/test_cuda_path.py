@@ -165,7 +165,7 @@ def test_no_rank_waits_for_its_gpu_while_ddp_reduces_gradients(gpu: FakeCuda, wo
 
 
 WAITS_OF_A_RUN = {  # where a run may wait for the GPU
-    "trainer/setup.py": "the networks move to it",
+    "trainer/fresh_state.py": "the networks move to it",
     "trainer/distributed/process_group.py": "a log step reads its metrics",
     "trainer/state.py": "a save asks whether the weights are finite",
     "trainer/run/state_dicts.py": "a checkpoint moves to it",
