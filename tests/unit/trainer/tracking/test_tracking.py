@@ -101,7 +101,10 @@ def train(
 
 def wandb(environment: Mapping[str, str], *words: object) -> str:
     command = [sys.executable, "-m", "wandb", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    home = environment["HOME"]  # W&B's logs go to the working directory, which the checkout must not be
+    return subprocess.run(
+        command, cwd=home, env=environment, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def records(environment: Mapping[str, str], directory: Path) -> dict[str, list[dict]]:
