@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,14 +13,13 @@ from shards.core.problems import Problems
 from shards.sources.cells import InvalidValue, parse_json, short_repr, shorten_names
 from shards.sources.text.dialect import IsImageName, split_lines
 from shards.sources.text.encoding import decode
+from shards.sources.text.nested_rows import Row, find_nesting, with_nested
 
 LINES = (".jsonl", ".ndjson")
 MAX_BYTES = 1 << 28  # of a file that is not one object per line
 _LISTS = ("rows", "data", "images", "annotations", "items", "samples", "examples", "entries", "records", "labels")
 _KEY, _ID = "key", "id"
 _LOOKED_AT = 1000
-
-Row = tuple[int, dict[str, Any]]  # line or number of the entry, from 1; column → value
 
 
 @dataclass
@@ -62,17 +61,20 @@ def open_json_rows(
         UserError: it is not JSON, too large, or holds no rows; says what it holds.
     """
     problems = problems if problems is not None else Problems()
+    names = is_image_name or (lambda cell: False)
     text = decode(data, where, encoding, problems).text
     if not _is_one_value(where, text):
-        return _open_lines(where, text, problems)
+        return _open_lines(where, text, problems, names)
     if len(data) > MAX_BYTES:
         raise UserError(
             "json-too-large",
             f"{where}: {len(data):,} bytes of JSON, of at most {MAX_BYTES:,}; write one object per line (.jsonl)",
         )
     value = _parse(where, text, problems)
-    shape, rows = _rows_of(where, value, is_image_name or (lambda cell: False))
+    shape, rows = _rows_of(where, value, names)
     sound = _sound(where, rows, problems)
+    if nesting := find_nesting(sound, names):
+        sound = list(with_nested(sound, nesting))
     return JsonRows(where, _columns(sound), shape, "entry", lambda: iter(sound))
 
 
@@ -92,14 +94,22 @@ def _parse_line(line: str) -> Any:
         return None
 
 
-def _open_lines(where: str, text: str, problems: Problems) -> JsonRows:
-    found, readable = dict[str, None](), False
-    for _, row in _line_rows(where, text, problems):
+def _open_lines(where: str, text: str, problems: Problems, names: IsImageName) -> JsonRows:
+    columns, first = dict[str, None](), list[Row]()
+    readable = False
+    for number, row in _line_rows(where, text, problems):
         readable = True
-        found.update(dict.fromkeys(row))
+        columns.update(dict.fromkeys(row))
+        if len(first) < _LOOKED_AT:
+            first.append((number, row))
     if not readable:
         raise UserError("table-empty", f"{where}: none of its lines is a JSON object; write one per image")
-    return JsonRows(where, list(found), "one JSON object per line", "line", lambda: _line_rows(where, text, Problems()))
+    shape = "one JSON object per line"
+    rows = lambda: _line_rows(where, text, Problems())  # noqa: E731 - they are read again rather than kept
+    if nesting := find_nesting(first, names):
+        read = lambda: with_nested(rows(), nesting)  # noqa: E731
+        return JsonRows(where, _columns(read()), shape, "line", read)
+    return JsonRows(where, list(columns), shape, "line", rows)
 
 
 def _line_rows(where: str, text: str, problems: Problems) -> Iterator[Row]:
@@ -221,7 +231,7 @@ def _sound(where: str, rows: list[Any], problems: Problems) -> list[Row]:
     return sound
 
 
-def _columns(rows: list[Row]) -> list[str]:
+def _columns(rows: Iterable[Row]) -> list[str]:
     found = dict[str, None]()
     for _, row in rows:
         found.update(dict.fromkeys(row))

@@ -92,3 +92,46 @@ def test_repeated_keys_are_counted() -> None:
 def test_other_json_is_named_in_one_sentence(text: str, code: str) -> None:
     with raises(code, "labels.json"):
         rows(text)
+
+
+@pytest.mark.parametrize("name", ["emoji.json", "emoji.jsonl"])
+def test_images_within_the_row_of_another_are_rows(name: str) -> None:
+    """The shape of the emoji-datasource packages, whose skin tones are within the row of the yellow emoji."""
+    wave = {"image": "wave.png", "kind": "hand", "old": True}
+    skins = {"1F3FB": {"image": "wave-1.png", "old": False}, "1F3FC": {"image": "wave-2.png", "old": False}}
+    other = {"image": "cat.png", "kind": "animal", "skins": {}}
+    value = [wave | {"skins": skins}, other]
+    text = "\n".join(map(json.dumps, value)) if name.endswith("l") else json.dumps(value)
+    inner = [
+        {"image": f"wave-{n}.png", "kind": "hand", "old": False, "skins": f"1F3F{c}"} for n, c in ((1, "B"), (2, "C"))
+    ]
+    assert rows(text, name) == [wave, *inner, {"image": "cat.png", "kind": "animal"}]
+
+
+def test_images_within_a_list_of_another_inherit_what_they_do_not_say() -> None:
+    value = [{"file": "a.png", "breed": "pug", "more": [{"file": "b.png"}, {"file": "c.png", "breed": "mops"}]}]
+    assert rows(value) == [
+        {"file": "a.png", "breed": "pug"},
+        {"file": "b.png", "breed": "pug"},
+        {"file": "c.png", "breed": "mops"},
+    ]
+
+
+def test_images_within_another_do_not_have_its_name() -> None:
+    outer = [{"file": f"{n}.png", "name": f"flag: {n}", "kind": "ab"[n % 2]} for n in range(20)]
+    assert rows([outer[0] | {"more": [{"file": "x.png"}]}, *outer[1:]])[1] == {"file": "x.png", "kind": "a"}
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        [{"id": "b.png", "author": "Ann"}],  # says something that rows do not
+        [{"id": "b", "tag": "x"}],  # no file of that name
+        [{"tag": "x"}],
+        ["b.png"],
+        {"id": "b.png"},
+    ],
+)
+def test_objects_that_are_no_images_stay_as_they_are(inner: Any) -> None:
+    value = [{"id": "a.png", "tag": "y", "objects": inner}]
+    assert rows(value) == value
