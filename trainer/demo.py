@@ -13,10 +13,11 @@ from pathlib import Path
 
 from shards.core import cli
 from shards.core.cli import option
-from shards.core.errors import Failure
+from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+_MINUTES = 10.0  # of training; on two idle cores more than the images of the preset
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,29 @@ class DemoOptions:
     count: int = option(6_000, "number of faces to draw", minimum=64)
     size: int = option(32, "height and width of the images in pixels", minimum=16)
     preset: str = option("faces32", "preset to train with")
-    total_images: int | None = option(None, "number of training images (default: set by the preset)", minimum=1)
+    minutes: float | None = option(
+        None, f"minutes to train for (default: {_MINUTES:g}, unless --total-images is given)", above=0
+    )
+    total_images: int | None = option(None, "number of training images, in place of --minutes", minimum=1)
 
     def __post_init__(self) -> None:
-        """Validate the values."""
+        """Validate the values.
+
+        Raises:
+            UserError: a value is out of bounds, or the training has two lengths.
+        """
         cli.validate(self)
+        if self.minutes is not None and self.total_images is not None:
+            raise UserError(
+                "option-conflict", "--minutes and --total-images both say how long to train; omit one of them"
+            )
+
+    @property
+    def length(self) -> tuple[object, ...]:
+        """The option that says how long to train."""
+        if self.total_images is not None:
+            return "--total-images", self.total_images
+        return "--minutes", self.minutes or _MINUTES
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,8 +66,7 @@ def main(argv: Sequence[str]) -> None:
         _python("-m", "shards", "faces", faces, "--count", options.count, "--size", options.size)
     if not (data / "manifest.json").exists():
         _python("-m", "shards", "pack", faces, data, "--size", options.size)
-    length = ("--total-images", options.total_images) if options.total_images else ()
-    _launch("--shards", data, "--preset", options.preset, "--run", run, *length)
+    _launch("--shards", data, "--preset", options.preset, "--run", run, *options.length)
 
     grid = run / "hair-colours.png"
     colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")
@@ -63,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
         f"  {run / 'playground.html'}   draw by words, in a browser\n"
         "Try next\n"
         f'  {cgan} sample {run} "blue long hair and yellow eyes" --out blue.png\n'
-        f"  {cgan} demo --total-images 200000   (continues training)\n"
+        f"  {cgan} demo --minutes 30   (continues training)\n"
         "  your own images: docs/data.md"
     )
 

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,8 +81,12 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack, starte
         resumed = ResumedRun(built.run, ended, built.dataset, saved, state.ema.module, env.print)
         env.on_rank0(resumed.restore_outputs)
     if state.images_seen >= total:
-        longer = f"continue it with --total-images {2 * total}, or " if state.plan is None else ""
-        return env.print(f"{built.run.path} is complete: {total:,} images seen; {longer}start another with --run NAME")
+        minutes = config.schedule.minutes
+        longer = f"--total-images {2 * total}" if minutes is None else f"--minutes {2 * minutes:g}"
+        return env.print(
+            f"{built.run.path} is complete: {total:,} images seen; continue it with {longer}, or start another with "
+            "--run NAME"
+        )
     until = f"{total:,} images" if total != UNPLANNED else f"what {config.schedule.minutes:g} minutes allow"
     env.print(
         f"{'resuming at' if saved is not None else 'training from'} {state.images_seen:,} of {until} "
@@ -127,7 +132,8 @@ def _describe_time(built: setup.TrainingSetup, seconds: float) -> str:
     speed = steps * state.batch_size / elapsed
     return (
         f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit into "
-        f"{seconds / 60:g} minutes{', more when compiled' if built.config.machine.compile else ''}"
+        f"{seconds / 60:g} minutes{', more when compiled' if built.config.machine.compile else ''}; a run started now "
+        f"would end at {datetime.now().astimezone() + timedelta(seconds=seconds):%Y-%m-%d %H:%M %Z}"
     )
 
 

@@ -32,6 +32,8 @@ from trainer.label_scaling import measure_scaling
 from trainer.run import lineage
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.directory import LABELS_KEPT, RunDirectory
+from trainer.schedules.time_plan import TimePlan
+from trainer.sizing.choice import fit_to_time
 from trainer.state import TrainingState
 from trainer.tracking import trackers
 
@@ -74,8 +76,9 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
         penalty_precision=_resolve_penalty_precision(config.machine, run, env),
         order=_resolve_order(config.data, dataset, run, env),
     )
-    stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
     starts = not env.broadcast(env.on_rank0(run.has_checkpoints))
+    config = fit_to_time(config, dataset, env, run, starts=starts)
+    stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
     decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache, required=starts))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = env.on_all_ranks(
@@ -98,7 +101,9 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     checkpoint, weights = env.broadcast(found or (None, None))
     if checkpoint is not None:
         if state.plan is not None and checkpoint.state.plan is not None:
-            state.follow(checkpoint.state.plan)
+            same_time = checkpoint.state.config.get("minutes") == built.config.schedule.minutes
+            # With other --minutes, what is left of them is planned like a new run.
+            state.follow(checkpoint.state.plan if same_time else TimePlan(seconds=checkpoint.state.plan.seconds))
         env.on_all_ranks(lambda: state.load(checkpoint))
         env.resume_hint = resume_hint(state.images_seen)
     elif weights is not None:

@@ -83,6 +83,9 @@ ALLOWED: dict[str, str] = {
     "trainer.joint_step": "shards.stream trainer.augment trainer.batch_diversity trainer.distributed trainer.losses "
     "trainer.metric_names trainer.step",
     "trainer.state": "shards trainer",
+    "trainer.sizing": f"{RUN} shards.stream trainer.distributed trainer.fresh_state trainer.models trainer.presets "
+    "trainer.state",
+    "trainer.sizing.rule": "",
     "trainer.setup": "shards trainer",
     "trainer.loop": "shards trainer",
     "trainer.finetuning": f"{RUN} {DATASET} shards.text_encoders",
@@ -121,6 +124,7 @@ PURE: dict[str, str] = {
     "trainer.averages.power_averages": "torch",
     "trainer.batch_diversity": "torch",
     "trainer.schedules": "",
+    "trainer.sizing.rule": "",
     "trainer.metric_names": "",
     "trainer.tracking.diagnostics": "",
     "trainer.evaluation.metrics.combinations": "numpy",

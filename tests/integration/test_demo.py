@@ -11,10 +11,32 @@ import numpy as np
 import pytest
 
 import trainer.generation.sampler
+from shards.core import cli
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import sample_labels
+from support.errors import raises
 from support.launching import ROOT
+from trainer import demo
 from trainer.evaluation.judge.judge import judge_of
+
+
+@pytest.mark.parametrize(
+    ("words", "length"),
+    [
+        ("", "--minutes 10"),
+        ("--minutes 0.5", "--minutes 0.5"),
+        ("--total-images 640", "--total-images 640"),
+    ],
+)
+def test_the_demo_trains_for_ten_minutes_unless_told_otherwise(words: str, length: str) -> None:
+    options = cli.parse(demo.DemoOptions, words.split(), command="cgan demo")
+    (name, value), asked = options.length, length.split()
+    assert (name, float(str(value))) == (asked[0], float(asked[1]))
+
+
+def test_two_lengths_of_the_demo_are_one_sentence() -> None:
+    with raises("option-conflict", "--minutes", "--total-images"):
+        cli.parse(demo.DemoOptions, ["--minutes", "3", "--total-images", "640"], command="cgan demo")
 
 
 @pytest.mark.long

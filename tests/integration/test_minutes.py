@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,4 +41,9 @@ def test_a_dry_run_says_how_many_images_fit(
     line = capsys.readouterr().out.splitlines()[-1]
     assert "images per second in 8 steps" in line
     assert "fit into 10 minutes" in line
+    ends = re.search(r"would end at (\d{4}-\d\d-\d\d \d\d:\d\d)", line)
+    assert ends is not None
+    assert datetime.fromisoformat(ends[1]) == pytest.approx(
+        datetime.now() + timedelta(minutes=10), abs=timedelta(minutes=2)
+    )
     assert not (tmp_path / "run").exists()

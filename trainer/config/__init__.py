@@ -24,7 +24,7 @@ from trainer.config.machine import MachineConfig
 from trainer.config.method import JOINT_LOSSES, MethodConfig
 from trainer.config.monitoring import EvaluationConfig, TrackingConfig
 from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
-from trainer.config.optimization import OptimConfig, ScheduleConfig
+from trainer.config.optimization import FITS, OptimConfig, ScheduleConfig
 from trainer.presets import PRESETS
 
 # Where options of schedules start, and where they end.
@@ -44,7 +44,8 @@ class Config:
     OPTION_ORDER: ClassVar[tuple[str, ...]] = tuple(
         "shards run preset init_from freeze_d "
         "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
-        "total_images minutes batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by seed "
+        "total_images minutes fit batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by "
+        "seed "
         "family noise_size label_size channels blocks expansion group_width resize modulation conditioning "
         "classifier_weight spectral_norm label_loss "
         "loss mismatch wrong mismatch_weight interpolate gamma d_steps updates penalty_every "
@@ -186,7 +187,17 @@ def resolve(options: Mapping[str, Any], file: str | Path | None = None) -> Confi
     base = _without_excluded(base, chosen)
     if (directory := _sweep_run_directory()) is not None:
         base["run"] = directory
-    return cli.make(Config, _with_length_of(chosen, base) | chosen)
+    values = _with_length_of(chosen, base) | chosen
+    if values.get("minutes") is not None:
+        values["fit"] = _fit_of_the_rest(values.get("fit", ScheduleConfig.fit), chosen)
+    return cli.make(Config, values)
+
+
+def _fit_of_the_rest(fit: str, chosen: Mapping[str, Any]) -> str:
+    """Return --fit without the options that are chosen already; the weights of --init-from have their channels."""
+    given = chosen.keys() | ({"channels"} if chosen.get("init_from") is not None else set())
+    rest = tuple(name for name in FITS[fit] if name not in given)
+    return next(name for name, options in FITS.items() if options == rest)
 
 
 def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,7 +248,7 @@ def _with_length_of(above: Mapping[str, Any], options: Mapping[str, Any]) -> dic
     if above.get("minutes") is not None:
         replaced = ("total_images", "decay_images")
     elif "total_images" in above:
-        replaced = ("minutes",)
+        replaced = ("minutes", "fit")
     return {name: value for name, value in options.items() if name not in replaced}
 
 

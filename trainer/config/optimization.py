@@ -9,6 +9,14 @@ from shards.core.cli import option
 from shards.core.errors import UserError
 from trainer.schedules.schedule import SHAPES
 
+# --fit -> the options that it chooses.
+FITS: dict[str, tuple[str, ...]] = {
+    "size": ("channels", "batch"),
+    "channels": ("channels",),
+    "batch": ("batch",),
+    "images": (),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
@@ -59,6 +67,14 @@ class ScheduleConfig:
         None,
         "minutes to train for, in place of --total-images; schedules end with the run (default: not limited)",
         above=0,
+        may_change=True,
+    )
+    fit: str = option(
+        "size",
+        "what --minutes chooses by the speed of the machine, unless it is given: size (--channels and --batch), one of "
+        "them, or only how many images are seen; with presets whose size was measured, faces32 and faces64",
+        choices=tuple(FITS),
+        may_change=True,
     )
     warmup_images: int = option(0, "images over which both learning rates rise linearly from 0", minimum=0)
     decay: str = option("none", "decay of both learning rates after the warm-up", choices=SHAPES)
@@ -118,6 +134,10 @@ class ScheduleConfig:
             )
         if self.minutes is not None:
             return self._check_minutes()
+        if self.fit != ScheduleConfig.fit:
+            raise UserError(
+                "option-without-effect", f"--fit {self.fit}: the time of the run is not limited; add --minutes"
+            )
         if used and self.decay_images is None:
             raise UserError(
                 "option-missing",

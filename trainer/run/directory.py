@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import torch
 import yaml
 from safetensors.numpy import save
 
-from shards.core import text_files
+from shards.core import cli, text_files
 from shards.core.atomic_io import write_bytes
 from shards.core.errors import Failure, UserError, warn
 from shards.core.version import __version__, revision
@@ -140,6 +141,16 @@ class RunDirectory:
         """Return the resolved --penalty-precision of a run with checkpoints, "full" if it is older; otherwise None."""
         options = self._saved_options()
         return options.get("penalty_precision", "full") if options else None
+
+    def saved_size(self) -> dict[str, Any]:
+        """Return the --channels and --batch of a run with checkpoints, by name, as far as they can be read."""
+        options = self._saved_options()
+        found: dict[str, Any] = {}
+        for name in ("channels", "batch"):
+            with contextlib.suppress(UserError):
+                if name in options:
+                    found[name] = cli.coerce(Config, name, options[name])
+        return found
 
     def _saved_options(self) -> dict[str, Any]:
         """Return the options of a run with checkpoints; empty without, or if they cannot be read."""

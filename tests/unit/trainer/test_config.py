@@ -35,6 +35,7 @@ SAVED: dict[str, Any] = {
     "damaged_limit": 0.001,
     "total_images": 200000,
     "minutes": None,
+    "fit": "size",
     "batch": 64,
     "accumulate": 1,
     "log_every": 2000,
@@ -274,7 +275,7 @@ def test_dashes_and_underscores_are_equivalent() -> None:
 def test_options_that_may_change_on_resume() -> None:
     changeable = {name for name, field in cli.interface(Config).fields.items() if field.metadata["may_change"]}
     assert changeable == set(
-        "total_images log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
+        "total_images minutes fit log_every grid_every checkpoint_every keep workers threads device accumulate timeout "
         "log_with wandb_project wandb_entity wandb_group wandb_mode wandb_artifacts dry_run init_from shards run "
         "preset cache cache_limit decoded_cache damaged_limit skip_limit compile deterministic evaluate_every "
         "best_by".split()
