@@ -28,7 +28,7 @@ from shards.dataset.manifest import MANIFEST, written_version
 from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing import doubts
 from shards.packing.labelling import Labelling, LabelOptions, build_labelling
-from shards.packing.packed_shape import ShapeOptions, check_shape, plain_aspect, shape_of
+from shards.packing.packed_shape import ShapeOptions, channels_of, check_shape, plain_aspect, shape_of
 from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember
 from shards.sources.item import Item, Source
@@ -255,7 +255,7 @@ def _inspect(src: Path, names: list[str], source: Source, options: IndexInPlace)
     members: dict[str, tuple[TarMember, ...]] = dict.fromkeys(names, ())
     for name, items in groupby(source.items, key=lambda item: position(item)[0]):
         members[name] = tuple(item.image for item in items if isinstance(item.image, TarMember))
-    tasks = [Tar(src / name, members[name], options.check, CHANNELS[options.channels]) for name in names]
+    tasks = [Tar(src / name, members[name], options.check, CHANNELS[channels_of(options)]) for name in names]
     processes = min(options.workers or process_pool.available_cores(), len(tasks))
     found = process_pool.run(inspect_tar, tasks, workers=processes, total=len(source.items), doing="indexing")
     return sorted(found, key=lambda tar: tar.path.name)

@@ -68,8 +68,10 @@ class Pack(SourceOptions, LabelOptions, ShapeOptions):
         minimum=4,
         maximum=4096,
     )
-    fit: str = option("crop", "how images of another aspect are fitted", choices=images.FITS)
-    background: str = option("white", "colour behind transparent and padded images: a name or #rrggbb")
+    fit: str | None = option(None, "how images of another aspect are fitted (default: crop)", choices=images.FITS)
+    background: str | None = option(
+        None, "colour behind transparent and padded images: a name or #rrggbb (default: white)"
+    )
     min_size: int = option(1, "leave out images whose shorter side has fewer pixels", minimum=1)
     format: str = option(
         "auto",
@@ -101,8 +103,8 @@ class Pack(SourceOptions, LabelOptions, ShapeOptions):
                 "invalid-value",
                 f"--name {self.name!r}: use letters, digits, '.', '_' and '-' (file names begin with it)",
             )
-        images.colour(self.background)
-        packed_shape.check_shape(self, self.size, self.background)
+        images.colour(_background(self))
+        packed_shape.check_shape(self, self.size, _background(self))
         if self.channels == "rgba" and self.format == "jpg":
             raise UserError(
                 "invalid-value", "--format jpg: JPEG has no transparency; set png, webp or auto with --channels rgba"
@@ -188,7 +190,7 @@ def _pack_shards(options: Pack, build: Path) -> None:
     if size is None or options.duplicates == "drop":
         facts = prescan.prescan(source.items, processes, sizes=size is None, hashes=options.duplicates == "drop")
         size = size or prescan.common_size(source.items, facts, packed_shape.plain_aspect(options))
-        packed_shape.check_shape(options, size, options.background)
+        packed_shape.check_shape(options, size, _background(options))
         if options.duplicates == "drop":
             prescan.drop_duplicates(source, facts)
     labelling = build_labelling(source, options)
@@ -198,7 +200,8 @@ def _pack_shards(options: Pack, build: Path) -> None:
         warn("size-not-trainable", said)
     for hint in preview.shape_hints(source, options) if _part(options) is None else ():
         print(f"hint: {hint}", file=sys.stderr)
-    recipe = shard_writer.Recipe(labelling, shape, options.fit, options.format, options.background, options.min_size)
+    fit, background = _fit(options), _background(options)
+    recipe = shard_writer.Recipe(labelling, shape, fit, options.format, background, options.min_size)
     held_out = validation_split.select_validation(source, options.validation, options.seed)
     parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
     if options.validation:
@@ -248,10 +251,10 @@ def _options_that_decide(options: Pack) -> dict[str, Any]:
     return {
         "version": __version__,
         "size": options.size,
-        "channels": options.channels,
+        "channels": packed_shape.channels_of(options),
         "aspect": packed_shape.plain_aspect(options),
-        "fit": options.fit,
-        "background": options.background,
+        "fit": _fit(options),
+        "background": _background(options),
         "format": options.format,
         "min-size": options.min_size,
         "duplicates": options.duplicates,
@@ -284,6 +287,14 @@ def _manifest(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dic
         "licence": options.licence or notes.get("licence"),
         "schema": recipe.labelling.schema.to_json(),
     }
+
+
+def _fit(options: Pack) -> str:
+    return options.fit or images.FITS[0]
+
+
+def _background(options: Pack) -> str:
+    return options.background or "white"
 
 
 def _name(options: Pack) -> str:

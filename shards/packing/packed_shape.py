@@ -21,10 +21,17 @@ _DECODED = 16  # images that are searched for transparent pixels
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeOptions:
-    """Channels and aspect of the images; all commands that make a dataset share them."""
+    """Channels and aspect of the images; all commands that make a dataset share them.
 
-    channels: str = option("rgb", "rgb, rgba (keeps transparency), or grey", choices=tuple(CHANNELS))
-    aspect: str = option(SQUARE, "width:height of the images, such as 3:4; --size is their longer side")
+    None is the default, of which `hints` may advise against; what a person chose needs no advice.
+    """
+
+    channels: str | None = option(
+        None, "rgb, rgba (keeps transparency), or grey (default: rgb)", choices=tuple(CHANNELS)
+    )
+    aspect: str | None = option(
+        None, f"width:height of the images, such as 3:4; --size is their longer side (default: {SQUARE})"
+    )
 
 
 def check_shape(options: ShapeOptions, size: int | None, background: str) -> None:
@@ -38,7 +45,7 @@ def check_shape(options: ShapeOptions, size: int | None, background: str) -> Non
         UserError: there is no such aspect or size, or the background would have no effect.
     """
     try:
-        across, down = parse_aspect(options.aspect)
+        across, down = parse_aspect(options.aspect or SQUARE)
     except ValueError as error:
         raise UserError("invalid-value", f"--aspect: {error}") from None
     if options.channels == "rgba" and background != "white":
@@ -62,12 +69,17 @@ def check_shape(options: ShapeOptions, size: int | None, background: str) -> Non
 
 def shape_of(options: ShapeOptions, size: int) -> ImageShape:
     """Return the shape of images whose longer side is ``size``; `check_shape` accepts it."""
-    return ImageShape.of(size, options.channels, options.aspect)
+    return ImageShape.of(size, channels_of(options), options.aspect or SQUARE)
+
+
+def channels_of(options: ShapeOptions) -> str:
+    """Return the channels: those that were chosen, or the default."""
+    return options.channels or "rgb"
 
 
 def plain_aspect(options: ShapeOptions) -> str:
     """Return the aspect in lowest terms."""
-    return ":".join(map(str, parse_aspect(options.aspect)))
+    return ":".join(map(str, parse_aspect(options.aspect or SQUARE)))
 
 
 # ---------------------------------------------------------------- what networks support
@@ -120,21 +132,22 @@ def advice(shape: ImageShape) -> str:
 # ---------------------------------------------------------------- what would be lost
 
 
-def hints(samples: Sequence[bytes], sizes: Counter[tuple[int, int]], options: ShapeOptions, fit: str) -> list[str]:
-    """Return a sentence on what the images have that the default shape discards, if a person decided nothing.
+def hints(samples: Sequence[bytes], sizes: Counter[tuple[int, int]], options: ShapeOptions) -> list[str]:
+    """Return a sentence on what the images have that the default shape discards, where a person decided nothing.
 
     Args:
         samples: some encoded images.
         sizes: (width, height) → how many images of a sample have it.
-        fit: how images of another aspect are fitted.
+        options: with the fit and background of `cgan pack`, if the command has them.
     """
+    decided_aspect, decided_alpha = (getattr(options, name, None) is not None for name in ("fit", "background"))
     found = []
     decoded = samples[:: max(1, len(samples) // _DECODED)]
-    if options.channels == "rgb":
+    if options.channels is None and not decided_alpha:
         clear = sum(map(_transparent, decoded))
         if clear > _MANY * len(decoded):
             found.append(f"{clear} of {len(decoded)} images have transparent pixels, which --channels rgba keeps")
-    if options.aspect == SQUARE and fit == "crop" and (aspect := _common_aspect(sizes)):
+    if options.aspect is None and not decided_aspect and (aspect := _common_aspect(sizes)):
         found.append(f"most images are about {aspect}, which --aspect {aspect} keeps")
     return [f"of a sample, {'; '.join(found)}"] if found else []
 

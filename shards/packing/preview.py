@@ -15,7 +15,7 @@ import numpy as np
 from shards.core.cli import flag
 from shards.core.errors import UserError
 from shards.dataset.image_shape import ImageShape, parse_aspect
-from shards.dataset.images import ImageError, dimensions, prepare
+from shards.dataset.images import FITS, ImageError, dimensions, prepare
 from shards.dataset.schema import WORDLESS
 from shards.dataset.summary import Tally, label_lines
 from shards.packing import packed_shape
@@ -89,14 +89,14 @@ def look_at(src: Path, options: Any, spool: Path, count: int = 10) -> SourceLook
         _examples(source, count),
         sizes,
         shape := packed_shape.shape_of(options, size),
-        packed_shape.hints(samples, sizes, options, getattr(options, "fit", "crop")),
+        packed_shape.hints(samples, sizes, options),
         _image_bytes(samples, shape, options),
     )
 
 
 def shape_hints(source: Source, options: Any) -> list[str]:
     """Return what of the images of a source the default shape discards, see `packed_shape.hints`."""
-    return packed_shape.hints(*_sampled(source), options, options.fit)
+    return packed_shape.hints(*_sampled(source), options)
 
 
 def _sampled(source: Source) -> tuple[list[bytes], Counter[tuple[int, int]]]:
@@ -299,7 +299,7 @@ def _suggested_size(sizes: Counter[tuple[int, int]], aspect: str) -> int:
 
 def _image_bytes(samples: Sequence[bytes], shape: ImageShape, options: Any) -> float:
     """Return the mean number of bytes of some packed images."""
-    fit, form = getattr(options, "fit", "crop"), getattr(options, "format", "auto")
+    fit, form = getattr(options, "fit", None) or FITS[0], getattr(options, "format", "auto")
     found = []
     for data in samples[:: max(1, len(samples) // _ENCODED)]:
         try:

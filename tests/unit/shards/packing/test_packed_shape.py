@@ -398,13 +398,31 @@ def test_opaque_squares_get_no_hint() -> None:
     options = Pack(Path("src"), Path("out"))
     opaque = sprite(0)
     opaque[..., 3] = 255
-    assert not hints([png(opaque)], Counter({(64, 64): 9, (60, 64): 3}), options, "crop")
-    assert not hints([b"", b"nothing"], Counter(), options, "crop")
-    assert not hints([png(opaque)], Counter({(64, 96): 5, (96, 64): 5}), options, "crop")  # of two aspects
-    assert hints([png(opaque)], Counter({(178, 218): 10}), options, "crop") == [
+    assert not hints([png(opaque)], Counter({(64, 64): 9, (60, 64): 3}), options)
+    assert not hints([b"", b"nothing"], Counter(), options)
+    assert not hints([png(opaque)], Counter({(64, 96): 5, (96, 64): 5}), options)  # of two aspects
+    assert hints([png(opaque)], Counter({(178, 218): 10}), options) == [
         "of a sample, most images are about 5:6, which --aspect 5:6 keeps"
     ]
-    assert not hints([png(opaque)], Counter({(178, 218): 10}), options, "pad")
+
+
+def test_what_a_person_chose_gets_no_hint(sprites: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the default, given as an option: they know what it discards."""
+    chosen = {
+        "--channels rgb": "--aspect",
+        "--background white": "--aspect",
+        "--aspect 1:1": "--channels",
+        "--fit crop": "--channels",
+        "--channels rgb --aspect 1:1": None,
+    }
+    for number, (words, left) in enumerate(chosen.items()):
+        more = [*words.split(), "--size", "32", "--workers", "1"]
+        assert main(["pack", str(sprites), str(tmp_path / f"{number}"), *more]) == 0
+        said = capsys.readouterr().err
+        assert [name for name in ("--channels", "--aspect") if name in said] == ([left] if left else []), words
+    assert main(["preview", str(sprites), "--channels", "rgb", "--aspect", "1:1"]) == 0
+    shown = capsys.readouterr().out
+    assert "keeps" not in shown and "--channels rgb --aspect 1:1" in shown
 
 
 def test_a_contact_sheet_has_the_shape_and_a_checkerboard() -> None:
