@@ -25,6 +25,7 @@ from other_methods.method import Method
 from other_methods.registry import METHODS, require_size
 from other_methods.run_files import Saved
 from quality.in_memory import batches, images_of, require_a_batch
+from quality.run_options import RunOptions
 
 from shards.core import cli, rng
 from shards.core.cli import option
@@ -35,20 +36,12 @@ from trainer.run.metrics_file import MetricsFile
 
 
 @dataclass(frozen=True)
-class OtherOptions:
+class OtherOptions(RunOptions):
     """Train another method; a call saves at its end, and one with more images goes on from there."""
 
     method: str = option("flow-matching", "method to train", choices=tuple(METHODS))
-    shards: Path = option(Path("data"), "dataset")
     run: Path = option(Path("runs/other"), "run directory")
-    total_images: int = option(16_000, "total number of training images", minimum=1)
     log_every: int = option(1_000, "images between two log lines", minimum=1)
-    seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
-    threads: int = option(0, "CPU threads; 0: PyTorch's default", minimum=0)
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from published import SIZE, PublishedLoop
 from quality.in_memory import batches, images_of, require_a_batch
+from quality.run_options import RunOptions
 
 from shards.core import cli, rng
 from shards.core.cli import option
@@ -42,20 +43,15 @@ from trainer.run.metrics_file import MetricsFile
 
 
 @dataclass(frozen=True)
-class PublishedOptions:
-    """Train the article's networks with its published loop; a call saves at its end, where the next goes on."""
+class PublishedOptions(RunOptions):
+    """Train the article's networks with its published loop; a call saves at its end, where the next goes on.
 
-    shards: Path = option(Path("data"), "dataset of 96x96 images whose attributes are all exclusive and known")
+    The dataset must have 96x96 images, whose attributes are all exclusive and known.
+    """
+
     run: Path = option(Path("runs/published"), "run directory")
-    total_images: int = option(16_000, "total number of training images", minimum=1)
     batch: int = option(16, "images per step", minimum=1)
     log_every: int = option(160, "images between two log lines", minimum=1)
-    seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
-    threads: int = option(0, "CPU threads; 0: PyTorch's default", minimum=0)
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        cli.validate(self)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ from quality.sampling import seconds_per_image
 import shards
 from shards.core import cli
 from shards.core.atomic_io import write_json
-from shards.core.cli import option
+from shards.core.cli import option, seed_option
 from shards.core.errors import Failure, exit_status
 from shards.core.version import revision
 from shards.examples.faces import Faces, faces
@@ -69,7 +69,7 @@ class QualityOptions:
     minutes: float = option(20, "time of each leg at 64 and 96 pixels; those at 32 get 0.4 of it", above=0)
     pictures: int = option(600, "images generated per checkpoint", minimum=4)
     faces: int = option(6_000, "number of faces in the datasets", minimum=64)
-    seed: int = option(0, "seed of weights, noise and sample order", minimum=0)
+    seed: int = seed_option("seed of weights, noise and sample order")
     turns: int = option(3, "pieces per leg to measure its pace", minimum=1)
     jobs: int = option(1, "legs that train at the same time, in the untimed part", minimum=1)
     threads: int = option(0, "threads of each leg (default: divide the cores among --jobs)", minimum=0)

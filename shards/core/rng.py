@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+LARGEST_SEED = 2**63 - 1  # of an option: a signed 64-bit integer, as in torch and numpy
 _LOW = 0xFFFFFFFF  # draws are 32-bit words, held in signed 64-bit integers
 
 
@@ -36,7 +37,7 @@ def key(seed: int, purpose: str) -> int:
     """Return the 32-bit key of one purpose under a seed: ``key(0, "noise")``, ``key(0, "order")``.
 
     Args:
-        seed: any non-negative integer below 2⁶⁴.
+        seed: any non-negative integer below 2⁶⁴; options take up to `LARGEST_SEED`.
         purpose: what the draws are for; draws for different purposes are independent.
     """
     word = mix(zlib.crc32(purpose.encode()))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from shards.core import atomic_io, process_pool, rng
-from shards.core.cli import argument, option, parse, validate
+from shards.core.cli import argument, option, parse, seed_option, validate
 from shards.core.errors import UserError
 from shards.dataset import images
 
@@ -116,7 +116,7 @@ class Faces:
     out: Path = argument("folder to create; must be empty if it exists")
     count: int = option(6000, "number of faces", minimum=1, maximum=10_000_000)
     size: int = option(32, "height and width in pixels", minimum=8, maximum=2048)
-    seed: int = option(0, "random seed; the same seed gives the same bytes", minimum=0)
+    seed: int = seed_option("random seed; the same seed gives the same bytes")
     style: str = option("lorelei", "drawing style", choices=tuple(STYLES))
     transparent: bool = option(False, "draw no background: PNGs with an alpha channel, to pack with --channels rgba")
     workers: int = option(0, "number of processes; 0: one per core", minimum=0, maximum=1024)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shards.core import rng
-from shards.core.cli import argument, option, parse, validate
+from shards.core.cli import argument, option, parse, seed_option, validate
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import fit_into
@@ -39,7 +39,7 @@ class Describe:
     data: str = argument("folder or URL of the dataset")
     sheet: Path | None = option(None, f"contact sheet to write, a .png (default: {SHEET} in the dataset's folder)")
     columns: int = option(12, "images per row of the contact sheet; 0: no sheet", minimum=0, maximum=100)
-    seed: int = option(0, "seed of the random choice of images", minimum=0)
+    seed: int = seed_option("seed of the random choice of images")
 
     def __post_init__(self) -> None:
         validate(self)

@@ -40,7 +40,9 @@ class LabelOptions:
         "classes and columns are kept)",
         minimum=1,
     )
-    text_encoder: str | None = option(None, "encoder of captions: minilm, or a sentence-transformers folder")
+    text_encoder: str | None = option(
+        None, "encoder of captions: minilm, or a sentence-transformers folder", literal=True
+    )
     yes: bool = option(False, "use labels that look wrong, after you have looked at them (cgan preview)")
 
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from shards.core import atomic_io, process_pool, rng, text_files
-from shards.core.cli import argument, option, parse, validate
+from shards.core.cli import argument, option, parse, seed_option, validate
 from shards.core.errors import UserError, warn
 from shards.core.permutation import permute
 from shards.core.version import __version__
@@ -91,7 +91,7 @@ class Pack(SourceOptions, LabelOptions, ShapeOptions):
     part: str | None = option(
         None, "I/N: pack as the I-th of N jobs that share the work; afterwards run: cgan merge OUT"
     )
-    seed: int = option(0, "seed of the order in which the images are packed", minimum=0)
+    seed: int = seed_option("seed of the order in which the images are packed")
     name: str | None = option(None, "prefix of the shards' file names (default: name of SRC)")
     licence: str | None = option(None, "licence to store in the manifest (default: that of SRC/source.json)")
     dry_run: bool = option(False, "only show how SRC would be read and labelled, as cgan preview does")

@@ -20,12 +20,14 @@ class SourceOptions:
     """How a source is read. Every default means: find out, and say what was found."""
 
     source: str = option("auto", _source_doc)
-    table: str | None = option(None, "file below SRC that has the labels (default: the one whose rows name the images)")
-    id: str | None = option(None, "column of the table that names the images")
+    table: str | None = option(
+        None, "file below SRC that has the labels (default: the one whose rows name the images)", literal=True
+    )
+    id: str | None = option(None, "column of the table that names the images", literal=True)
     class_: tuple[str, ...] = option((), "columns whose values exclude each other, such as hair,breed")
     numbers: tuple[str, ...] = option((), "columns of measured numbers, which become a vector")
     columns: tuple[str, ...] = option((), "further columns to use as labels, or all")
-    group: str | None = option(None, "column, or folder, whose images stay on one side of --validation")
+    group: str | None = option(None, "column, or folder, whose images stay on one side of --validation", literal=True)
     from_name: str | None = option(None, "pattern of labels in file names, such as '{age}_{gender}_*'")
     encoding: str | None = option(None, "encoding of tables, texts and names in archives (default: detected)")
     min_weight: float = option(0.0, "leave out weighted tags, such as 'hair:0.3' or 'hair:7000', below this", minimum=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shards.core import cli
 from shards.core.atomic_io import require_unused, write_json
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, seed_option
 from shards.core.errors import UserError
 from trainer.averages import rebuild
 from trainer.averages.profiles import LONGEST
@@ -39,8 +39,8 @@ class EmaOptions:
         None, "new run directory to write the average to (default: RUN/ema/LENGTH, which may exist)"
     )
     count: int = option(5000, "number of images to generate for each of --lengths", minimum=16)
-    seed: int = option(0, "determines what the evaluations generate and compare with", minimum=0)
-    shards: str | None = option(None, "dataset of the run (default: where it was during training)")
+    seed: int = seed_option("determines what the evaluations generate and compare with")
+    shards: str | None = option(None, "dataset of the run (default: where it was during training)", literal=True)
     device: str = option("auto", "compute device of the evaluations", choices=("auto", "cpu", "cuda", "mps"))
 
     def __post_init__(self) -> None:

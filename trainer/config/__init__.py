@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from shards.core import cli, text_files
-from shards.core.cli import option, section
+from shards.core.cli import option, section, seed_option
 from shards.core.errors import UserError
 from shards.stream.sampling import check_division
 from trainer.config.augmentation import AugmentationConfig
@@ -66,7 +66,7 @@ class Config:
         "by name",
         may_change=True,
     )
-    seed: int = option(0, "seed of the sample order, the initial weights and the noise", minimum=0, maximum=2**63 - 1)
+    seed: int = seed_option("seed of the sample order, the initial weights and the noise")
     dry_run: bool = option(False, "print the resolved options and what would be trained, then exit", may_change=True)
     data: DataConfig = section(DataConfig)
     network: NetworkConfig = section(NetworkConfig)

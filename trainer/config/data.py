@@ -17,7 +17,7 @@ class DataConfig:
     """The dataset, its cache, and how batches are drawn from it."""
 
     shards: str | None = option(
-        None, "dataset made by `cgan pack`: a directory or a URL (s3://, https://, …)", may_change=True
+        None, "dataset made by `cgan pack`: a directory or a URL (s3://, https://, …)", may_change=True, literal=True
     )
     cache: Path | None = option(
         None,

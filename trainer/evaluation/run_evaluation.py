@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from shards.core import cli
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, seed_option
 from shards.core.errors import UserError, warn
 from shards.core.version import __version__, revision
 from shards.dataset.dataset import Dataset
@@ -58,7 +58,7 @@ class EvaluateOptions:
         (), "metrics to compute (default: all that the dataset allows)", choices=tuple(METRICS)
     )
     checkpoint: str | None = option(None, "images seen of the checkpoint to evaluate, or best (default: the newest)")
-    seed: int = option(0, "determines the labels, the noise and the real images to compare with", minimum=0)
+    seed: int = seed_option("determines the labels, the noise and the real images to compare with")
     features: tuple[str, ...] = option(
         (),
         "networks whose features distances use, the first under plain names (default: auto, which is lite0 if it is "
@@ -68,7 +68,7 @@ class EvaluateOptions:
     inception: Path | None = option(
         None, f"file of Inception's weights ({_INCEPTION_WEIGHTS}), for values that compare with those in papers"
     )
-    shards: str | None = option(None, "dataset of the run (default: where it was during training)")
+    shards: str | None = option(None, "dataset of the run (default: where it was during training)", literal=True)
     device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
     threads: int = option(0, "CPU threads per process (0: divide the machine's cores among its processes)", minimum=0)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.core import cli
-from shards.core.cli import argument, option, section
+from shards.core.cli import argument, option, section, seed_option
 from shards.core.errors import UserError
 from trainer.exhibits.film import FilmOptions, make_film
 from trainer.exhibits.grids import exhibits
 from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
-from trainer.generation.sampler import default_output, load
+from trainer.generation.load_options import LoadOptions
+from trainer.generation.sampler import default_output
 from trainer.reporting.run_report import write_report
 from trainer.run.exported import ExportedGenerator
 
@@ -29,12 +30,8 @@ class ExhibitsOptions:
     attributes: tuple[str, ...] = option(
         (), "names of attributes to cross with each other (default: those with the most values)"
     )
-    seed: int = option(0, "determines the noise and the labels", minimum=0)
-    checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
-    text_encoder: str | None = option(
-        None, "folder of the text encoder of the captions, for --words (default: as when the dataset was packed)"
-    )
-    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
+    seed: int = seed_option("determines the noise and the labels")
+    load: LoadOptions = section(LoadOptions)
     films: FilmOptions = section(FilmOptions)
 
     def __post_init__(self) -> None:
@@ -53,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         options.films.require_film()
     elif options.out or options.attributes:
         raise UserError("option-conflict", "--out and --attributes are for image grids; omit them with --film")
-    sampler = load(options.run, options.checkpoint, options.device, options.text_encoder)
+    sampler = options.load.open(options.run)
     if options.films.film is not None:
         print(make_film(sampler, options.run, options.films, options.seed))
         return

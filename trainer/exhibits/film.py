@@ -42,6 +42,7 @@ class FilmOptions:
         None,
         'phrases separated by ";": of noise, one row of images each (default: anything); of words, where the walk '
         "leads (default: the values of the attribute with the most)",
+        literal=True,
     )
     tiles: int = option(4, "images in a row of the film", minimum=1, maximum=_LARGEST_GRID)
     stops: int = option(4, "noises that a film of noise leads through", minimum=2, maximum=1_000)

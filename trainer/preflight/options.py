@@ -20,7 +20,7 @@ class Check:
     Exit status 0: no red findings; 1: red findings, each with what to do.
     """
 
-    shards: str | None = option(None, "dataset to train on: a directory or a URL (default: not checked)")
+    shards: str | None = option(None, "dataset to train on: a directory or a URL (default: not checked)", literal=True)
     run: Path | None = option(None, "run directory to write (default: runs/PRESET with --preset, else not checked)")
     preset: str | None = option(
         None, "preset to train, which determines the size of the checkpoints", choices=tuple(PRESETS)

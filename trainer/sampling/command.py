@@ -17,18 +17,18 @@ import numpy as np
 
 from shards.core import cli
 from shards.core.atomic_io import explain_disk_errors, join_names, move_directory, require_unused, write_json
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, section, seed_option
 from shards.core.errors import Failure, UserError
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
-from trainer.generation.sampler import Sampler, default_output, load
+from trainer.generation.load_options import LoadOptions
+from trainer.generation.sampler import Sampler, default_output
 from trainer.run import hub
 from trainer.sampling import receipt
 from trainer.sampling.candidates import Chosen
 from trainer.sampling.drawings import (
     HIGHEST_PROMISE,
     LARGEST_MOST_DRAWS,
-    LARGEST_SEED,
     LOWEST_PROMISE,
     MOST_DRAWS,
     MOST_RANKED,
@@ -51,15 +51,12 @@ class SampleOptions:
         'what to generate, such as "blue long hair and yellow eyes", or "anything"; one grid row per phrase'
     )
     count: int = option(16, "images per phrase", minimum=1, maximum=1_000_000)
-    seed: int = option(
-        0, "seed of the noise and of the attributes that a phrase does not name", minimum=0, maximum=LARGEST_SEED
-    )
+    seed: int = seed_option("seed of the noise and of the attributes that a phrase does not name")
     out: Path | None = option(
         None,
         "a .png file (grid), or a folder/ for single images and tags.csv (default: RUN/sample.png, and sample.png here "
         "for an exported generator)",
     )
-    checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
     columns: int = option(image_grid.COLUMNS, "images per row of a grid of one phrase", minimum=1)
     verified: bool = option(
         False,
@@ -80,7 +77,7 @@ class SampleOptions:
         maximum=LARGEST_MOST_DRAWS,
     )
     shards: str | None = option(
-        None, "with --verified: dataset that judges learn from (default: where it was during training)"
+        None, "with --verified: dataset that judges learn from (default: where it was during training)", literal=True
     )
     best_of: int = option(
         1,
@@ -89,10 +86,7 @@ class SampleOptions:
         minimum=1,
         maximum=MOST_RANKED,
     )
-    text_encoder: str | None = option(
-        None, "folder of the text encoder of the captions (default: the folder it had when the dataset was packed)"
-    )
-    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
+    load: LoadOptions = section(LoadOptions)
 
     def __post_init__(self) -> None:
         """Check every value against its bounds, and that options of --verified have it."""
@@ -113,7 +107,7 @@ def main(argv: Sequence[str]) -> None:
     """
     options = cli.parse(SampleOptions, argv, command="cgan sample")
     folder = hub.located(options.run)
-    sampler = load(folder, options.checkpoint, options.device, options.text_encoder)
+    sampler = options.load.open(folder)
     labels = [sampler.labels_for(phrase, options.count, options.seed) for phrase in options.phrases]
     out = options.out or default_output(sampler, options.run, "sample.png")
     is_grid = out.suffix.lower() == ".png"

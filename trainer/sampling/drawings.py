@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shards.core.errors import UserError
+from shards.core.rng import LARGEST_SEED
 from shards.dataset.label_rows import Labels
 from trainer.generation.sampler import Sampler, load
 from trainer.models import load_discriminator
@@ -26,7 +27,6 @@ PROMISE, MOST_DRAWS = 0.9, 100  # defaults
 LOWEST_PROMISE, HIGHEST_PROMISE = 0.5, 0.99
 MOST_RANKED = 1000
 LARGEST_MOST_DRAWS = MAX_CANDIDATES // MOST_RANKED
-LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.core import cli
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, section
 from shards.core.errors import UserError, warn
-from trainer.generation.sampler import Sampler, load
+from trainer.generation.load_options import LoadOptions
+from trainer.generation.sampler import Sampler
 from trainer.playground.command import playground
 from trainer.playground.page import policy
 from trainer.serving.access_token import VARIABLE, read_token
@@ -33,7 +34,7 @@ class ServeOptions:
     run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
     host: str = option("127.0.0.1", "address or name to listen at; one that others reach needs a token")
     port: int = option(8000, "port to listen at; 0: a free one", minimum=0, maximum=65535)
-    # No optional path: an empty one, as of an unset variable of a shell, must not open the server.
+    # No optional word: an empty one, as of an unset variable of a shell, must not open the server.
     token: str = option(
         _NO_FILE, f"file with a token that clients must send; {_NO_FILE}: the environment variable {VARIABLE}, if set"
     )
@@ -41,11 +42,7 @@ class ServeOptions:
     queue: int = option(64, "requests that may wait; more are refused with status 503", minimum=1, maximum=10_000)
     timeout: float = option(30.0, "seconds that drawing the images of a request may take, with waiting", above=0)
     client_timeout: float = option(10.0, "seconds for a client to send a request, and to take an answer", above=0)
-    checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
-    text_encoder: str | None = option(
-        None, "folder of the text encoder of the captions (default: the folder it had when the dataset was packed)"
-    )
-    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
+    load: LoadOptions = section(LoadOptions)
 
     def __post_init__(self) -> None:
         """Check every value against its bounds."""
@@ -69,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
             f"--host {options.host} can be reached from other machines; set a token with --token FILE or {VARIABLE}",
         )
     with bind(options.host, options.port) as bound:
-        sampler = load(options.run, options.checkpoint, options.device, options.text_encoder)
+        sampler = options.load.open(options.run)
         sampler.labels_for("anything" if sampler.vocabulary.text is None else "a", 1)  # the text encoder is there
         app, connections = _built(sampler, options, token)
         listen(bound, options.host)
@@ -104,7 +101,7 @@ def _page(sampler: Sampler, options: ServeOptions) -> Page | UserError:
     from trainer.serving.app import Page
 
     try:
-        on_cpu = sampler if sampler.device.type == "cpu" else load(options.run, options.checkpoint, "cpu")
+        on_cpu = sampler if sampler.device.type == "cpu" else replace(options.load, device="cpu").open(options.run)
         content = playground(on_cpu, options.run.resolve().name).encode("utf-8", "replace")
     except UserError as error:
         warn(error.code, f"there is no page at /: {error}")

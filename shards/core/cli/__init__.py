@@ -15,7 +15,7 @@ would let pass is checked before anything runs: unknown options, missing values,
 from __future__ import annotations
 
 from shards.core.cli.commands import dispatch, parse
-from shards.core.cli.interface import argument, flag, flatten, interface, make, option, section
+from shards.core.cli.interface import argument, flag, flatten, interface, make, option, section, seed_option
 from shards.core.cli.usage import usage, wants_help
 from shards.core.cli.values import coerce, validate
 from shards.core.cli.words import raw_values, unknown_option
@@ -32,6 +32,7 @@ __all__ = [
     "parse",
     "raw_values",
     "section",
+    "seed_option",
     "unknown_option",
     "usage",
     "validate",

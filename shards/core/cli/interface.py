@@ -8,6 +8,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from shards.core.rng import LARGEST_SEED
+
 T = TypeVar("T")
 
 
@@ -20,6 +22,7 @@ def option(
     maximum: float | None = None,
     above: float | None = None,
     may_change: bool = False,
+    literal: bool = False,
 ) -> Any:
     """Return a dataclass field that is an option ``--name VALUE``.
 
@@ -30,9 +33,18 @@ def option(
         minimum, maximum: inclusive bounds.
         above: an exclusive minimum.
         may_change: for options of something that can be resumed: whether the value may differ then.
+        literal: of an optional word: whether "none" is that word, not the absence of one, and an empty word an error.
+            Paths are literal anyway.
     """
     bounds = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
-    return dataclasses.field(default=default, metadata={"doc": doc, **bounds, "may_change": may_change})
+    return dataclasses.field(
+        default=default, metadata={"doc": doc, **bounds, "may_change": may_change, "literal": literal}
+    )
+
+
+def seed_option(doc: str) -> Any:
+    """Return a dataclass field that is the option ``--seed``, with the same range in every command."""
+    return option(0, doc, minimum=0, maximum=LARGEST_SEED)
 
 
 def section(cls: type[T]) -> T:

@@ -14,6 +14,7 @@ from typing import Any
 from shards.core.cli.interface import flag, flatten, interface
 from shards.core.errors import UserError
 
+_ABSENT = ("none", "null", "")
 BOOLEANS: dict[str, bool] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -29,12 +30,18 @@ def coerce(cls: type, name: str, value: Any, where: str = "") -> Any:
     face = interface(cls)
     label = (name.upper() if name in face.positional else flag(name)) + (f" ({where})" if where else "")
     try:
-        result = _convert(face.types[name], value)
+        result = _convert(face.types[name], value, is_literal(cls, name))
     except (ValueError, TypeError, OverflowError, RuntimeError):  # RuntimeError: ~NAME without such a user
         hint = "; YAML reads no, off, yes and on as truth values: put them in quotes" if isinstance(value, bool) else ""
-        raise UserError("invalid-value", f"{label}: {value!r} is not {_describe(face.types[name])}{hint}") from None
+        raise UserError("invalid-value", f"{label}: {value!r} is not {_describe(cls, name)}{hint}") from None
     check_bounds(cls, name, result, label)
     return result
+
+
+def is_literal(cls: type, name: str) -> bool:
+    """Return whether "none" is a value like any other: a folder or a person's words may be called so."""
+    face = interface(cls)
+    return face.fields[name].metadata.get("literal", False) or Path in typing.get_args(face.types[name])
 
 
 def check_bounds(cls: type, name: str, value: Any, label: str) -> None:
@@ -70,11 +77,13 @@ def validate(options: Any) -> None:
         check_bounds(type(options), name, value, flag(name))
 
 
-def _convert(kind: Any, value: Any) -> Any:
+def _convert(kind: Any, value: Any, literal: bool = False) -> Any:
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         inner = [k for k in typing.get_args(kind) if k is not type(None)]
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "null", "")):
+        if value is None or (not literal and isinstance(value, str) and value.lower() in _ABSENT):
             return None
+        if value == "":
+            raise ValueError  # the variable of a shell that is not set
         return _convert_to_first(inner, value)
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
@@ -126,7 +135,15 @@ def _integral(number: float) -> float:
     return number
 
 
-def _describe(kind: Any) -> str:
+def _describe(cls: type, name: str) -> str:
+    kind = interface(cls).types[name]
+    if typing.get_origin(kind) not in (types.UnionType, typing.Union):
+        return _describe_kind(kind)
+    may_be_none = type(None) in typing.get_args(kind) and not is_literal(cls, name)
+    return _describe_kind(typing.get_args(kind)[0]) + (" or none" if may_be_none else "")
+
+
+def _describe_kind(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", Path: "a path"}
     if kind in names:
         return names[kind]
@@ -135,4 +152,4 @@ def _describe(kind: Any) -> str:
         inner = names.get(arguments[0], "value").removeprefix("a ")
         count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
         return f"a list of {count}{inner}s, like 1,2"
-    return _describe(arguments[0]) + " or none"
+    return "a value"

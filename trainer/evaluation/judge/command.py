@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shards.core import cli
 from shards.core.atomic_io import require_unused
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, seed_option
 from shards.dataset.dataset import Dataset
 from trainer.evaluation.judge.judge import judge_of
 from trainer.evaluation.metrics.label_accuracy import AttributeAccuracy, LabelAccuracy, reason_to_doubt
@@ -23,7 +23,7 @@ class JudgeOptions:
 
     shards: str = argument("dataset directory or URL")
     out: Path | None = option(None, "new folder to write the judge to, in addition to the cache")
-    seed: int = option(0, "determines which images are held out, and the training", minimum=0)
+    seed: int = seed_option("determines which images are held out, and the training")
     cache: Path | None = option(None, "cache folder of remote shards (default: ~/.cache/cgan-trainer/shards)")
     device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
 

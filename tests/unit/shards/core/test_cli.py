@@ -30,6 +30,8 @@ class Order:
     note: str | None = option(None, "to write on it")
     pair: tuple[float, float] = option((0.0, 1.0), "two numbers")
     where: Path = option(Path("here"), "to bring it")
+    address: Path | None = option(None, "to send it")
+    wish: str | None = option(None, "in words", literal=True)
     spices: tuple[str, ...] = option((), "what to add", choices=("mint", "sage"))
 
 
@@ -41,6 +43,22 @@ def test_defaults_and_values() -> None:
     assert parse() == Order("tea", ("milk",))
     asked = parse("sugar", "--count", "3", "--price=2", "--gift", "--size", "l", "--note", "a, b", "--pair", "0.5,2")
     assert asked == Order("tea", ("milk", "sugar"), 3, 2.0, True, "l", "a, b", (0.5, 2.0))
+
+
+@pytest.mark.parametrize("word", ["none", "null", "None", "no", "false"])
+def test_a_path_and_a_wish_may_be_called_anything(word: str) -> None:
+    asked = parse("--address", word, "--wish", word)
+    assert asked.address == Path(word) and asked.wish == word
+    assert parse("--note", "none").note is None, "other words are absent"
+    assert cli.coerce(Order, "address", None) is None
+
+
+@pytest.mark.parametrize("option", ["--address", "--wish", "--where"])
+def test_an_empty_path_is_an_error(option: str) -> None:
+    """It is the value of a shell's variable that is not set, and must not mean the default."""
+    with raises("invalid-value", option, "''") as caught:
+        parse(f"{option}=")
+    assert "or none" not in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["--gift=false", "--gift=no", "--no-gift", "--nogift", "--no_gift"])
