@@ -14,15 +14,16 @@ from tqdm import tqdm
 
 from shards.core import cli
 from shards.core.atomic_io import explain_disk_errors, sha256, write_json
-from shards.core.cli import argument, option
+from shards.core.cli import argument, option, section, seed_option
 from shards.core.errors import UserError
 from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import FITS, colour
 from shards.dataset.label_rows import Labels
 from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
+from trainer.generation.load_options import LoadOptions
 from trainer.generation.phrase import ANYTHING, split_phrases
-from trainer.generation.sampler import Sampler, load
+from trainer.generation.sampler import Sampler
 from trainer.inversion.features import FEATURES, open_features
 from trainer.inversion.labels import Candidates, with_entries
 from trainer.inversion.reading import read_label
@@ -36,6 +37,7 @@ from trainer.run import hub
 from trainer.run.exported import ExportedGenerator
 
 _RECORDED = ("as_", "seed", "steps", "restarts", "draws", "references", "features", "fit", "background")  # options
+_NAMED = 5  # words in a sentence
 
 
 @dataclass(frozen=True)
@@ -45,22 +47,26 @@ class InvertOptions:
     run: Path = argument("run directory, or an exported generator: a folder, or hf://user/name")
     image: Path = argument("the image, of any format, size and mode; it is cropped and resized as `cgan pack` does")
     as_: str | None = option(
-        None, 'words that describe it, such as "green hair"; the rest is read off the image, or tried'
+        None, 'words that describe it, such as "green hair"; the rest is read off the image, or tried', literal=True
     )
-    change: str | None = option(None, 'words to change, such as "blue hair"; several changes are separated by ";"')
+    change: str | None = option(
+        None, 'words to change, such as "blue hair"; several changes are separated by ";"', literal=True
+    )
     out: Path | None = option(
         None,
         "a .png file for the panel; noise, labels and distances are written next to it as .json (default: "
         "RUN/inverted/IMAGE.png, and IMAGE-inverted.png here for an exported generator)",
     )
-    seed: int = option(0, "determines all random numbers", minimum=0)
+    seed: int = seed_option("determines all random numbers")
     steps: int = option(300, "steps of gradient descent", minimum=1, maximum=100_000)
     restarts: int = option(4, "drawings that are improved, of which the best is kept", minimum=1, maximum=256)
     draws: int = option(512, "random drawings that those are chosen from", minimum=1, maximum=100_000)
     references: int = option(
         2, "drawings of the generator that are inverted too, to compare with", minimum=0, maximum=100
     )
-    held_out: str | None = option(None, "packed dataset of images to compare with that the generator has not seen")
+    held_out: str | None = option(
+        None, "packed dataset of images to compare with that the generator has not seen", literal=True
+    )
     features: str = option(
         "auto",
         "network whose features are compared besides pixels: the run's discriminator, EfficientNet-Lite0 (extra "
@@ -70,11 +76,7 @@ class InvertOptions:
     minutes: float | None = option(None, "time limit, after which the best so far is kept (default: none)", above=0)
     fit: str = option("crop", "how an image of another shape is fitted", choices=FITS)
     background: str = option("white", "colour behind a transparent or padded image")
-    checkpoint: str | None = option(None, "images seen of the checkpoint to load, or best (default: the newest)")
-    text_encoder: str | None = option(
-        None, "folder of the text encoder of the captions (default: the folder it had when the dataset was packed)"
-    )
-    device: str = option("auto", "compute device", choices=("auto", "cpu", "cuda", "mps"))
+    load: LoadOptions = section(LoadOptions)
 
     def __post_init__(self) -> None:
         """Check every value against its bounds."""
@@ -97,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
     options = cli.parse(InvertOptions, argv, command="cgan invert")
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     run = hub.located(options.run)
-    sampler = load(run, options.checkpoint, options.device, options.text_encoder)
+    sampler = options.load.open(run)
     panel = options.out or _default_output(sampler, run, options.image)
     require_free(panel, options.image)
     shape = image_shape(sampler.saved.state.architecture)
@@ -125,6 +127,9 @@ def main(argv: Sequence[str]) -> None:
             kind: [search(image, candidates.of(label.label[0], label.known[0])) for image, label in images]
             for kind, images in compared.items()
         }
+    if words := candidates.misread(found.label):
+        more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+        notes.append(f"the {reader} read {', '.join(words[:_NAMED])}{more}, but other words draw the image better")
     if note := cut_short(found, reached, settings):
         notes.append(note)
     sentence = verdict(found, reached, settings, features.name if features else None)
@@ -164,12 +169,12 @@ def _candidates(sampler: Sampler, run: Path, image: np.ndarray, words: str | Non
         UserError: the words cannot be read.
     """
     vocabulary = sampler.vocabulary
-    label, settled = vocabulary.read(ANYTHING if words is None else words)
-    reading = None if settled.all() else read_label(sampler, run, image)
-    if reading is None or not (reading.read & ~settled).any():
-        return Candidates(vocabulary, label, settled), None
-    entries = np.repeat(settled, vocabulary.schema.widths)
-    return Candidates(vocabulary, np.where(entries, label, reading.label), settled | reading.read), reading.reader
+    label, named = vocabulary.read(ANYTHING if words is None else words)
+    reading = None if named.all() else read_label(sampler, run, image)
+    if reading is None or not (reading.read & ~named).any():
+        return Candidates(vocabulary, label, named, np.zeros_like(named)), None
+    entries = np.repeat(named, vocabulary.schema.widths)
+    return Candidates(vocabulary, np.where(entries, label, reading.label), named, reading.read & ~named), reading.reader
 
 
 def _compared(

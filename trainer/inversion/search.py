@@ -29,6 +29,7 @@ _CHUNK = 64  # random drawings compared at once
 _RATE = 0.1  # the highest learning rate
 _RISE, _FALL = 0.05, 0.5  # parts of the steps in which the learning rate rises from 0, and falls to 0
 _RELABEL_AT = (0.15, 0.4)  # parts of the steps after which open attributes are chosen again
+_MARGIN = 0.05  # part by which the error of a value that contradicts the reading counts as higher
 _FEATURES = 0.1  # weight of the feature distance, next to the mean squared error of pixels in [-1, 1]
 _PRIOR = 0.1  # weight of leaving the lengths of noise
 _TYPICAL = 2.0  # standard deviations of |z|² / n around 1, the lengths that cost nothing
@@ -106,20 +107,122 @@ def invert(
     """
     device = next(generator.parameters()).device
     wanted = to_tensor(target[None], device)
-    to_features = features.to(wanted) if features is not None else None
-
-    def distance(x: Tensor) -> Tensor:
-        pixels = _pixel_distance(x, wanted)
-        return pixels if to_features is None else pixels + _FEATURES * to_features(x.clamp(-1, 1))
-
-    z, labels, nearest, drawn = _best_draws(generator, wanted, distance, candidates, noise_size, settings)
-    z, labels, losses, steps = _descend(generator, distance, candidates, z, labels, settings, advance)
+    search = _Search(generator, wanted, features.to(wanted) if features is not None else None, candidates, settings)
+    z, labels, nearest, drawn = search.best_draws(noise_size)
+    z, labels, losses, steps = search.descend(z, labels, advance)
     best = int(losses.argmin())
     z, labels = z[best : best + 1], _rows(labels, [best])
     image = generate_images(generator, z, labels)
     with torch.no_grad():
-        apart = None if to_features is None else float(to_features(to_tensor(image, device)))
+        apart = None if search.features is None else float(search.features(to_tensor(image, device)))
     return Inversion(z[0].cpu(), labels, image[0], psnr(image[0], target), apart, nearest, steps, drawn)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for one image.
+
+    Attributes:
+        generator: in eval mode.
+        wanted: the image, float32 (1, C, H, W) in [-1, 1].
+        features: a further distance to it, images (N, C, H, W) -> (N,); None: pixels alone.
+        candidates: labels that the image may have.
+        settings: how long to search.
+    """
+
+    generator: nn.Module
+    wanted: Tensor
+    features: Callable[[Tensor], Tensor] | None
+    candidates: Candidates
+    settings: Settings
+
+    def draw(self, z: Tensor, labels: Labels) -> Tensor:
+        """Return images (N, C, H, W) of noise (N, noise_size) and N labels."""
+        return self.generator(z, *_tensors(labels, z.device))
+
+    def distance(self, x: Tensor) -> Tensor:
+        """Return the distances (N,) of images (N, C, H, W) to the image."""
+        pixels = _pixel_distance(x, self.wanted)
+        return pixels if self.features is None else pixels + _FEATURES * self.features(x.clamp(-1, 1))
+
+    @torch.no_grad()
+    def best_draws(self, noise_size: int) -> tuple[Tensor, Labels, float, int]:
+        """Compare random drawings, of which a deadline leaves some.
+
+        Returns:
+            Noise (restarts or fewer, noise_size) and labels of the nearest, the PSNR of the nearest, and how many there
+            were.
+        """
+        settings = self.settings
+        labels = self.candidates.draw(settings.draws, settings.seed)
+        positions = torch.arange(settings.draws, device=self.wanted.device)
+        z = normal(settings.seed, "noise to invert", positions, noise_size)
+        losses, errors = [], []
+        for rows in positions.split(_CHUNK):
+            x = self.draw(z[rows], _rows(labels, rows.tolist()))
+            losses.append(self.distance(x))
+            errors.append(_pixel_distance(x.clamp(-1, 1), self.wanted))
+            if settings.is_over():
+                break
+        found = torch.cat(losses)
+        chosen = found.argsort(stable=True)
+        if self.candidates.read.any():  # in every other draw; it may be wrong, so half of the restarts begin without it
+            half = settings.restarts // 2
+            as_read, free = (chosen[chosen % 2 == odd] for odd in (0, 1))
+            chosen = torch.cat([as_read[: settings.restarts - half], free[:half]])
+        chosen = chosen[: settings.restarts]
+        nearest = -10 * math.log10(max(1e-12, float(torch.cat(errors).min()) / 4))
+        return z[chosen], _rows(labels, chosen.tolist()), nearest, len(found)
+
+    def descend(
+        self, z: Tensor, labels: Labels, advance: Callable[[int], object]
+    ) -> tuple[Tensor, Labels, Tensor, int]:
+        """Improve all restarts at once; return each one's best noise, label and loss (restarts,), and the steps."""
+        settings = self.settings
+        z = z.clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([z], lr=_RATE)
+        relabel_after = {round(part * settings.steps) for part in _RELABEL_AT} if self.candidates.open else set()
+        best_z, best_labels = z.detach().clone(), labels
+        lowest = torch.full((len(z),), math.inf, device=z.device)
+        taken = 0
+        while True:
+            if taken in relabel_after:
+                labels = self.relabelled(z.detach(), labels)
+            losses = self.distance(self.draw(z, labels)) + _PRIOR * _prior(z)
+            better = losses.detach() < lowest
+            lowest = torch.where(better, losses.detach(), lowest)
+            best_z = torch.where(better[:, None], z.detach(), best_z)
+            pairs = zip(labels, best_labels, strict=True)
+            best_labels = Labels(*(np.where(better.cpu().numpy()[:, None], new, old) for new, old in pairs))
+            if taken == settings.steps or settings.is_over():
+                return best_z, best_labels, lowest, taken
+            taken += 1
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE * _annealed(taken / settings.steps)
+            optimizer.zero_grad(set_to_none=True)
+            losses.sum().backward()
+            optimizer.step()
+            advance(1)
+
+    @torch.no_grad()
+    def relabelled(self, z: Tensor, labels: Labels) -> Labels:
+        """Return each restart's label with the values of open attributes that draw the image best, one after the other.
+
+        A value that contradicts what was read must draw it better by a margin. The deadline ends it between two
+        attributes.
+        """
+        for attribute in self.candidates.open:
+            if self.settings.is_over():
+                break
+            choices = [labels, *self.candidates.choices(labels, attribute)]
+            found = torch.stack([self.distance(self.draw(z, choice)) for choice in choices])
+            doubtful = np.stack([self.candidates.contradicts(choice, attribute) for choice in choices])
+            best = (found * (1 + _MARGIN * torch.from_numpy(doubtful).to(found))).argmin(0).tolist()
+            labels = Labels(
+                np.stack([choices[choice].label[row] for row, choice in enumerate(best)]),
+                np.stack([choices[choice].known[row] for row, choice in enumerate(best)]),
+            )
+        return labels
 
 
 def _pixel_distance(x: Tensor, wanted: Tensor) -> Tensor:
@@ -149,102 +252,7 @@ def _rows(labels: Labels, rows: list[int]) -> Labels:
     return Labels(labels.label[rows], labels.known[rows])
 
 
-@torch.no_grad()
-def _best_draws(
-    generator: nn.Module,
-    wanted: Tensor,
-    distance: Callable[[Tensor], Tensor],
-    candidates: Candidates,
-    noise_size: int,
-    settings: Settings,
-) -> tuple[Tensor, Labels, float, int]:
-    """Compare random drawings, of which a deadline leaves some.
-
-    Returns:
-        Noise (restarts or fewer, noise_size) and labels of the nearest, the PSNR of the nearest, and how many there
-        were.
-    """
-    labels = candidates.draw(settings.draws, settings.seed)
-    positions = torch.arange(settings.draws, device=wanted.device)
-    z = normal(settings.seed, "noise to invert", positions, noise_size)
-    losses, errors = [], []
-    for rows in positions.split(_CHUNK):
-        x = generator(z[rows], *_tensors(_rows(labels, rows.tolist()), wanted.device))
-        losses.append(distance(x))
-        errors.append(_pixel_distance(x.clamp(-1, 1), wanted))
-        if settings.is_over():
-            break
-    found = torch.cat(losses)
-    chosen = found.argsort(stable=True)[: settings.restarts]
-    nearest = -10 * math.log10(max(1e-12, float(torch.cat(errors).min()) / 4))
-    return z[chosen], _rows(labels, chosen.tolist()), nearest, len(found)
-
-
-def _descend(
-    generator: nn.Module,
-    distance: Callable[[Tensor], Tensor],
-    candidates: Candidates,
-    z: Tensor,
-    labels: Labels,
-    settings: Settings,
-    advance: Callable[[int], object],
-) -> tuple[Tensor, Labels, Tensor, int]:
-    """Improve all restarts at once; return each one's best noise, label and loss (restarts,), and the steps taken."""
-    z = z.clone().requires_grad_(True)
-    label, known = _tensors(labels, z.device)
-    optimizer = torch.optim.Adam([z], lr=_RATE)
-    relabel_after = {round(part * settings.steps) for part in _RELABEL_AT} if candidates.open else set()
-    best_z, best_labels = z.detach().clone(), labels
-    lowest = torch.full((len(z),), math.inf, device=z.device)
-    taken = 0
-    while True:
-        if taken in relabel_after:
-            labels = _relabelled(generator, distance, candidates, z.detach(), labels, settings)
-            label, known = _tensors(labels, z.device)
-        losses = distance(generator(z, label, known)) + _PRIOR * _prior(z)
-        better = losses.detach() < lowest
-        lowest = torch.where(better, losses.detach(), lowest)
-        best_z = torch.where(better[:, None], z.detach(), best_z)
-        pairs = zip(labels, best_labels, strict=True)
-        best_labels = Labels(*(np.where(better.cpu().numpy()[:, None], new, old) for new, old in pairs))
-        if taken == settings.steps or settings.is_over():
-            return best_z, best_labels, lowest, taken
-        taken += 1
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * _annealed(taken / settings.steps)
-        optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        optimizer.step()
-        advance(1)
-
-
 def _annealed(done: float) -> float:
     """Return the factor of the learning rate after a part of the steps: a linear rise, and a cosine's fall."""
     fall = min(1.0, (1 - done) / _FALL)
     return (0.5 - 0.5 * math.cos(math.pi * fall)) * min(1.0, done / _RISE)
-
-
-@torch.no_grad()
-def _relabelled(
-    generator: nn.Module,
-    distance: Callable[[Tensor], Tensor],
-    candidates: Candidates,
-    z: Tensor,
-    labels: Labels,
-    settings: Settings,
-) -> Labels:
-    """Return each restart's label with the values of open attributes that draw the image best, one after the other.
-
-    The deadline ends it between two attributes.
-    """
-    for attribute in candidates.open:
-        if settings.is_over():
-            break
-        choices = [labels, *candidates.choices(labels, attribute)]
-        found = [distance(generator(z, *_tensors(choice, z.device))) for choice in choices]
-        best = torch.stack(found).argmin(0).tolist()
-        labels = Labels(
-            np.stack([choices[choice].label[row] for row, choice in enumerate(best)]),
-            np.stack([choices[choice].known[row] for row, choice in enumerate(best)]),
-        )
-    return labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ from trainer.generation import image_grid
 from trainer.generation.generate import generate_images
 from trainer.generation.sampler import Sampler
 from trainer.inversion import command, features
-from trainer.inversion import search as search_module
 from trainer.inversion.labels import Candidates
-from trainer.inversion.reading import read_label
-from trainer.inversion.search import Settings, invert
+from trainer.inversion.reading import Reading, read_label
+from trainer.inversion.search import Settings, _Search, invert
 from trainer.inversion.target import psnr, read_target
 from trainer.models import fresh_networks
 from trainer.run import checkpoint
 
+NOTHING = np.zeros(len(SCHEMA.attributes), bool)
 QUICK = "--steps 60 --restarts 3 --draws 128 --references 0 --features none --device cpu".split()
 
 
@@ -216,7 +217,7 @@ def test_time_limit_is_shared_with_the_references(run: Path, tmp_path: Path) -> 
 
 def test_time_limit_ends_the_trial_of_words(run: Path) -> None:
     vocabulary = load(run, device="cpu").vocabulary
-    candidates = Candidates(vocabulary, *vocabulary.read("anything"))
+    candidates = Candidates(vocabulary, *vocabulary.read("anything"), NOTHING)
     labels, over = candidates.draw(2, 0), Settings(1, 2, 2, 0, deadline=0.0)
 
     def draw(*_: object) -> torch.Tensor:
@@ -224,7 +225,8 @@ def test_time_limit_ends_the_trial_of_words(run: Path) -> None:
 
     generator = torch.nn.Module()
     generator.forward = draw
-    assert search_module._relabelled(generator, draw, candidates, torch.zeros(2, 4), labels, over) == labels
+    search = _Search(generator, torch.zeros(1, 3, 8, 8), None, candidates, over)
+    assert search.relabelled(torch.zeros(2, 4), labels) == labels
 
 
 # ---------------------------------------------------------------- reading labels
@@ -261,9 +263,56 @@ def test_label_is_read_by_the_judge_if_there_is_one(
     assert reading.label.tolist() == dataset.labels[5].tolist()
 
 
-def test_settled_attributes_stay_and_open_ones_are_the_datasets(run: Path) -> None:
+@pytest.mark.parametrize(
+    ("truth", "misread", "note", "seed"),
+    [
+        ("blue hair, hat", "red hair, hat", "the judge read red hair, but", 11),
+        ("red hair, no hat", "red hair, hat", "the judge read hat, but", 11),
+        ("grey hair, hat", "grey hair, no hat", "the judge read no hat, but", 2),
+    ],
+)
+def test_word_that_the_judge_misreads_is_corrected_unless_it_was_given(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: str, misread: str, note: str, seed: int
+) -> None:
+    monkeypatch.setattr(command, "read_label", _reading(misread))
+    image = own_drawing(run, tmp_path / "own.png", truth, seed)
+    corrected, _ = inverted(run, image, "--out", tmp_path / "corrected.png")
+    assert ", ".join(corrected["words"]) == truth.removesuffix(", no hat")
+    assert corrected["labels_read_by"] == "judge" and corrected["notes"][0].startswith(note)
+    given, _ = inverted(run, image, "--as", misread, "--out", tmp_path / "given.png", "--steps", 5)
+    assert ", ".join(given["words"]) == misread.removesuffix(", no hat") and given["notes"] == []
+
+
+def test_word_that_the_judge_reads_rightly_stays(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "read_label", _reading("grey hair, hat"))
+    image = own_drawing(run, tmp_path / "own.png", "grey hair, hat")
+    content, _ = inverted(run, image, "--out", tmp_path / "panel.png")
+    assert content["words"] == ["grey hair", "hat"] and content["notes"] == []
+
+
+def _reading(words: str) -> Callable[[Sampler, Path, np.ndarray], Reading]:
+    return lambda sampler, run, image: Reading("judge", *sampler.vocabulary.read(words))
+
+
+def test_reading_counts_where_another_value_is_hardly_better(run: Path) -> None:
+    """Only a clear difference speaks against the judge: what a tag hardly changes is decided by chance."""
     vocabulary = load(run, device="cpu").vocabulary
-    candidates = Candidates(vocabulary, *vocabulary.read("grey hair"))
+    label, read = vocabulary.read("red hair, hat")
+    candidates = Candidates(vocabulary, label, NOTHING, read)
+    wanted = torch.zeros(1, 3, 8, 8)
+    for gain, found in ((0.97, [0, 1, 0, 1]), (0.9, [1, 0, 0, 1])):
+        generator = torch.nn.Module()
+        generator.forward = lambda z, label, known, gain=gain: (  # blue hair draws it better
+            torch.where(label[:, 0] > 0, gain, 1.0).sqrt()[:, None, None, None].expand(-1, 3, 8, 8) * 0.5
+        )
+        search = _Search(generator, wanted, None, candidates, Settings(1, 1, 1, 0))
+        labels = search.relabelled(torch.zeros(1, 4), candidates.draw(1, 0))
+        assert labels.label[0].tolist() == found, gain
+
+
+def test_named_attributes_stay_and_open_ones_are_the_datasets(run: Path) -> None:
+    vocabulary = load(run, device="cpu").vocabulary
+    candidates = Candidates(vocabulary, *vocabulary.read("grey hair"), NOTHING)
     labels = candidates.draw(50, 0)
     assert candidates.open == [1] and (labels.label[:, 2] == 1).all() and len(np.unique(labels.label[:, 3])) == 2
     tried = list(candidates.choices(labels, 1))
@@ -418,7 +467,7 @@ def test_more_steps_come_nearer(run: Path) -> None:
     sampler = load(run, device="cpu")
     labels = sampler.labels_for("blue hair, hat", 1)
     image = sampler.generate(labels, 4)[0]
-    candidates = Candidates(sampler.vocabulary, labels.label[0], np.ones(len(SCHEMA.attributes), bool))
+    candidates = Candidates(sampler.vocabulary, labels.label[0], ~NOTHING, NOTHING)
     reached = [
         invert(sampler.generator, image, candidates, None, sampler.noise_size, Settings(steps, 2, 64, 0)).psnr
         for steps in (1, 20, 150)
