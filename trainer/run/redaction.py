@@ -14,16 +14,17 @@ _PATH = re.compile(r"(?<![\w:/.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\\"']+[/\\])+([^\
 
 def public_evaluation(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return an evaluation without the names of its panels: they show real images, and stay in the run."""
-    return _public({key: value for key, value in entry.items() if key != "pictures"})
+    return public({key: value for key, value in entry.items() if key != "pictures"})
 
 
-def _public(value: Any) -> Any:
+def public(value: Any) -> Any:
+    """Return plain values with `without_secrets` applied to all texts in them, also to keys."""
     if isinstance(value, str):
         return without_secrets(value)
-    if isinstance(value, list):
-        return [_public(entry) for entry in value]
+    if isinstance(value, list | tuple):
+        return [public(entry) for entry in value]
     if isinstance(value, dict):
-        return {without_secrets(key): _public(entry) for key, entry in value.items()}
+        return {public(key): public(entry) for key, entry in value.items()}
     return value
 
 

@@ -18,7 +18,7 @@ import yaml
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from trainer.run import checkpoint, dataset_notes
-from trainer.run.redaction import without_secrets
+from trainer.run.redaction import public
 
 _OTHERS = re.compile(r"[^\w.-]+", re.ASCII)
 
@@ -56,7 +56,7 @@ class Artifact:
 
 def of_dataset(dataset: Dataset) -> Artifact:
     """Return the manifest and the label schema of a dataset, without paths and keys, and without its images."""
-    manifest = json.dumps(_public(dict(dataset.manifest)), indent=1).encode()
+    manifest = json.dumps(public(dict(dataset.manifest)), indent=1).encode()
     schema = yaml.safe_dump(dataset.schema.to_json(), sort_keys=False, allow_unicode=True).encode()
     name = _OTHERS.sub("-", str(dataset.manifest.get("name") or "dataset")).strip("-.") or "dataset"
     return Artifact(
@@ -64,7 +64,7 @@ def of_dataset(dataset: Dataset) -> Artifact:
         name[:100],
         "dataset",
         {"manifest.json": manifest, "schema.yaml": schema},
-        metadata=_public(dataset_notes.notes_of(dataset)),
+        metadata=public(dataset_notes.notes_of(dataset)),
     )
 
 
@@ -113,12 +113,3 @@ def _model(run: Path, what: str, images_seen: int, files: dict[str, Path | bytes
         aliases=(*(("latest",) if is_newest else ()), *(("best",) if is_best else ()), f"images-{images_seen}"),
         metadata={"images_seen": images_seen, **measured},
     )
-
-
-def _public(value: Any) -> Any:
-    """Return plain values without the paths and keys in their texts."""
-    if isinstance(value, dict):
-        return {key: _public(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_public(entry) for entry in value]
-    return without_secrets(value) if isinstance(value, str) else value
