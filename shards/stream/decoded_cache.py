@@ -107,8 +107,8 @@ def plan_cache(dataset: Dataset, where: str, *, required: bool = True) -> CacheP
         where: "auto" keeps them in the user's cache directory on a local disk if they fit in `LIMIT`, a quarter of the
             free space and half of the memory; "off" keeps nothing; anything else is a directory, in which they may use
             nine tenths of the free space.
-        required: whether a directory that cannot be used is an error; otherwise a warning, as for a run that is
-            resumed: it may have gone on without the pixels when the disk was full.
+        required: whether a directory that cannot be used is an error; otherwise a warning, as for a run that is resumed
+            with the directory that it had: it may have gone on without the pixels when the disk was full.
 
     Raises:
         UserError: the directory cannot be written to, or they do not fit in it.

@@ -81,11 +81,14 @@ def _from_workers(stream: Stream, start: int, workers: int) -> Iterator[Batch]:
     finally:
         end()  # now rather than with the last reference: the traceback of an error may keep one
         atexit.unregister(end)
-    lost = (
-        "was stopped (SIGSTOP), and did not continue"
-        if watch.stopped
-        else "was killed (out of memory? use fewer --workers)"
-    )
+    lost = "was killed (out of memory? use fewer --workers)"
+    if watch.stopped:
+        lost = "was stopped (SIGSTOP), and did not continue"
+    elif any(worker.exitcode == -signal.SIGBUS for worker in watch.workers):
+        lost = "had a bus error: a file that it reads through a map is cut or on a failing disk"
+        if stream.decoded is not None:
+            lost += f", maybe {stream.decoded.path}; try --decoded-cache off"
+            stream.decoded = None  # the same page would kill this process
     for further in itertools.count(number):
         yield stream[further]._replace(lost_worker=lost)
 

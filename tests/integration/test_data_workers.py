@@ -21,7 +21,7 @@ def data_workers(launched: int) -> list[psutil.Process]:
     return [p for p in everyone if not p.children() and p.cmdline() == psutil.Process(p.ppid()).cmdline()]
 
 
-@pytest.mark.parametrize(("sent", "processes"), [("SIGKILL", 0), ("SIGKILL", 2), ("SIGSTOP", 0)])
+@pytest.mark.parametrize(("sent", "processes"), [("SIGKILL", 0), ("SIGKILL", 2), ("SIGSTOP", 0), ("SIGBUS", 0)])
 def test_a_lost_data_worker_ends_the_training_saved(tmp_path: Path, sent: str, processes: int) -> None:
     data, run = make_dataset(tmp_path / "data"), tmp_path / "run"
     words = (*OPTIONS, "--shards", data.path, "--run", run)
@@ -34,7 +34,8 @@ def test_a_lost_data_worker_ends_the_training_saved(tmp_path: Path, sent: str, p
     began = time.monotonic()
     output, _ = process.communicate(timeout=60)
     assert time.monotonic() - began < 15 and process.returncode == 1
-    assert_printed(output, "worker-killed", "a data worker was", str(run))
+    what = "a data worker had a bus error" if sent == "SIGBUS" else "a data worker was"
+    assert_printed(output, "worker-killed", what, str(run))
     assert output.count("[worker-killed]") == 1
     assert processes or "Traceback" not in output, "with several processes, the launcher prints one"
     (saved,) = checkpoints(run)

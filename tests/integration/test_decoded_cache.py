@@ -149,6 +149,9 @@ def test_a_run_whose_disk_filled_is_resumed_by_the_same_command(dataset: Dataset
     done = train(*command, "--total-images", 32)
     assert_printed(done.stderr, "decoded-cache-unusable", cache)
     assert "decoded images: not kept" in done.stdout
+    # A directory that is new to the run is meant to be used.
+    done = train(*words(dataset, tmp_path / "run", "/proc/x"), "--total-images", 48, expect=2)
+    assert_printed(done.stderr, "decoded-cache-unusable", "--decoded-cache /proc/x", "choose another directory")
 
 
 def test_a_dry_run_says_where_and_writes_nothing(dataset: Dataset, tmp_path: Path) -> None:

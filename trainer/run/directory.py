@@ -152,6 +152,10 @@ class RunDirectory:
                     found[name] = cli.coerce(Config, name, options[name])
         return found
 
+    def saved_decoded_cache(self) -> str | None:
+        """Return the --decoded-cache that a run with checkpoints was last trained with; otherwise None."""
+        return self._saved_options().get("decoded_cache")
+
     def _saved_options(self) -> dict[str, Any]:
         """Return the options of a run with checkpoints; empty without, or if they cannot be read."""
         if not self.has_checkpoints():

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from shards.stream import worker_watch
+from shards.stream.decoded_cache import plan_cache
 from shards.stream.loader import batches
 from shards.stream.stream import Stream
 from support.launching import make_dataset
@@ -42,6 +43,19 @@ def test_batches_go_on_where_a_killed_worker_left_off(stream: Stream, count: int
     assert_same_images(found, stream, 2)
     assert not first.lost_worker and "killed" in found[-1].lost_worker
     assert not workers()
+
+
+def test_after_a_bus_error_decoded_images_are_left_alone(stream: Stream, tmp_path: Path) -> None:
+    """A page of a mapped file that the disk cannot read would kill the trainer as it killed its worker."""
+    where = str(tmp_path / "decoded")
+    stream.decoded, _ = plan_cache(stream.dataset, where).open()
+    incoming = batches(stream, 0, workers=2)
+    first = next(incoming)
+    workers()[0].send_signal(signal.SIGBUS)
+    found = [first, *islice(incoming, 20)]
+    assert stream.decoded is None
+    assert_same_images(found, stream, 0)
+    assert all(said in found[-1].lost_worker for said in ("bus error", where, "--decoded-cache off"))
 
 
 def test_a_worker_that_dies_during_a_step_interrupts_nothing(stream: Stream) -> None:
