@@ -63,8 +63,9 @@ def _train(config: Config, env: Distributed, exits: contextlib.ExitStack, starte
     if config.dry_run:
         from trainer.preflight import memory  # imports half of torch's compiler, which takes a second
 
+        initial = setup.try_initial_weights(built)
         needed = env.on_rank0(lambda: memory.describe(built, config))
-        env.print(setup.describe(built, needed or ""))  # rank 0 prints
+        env.print(setup.describe(built, needed or "", initial))  # rank 0 prints
         if config.schedule.minutes is not None:
             env.print(_describe_time(built, 60 * config.schedule.minutes))
         return

@@ -79,7 +79,9 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     starts = not env.broadcast(env.on_rank0(run.has_checkpoints))
     config = fit_to_time(config, dataset, env, run, starts=starts)
     stream = env.on_all_ranks(lambda: _open_stream(config, dataset, env))
-    decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, config.data.decoded_cache, required=starts))
+    where = config.data.decoded_cache
+    is_new = bool(env.broadcast(env.on_rank0(lambda: run.saved_decoded_cache() != where)))
+    decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, where, required=is_new))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     state = env.on_all_ranks(
         lambda: build_state(config, env, dataset.shape, dataset.schema.widths, kinds, measure_scaling(dataset))
@@ -111,6 +113,17 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
     return checkpoint
 
 
+def try_initial_weights(built: TrainingSetup) -> str:
+    """Start from the weights that --init-from names, without a run directory, and return a sentence; "" without.
+
+    Raises:
+        UserError: as when a run enters its directory.
+    """
+    env = built.env
+    weights = env.broadcast(env.on_rank0(lambda: _initial_weights(built)))
+    return "" if weights is None else env.on_all_ranks(lambda: _start_from(built, weights))
+
+
 def keep_decoded(built: TrainingSetup) -> str:
     """Open the cache of decoded images on every rank, and return one line on it.
 
@@ -122,8 +135,13 @@ def keep_decoded(built: TrainingSetup) -> str:
     return plan.describe(rows)
 
 
-def describe(built: TrainingSetup, memory: str) -> str:
-    """Return the resolved options and what would be trained, for --dry-run; ``memory`` is a line on what it needs."""
+def describe(built: TrainingSetup, memory: str, initial: str) -> str:
+    """Return the resolved options and what would be trained, for --dry-run.
+
+    Args:
+        memory: a line on what it needs.
+        initial: a line on the weights it starts from; "" if they are fresh.
+    """
     dataset, state = built.dataset, built.state
     options = [f"  {name.replace('_', '-')}: {value}" for name, value in built.config.to_dict().items()]
     return "\n".join(
@@ -135,6 +153,7 @@ def describe(built: TrainingSetup, memory: str) -> str:
             describe_order(built.stream),
             built.decoded_cache.describe(),
             f"networks: G {_size(state.g.module)}, D {_size(state.d.module)}",
+            *([initial] if initial else []),
             f"machine: {built.env.describe()}",
             memory,
             f"version: {version_line()}; nothing was written",
@@ -205,11 +224,7 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     """
     config, run = built.config, built.run
     trackers.check(config.tracking.log_with)
-    # A run that resumes does not need --init-from any more.
-    starts = not run.has_checkpoints()
-    initial = initial_weights.read(config.init_from) if config.init_from is not None and starts else None
-    if starts and config.optim.freeze_d and (initial is None or initial.saved.is_average):
-        raise UserError("option-without-effect", _nothing_to_freeze(config, initial))
+    initial = _initial_weights(built)
     exits.enter_context(run.lock())
     run.remove_leftovers()
     checkpoint = run.resume(config, built.dataset)
@@ -220,6 +235,17 @@ def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint
     labels = sample_labels(dataset.labels, dataset.known, count, config.seed, "labels kept by a run")
     run.write_identity(config, dataset, labels, built.env.describe().partition(";")[0])
     return checkpoint, initial
+
+
+def _initial_weights(built: TrainingSetup) -> InitialWeights | None:
+    """Read the weights that --init-from names; a run that resumes does not need them any more."""
+    config = built.config
+    if built.run.has_checkpoints():
+        return None
+    initial = initial_weights.read(config.init_from) if config.init_from is not None else None
+    if config.optim.freeze_d and (initial is None or initial.saved.is_average):
+        raise UserError("option-without-effect", _nothing_to_freeze(config, initial))
+    return initial
 
 
 def _nothing_to_freeze(config: Config, initial: InitialWeights | None) -> str:

@@ -108,6 +108,24 @@ def test_what_does_not_fit_is_said_in_one_sentence(
         trainer.train(run=tmp_path / "d", shards=str(renamed), freeze_d=1, **OPTIONS)
 
 
+def test_a_dry_run_says_what_training_would(
+    parent: Path, renamed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {**OPTIONS, "shards": str(renamed), "run": tmp_path / "run", "dry_run": True}
+    trainer.train(init_from=parent, **options, label_loss=0.5)
+    printed = capsys.readouterr().out
+    assert f"\nweights from {parent}" in printed and "6 of 8 label columns came over by name; fresh: " in printed
+    with raises("run-missing", tmp_path / "nowhere"):
+        trainer.train(init_from=tmp_path / "nowhere", **options)
+    with raises("wrong-weights", "channels is 16,8,8 there and 24,12,12 here"):
+        trainer.train(init_from=parent, **{**options, "channels": (24, 12, 12)})
+    with raises("option-without-effect", "--freeze-d 1", "--init-from"):
+        trainer.train(freeze_d=1, **options)
+    trainer.train(**options)
+    assert "weights from" not in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.long
 def test_frozen_levels_on_two_processes(parent: Path, renamed: Path, tmp_path: Path) -> None:
     """DDP waits for the gradient of every parameter that it knows of."""
