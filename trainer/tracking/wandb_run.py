@@ -143,6 +143,7 @@ def open_run(
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
+    _forget_earlier_settings()
     known = wandb.setup(wandb.Settings(silent=True)).settings  # from W&B's environment variables and settings files
     has_key = has_credentials(known)
     mode, note = _wandb_mode(mode, known.mode, has_key)
@@ -172,6 +173,19 @@ def open_run(
         environment.enter_context(_provided("WANDB_DATA_DIR", str(base / "wandb")))
         active, where = _init(mode, arguments, known.base_url, base / "wandb", warn)
         return WandbRun(active, where, Path(active.dir).parent, run / "tracking.json", environment.pop_all())
+
+
+def _forget_earlier_settings() -> None:
+    """Have W&B read its environment variables again if they have changed since an earlier run of this process.
+
+    It reads them once, so that a second training would get the first one's project or group. A run that is still open
+    would be ended, and keeps them.
+    """
+    import wandb
+
+    session = wandb.setup(wandb.Settings(silent=True))
+    if session.most_recent_active_run is None and session.did_environment_change():
+        wandb.teardown()
 
 
 def _init(

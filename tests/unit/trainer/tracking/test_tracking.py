@@ -22,6 +22,7 @@ from support import ROOT
 from support.errors import assert_printed, raises
 from support.fake_wandb import FakeWandb
 from support.generators import make_run
+from support.launching import make_dataset
 from trainer.generation import image_grid
 from trainer.run import checkpoint
 from trainer.tracking import artifacts, trackers, wandb_run
@@ -515,6 +516,42 @@ print("after", os.environ.get("WANDB_DATA_DIR"))
         assert done.returncode == 0, done.stderr
         expected = [f"{run} {named or run.resolve() / 'wandb'}" for run in runs] + [f"after {named}"]
         assert [line for line in done.stdout.splitlines() if line in expected] == expected, done.stdout
+
+
+def test_second_run_in_one_process_has_its_own_settings(environment: dict, tmp_path: Path) -> None:
+    """W&B reads its environment variables once per process, but not while a run of somebody else is open."""
+    program = """
+import os, sys
+from pathlib import Path
+import wandb
+from trainer.tracking.wandb_run import open_run
+
+for name in ("one", "two", "three"):
+    if name == "three":
+        other = wandb.init(mode="offline", dir=sys.argv[1], settings=wandb.Settings(silent=True, console="off"))
+    os.environ |= {"WANDB_PROJECT": f"project-{name}", "WANDB_RUN_GROUP": f"group-{name}"}
+    run = open_run(Path(sys.argv[1], name), {}, None, None, None, "offline", print)
+    print(name, run._run.project, run._run.group, flush=True)
+    run.close(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = [line for line in done.stdout.splitlines() if " project-" in line]
+    assert found[:2] == ["one project-one group-one", "two project-two group-two"]
+    assert found[2] == "three project-two group-two", "the open run is not ended"
+
+
+def test_dataset_is_logged_without_paths_and_keys(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "data")
+    key = f"s3://{KEY}@bucket/faces"
+    dataset.manifest |= {"source": {"folder": "/home/ann/faces", key: [key, ("/home/ann/faces", 7)]}}
+    made = artifacts.of_dataset(dataset)
+    manifest = made.files["manifest.json"]
+    assert isinstance(manifest, bytes) and KEY not in manifest.decode() and "ann" not in manifest.decode()
+    expected = {"folder": "…/faces", "s3://bucket/faces": ["s3://bucket/faces", ["…/faces", 7]]}
+    assert json.loads(manifest)["source"] == expected
 
 
 def test_checkpoint_that_is_deleted_meanwhile_is_left_out(tmp_path: Path) -> None:
