@@ -17,7 +17,7 @@ from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-_MINUTES = 10.0  # of training; on two idle cores more than the images of the preset
+_MINUTES = 10.0  # of training
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from trainer.schedules.time_plan import TimePlan
 
-PROBE_STEPS = 8  # at least, to measure a speed
+PROBE_STEPS = 8  # at least, to measure a speed, unless the first ones take longer than _HURRY
 _PROBE_SHARE = 0.02  # of the time
+_HURRY = 0.25  # of the time, after which one step must do for the first plan
 
 
 class Timekeeper:
@@ -42,7 +43,8 @@ class Timekeeper:
                 self._images, self._since = images, self._clock()
         elapsed = self._clock() - self._since
         due = images >= plan.review_at if plan.is_measured else elapsed >= _PROBE_SHARE * self.seconds
-        if not due or images - self._images < PROBE_STEPS * batch or elapsed <= 0:
+        steps = PROBE_STEPS if plan.is_measured or self.used() < _HURRY * self.seconds else 1
+        if not due or images - self._images < steps * batch or elapsed <= 0:
             return plan
         speed = (images - self._images) / elapsed
         self._images, self._since = images, self._clock()

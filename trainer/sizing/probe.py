@@ -10,6 +10,7 @@ import torch
 from shards.dataset.image_shape import ImageShape
 from shards.stream.batch import Batch
 from trainer.config import Config
+from trainer.distributed.out_of_memory import explain_out_of_memory
 from trainer.distributed.process_group import Distributed
 from trainer.fresh_state import build_state
 from trainer.state import TrainingState
@@ -59,7 +60,8 @@ class Probe:
         """Train ``steps`` steps; return the seconds that they took."""
         since = time.monotonic()
         for _ in range(steps):
-            self._state.step(self._batch)
+            with explain_out_of_memory(len(self._batch.images), self._state.config.machine.accumulate):
+                self._state.step(self._batch)
         _wait_for_device(self._state)
         return time.monotonic() - since
 

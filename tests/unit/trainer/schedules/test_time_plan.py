@@ -45,6 +45,7 @@ MACHINES: dict[str, Callable[[float], float]] = {
     "a neighbour comes and goes": lambda t: 0.1 if int(t) // 40 % 2 else 0.25,
     "a slow first step": lambda t: 8.0 if t == 0 else 0.1,
     "steps of seconds": lambda t: 7.0,
+    "steps of a minute": lambda t: 60.0,
 }
 
 
@@ -82,6 +83,16 @@ def test_a_resumed_run_counts_the_time_that_it_used() -> None:
     assert machine.now - 5000 == pytest.approx(300, abs=6)
     assert resumed[0].total == plans[-1].total, "until its next review it follows the plan that it finds"
     assert end == resumed[-1].total
+
+
+def test_a_finished_run_with_more_time_is_planned_like_a_new_one() -> None:
+    machine = Machine(MACHINES["steady"])
+    plans, images = machine.train(600, TimePlan(), 0)
+    more, end = machine.train(1200, TimePlan(seconds=plans[-1].seconds), images)
+    assert machine.now - 1000 == pytest.approx(1200, rel=0.02)
+    first = next(plan for plan in more if plan.is_measured)
+    assert first.progress == first.images / first.total == pytest.approx(0.5, abs=0.05)
+    assert more[-1].progress_at(end) == 1
 
 
 def test_a_run_without_time_left_trains_one_more_batch() -> None:
