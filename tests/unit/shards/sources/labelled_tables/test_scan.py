@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,21 @@ def test_rows_of_tables_are_not_kept(tmp_path: Path) -> None:
     assert sorted(tags_by_id(source)["0004.png"] or ()) == ["blue hair", "smile"]
     assert len(source.items) == COUNT
     assert 0 < Row.most < COUNT - 500
+
+
+def test_skin_tones_of_emoji_packages_are_labelled_as_they_come(tmp_path: Path) -> None:
+    images = tmp_path / "img" / "google" / "64"
+    images.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for n in range(30):
+        kind = ("hand", "person", "flag")[n % 3]
+        tones = {} if kind == "flag" else {tone: {"image": f"{n:x}-{tone.lower()}.png"} for tone in ("1F3FB", "1F3FF")}
+        rows.append({"name": f"EMOJI {n}", "image": f"{n:x}.png", "category": kind, "skin_variations": tones})
+        for name in (f"{n:x}.png", *(tone["image"] for tone in tones.values())):
+            (images / name).touch()
+    (tmp_path / "emoji.json").write_text(json.dumps(rows))
+    tags = tags_by_id(scan_source(tmp_path))
+    assert len(tags) == 70
+    assert sorted(tags["img/google/64/1.png"] or ()) == ["person"]
+    assert sorted(tags["img/google/64/1-1f3ff.png"] or ()) == ["1f3ff skin variations", "person"]
+    assert sorted(tags["img/google/64/2.png"] or ()) == ["flag"]
