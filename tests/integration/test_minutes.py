@@ -23,7 +23,7 @@ from trainer.run import checkpoint
 
 OPTIONS = {"preset": "smoke", "batch": 16, "log_with": "none", "workers": 0, "threads": 1, "decay": "cosine"}
 FACES = {"preset": "faces32", "log_with": "none", "workers": 0}
-HALF = (32, 24, 16, 8)  # of faces32's channels
+FULL, HALF = (64, 48, 32, 16), (32, 24, 16, 8)  # of faces32's channels
 
 
 @contextmanager
@@ -102,9 +102,11 @@ def test_two_processes_choose_one_size(tmp_path: Path) -> None:
     data = make_dataset(tmp_path, size=32).path
     words = ("--preset", "faces32", "--shards", data, "--run", tmp_path / "run", "--log-with", "none")
     done = train(*words, "--workers", 0, "--minutes", 0.2, processes=2)
-    assert done.stdout.count("size: ") == 1
-    assert "channels 32,24,16,8" in done.stdout
-    assert checkpoint.find(tmp_path / "run").state.architecture.channels == HALF
+    (line,) = re.findall("(?m)^size: .*", done.stdout)
+    # Where two processes mostly wait for each other, a smaller size makes hardly more updates.
+    chosen = HALF if "not as preset" in line else ()
+    assert f"channels {','.join(map(str, chosen or FULL))};" in line
+    assert checkpoint.find(tmp_path / "run").state.architecture.channels == chosen
     done = train(*words, "--workers", 0, "--minutes", 0.2)
     assert "is complete" in done.stdout, "one process keeps what two have chosen"
 
