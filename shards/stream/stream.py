@@ -21,7 +21,7 @@ from shards.stream.batch import Batch
 from shards.stream.decoded_rows import DecodedRows
 from shards.stream.order import replacement_candidates
 from shards.stream.sampling import Sampling, build_order, check_division
-from shards.stream.wrong_labels import LabelTable, contradicts, draw_partners, swap_one_attribute
+from shards.stream.wrong_labels import LabelTable, contradicts, draw_partners, swap_attributes
 
 _PLAIN = Sampling()
 
@@ -38,8 +38,8 @@ class Stream(TorchDataset[Batch]):
         seed: determines the order, the wrong labels and the replacements.
         rank, world: this process's rank, and the number of ranks R.
         sampling: full or windowed order, fraction of unlabelled images, balance.
-        wrong: one of `wrong_labels.WRONG_LABELS`: "sample" (another sample's label) or "hard" (the true label with one
-            attribute swapped).
+        wrong: one of `wrong_labels.WRONG_LABELS`: "sample" (another sample's label) or "hard" (the true label with
+            few attributes swapped).
         decoded: keeps decoded pixels, so that each image is decoded once; None: images are decoded each time.
 
     Raises:
@@ -107,7 +107,7 @@ class Stream(TorchDataset[Batch]):
         own = self._table.rows(samples)  # after damaged samples were replaced
         wrong = self._table.rows(np.where(found, partners, samples))
         if self.wrong == "hard":
-            wrong_labels, wrong_known = swap_one_attribute(self.seed, positions, own, wrong), own.known
+            wrong_labels, wrong_known = swap_attributes(self.seed, positions, own, wrong), own.known
         else:
             wrong_labels, wrong_known = wrong.labels, wrong.known
         return Batch(

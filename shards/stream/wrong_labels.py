@@ -1,4 +1,4 @@
-"""Labels that are wrong for an image: another sample's label, or the true one with one attribute swapped.
+"""Labels that are wrong for an image: another sample's label, or the true one with some attributes swapped.
 
 Every draw is keyed by the position in the stream, so all ranks and workers find the same wrong labels.
 """
@@ -99,11 +99,13 @@ def draw_partners(
     return partners, found
 
 
-def swap_one_attribute(seed: int, positions: np.ndarray, table: LabelTable, other: LabelTable) -> np.ndarray:
-    """Return hard wrong labels: those of ``table`` with one attribute taken from ``other``.
+def swap_attributes(seed: int, positions: np.ndarray, table: LabelTable, other: LabelTable) -> np.ndarray:
+    """Return hard wrong labels: those of ``table`` with a third of the contradicted attributes taken from ``other``.
 
-    The attribute is drawn, by position, from those in which the two labels contradict each other; a label without a
-    contradiction stays as it is.
+    Of up to five attributes in which the two labels contradict each other one is swapped, drawn by position. Of more,
+    every third (of eight, every fourth) is swapped, from a drawn one on: images may show few of an attribute's
+    neighbours, and one swap among hundreds would almost never be visible. A label without a contradiction stays as it
+    is.
 
     Args:
         positions: int64 (B,), positions in the stream.
@@ -113,7 +115,10 @@ def swap_one_attribute(seed: int, positions: np.ndarray, table: LabelTable, othe
         float32 (B, L); its known attributes are those of ``table``.
     """
     contradictions = _contradictions(table, other)
-    chosen = rng.bits(rng.key(seed, "hard wrong label"), positions) * contradictions.sum(axis=1) >> 32
-    swapped = contradictions & (np.cumsum(contradictions, axis=1) == chosen[:, None] + 1)
+    counts = contradictions.sum(axis=1)
+    strides = np.maximum(counts // np.maximum(counts // 3, 1), 1)
+    chosen = rng.bits(rng.key(seed, "hard wrong label"), positions) * counts >> 32
+    ranks = np.cumsum(contradictions, axis=1) - 1
+    swapped = contradictions & (ranks % strides[:, None] == (chosen % strides)[:, None])
     widths = np.diff(np.append(table.starts, table.labels.shape[1]))
     return np.where(np.repeat(swapped, widths, axis=1), other.labels, table.labels)

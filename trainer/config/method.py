@@ -38,7 +38,7 @@ class MethodConfig:
     )
     wrong: str = option(
         "sample",
-        "sample: a wrong label is that of another image; hard: the true label with one attribute swapped",
+        "sample: a wrong label is that of another image; hard: the true label with few attributes swapped",
         choices=WRONG_LABELS,
     )
     mismatch_weight: float = option(1.0, "weight of the --mismatch term in the discriminator's loss", minimum=0)

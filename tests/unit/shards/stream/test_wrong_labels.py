@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shards.core import rng
 from shards.stream.order import Shuffled
-from shards.stream.wrong_labels import LabelTable, contradicts, draw_partners, swap_one_attribute
+from shards.stream.wrong_labels import LabelTable, contradicts, draw_partners, swap_attributes
 
 LABELS = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
 KNOWN = np.ones((6, 1), bool)
@@ -46,14 +46,32 @@ def test_a_hard_wrong_label_differs_in_one_contradicted_attribute() -> None:
     positions = np.arange(n, dtype=np.int64)
     true = table([[1, 0, 1, 1, 0]] * n, np.ones((n, 3)), starts=starts)
     other = table([[0, 1, 0, 0, 1]] * n, [[True, True, False]] * n, starts=starts)
-    found = swap_one_attribute(3, positions, true, other)
+    found = swap_attributes(3, positions, true, other)
     kinds, counts = np.unique(found, axis=0, return_counts=True)
     assert kinds.tolist() == [[0, 1, 1, 1, 0], [1, 0, 0, 1, 0]]
     assert abs(counts[0] - n / 2) < 4 * (n / 4) ** 0.5, "drawn evenly"
     assert contradicts(true, table(found, true.known, starts=starts)).all()
-    some = swap_one_attribute(3, positions[7:9], true.rows([0, 1]), other.rows([0, 1]))
+    some = swap_attributes(3, positions[7:9], true.rows([0, 1]), other.rows([0, 1]))
     assert np.array_equal(some, found[7:9]), "keyed by position alone"
-    assert np.array_equal(swap_one_attribute(3, positions, true, true), true.labels), "nothing to swap"
+    assert np.array_equal(swap_attributes(3, positions, true, true), true.labels), "nothing to swap"
+
+
+@pytest.mark.parametrize("count", range(1, 40))
+def test_about_a_third_of_many_contradictions_is_swapped(count: int) -> None:
+    """Up to five, one; each attribute about as often as any other."""
+    n = 3_000
+    true, other = (
+        table(np.full((n, count), value), np.ones((n, count)), starts=tuple(range(count))) for value in (0, 1)
+    )
+    swapped = swap_attributes(3, np.arange(n, dtype=np.int64), true, other)
+    numbers = swapped.sum(1)
+    if count <= 5:
+        assert (numbers == 1).all()
+    else:
+        assert numbers.min() >= count // 5 and numbers.max() <= -(-count // 3)
+    often = swapped.mean(0)
+    assert np.abs(often / often.mean() - 1).max() < 0.35
+    assert swapped[:, 0].sum() > 0 and (swapped.sum(1) < max(count, 2)).all()
 
 
 @pytest.mark.parametrize(
