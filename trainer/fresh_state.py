@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,11 +18,16 @@ from trainer.averages.power_averages import PowerAverages
 from trainer.compilation import compile_networks
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.label_scaling import LabelScaling
+from trainer.labels.scaling import LabelScaling
 from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture, conditioning_of
-from trainer.networks.conditioning import LabelMask, set_label_scaling
+from trainer.networks.conditioning import (
+    LabelEmbedding,
+    LabelMask,
+    set_attribute_weights,
+    set_label_scaling,
+)
 from trainer.networks.discriminator import Discriminator
 from trainer.nonfinite import NonFiniteGuard
 from trainer.schedules.build import build_schedules
@@ -37,6 +43,7 @@ def build_state(
     widths: tuple[int, ...],
     kinds: Sequence[str],
     scaling: LabelScaling | None = None,
+    weights: np.ndarray | None = None,
 ) -> TrainingState:
     """Build the networks, their optimizers and the method, freshly initialized.
 
@@ -45,6 +52,7 @@ def build_state(
         widths: label entries of each attribute.
         kinds: kind of each attribute (see `shards.dataset.schema`).
         scaling: how label entries are scaled; None: not at all.
+        weights: of the attributes, see `trainer.labels.weights`; None: all 1.
 
     Raises:
         UserError: the networks do not support images of this shape, have fewer levels than --freeze-d, or cannot be
@@ -52,7 +60,7 @@ def build_state(
     """
     dtype: torch.dtype = getattr(torch, config.machine.dtype)
     architecture = architecture_of(config.network, shape, widths)
-    g, d = _build_networks(config, architecture, scaling, env, dtype)
+    g, d = _build_networks(config, architecture, scaling, weights, env, dtype)
     augmentation = _build_augmentation(config, env, dtype)
     label_loss = config.method.label_loss
     method = Method(
@@ -96,7 +104,12 @@ def build_state(
 
 
 def _build_networks(
-    config: Config, architecture: Architecture, scaling: LabelScaling | None, env: Distributed, dtype: torch.dtype
+    config: Config,
+    architecture: Architecture,
+    scaling: LabelScaling | None,
+    weights: np.ndarray | None,
+    env: Distributed,
+    dtype: torch.dtype,
 ) -> tuple[nn.Module, Discriminator]:
     g, d = fresh_networks(architecture, config.seed)
     if config.method.label_loss:
@@ -109,6 +122,8 @@ def _build_networks(
     for network in (g, d):
         if scaling is not None:
             set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
+        if weights is not None:
+            set_attribute_weights(network, torch.from_numpy(weights))
         network.to(env.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return g, d
 
@@ -132,7 +147,10 @@ def _build_class_loss(
     if not (label_loss or conditioning_of(architecture).classifies):
         return None
     mask = next(layer for layer in g.modules() if isinstance(layer, LabelMask))
-    return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, architecture.widths)
+    embedding = next((layer for layer in g.modules() if isinstance(layer, LabelEmbedding)), None)
+    if embedding is None or embedding.weights is None:
+        return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, architecture.widths)
+    return lambda scores, y, k: class_loss(scores, mask(y, k), k * embedding.weights, kinds, architecture.widths)
 
 
 def _build_player(module: nn.Module, lr: float, betas: tuple[float, float], env: Distributed) -> Player:

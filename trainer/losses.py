@@ -137,13 +137,13 @@ def class_loss(scores: Tensor, labels: Tensor, known: Tensor, kinds: Sequence[st
     """-log P(y | x) per sample under scores of label entries (AC-GAN: Odena et al. 2017, section 3, L_C).
 
     Attributes are independent given the image: an exclusive one has the cross-entropy over its entries, a tag the
-    binary cross-entropy, and numbers half the squared error (after `trainer.label_scaling`, so that none has more
+    binary cross-entropy, and numbers half the squared error (after `trainer.labels.scaling`, so that none has more
     weight than another). Unknown attributes contribute nothing. Interpolated labels are taken as probabilities.
 
     Args:
         scores: (B, L), of the label's entries.
         labels: (B, L).
-        known: (B, A), 0 or 1.
+        known: (B, A), 0 where unknown; elsewhere 1, or the weight of the attribute.
         kinds: "exclusive", "tag", "vector" or "text", for each attribute.
         widths: label entries of each attribute.
 

@@ -28,7 +28,8 @@ from trainer.distributed.process_group import Distributed
 from trainer.finetuning import initial_weights
 from trainer.finetuning.initial_weights import InitialWeights
 from trainer.fresh_state import build_state
-from trainer.label_scaling import measure_scaling
+from trainer.labels.scaling import measure_scaling
+from trainer.labels.weights import measure_weights
 from trainer.run import lineage
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.directory import LABELS_KEPT, RunDirectory
@@ -83,8 +84,9 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     is_new = bool(env.broadcast(env.on_rank0(lambda: run.saved_decoded_cache() != where)))
     decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, where, required=is_new))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
+    weights = env.broadcast(env.on_rank0(lambda: measure_weights(dataset))) if starts and not config.dry_run else None
     state = env.on_all_ranks(
-        lambda: build_state(config, env, dataset.shape, dataset.schema.widths, kinds, measure_scaling(dataset))
+        lambda: build_state(config, env, dataset.shape, dataset.schema.widths, kinds, measure_scaling(dataset), weights)
     )
     return TrainingSetup(config, env, dataset, stream, state, run, decoded_cache)
 

@@ -49,7 +49,8 @@ ALLOWED: dict[str, str] = {
     "trainer.augment": "trainer.noise",
     "trainer.batch_diversity": "trainer.metric_names",
     "trainer.nonfinite": "",
-    "trainer.label_scaling": "shards.dataset",
+    "trainer.labels.scaling": "shards.dataset",
+    "trainer.labels.weights": "shards.core shards.dataset trainer.networks",
     "trainer.compilation": "shards.core trainer.networks trainer.distributed.frozen",
     # the process and the job
     "trainer.process": "shards.core.errors",

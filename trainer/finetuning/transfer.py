@@ -38,7 +38,9 @@ class Transferred(NamedTuple):
 @torch.no_grad()
 def transfer(module: nn.Module, tensors: Mapping[str, Tensor], labels: CarriedLabels) -> Transferred:
     """Copy what fits, in place."""
-    tensors = state_dicts.with_identity_scaling(module, tensors, labels.old_sizes["entries"])
+    tensors = state_dicts.with_identity_scaling(
+        module, tensors, labels.old_sizes["entries"], labels.old_sizes["attributes"]
+    )
     axes = label_axes(module)
     everything = module.state_dict()
     fresh = []

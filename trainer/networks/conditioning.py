@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from trainer.networks.label_axes import LabelAxis
 
+FEW = 4  # attributes of which each counts
+
 
 class LabelMask(nn.Module):
     """Zero the entries of unknown attributes, and scale the others to one magnitude.
@@ -28,7 +30,7 @@ class LabelMask(nn.Module):
 
     Attributes:
         centre, scale: buffers (L,), saved with the weights: 0 and 1 except for continuous attributes (see
-            `trainer.label_scaling`).
+            `trainer.labels.scaling`).
     """
 
     attribute_of: Tensor
@@ -38,6 +40,7 @@ class LabelMask(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
+        self.attributes = len(widths)
         attribute_of = torch.tensor([attribute for attribute, width in enumerate(widths) for _ in range(width)])
         self.register_buffer("attribute_of", attribute_of, persistent=False)
         self.register_buffer("centre", torch.zeros(len(attribute_of)))
@@ -62,11 +65,17 @@ class LabelEmbedding(nn.Module):
     Args:
         widths: entries of each attribute.
         size: length of the embedding.
+
+    Attributes:
+        weights: buffer (A,), factors of the attributes' vectors, saved with the weights: see
+            `trainer.labels.weights`. None for up to four attributes.
     """
 
+    weights: Tensor | None
     label_axes: ClassVar = {
         "value.weight": LabelAxis(1, added=True),
         "null.weight": LabelAxis(1, "attributes", added=True),
+        "weights": LabelAxis(0, "attributes"),
     }
 
     def __init__(self, widths: tuple[int, ...], size: int) -> None:
@@ -77,10 +86,27 @@ class LabelEmbedding(nn.Module):
         # A label of A attributes is a sum of A columns: its embedding gets the variance of unit noise.
         for linear in (self.value, self.null):
             nn.init.normal_(linear.weight, 0.0, len(widths) ** -0.5)
+        self.register_buffer("weights", torch.ones(len(widths)) if len(widths) > FEW else None)
 
     def forward(self, label: Tensor, known: Tensor) -> Tensor:
         """Map label (B, L) and known (B, A) to (B, size)."""
-        return self.value(self.mask(label, known)) + self.null(1 - known)
+        unknown = 1 - known
+        if self.weights is not None:
+            known, unknown = known * self.weights, unknown * self.weights
+        return self.value(self.mask(label, known)) + self.null(unknown)
+
+
+@torch.no_grad()
+def set_attribute_weights(network: nn.Module, weights: Tensor) -> None:
+    """Let the vectors of attributes enter a new network by weights (A,), for A > 4.
+
+    Initial vectors become as long as those of four attributes are.
+    """
+    for layer in network.modules():
+        if isinstance(layer, LabelEmbedding) and layer.weights is not None:
+            layer.weights.copy_(weights)
+            for linear in (layer.value, layer.null):
+                linear.weight.mul_((len(weights) / FEW) ** 0.5)
 
 
 class Modulation(nn.Module):

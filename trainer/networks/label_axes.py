@@ -41,5 +41,6 @@ def label_axes(network: nn.Module) -> dict[str, LabelAxis]:
             full = f"{path}.{name}".removeprefix(".")
             owner, _, weight = full.rpartition(".")
             original = f"{owner}.parametrizations.{weight}.original"
-            found[original if original in names else full] = axis
+            if original in names or full in names:  # some layers lack a buffer
+                found[original if original in names else full] = axis
     return found

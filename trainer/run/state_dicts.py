@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from shards.core.errors import UserError
-from trainer.networks.conditioning import LabelMask
+from trainer.networks.conditioning import LabelEmbedding, LabelMask
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -32,15 +32,21 @@ def weights_hash(module: nn.Module) -> str:
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy tensors into a module; names and shapes must match."""
-    size = next((len(layer.centre) for layer in module.modules() if isinstance(layer, LabelMask)), 0)
-    module.load_state_dict(with_identity_scaling(module, tensors, size), strict=True)
+    sizes = next(((len(m.centre), m.attributes) for m in module.modules() if isinstance(m, LabelMask)), (0, 0))
+    module.load_state_dict(with_identity_scaling(module, tensors, *sizes), strict=True)
 
 
-def with_identity_scaling(module: nn.Module, tensors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
-    """Add the scaling of ``size`` label entries to weights older than `trainer.label_scaling`: there was none."""
-    layers = [name for name, layer in module.named_modules() if isinstance(layer, LabelMask)]
-    centres = {f"{name}.centre": torch.zeros(size) for name in layers}
-    return centres | {f"{name}.scale": torch.ones(size) for name in layers} | dict(tensors)
+def with_identity_scaling(
+    module: nn.Module, tensors: Mapping[str, Tensor], entries: int, attributes: int
+) -> dict[str, Tensor]:
+    """Add to older weights the scaling of label entries and the weights of attributes, which were 1."""
+    found: dict[str, Tensor] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, LabelMask):
+            found |= {f"{name}.centre": torch.zeros(entries), f"{name}.scale": torch.ones(entries)}
+        elif isinstance(layer, LabelEmbedding) and layer.weights is not None:
+            found[f"{name}.weights"] = torch.ones(attributes)
+    return found | dict(tensors)
 
 
 def optimizer_tensors(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from shards.packing.pack import Pack, pack
 from support.launching import TINY, tensors, train
 from support.training import same_labels
 from trainer.finetuning.transfer import transfer
-from trainer.label_scaling import measure_scaling
+from trainer.labels.scaling import measure_scaling
 from trainer.networks.conditioning import LabelEmbedding, set_label_scaling
 from trainer.run import state_dicts
 from trainer.sampling import command as sample
