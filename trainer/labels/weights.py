@@ -23,7 +23,7 @@ from trainer.networks.conditioning import FEW
 
 _IMAGES = 4_096
 _SIDE = 16  # pixels of the images that are looked at
-_CERTAIN = 5.0  # standard deviations of a correlation by chance
+_CERTAIN = 6.0  # standard deviations of a correlation by chance; the halves are not quite independent
 _LEAST_KNOWN = 50  # images of a half in which an attribute must be known
 _CHUNK = 1_024  # label entries that are computed together
 
