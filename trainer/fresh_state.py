@@ -148,9 +148,10 @@ def _build_class_loss(
         return None
     mask = next(layer for layer in g.modules() if isinstance(layer, LabelMask))
     embedding = next((layer for layer in g.modules() if isinstance(layer, LabelEmbedding)), None)
-    if embedding is None or embedding.weights is None:
+    weights = embedding.weights if embedding is not None else None  # loading a checkpoint copies into this tensor
+    if weights is None:
         return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, architecture.widths)
-    return lambda scores, y, k: class_loss(scores, mask(y, k), k * embedding.weights, kinds, architecture.widths)
+    return lambda scores, y, k: class_loss(scores, mask(y, k), k * weights, kinds, architecture.widths)
 
 
 def _build_player(module: nn.Module, lr: float, betas: tuple[float, float], env: Distributed) -> Player:
