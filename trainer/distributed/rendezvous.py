@@ -19,6 +19,7 @@ from shards.core import process_pool
 from shards.core.errors import Failure, UserError
 from trainer.distributed import network_interfaces
 from trainer.distributed.device_wait import LostContact
+from trainer.distributed.stoppable_wait import stoppable
 
 # What errors of collectives contain when another rank is lost or late. CUDA's own errors can say "timed out", too.
 _BROKEN_CONTACT = "onnection|imed out|imeout|gloo|NCCL"
@@ -65,9 +66,10 @@ def join(device: torch.device, timeout: float) -> Accelerator:
         DistributedDataParallelKwargs(broadcast_buffers=False),
     ]
     try:
-        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-            _join_restarted(cpu, patience)
-        accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
+        with stoppable("the other ranks"):
+            if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+                _join_restarted(cpu, patience)
+            accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=handlers)
     except ValueError as error:  # a launcher's variables are incomplete
         raise UserError("launcher-mismatch", f"the launcher's environment variables are incomplete: {error}") from None
     except RuntimeError as error:

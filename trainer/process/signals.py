@@ -19,14 +19,16 @@ _PATIENCE = 3.0  # seconds after which a second Ctrl-C exits without a checkpoin
 
 _GRACE = 10.0  # seconds to wait for the next batch after a request to stop
 
-_STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # signals that ask to stop
 
 T = TypeVar("T")
 
 _received: str | None = None
 _received_at = 0.0
 _parent = os.getppid()  # noted at once: a launcher that dies during the imports is missed too
-_launched = False
+# `accelerate launch` and torchrun set these. A launcher that is signalled alone dies and would leave its processes
+# running; a shell that exits (nohup) is not a launcher.
+_launched = bool({"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & set(os.environ))
 _waiting = False
 
 
@@ -36,13 +38,9 @@ class Overdue(BaseException):
 
 def install() -> None:
     """Turn SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) into requests to stop; a second Ctrl-C exits at once."""
-    global _launched
-    for name in _STOPPING:
+    for name in STOPPING:
         signal.signal(name, _handle)
     signal.signal(signal.SIGALRM, _end_waiting)
-    # `accelerate launch` and torchrun set these. A launcher that is signalled alone dies and would leave the trainer
-    # running; a shell that exits (nohup) is not a launcher.
-    _launched = bool({"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"} & set(os.environ))
 
 
 def finish() -> None:
@@ -61,7 +59,7 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (*_STOPPING, signal.SIGALRM)}
+    before = {number: signal.getsignal(number) for number in (*STOPPING, signal.SIGALRM)}
     _received = None
     install()
     try:
@@ -78,9 +76,27 @@ def handled() -> Iterator[None]:
 
 def request() -> str | None:
     """Return why this process should stop ("SIGTERM", "the launcher is gone"), or None."""
-    if _received is None and _launched and os.getppid() != _parent:
+    if _received is None and launcher_is_lost():
         return "the launcher is gone"
     return _received
+
+
+def launcher_is_lost() -> bool:
+    """Return whether this process had a launcher, which has ended since."""
+    return _launched and os.getppid() != _parent
+
+
+def launcher_was_lost_before() -> bool:
+    """Return whether a launcher of several processes had ended before this module was imported."""
+    if _parent != 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    import psutil
+
+    try:
+        words = psutil.Process(1).cmdline()
+    except psutil.Error:
+        return True
+    return not any("accelerate" in word or "torch" in word for word in words)  # in a container it may be process 1
 
 
 def until_overdue(items: Iterator[T]) -> Iterator[T]:
