@@ -294,7 +294,7 @@ def _fit(options: Pack) -> str:
 
 
 def _background(options: Pack) -> str:
-    return options.background or "white"
+    return "white" if options.background is None else options.background
 
 
 def _name(options: Pack) -> str:

@@ -45,7 +45,7 @@ def check_shape(options: ShapeOptions, size: int | None, background: str) -> Non
         UserError: there is no such aspect or size, or the background would have no effect.
     """
     try:
-        across, down = parse_aspect(options.aspect or SQUARE)
+        across, down = parse_aspect(aspect_of(options))
     except ValueError as error:
         raise UserError("invalid-value", f"--aspect: {error}") from None
     if options.channels == "rgba" and background != "white":
@@ -69,7 +69,7 @@ def check_shape(options: ShapeOptions, size: int | None, background: str) -> Non
 
 def shape_of(options: ShapeOptions, size: int) -> ImageShape:
     """Return the shape of images whose longer side is ``size``; `check_shape` accepts it."""
-    return ImageShape.of(size, channels_of(options), options.aspect or SQUARE)
+    return ImageShape.of(size, channels_of(options), aspect_of(options))
 
 
 def channels_of(options: ShapeOptions) -> str:
@@ -77,9 +77,14 @@ def channels_of(options: ShapeOptions) -> str:
     return options.channels or "rgb"
 
 
+def aspect_of(options: ShapeOptions) -> str:
+    """Return the aspect that was asked for, or that of a square."""
+    return SQUARE if options.aspect is None else options.aspect
+
+
 def plain_aspect(options: ShapeOptions) -> str:
     """Return the aspect in lowest terms."""
-    return ":".join(map(str, parse_aspect(options.aspect or SQUARE)))
+    return ":".join(map(str, parse_aspect(aspect_of(options))))
 
 
 # ---------------------------------------------------------------- what networks support

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,15 @@ def ends_soon(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
+def ranks_of(launcher: psutil.Popen) -> list[psutil.Process]:
+    """Return the ranks that run; a launcher starts other processes, too."""
+    ranks = []
+    for child in launcher.children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            ranks += [child] if "main.py" in " ".join(child.cmdline()) else []
+    return ranks
+
+
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     folder = tmp_path_factory.mktemp("waits")
@@ -39,7 +49,7 @@ def test_ranks_whose_launcher_is_killed_during_the_start_up_end_soon(
     output = tmp_path / "output"
     with output.open("wb") as file:
         launcher = psutil.Popen(command(words, 2), env=environment(2, {}), stdout=file, stderr=file)
-        while len(ranks := [child for child in launcher.children() if "main.py" in " ".join(child.cmdline())]) < 2:
+        while len(ranks := ranks_of(launcher)) < 2:
             assert launcher.poll() is None
             time.sleep(0.01)
         time.sleep(delay)
