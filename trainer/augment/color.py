@@ -52,7 +52,10 @@ def recolor(images: Tensor, matrix: Tensor) -> Tensor:
     if images.shape[1] == 1:
         mapped = linear[:, 0].sum(1)[:, None, None, None] * images + offset[:, 0, None, None, None]
     else:
-        colors = to_images(to_pixels(images[:, :ALPHA]) @ linear.mT, images.shape[-1])
-        mapped = torch.cat([colors + offset[:, :, None, None] * opacity(images), images[:, ALPHA:]], 1)
+        colors, offset = to_images(to_pixels(images[:, :ALPHA]) @ linear.mT, images.shape[-1]), offset[:, :, None, None]
+        if images.shape[1] == ALPHA:
+            mapped = colors + offset
+        else:
+            mapped = torch.cat([colors + offset * opacity(images), images[:, ALPHA:]], 1)
     fired = (matrix != torch.eye(3, 4, dtype=matrix.dtype, device=matrix.device)).flatten(1).any(1)
     return torch.where(fired[:, None, None, None], mapped, images)

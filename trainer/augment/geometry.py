@@ -20,7 +20,9 @@ def blit(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: T
     """
     height, width = images.shape[2:]
     line = torch.arange(max(height, width), device=images.device)
-    last = height - 1 + (width - height) * torch.arange(2, device=images.device)[:, None]
+    last: Tensor | int = height - 1  # of the rows; for images that are not square, of rows and columns
+    if height != width:
+        last = height - 1 + (width - height) * torch.arange(2, device=images.device)[:, None]
     # The lines of the two axes, rows and columns: (B, 2, S), S the longer side. The pixel at (i, j) comes from
     # lines[:, 0, i] and lines[:, 1, j], which are a row and a column, or after an odd number of turns a column and a
     # row.
@@ -33,7 +35,7 @@ def blit(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: T
     return pick(images, index[:, 0, :height, None] + index[:, 1, None, :width])
 
 
-def _reflected(line: Tensor, last: Tensor) -> Tensor:
+def _reflected(line: Tensor, last: Tensor | int) -> Tensor:
     """Reflect coordinates outside [0, last] at the edges."""
     return torch.minimum(torch.maximum(line, -1 - line), 2 * last + 1 - line)
 
