@@ -62,5 +62,5 @@ def test_the_demo_draws_the_hair_colour_of_its_label(tmp_path: Path) -> None:
     shown = {attribute.name: attribute.tally.fraction for attribute in found.attributes}
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     print(f"accuracy on real images {real}, on generated images {shown}, {rows[-1]['images_seen']} images seen")
-    assert shown["hair"] >= 0.97 and min(shown.values()) >= 0.7
+    assert shown["hair"] >= 0.98 and min(shown.values()) >= 0.85
     assert len(np.unique(drawn[:100], axis=0)) == 100, "the generator draws duplicates"
