@@ -74,7 +74,7 @@ class Sampler:
         return image_grid.grid(images, count, row_titles=phrases)
 
     def labels_for(self, phrase: str, count: int, seed: int = 0) -> Labels:
-        """Return ``count`` labels of ``phrase``; the rest is sampled jointly from the dataset's labels that agree.
+        """Return ``count`` labels of ``phrase``; the other attributes are sampled jointly from the dataset's labels.
 
         Raises:
             UserError: the phrase cannot be read (see `Vocabulary.labels_for`).

@@ -35,25 +35,9 @@ function writeChoice(label, attribute, choice) {
   else entries.set(choice);
 }
 
-// Return the rows of the dataset that have most of the chosen values: what follows from a choice comes with it.
-function rowsLike(choices) {
-  const agreements = new Uint32Array(dataset.count);
-  for (const [a, choice] of choices) {
-    const { kind, start } = page.attributes[a];
-    if (kind !== "exclusive" && kind !== "tag") continue;
-    const [entry, value] = kind === "exclusive" ? [start + choice, 1] : [start, choice ? 1 : 0];
-    agreements.forEach((_, row) => {
-      if (dataset.known(row, a) && dataset.label(row, entry) === value) agreements[row] += 1;
-    });
-  }
-  const most = agreements.reduce((x, y) => Math.max(x, y), 0);
-  return [...agreements.keys()].filter((row) => agreements[row] === most);
-}
-
 // Return the label of a drawing and the mask of what it knows, as `cgan sample` makes them.
 function labelOf(drawing) {
-  const rows = rowsLike(drawing.choices);
-  const row = rows[drawnRow(rows.length, drawing.seed, page.purposes.labels)];
+  const row = drawnRow(dataset.count, drawing.seed, page.purposes.labels);
   const label = Float32Array.from({ length: dataset.width }, (_, entry) => dataset.label(row, entry));
   const known = Float32Array.from(page.attributes, (_, a) => dataset.known(row, a));
   for (const [a, choice] of drawing.choices) {
