@@ -49,7 +49,7 @@ class Vocabulary:
         return replace(self, text_encoder={**(self.text_encoder or {}), "spec": spec})
 
     def labels_for(self, phrase: str, count: int, seed: int = 0) -> Labels:
-        """Return ``count`` labels of a phrase; the other attributes are sampled jointly from labels that agree with it.
+        """Return ``count`` labels of a phrase; the other attributes are sampled jointly from the dataset's labels.
 
         Tags are parsed by `trainer.generation.phrase`. If labels contain captions, the whole phrase is encoded as a
         caption as well; then it need not parse as tags, and the other attributes are sampled from the labels with
@@ -103,32 +103,18 @@ class Vocabulary:
         return label, named
 
     def _like(self, label: np.ndarray, named: np.ndarray) -> Labels:
-        """Return the labels of the dataset from which the unnamed attributes of a label are sampled.
-
-        They are those that agree with it in most of its named attributes, so that what follows from a word comes with
-        it: every flag of a country is a flag. Of those with captions, they have the most similar ones.
-        """
-        rows = self._agreeing(label, named)
+        """Return the labels of the dataset from which the unnamed attributes of a label are sampled."""
         text = self.text
-        if text is not None and named[text] and (captioned := rows[self.labels.known[rows, text]]).size:
-            entries = self._entries(text)
-            cosine = self.labels.label[captioned, entries] @ label[entries]
-            rows = captioned[np.argsort(-cosine, kind="stable")[:_NEAREST]]
-        return Labels(self.labels.label[rows], self.labels.known[rows])
-
-    def _agreeing(self, label: np.ndarray, named: np.ndarray) -> np.ndarray:
-        """Return the rows of the dataset's labels that have most of the named values, int64 (n,)."""
-        agreements = np.zeros(len(self.labels.known), np.int64)
-        for attribute in np.flatnonzero(named).tolist():
-            if self.schema.attributes[attribute].kind in ("exclusive", "tag"):
-                entries = self._entries(attribute)
-                same = (self.labels.label[:, entries] == label[entries]).all(axis=1)
-                agreements += same & self.labels.known[:, attribute]
-        return np.flatnonzero(agreements == agreements.max(initial=0))
-
-    def _entries(self, attribute: int) -> slice:
-        start = int(self.schema.starts[attribute])
-        return slice(start, start + self.schema.widths[attribute])
+        if text is None or not named[text]:
+            return self.labels
+        captioned = np.flatnonzero(self.labels.known[:, text])
+        if not captioned.size:
+            return self.labels
+        start = int(self.schema.starts[text])
+        entries = slice(start, start + self.schema.attributes[text].size)
+        cosine = self.labels.label[captioned, entries] @ label[entries]
+        near = captioned[np.argsort(-cosine, kind="stable")[:_NEAREST]]
+        return Labels(self.labels.label[near], self.labels.known[near])
 
     def _encoder(self) -> text_encoders.TextEncoder:
         recorded = self.text_encoder or {}

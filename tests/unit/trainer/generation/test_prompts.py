@@ -75,23 +75,6 @@ def test_other_attributes_follow_the_dataset() -> None:
             vocabulary.labels_for(wrong, 1)
 
 
-def test_what_follows_from_a_word_comes_with_it() -> None:
-    """Each flag of a country is a flag; a value of one image brings that image's other values."""
-    group = Attribute("group", "exclusive", ("flags", "animals"))
-    kind = Attribute("kind", "exclusive", ("country flag", "mammal", "bird"))
-    schema = Schema((group, kind, SMILE))
-    rows: list[dict[str, Any]] = [{"group": (1, 0), "kind": (1, 0, 0), "smile": i == 0} for i in range(5)]
-    rows += [{"group": (0, 1), "kind": (0, 1, 0), "smile": True}] * 90 + [{"group": (0, 1), "kind": (0, 0, 1)}]
-    vocabulary = Vocabulary(schema, labels(schema, rows))
-    flags = vocabulary.labels_for("country flag", 20)
-    assert (flags.label[:, :2] == [1, 0]).all() and flags.label[:, 5].sum() == 4
-    bird = vocabulary.labels_for("bird", 3)
-    assert (bird.label[:, :2] == [0, 1]).all() and not bird.known[:, 2].any()
-    # No image has both; those that have one of them are as near as it gets.
-    both = vocabulary.labels_for("flags, mammal", 95)
-    assert (both.label[:, :5] == [1, 0, 0, 1, 0]).all() and both.label[:, 5].sum() == 91
-
-
 def test_sentence_is_a_caption_and_other_attributes_follow_similar_captions(captioned: Vocabulary, model: str) -> None:
     asked = captioned.labels_for("with the red circle", 40, seed=3)
     assert np.array_equal(asked.label[:, 3:], text_encoders.load(model).encode(["with the red circle"]).repeat(40, 0))
