@@ -1,4 +1,4 @@
-"""Turn phrases, captions and numbers into labels; what they do not name is sampled from the dataset's labels."""
+"""Turn phrases, captions and numbers into labels; what they do not name is sampled from labels that go with it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from safetensors.numpy import load_file
 from shards import text_encoders
 from shards.core import text_files
 from shards.core.errors import UserError
-from shards.dataset.label_rows import Labels, sample_labels
+from shards.dataset.label_rows import Labels, sample_rows
 from shards.dataset.schema import Schema
 from shards.vocabulary.spelling import normalise
 from trainer.generation import phrase
+from trainer.generation.co_occurrence import compatible
 
 _NEAREST = 64  # labels with the captions most similar to a phrase, from which unnamed attributes are sampled
+_PURPOSE = "labels to sample"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -64,12 +66,21 @@ class Vocabulary:
     def completed(self, label: np.ndarray, named: np.ndarray, count: int, seed: int = 0) -> Labels:
         """Return ``count`` labels that have the entries of the named attributes; the others are sampled.
 
+        A seed keeps its labels of the dataset whatever is named; only those that do not go with it are sampled again
+        (`trainer.generation.co_occurrence`).
+
         Args:
             label, named: as `read` returns them.
         """
-        sampled = sample_labels(*self._like(label, named), count, seed, "labels to sample")
+        rows = self._like(label, named)
+        drawn = rows[sample_rows(len(rows), count, seed, _PURPOSE)]
+        fits = compatible(self.schema, self.labels, label, named)
+        if not fits[drawn].all() and (fitting := rows[fits[rows]]).size:
+            again = fitting[sample_rows(len(fitting), count, seed, _PURPOSE)]
+            drawn = np.where(fits[drawn], drawn, again)
         entries = np.repeat(named, self.schema.widths)
-        return Labels(np.where(entries, label, sampled.label).astype(np.float32), sampled.known | named)
+        completed = np.where(entries, label, self.labels.label[drawn])
+        return Labels(completed.astype(np.float32), self.labels.known[drawn] | named)
 
     def read(self, words: str) -> tuple[np.ndarray, np.ndarray]:
         """Return (label float32 (L,), named bool (A,)) of a phrase: what it names, and nothing else.
@@ -102,19 +113,19 @@ class Vocabulary:
             label[start : start + len(numbers)], named[attribute] = numbers, True
         return label, named
 
-    def _like(self, label: np.ndarray, named: np.ndarray) -> Labels:
-        """Return the labels of the dataset from which the unnamed attributes of a label are sampled."""
+    def _like(self, label: np.ndarray, named: np.ndarray) -> np.ndarray:
+        """Return the rows of the dataset's labels from which unnamed attributes are sampled, int64 (n,)."""
+        everything = np.arange(len(self.labels.label))
         text = self.text
         if text is None or not named[text]:
-            return self.labels
+            return everything
         captioned = np.flatnonzero(self.labels.known[:, text])
         if not captioned.size:
-            return self.labels
+            return everything
         start = int(self.schema.starts[text])
         entries = slice(start, start + self.schema.attributes[text].size)
         cosine = self.labels.label[captioned, entries] @ label[entries]
-        near = captioned[np.argsort(-cosine, kind="stable")[:_NEAREST]]
-        return Labels(self.labels.label[near], self.labels.known[near])
+        return captioned[np.argsort(-cosine, kind="stable")[:_NEAREST]]
 
     def _encoder(self) -> text_encoders.TextEncoder:
         recorded = self.text_encoder or {}

@@ -75,6 +75,52 @@ def test_other_attributes_follow_the_dataset() -> None:
             vocabulary.labels_for(wrong, 1)
 
 
+GROUP = Attribute("group", "exclusive", ("flags", "animals"))
+KIND = Attribute("kind", "exclusive", ("country flag", "mammal", "bird", "fish"))
+GROUPED = Schema((GROUP, KIND, SMILE))
+
+
+@pytest.fixture(scope="module")
+def grouped() -> Vocabulary:
+    """Flags do or do not smile, mammals smile, birds do not, nobody knows of fish."""
+    rows: list[dict[str, Any]] = [{"group": (1, 0), "kind": (1, 0, 0, 0), "smile": i < 10} for i in range(20)]
+    rows += [{"group": (0, 1), "kind": (0, 1, 0, 0), "smile": True}] * 60
+    rows += [{"group": (0, 1), "kind": (0, 0, 1, 0), "smile": False}] * 10
+    rows += [{"group": (0, 1), "kind": (0, 0, 0, 1)}] * 10
+    return Vocabulary(GROUPED, labels(GROUPED, rows))
+
+
+def test_what_follows_from_a_word_comes_with_it(grouped: Vocabulary) -> None:
+    flags = grouped.labels_for("country flag", 40)
+    assert (flags.label[:, :2] == [1, 0]).all() and 0 < flags.label[:, 6].sum() < 40
+    animals = grouped.labels_for("animals", 40)
+    assert (animals.label[:, 2] == 0).all() and (animals.label[:, 3:6].sum(axis=0) > 0).all()
+    mammals, birds = grouped.labels_for("mammal", 40), grouped.labels_for("bird", 40)
+    assert (mammals.label[:, :2] == [0, 1]).all() and mammals.label[mammals.known[:, 2], 6].all()
+    assert (birds.label[:, :2] == [0, 1]).all() and not birds.label[:, 6].any()
+    assert (grouped.labels_for("no smile", 40).label[:, 3] == 0).all(), "every mammal smiles"
+
+
+def test_a_seed_keeps_what_goes_with_the_words(grouped: Vocabulary) -> None:
+    anything = grouped.labels_for("anything", 40, seed=2)
+    for words, entry in (("animals", 1), ("smile", 6)):
+        asked = grouped.labels_for(words, 40, seed=2)
+        kept = anything.label[:, entry] == 1
+        if words == "smile":
+            kept |= ~anything.known[:, 2]  # whether fish smile, the labels do not say
+        assert 0 < kept.sum() < 40
+        others = np.arange(7) != entry
+        assert (asked.label[:, others] == anything.label[:, others])[kept].all()
+
+
+def test_words_that_no_label_has_leave_the_others_as_they_are(grouped: Vocabulary) -> None:
+    one_kind = replace(grouped, labels=Labels(*(part[:20] for part in grouped.labels)))
+    assert (one_kind.labels_for("bird", 20).label[:, :2] == [1, 0]).all()
+    both = grouped.labels_for("flags, mammal", 20)
+    assert (both.label[:, :6] == [1, 0, 0, 1, 0, 0]).all()
+    assert both.known[:, 2].any() and both.label[both.known[:, 2], 6].all()
+
+
 def test_sentence_is_a_caption_and_other_attributes_follow_similar_captions(captioned: Vocabulary, model: str) -> None:
     asked = captioned.labels_for("with the red circle", 40, seed=3)
     assert np.array_equal(asked.label[:, 3:], text_encoders.load(model).encode(["with the red circle"]).repeat(40, 0))

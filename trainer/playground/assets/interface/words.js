@@ -35,9 +35,57 @@ function writeChoice(label, attribute, choice) {
   else entries.set(choice);
 }
 
+// Return the value of a row: the number of an exclusive value, 1 or 0 (tags), undefined if unknown or a vector.
+function valueOf(row, a) {
+  const { kind, start, width } = page.attributes[a];
+  if (!dataset.known(row, a)) return undefined;
+  if (kind === "tag") return dataset.label(row, start) > 0.5 ? 1 : 0;
+  if (kind !== "exclusive") return undefined;
+  for (let value = 0; value < width; value++) if (dataset.label(row, start + value) > 0.5) return value;
+  return undefined;
+}
+
+// Return, for each attribute, the set of values that occur with other values of attribute `a`, never with this choice.
+const strangers = (() => {
+  const remembered = new Map();
+  return (a, choice) => {
+    const key = `${a}:${Number(choice)}`;
+    if (!remembered.has(key)) {
+      const [together, apart] = [0, 1].map(() => page.attributes.map(() => new Set()));
+      let occurs = false;
+      for (let row = 0; row < dataset.count; row++) {
+        if (!dataset.known(row, a)) continue;
+        const chosen = valueOf(row, a) === Number(choice);
+        occurs ||= chosen;
+        page.attributes.forEach((_, other) => (chosen ? together : apart)[other].add(valueOf(row, other)));
+      }
+      const never = apart.map((values, other) => new Set([...values].filter((value) => !together[other].has(value))));
+      remembered.set(key, occurs ? never : page.attributes.map(() => new Set()));
+    }
+    return remembered.get(key);
+  };
+})();
+
+// Return whether a row goes with the choices: none of its other values is a stranger to one of them.
+function goesWith(row, choices) {
+  const chosen = [...choices].filter(([a]) => page.attributes[a].kind !== "vector").map(([a, choice]) => strangers(a, choice));
+  return page.attributes.every((_, other) => {
+    const value = choices.has(other) ? undefined : valueOf(row, other);
+    return value === undefined || !chosen.some((values) => values[other].has(value));
+  });
+}
+
+// Return the row whose values the attributes at "any" take. A seed keeps its row unless the row does not go with the choices.
+function rowOf({ seed, choices }) {
+  const row = drawnRow(dataset.count, seed, page.purposes.labels);
+  if (goesWith(row, choices)) return row;
+  const rows = Array.from({ length: dataset.count }, (_, other) => other).filter((other) => goesWith(other, choices));
+  return rows.length ? rows[drawnRow(rows.length, seed, page.purposes.labels)] : row;
+}
+
 // Return the label of a drawing and the mask of what it knows, as `cgan sample` makes them.
 function labelOf(drawing) {
-  const row = drawnRow(dataset.count, drawing.seed, page.purposes.labels);
+  const row = rowOf(drawing);
   const label = Float32Array.from({ length: dataset.width }, (_, entry) => dataset.label(row, entry));
   const known = Float32Array.from(page.attributes, (_, a) => dataset.known(row, a));
   for (const [a, choice] of drawing.choices) {
