@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -26,14 +27,13 @@ def has_seed(command: str, capsys: pytest.CaptureFixture[str]) -> bool:
     return "\n  --seed " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != "train"])  # which ends the process
-def test_seeds_have_one_range(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if not has_seed(command, capsys):
-        pytest.skip("it has no --seed")
-    for seed, bound in ((LARGEST_SEED + 1, LARGEST_SEED), (-1, 0)):
+def test_seeds_have_one_range(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [command for command in COMMANDS if command != "train" and has_seed(command, capsys)]
+    assert len(commands) >= 8, commands
+    for command, (seed, bound) in itertools.product(commands, ((LARGEST_SEED + 1, LARGEST_SEED), (-1, 0))):
         said = [_said(command, [*places, f"--seed={seed}"]) for places in ([], ["x"], ["x", "y"])]
         errors = [error for error in said if error.code not in ("missing-argument", "unexpected-argument")]
-        assert errors, said
+        assert errors, (command, said)
         assert_error(errors[0], "invalid-value", "--seed", seed, bound)
 
 

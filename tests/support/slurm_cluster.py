@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -242,15 +242,14 @@ class Cluster:
         return found
 
     @contextlib.contextmanager
-    def suspended(self, job: str) -> Iterator[list[psutil.Process]]:
-        """A job's trainers stand still while the context is open; signals wait for them."""
-        ranks = list(self.ranks(job).values())
+    def suspended(self, processes: Iterable[psutil.Process]) -> Iterator[None]:
+        """Let processes stand still while the context is open; signals wait for them."""
         with contextlib.ExitStack() as waking:
-            for process in ranks:
+            for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.suspend()
                 waking.callback(_wake, process)
-            yield ranks
+            yield
 
     # -------------------------------------------------------- commands
 

@@ -110,8 +110,10 @@ def test_a_job_saves_before_its_time_limit_and_resumes(
     options = "--log-with wandb --wandb-mode offline"
     job = submit(cluster, tmp_path, data, "--time", "2", "--warn", "60", more=options)
     began = time.monotonic()
+    cluster.until(lambda: len(cluster.ranks(job.number)) == 4)  # found early: the training takes seconds
+    ranks = cluster.ranks(job.number).values()
     job.wait("training from 0")
-    with cluster.suspended(job.number) as ranks:  # on a slow machine the warning has come already
+    with cluster.suspended(ranks):  # on a slow machine the warning has come already
         cluster.until(lambda: all(signalled(rank) for rank in ranks) or time.monotonic() > began + 61)
     job.wait("saved a checkpoint; requeueing")
     assert job.ends("COMPLETED") and (restarts := job.restarts()) >= 1
