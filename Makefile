@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/installed
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos check format docs bench gpu-check environment
+.PHONY: help demo test test-long test-all chaos check format docs bench gpu-check environment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,10 @@ demo: $(INSTALLED) ## draw labelled faces, pack them, train for minutes, generat
 test: $(INSTALLED) ## run the fast tests, in parallel
 	$(RUN) -m pytest $(PARALLEL) $(ARGS)
 
-test-all: $(INSTALLED) ## run all tests, also those marked long
+test-long: $(INSTALLED) ## run the tests marked long, but of each matrix only some rows, as CI does
+	$(RUN) -m pytest $(PARALLEL) -m "long and not exhaustive and not chaos" $(ARGS)
+
+test-all: $(INSTALLED) ## run all tests, also those marked long and exhaustive
 	$(RUN) -m pytest $(PARALLEL) -m "not chaos" $(ARGS)
 
 chaos: $(INSTALLED) ## kill packing and training at random moments; ARGS="--chaos-seed N" repeats a run

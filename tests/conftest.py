@@ -21,6 +21,7 @@ from support.launching import TINY, make_dataset, train
 
 LONG_TIMEOUT = 900  # seconds, for tests marked `long`
 CHAOS_TIMEOUT = 150  # seconds per interruption
+SLOWEST = ("test_compilation.py", "test_demo.py", "test_tutorial.py")  # files with minutes of work each
 LARGE = 1 << 30  # bytes of resident memory
 
 # A launcher's, a tracker's or a scheduler's settings around the test run must not steer the runs inside the tests.
@@ -49,14 +50,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-blows", type=int, default=50, help="number of interruptions")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give long tests their longer timeout, unless they name one of their own."""
+    """Mark exhaustive tests as long, and give long ones their longer timeout, unless they name one of their own."""
     for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.long)
         blows: Any = item.config.getoption("--chaos-blows")
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_TIMEOUT))
         if item.get_closest_marker("chaos"):
             item.add_marker(pytest.mark.timeout(CHAOS_TIMEOUT * blows))
+    items.sort(key=lambda item: item.path.name not in SLOWEST)  # the other tests run beside them
 
 
 @pytest.fixture(scope="session", autouse=True)

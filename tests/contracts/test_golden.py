@@ -102,7 +102,14 @@ def name_of(family: str, loss: str, conditioning: str) -> str:
     return f"{family} {loss}" + ("" if conditioning == "auto" else f" {conditioning}")
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.long] if c[0] in SIZES else []) for c in CASES])
+def mark(case: tuple[str, str, str]) -> list[pytest.MarkDecorator]:
+    """Return the marks of a case: the article's networks take seconds a step."""
+    if case[0] not in SIZES:
+        return []
+    return [pytest.mark.long if case[1] == "relativistic" else pytest.mark.exhaustive]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=mark(case)) for case in CASES])
 def test_steps_equal_the_stored_curves(case: tuple[str, str, str]) -> None:
     steps = FEWER.get(case[0], STEPS)
     stored, found = json.loads(CURVES.read_text())[name_of(*case)], curve(*case, steps)

@@ -53,7 +53,7 @@ def test_both_sides_have_the_same_networks() -> None:
     assert parameters(d) == parameters(published_d)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_article_step(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     command = [sys.executable, str(ROOT / "benchmarks" / "article_step.py"), "--pairs", "2", "--batch", "2"]
@@ -162,7 +162,7 @@ def test_step(tmp_path: Path) -> None:
     assert parts | {"G's forward and backward, through D"} <= found["regions"].keys()
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_memory_stays_over_four_hundred_steps(tmp_path: Path) -> None:
     """Nothing that a step makes is kept: from the first tenth on, a few megabytes of the allocator's are all."""
     printed, figures = run("memory.py", ["--steps", "400", "--seconds", "200"], tmp_path)
@@ -181,7 +181,7 @@ def test_memory_is_watched_over_fewer_than_ten_steps(tmp_path: Path) -> None:
     assert [steps for steps, _ in figures["presets"]["smoke"]["rows"]] == [1, 2, 3]
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_scaling(tmp_path: Path) -> None:
     printed, figures = run("scaling.py", ["--preset", "smoke", "--batch", "12", "--pairs", "2"], tmp_path)
     assert figures["batch"] == 12
@@ -211,7 +211,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 """
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_gpu_check_is_rehearsed_on_the_cpu_without_packages_that_a_gpu_does_not_need(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_PACKAGES)
     file = tmp_path / "gpu-check.json"

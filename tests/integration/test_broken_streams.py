@@ -15,7 +15,12 @@ from support.errors import codes
 from support.launching import MAIN, ROOT, TINY, checkpoints, environment
 
 CGAN = "from launch.cli import main; main()"
+SOME = ("pack", "train", "sample", "describe", "slurm")  # commands of each package
 BROKEN = [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>&1"]
+REDIRECTIONS = [
+    *("<&- >&- 2>&-", ">/dev/full"),
+    *(pytest.param(streams, marks=pytest.mark.exhaustive) for streams in BROKEN if streams != "<&- >&- 2>&-"),
+]
 
 
 def shell(words: Sequence[object], redirection: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +34,7 @@ def shell(words: Sequence[object], redirection: str) -> subprocess.CompletedProc
     return ended
 
 
-@pytest.mark.parametrize("redirection", [*BROKEN, ">/dev/full"])
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
 def test_training_does_not_need_its_streams(redirection: str, small_dataset: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = [sys.executable, MAIN, *TINY, "--shards", small_dataset, "--run", run, "--total-images", 32]
@@ -39,7 +44,7 @@ def test_training_does_not_need_its_streams(redirection: str, small_dataset: Pat
     assert codes(ended.stderr) == (["output-lost"] if redirection == ">/dev/full" else [])
 
 
-@pytest.mark.parametrize("redirection", [*BROKEN, ">/dev/full"])
+@pytest.mark.parametrize("redirection", REDIRECTIONS)
 def test_packing_does_not_need_its_streams(redirection: str, small_dataset: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", CGAN, "pack", small_dataset.parent / "source", tmp_path / "out", "--workers", 1]
     ended = shell(words, redirection)
@@ -48,7 +53,13 @@ def test_packing_does_not_need_its_streams(redirection: str, small_dataset: Path
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("command", [*COMMANDS, "--version", "--help", "no-such-command"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(pytest.param(c, marks=[] if c in SOME else pytest.mark.exhaustive) for c in COMMANDS),
+        *("--version", "--help", "no-such-command"),
+    ],
+)
 def test_help_of_every_command_has_a_clean_status(command: str) -> None:
     words = [sys.executable, "-c", CGAN, command, *(["--help"] if command in COMMANDS else [])]
     mistake = 2 if command == "no-such-command" else 0

@@ -21,7 +21,10 @@ def data_workers(launched: int) -> list[psutil.Process]:
     return [p for p in everyone if not p.children() and p.cmdline() == psutil.Process(p.ppid()).cmdline()]
 
 
-@pytest.mark.parametrize(("sent", "processes"), [("SIGKILL", 0), ("SIGKILL", 2), ("SIGSTOP", 0), ("SIGBUS", 0)])
+@pytest.mark.parametrize(
+    ("sent", "processes"),
+    [("SIGKILL", 0), pytest.param("SIGKILL", 2, marks=pytest.mark.exhaustive), ("SIGSTOP", 0), ("SIGBUS", 0)],
+)
 def test_a_lost_data_worker_ends_the_training_saved(tmp_path: Path, sent: str, processes: int) -> None:
     data, run = make_dataset(tmp_path / "data"), tmp_path / "run"
     words = (*OPTIONS, "--shards", data.path, "--run", run)

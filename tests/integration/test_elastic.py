@@ -63,7 +63,7 @@ def shown(trace: Path) -> dict[int, dict[str, Any]]:
     ("worlds", "words"),
     [
         ((2, 0), []),
-        pytest.param((4, 2, 1, 2, 4), ADA, marks=pytest.mark.long),
+        pytest.param((4, 2, 1, 2, 4), ADA, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_run_resumes_with_other_numbers_of_processes(

@@ -134,7 +134,7 @@ def test_two_processes_on_a_cpu(data: Path, unbroken: Path, tmp_path: Path) -> N
     assert_same_run(tmp_path / "run", unbroken)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_the_smoke_preset_with_four_processes(tmp_path: Path) -> None:
     launch = (*ACCELERATE, "--config_file", FILES["cpu_processes"], "--num_processes", 4)
     rest = ("--total-images", 256, "--log-with", "none", "--threads", 1)
@@ -244,7 +244,10 @@ def test_trap_torchrun_restarts_after_a_lost_process_and_the_run_resumes(
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "within", "said"),
-    [(signal.SIGKILL, 15, "has ended"), (signal.SIGSTOP, 20, "is there but does not move")],
+    [
+        (signal.SIGKILL, 15, "has ended"),
+        pytest.param(signal.SIGSTOP, 20, "is there but does not move", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_lost_process_is_named_once(
     data: Path, tmp_path: Path, number: signal.Signals, within: float, said: str

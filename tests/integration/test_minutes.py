@@ -62,7 +62,7 @@ def test_a_run_ends_on_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("after", [10, 20])
+@pytest.mark.parametrize("after", [10, pytest.param(20, marks=pytest.mark.exhaustive)])
 def test_a_run_ends_on_time_although_a_neighbour_comes(tmp_path: Path, after: float) -> None:
     data = make_dataset(tmp_path).path
     with neighbour(after):

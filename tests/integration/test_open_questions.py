@@ -107,7 +107,7 @@ def test_a_plot_has_a_panel_a_figure_and_a_line_a_variant() -> None:
     assert len(points) == 2, "as far as all seeds have come"
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
     pytest.importorskip("dicebear", reason="needs the demo extra")
 

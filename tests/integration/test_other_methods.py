@@ -102,7 +102,7 @@ def test_flow_matching_resumes_where_it_was(tmp_path: Path) -> None:
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_flow_matching_learns_what_a_label_means() -> None:
     torch.manual_seed(0)
     method = FlowMatching(32, WIDTHS, x_device())
@@ -162,7 +162,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_run_resumes_and_is_evaluated_as_ours_are(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

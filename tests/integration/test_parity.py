@@ -65,7 +65,11 @@ CASES = [
 # Enough to detect a regression; the others run in `make test-all`.
 QUICK = {"relativistic", "hinge", "relativistic-float32-0", "relativistic-float32-1", "fifty", "bf16"}
 ONE, TWO = (1, 1), (2, 2)  # processes, micro-batches of each
-SPLITS = [TWO, *(pytest.param(split, marks=pytest.mark.long) for split in ((1, 2), (2, 1), (4, 1), (4, 2)))]
+SPLITS = [
+    TWO,
+    pytest.param((4, 1), marks=pytest.mark.long),
+    *(pytest.param(split, marks=pytest.mark.exhaustive) for split in ((1, 2), (2, 1), (4, 2))),
+]
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def test_run_stopped_between_generator_updates_equals_uninterrupted_run(data: Pa
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_extended_run_of_four_processes_equals_uninterrupted_run(data: Path, tmp_path: Path) -> None:
     """With two processes, gradients sum to the same value in any order; no penalty is due at 96 images."""
     whole, run = tmp_path / "whole", tmp_path / "run"
@@ -166,7 +166,7 @@ def test_extended_run_of_four_processes_equals_uninterrupted_run(data: Path, tmp
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [2, pytest.param(0, marks=pytest.mark.exhaustive)])
 def test_extended_run_with_ada_equals_uninterrupted_run(data: Path, tmp_path: Path, processes: int) -> None:
     """Stop between two updates of ADA's probability; the checkpoint holds the sums of signs since the last one."""
     words = ("--augment", "ada", "--flip", "--ada-speed", 500, "--ada-target", 0.05, "--log-every", 16)
@@ -197,7 +197,8 @@ def test_killed_run_resumes(data: Path, unbroken: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.long), pytest.param("SIGUSR1", marks=pytest.mark.long)]
+    "name",
+    ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.long), pytest.param("SIGUSR1", marks=pytest.mark.exhaustive)],
 )
 def test_signal_saves_and_prints_how_to_resume(data: Path, unbroken: Path, tmp_path: Path, name: str) -> None:
     run, marker = tmp_path / "run", tmp_path / "requeue"

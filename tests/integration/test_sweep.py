@@ -112,7 +112,7 @@ def run(agent: Agent, run_id: str, drawn: dict[str, Any], further: dict[str, Any
     assert agent._run_processes[run_id].wait(timeout=300) == 0
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_runs_of_the_agent_are_separate_and_resume(agent: Agent, tmp_path: Path) -> None:
     further = {"batch": 16, "channels": "16,8,8", "log_every": 32, "workers": 0, "threads": 1, "grid_every": 10000}
     runs = tmp_path / "runs" / "sweep-sw33p"

@@ -160,7 +160,7 @@ def test_the_published_loop_goes_on_in_the_order_it_left() -> None:
     assert not torch.equal(epoch, torch.cat(whole[4:8]))
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_the_published_loop_is_a_run_that_can_be_drawn_from(tmp_path: Path) -> None:
     pytest.importorskip("dicebear", reason="needs the demo extra")
     faces(Faces(out=tmp_path / "faces", count=96, size=96))
@@ -186,7 +186,7 @@ def test_the_published_loop_is_a_run_that_can_be_drawn_from(tmp_path: Path) -> N
     assert difference.abs().max() < 1e-4, "the published networks and ours are the same function"
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_the_benchmark_prints_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

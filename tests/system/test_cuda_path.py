@@ -69,7 +69,7 @@ def _allowed(row: Row) -> bool:
 
 
 ROWS = pairwise(FACTORS, _allowed)
-QUICK_ROWS = 2  # by default
+MARKS = [(), (), *[pytest.mark.long] * 16, pytest.mark.exhaustive]  # of the first rows, and of all others
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ COSTS = ("kernels", "peak_megabytes", "wide_convolutions")
 
 @pytest.mark.parametrize(
     "row",
-    [pytest.param(row, marks=[pytest.mark.long] if n >= QUICK_ROWS else [], id=str(n)) for n, row in enumerate(ROWS)],
+    [pytest.param(row, marks=MARKS[min(n, len(MARKS) - 1)], id=str(n)) for n, row in enumerate(ROWS)],
 )
 def test_training_saving_and_generating_keep_to_the_gpu_and_no_step_waits_for_it(gpu: FakeCuda, row: Row) -> None:
     found = gpu.run("train", *options(row))
@@ -133,7 +133,7 @@ def test_no_step_waits_when_images_are_not_square(gpu: FakeCuda) -> None:
     ("name", "verdict", "says"),
     [
         ("place", "NOTE", "a GPU that does not exist"),
-        ("no_waiting", "PASS", "1 networks in bf16 and fp16"),
+        pytest.param("no_waiting", "PASS", "1 networks in bf16 and fp16", marks=pytest.mark.exhaustive),
         ("saving", "PASS", "MB; the first takes "),
         ("pace", "PASS", "images/s, MFU -"),
         ("second_derivative", "NOTE", "(64, 1536, 16, 16), 96 groups: "),

@@ -184,8 +184,10 @@ def checkpoint_to_resume(error: str) -> int:
     ("break_it", "within", "named"),
     [
         (cable, TIMEOUT + 10, ["process 1 on node2 cannot be reached", "process 0 on node1 cannot be reached"]),
-        (frozen, TIMEOUT + 10, ["process 1 on node2 is there but does not move"]),
-        (killed, 10, ["process 1 on node2 has ended"]),
+        pytest.param(
+            *(frozen, TIMEOUT + 10, ["process 1 on node2 is there but does not move"]), marks=pytest.mark.exhaustive
+        ),
+        pytest.param(*(killed, 10, ["process 1 on node2 has ended"]), marks=pytest.mark.exhaustive),
     ],
     ids=["cable cut", "rank frozen", "rank killed"],
 )
@@ -263,7 +265,7 @@ def train_remotely(network: Network, line: list[object], run: Path, processes: i
     return Training(network, line, run, [(1, [file])], **SHORT_TIMEOUTS)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_short_interruption_does_not_change_the_run(
     network: Network, url: str, remote_unbroken: dict[int, Path], tmp_path: Path, processes: int
 ) -> None:
@@ -279,7 +281,7 @@ def test_a_short_interruption_does_not_change_the_run(
     assert_same_run(run, remote_unbroken[processes])
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [2, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_long_interruption_ends_the_run_with_one_error(
     network: Network, url: str, remote_unbroken: dict[int, Path], tmp_path: Path, processes: int
 ) -> None:

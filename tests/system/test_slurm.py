@@ -138,6 +138,7 @@ def test_a_job_with_accelerate_launch_saves_and_resumes(
     assert_same_run(job.run, unbroken)
 
 
+@pytest.mark.exhaustive
 def test_a_preempted_job_saves_and_resumes(cluster: Cluster, data: Path, unbroken: Path, tmp_path: Path) -> None:
     job = submit(cluster, tmp_path, data, "--partition", "low")
     job.train()
@@ -148,6 +149,7 @@ def test_a_preempted_job_saves_and_resumes(cluster: Cluster, data: Path, unbroke
     assert_same_run(job.run, unbroken)
 
 
+@pytest.mark.exhaustive
 def test_a_signal_during_imports_is_handled(cluster: Cluster, data: Path, tmp_path: Path) -> None:
     job = submit(cluster, tmp_path, data)
     cluster.until(lambda: len(cluster.ranks(job.number)) == 4)

@@ -99,8 +99,16 @@ def make_batch(size: int, number: int) -> Batch:
     return Batch(images, label, known, label.flip(1), known, torch.ones(4), position, 4)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("family", "updates"), [*((name, "alternating") for name in FAMILIES), ("residual", "joint")])
+@pytest.mark.long  # compiling takes minutes
+@pytest.mark.parametrize(
+    ("family", "updates"),
+    [
+        ("residual", "joint"),
+        ("r3gan", "alternating"),
+        pytest.param("residual", "alternating", marks=pytest.mark.exhaustive),
+        pytest.param("article", "alternating", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_compiled_steps_have_the_gradients_of_uncompiled_ones(family: str, updates: str) -> None:
     """G also runs under no_grad, in D's step, and some steps have a penalty."""
     words = ("--dtype", "float64", "--penalty-every", "2", "--lr-g", "1e-4", "--updates", updates)
@@ -122,8 +130,8 @@ def test_compiled_steps_have_the_gradients_of_uncompiled_ones(family: str, updat
     assert compiled.ema.module._compiled_call_impl is None  # the averaged generator is not compiled
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("family", ["r3gan"])  # compiling one takes minutes; the test above has them all
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("family", FAMILIES)
 def test_half_precision_passes_the_comparison(family: str) -> None:
     """Torch 2.13 returned zeros here; the comparison would raise."""
     _, compiled = make_states(family, "--mixed-precision", "bf16")

@@ -157,7 +157,7 @@ def test_a_missing_rank_is_named(check_here: Callable[..., str]) -> None:
     assert lines(said, "✓ versions"), "the other ranks run their checks"
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_several_missing_ranks_are_named() -> None:
     port = free_port()
     here = [rank(number, 4, port, "--timeout", 20, *QUIET) for number in (0, 2)]
