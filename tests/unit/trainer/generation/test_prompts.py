@@ -85,7 +85,7 @@ def grouped() -> Vocabulary:
     """Flags do or do not smile, mammals smile, birds do not, nobody knows of fish."""
     rows: list[dict[str, Any]] = [{"group": (1, 0), "kind": (1, 0, 0, 0), "smile": i < 10} for i in range(20)]
     rows += [{"group": (0, 1), "kind": (0, 1, 0, 0), "smile": True}] * 60
-    rows += [{"group": (0, 1), "kind": (0, 0, 1, 0), "smile": False}] * 10
+    rows += [{"group": (0, 1), "kind": (0, 0, 1, 0), "smile": False}] * 30
     rows += [{"group": (0, 1), "kind": (0, 0, 0, 1)}] * 10
     return Vocabulary(GROUPED, labels(GROUPED, rows))
 
@@ -111,6 +111,13 @@ def test_a_seed_keeps_what_goes_with_the_words(grouped: Vocabulary) -> None:
         assert 0 < kept.sum() < 40
         others = np.arange(7) != entry
         assert (asked.label[:, others] == anything.label[:, others])[kept].all()
+
+
+def test_few_images_of_a_word_do_not_tell_what_goes_with_it(grouped: Vocabulary) -> None:
+    rows = np.r_[:80, 80:82]  # two birds
+    few = replace(grouped, labels=Labels(*(part[rows] for part in grouped.labels)))
+    birds = few.labels_for("bird", 80)
+    assert 0 < birds.label[:, 0].sum() < 80 and 0 < birds.label[:, 6].sum() < 80
 
 
 def test_words_that_no_label_has_leave_the_others_as_they_are(grouped: Vocabulary) -> None:

@@ -45,26 +45,31 @@ function valueOf(row, a) {
   return undefined;
 }
 
-// Return, for each attribute, the set of values that occur with other values of attribute `a`, never with this choice.
+// Return, for each attribute, the set of values that are not seen with a choice, if that is hardly chance: as
+// trainer/generation/co_occurrence.py.
 const strangers = (() => {
   const remembered = new Map();
   return (a, choice) => {
     const key = `${a}:${Number(choice)}`;
-    if (!remembered.has(key)) {
-      const [together, apart] = [0, 1].map(() => page.attributes.map(() => new Set()));
-      let occurs = false;
-      for (let row = 0; row < dataset.count; row++) {
-        if (!dataset.known(row, a)) continue;
-        const chosen = valueOf(row, a) === Number(choice);
-        occurs ||= chosen;
-        page.attributes.forEach((_, other) => (chosen ? together : apart)[other].add(valueOf(row, other)));
-      }
-      const never = apart.map((values, other) => new Set([...values].filter((value) => !together[other].has(value))));
-      remembered.set(key, occurs ? never : page.attributes.map(() => new Set()));
-    }
+    if (!remembered.has(key)) remembered.set(key, page.attributes.map((_, other) => unseen(a, Number(choice), other)));
     return remembered.get(key);
   };
 })();
+
+function unseen(a, choice, other) {
+  const counts = new Map(); // of all labels, and of those with the choice
+  for (let row = 0; row < dataset.count; row++) {
+    const [mine, theirs] = [valueOf(row, a), valueOf(row, other)];
+    if (mine === undefined || theirs === undefined) continue;
+    const [times, together] = counts.get(theirs) ?? [0, 0];
+    counts.set(theirs, [times + 1, together + (mine === choice ? 1 : 0)]);
+  }
+  const sum = (pairs, column) => pairs.reduce((total, pair) => total + pair[column], 0);
+  const all = [...counts.values()];
+  const seen = all.filter(([, together]) => together);
+  const told = seen.length && (sum(seen, 0) / sum(all, 0)) ** sum(seen, 1) < 0.01;
+  return new Set(told ? [...counts.keys()].filter((value) => !counts.get(value)[1]) : []);
+}
 
 // Return whether a row goes with the choices: none of its other values is a stranger to one of them.
 function goesWith(row, choices) {
