@@ -104,7 +104,7 @@ def _example(sampler: Sampler) -> str:
 
 def _write_images(sampler: Sampler, source: Path, folder: Path) -> list[tuple[str, str]]:
     """Draw a grid, copy the first exhibits by name, and return their names with captions."""
-    count = _ROWS * _COLUMNS
+    count = max(_ROWS * _COLUMNS, len(sampler.vocabulary.labels.label))
     labels, titles = showcase(sampler.schema, sampler.labels_for("anything", count), _ROWS, _COLUMNS)
     image_grid.save(image_grid.grid(sampler.generate(labels), _COLUMNS, row_titles=titles), folder / _GRID)
     found = [(_GRID, "One row per label, one column per noise")]

@@ -6,45 +6,54 @@ import numpy as np
 
 from shards.dataset.label_rows import Labels
 from shards.dataset.schema import WORDLESS, Schema
+from trainer.generation.co_occurrence import compatible
 
 
 def showcase(
-    schema: Schema, sampled: Labels, rows: int, columns: int, numbers: np.ndarray | None = None
+    schema: Schema, labels: Labels, rows: int, columns: int, numbers: np.ndarray | None = None
 ) -> tuple[Labels, list[str]]:
     """Return the labels of a grid that shows what each label does.
 
-    The rows are the values of the exclusive attribute with the most values; everything else in a label is as sampled
-    from the dataset. Without an exclusive attribute, or where labels contain captions that would contradict it, each
-    row repeats one label of the dataset.
+    The rows are the values of the exclusive attribute with the most values, or the most frequent ones in the order of
+    the schema; everything else in a label is sampled from the dataset, and goes with the value
+    (`trainer.generation.co_occurrence`). Without an exclusive attribute, or where labels contain captions that would
+    contradict it, each row repeats one label of the dataset.
 
     Args:
-        sampled: at least rows * columns labels of the dataset.
+        labels: at least rows * columns labels sampled from the dataset; the first are shown, all are counted.
         numbers: the samples that these labels belong to; a label without words is titled by its sample number.
 
     Returns:
         The labels in row-major order, and one title per row.
     """
-    label, known = sampled.label[: rows * columns].copy(), sampled.known[: rows * columns].copy()
     exclusive = [i for i, a in enumerate(schema.attributes) if a.kind == "exclusive"]
-    wordless = any(a.kind in WORDLESS for a in schema.attributes)
-    if exclusive and not wordless:
-        chosen = max(exclusive, key=lambda i: (schema.attributes[i].width, -i))
-        start, attribute = int(schema.starts[chosen]), schema.attributes[chosen]
-        titles = list(attribute.values[:rows])
-        for row, _ in enumerate(titles):
-            cells = slice(row * columns, (row + 1) * columns)
-            label[cells, start : start + attribute.width] = 0
-            label[cells, start + row] = 1
-            known[cells, chosen] = True
-    else:
-        titles = []
-        for row in range(rows):
-            first = row * columns
-            cells = slice(first, first + columns)
-            label[cells], known[cells] = label[first], known[first]
-            titles.append(_title(schema, label[first], known[first], None if numbers is None else int(numbers[first])))
-    end = len(titles) * columns
-    return Labels(label[:end], known[:end]), titles
+    if exclusive and not any(a.kind in WORDLESS for a in schema.attributes):
+        return _values(schema, labels, max(exclusive, key=lambda i: (schema.widths[i], -i)), rows, columns)
+    shown = [Labels(*(np.repeat(part[row * columns][None], columns, axis=0) for part in labels)) for row in range(rows)]
+    titles = [
+        _title(schema, row.label[0], row.known[0], None if numbers is None else int(numbers[n * columns]))
+        for n, row in enumerate(shown)
+    ]
+    return Labels(*map(np.concatenate, zip(*shown, strict=True))), titles
+
+
+def _values(schema: Schema, labels: Labels, chosen: int, rows: int, columns: int) -> tuple[Labels, list[str]]:
+    """Return the labels and titles of the most frequent values of an exclusive attribute."""
+    entries = slice(int(schema.starts[chosen]), int(schema.starts[chosen]) + schema.widths[chosen])
+    named = np.arange(len(schema.attributes)) == chosen
+    values = np.sort(np.argsort(-labels.label[:, entries].sum(axis=0), kind="stable")[:rows]).tolist()
+    found = []
+    for row, value in enumerate(values):
+        asked = np.zeros(schema.width, np.float32)
+        asked[entries][value] = 1
+        cells = np.arange(row * columns, (row + 1) * columns)
+        fits = compatible(schema, labels, asked, named)
+        if fits.any():
+            cells = np.where(fits[cells], cells, np.resize(np.flatnonzero(fits), columns))
+        label = labels.label[cells]
+        label[:, entries] = asked[entries]
+        found.append(Labels(label, labels.known[cells] | named))
+    return Labels(*map(np.concatenate, zip(*found, strict=True))), [schema.attributes[chosen].values[v] for v in values]
 
 
 def _title(schema: Schema, label: np.ndarray, known: np.ndarray, number: int | None) -> str:

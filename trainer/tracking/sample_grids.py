@@ -19,6 +19,7 @@ from trainer.generation.showcase import showcase
 from trainer.noise import normal
 
 _ROWS, _COLUMNS = 8, 8
+_COUNTED = 4096  # labels of the dataset, of which the rows are the most frequent values
 
 
 class Grid(NamedTuple):
@@ -49,7 +50,9 @@ class SampleGrids:
 
     def __init__(self, folder: Path, config: Config, dataset: Dataset, device: torch.device) -> None:
         self.folder = folder
-        rows = sample_rows(len(dataset), _ROWS * _COLUMNS, config.seed, "labels of the grid")
+        rows = sample_rows(
+            len(dataset), max(_ROWS * _COLUMNS, min(_COUNTED, len(dataset))), config.seed, "labels of the grid"
+        )
         sampled = Labels(dataset.labels[rows], dataset.known[rows])
         self.labels, self.titles = showcase(dataset.schema, sampled, _ROWS, _COLUMNS, rows)
         positions = torch.arange(len(self.labels.label), device=device)

@@ -221,6 +221,14 @@ def test_grid_titles_rows_without_words_by_sample_number() -> None:
     assert np.array_equal(shown.label, labels(schema, rows).label), "captions are not contradicted"
 
 
+def test_grid_shows_the_most_frequent_values_with_what_goes_with_them(grouped: Vocabulary) -> None:
+    mixed = np.random.default_rng(1).permutation(len(grouped.labels.label))
+    shown, titles = showcase(GROUPED, Labels(*(part[mixed] for part in grouped.labels)), 2, 8)
+    assert titles == ["mammal", "bird"], "and not the first of the schema"
+    assert (shown.label[:8, :6] == [0, 1, 0, 1, 0, 0]).all() and (shown.label[8:, :6] == [0, 1, 0, 0, 1, 0]).all()
+    assert shown.known[:, 1].all() and shown.label[:8, 6][shown.known[:8, 2]].all() and not shown.label[8:, 6].any()
+
+
 def test_torch_models_serve_as_well(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     encoder = text_encoders.load(str(write_bert(tmp_path / "bert")))
