@@ -17,7 +17,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,12 +31,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from questions.judging import checkpoints
+from questions.training import train
 
 import shards
 from shards.core import cli, rng
 from shards.core.atomic_io import write_json
 from shards.core.cli import option
-from shards.core.errors import Failure, UserError, exit_status
+from shards.core.errors import UserError, exit_status
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels, sample_rows
 from shards.examples.faces import EYES, HAIR, Faces, faces
@@ -46,7 +46,6 @@ from trainer.evaluation.metrics.label_accuracy import label_accuracy
 from trainer.generation.sampler import load
 from trainer.presets import PRESETS
 
-MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 VISIBLE: tuple[dict[str, Any], ...] = (
     {"name": "hair", "kind": "exclusive", "values": [f"{colour} hair" for colour in HAIR]},
     {"name": "length", "kind": "exclusive", "values": ["long hair", "short hair", "tied hair"]},
@@ -148,27 +147,11 @@ def invisible_attribute(number: int, images: int) -> tuple[dict[str, Any], list[
 # ---------------------------------------------------------------- runs
 
 
-def train(asked: ManyOptions, attributes: int, seed: int) -> None:
-    """Train one run to its end; do nothing if it is complete.
-
-    Raises:
-        Failure: the trainer failed; its own words are in the run's log.
-    """
-    run = asked.run(attributes, seed)
-    if max(checkpoints(run), default=0) >= asked.images:
-        return
-    run.parent.mkdir(parents=True, exist_ok=True)
-    print(f"training {run.name}", flush=True)
-    words = ["--preset", asked.preset, "--shards", asked.data(attributes), "--run", run, "--seed", seed]
-    words += ["--total-images", asked.images, "--checkpoint-every", asked.every, "--keep", 1000]
-    words += ["--grid-every", asked.images, "--threads", 1, "--workers", 0, "--log-with", "none"]
-    words += shlex.split(asked.options)
-    log = run.with_name(f"{run.name}.log")
-    with log.open("ab") as file:
-        command = [sys.executable, str(MAIN), *map(str, words)]
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
-        raise Failure("process-failed", f"{run.name}: the trainer exited with status {status}; see {log}")
+def train_one(asked: ManyOptions, attributes: int, seed: int) -> None:
+    """Train one run to its end; do nothing if it is complete."""
+    words = ["--preset", asked.preset, "--shards", asked.data(attributes), "--seed", seed]
+    words += ["--checkpoint-every", asked.every, "--keep", 1000, *shlex.split(asked.options)]
+    train(asked.run(attributes, seed), asked.images, words)
 
 
 def judge_run(asked: ManyOptions, judge: Judge, attributes: int, seed: int) -> dict[int, Accuracy]:
@@ -222,7 +205,7 @@ def main(argv: Sequence[str]) -> None:
     results: dict[int, list[dict[int, Accuracy]]] = {}
     for seed in range(asked.seeds):
         for attributes in asked.attributes:
-            train(asked, attributes, seed)
+            train_one(asked, attributes, seed)
             results.setdefault(attributes, []).append(judge_run(asked, judge, attributes, seed))
             print("\n".join(table({attributes: results[attributes]}, real)), flush=True)
     print("\n".join(["", *table(results, real)]))
