@@ -30,7 +30,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 MAKE_IS_RUN_BY = {
     "environment": (".ci/run", "stage make environment"),
     "test": (".ci/run", "stage make test\n"),
-    "test-all": (".ci/run", "stage make test-all"),
+    "test-long": (".ci/run", "stage make test-long"),
+    "test-all": ("tests/contracts/test_documents.py", 'what_make_runs("test-all")'),
     "check": (".ci/run", "stage make check"),
     "docs": (".ci/run", "stage make docs"),
     "demo": ("tests/contracts/test_documents.py", "def test_make_demo_on_a_small_scale"),
@@ -159,6 +160,7 @@ def test_make_runs_what_it_says() -> None:
         == ".venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
     )
     assert what_make_runs("demo") == ".venv/bin/python -m trainer demo"
+    assert '-m "long and not exhaustive and not chaos"' in what_make_runs("test-long")
     assert '-m "not chaos"' in what_make_runs("test-all")
     assert what_make_runs("chaos", "ARGS=--chaos-seed 1").endswith("-m chaos tests/system/test_chaos.py --chaos-seed 1")
     bench = what_make_runs("bench")
