@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.core.errors import Failure
@@ -30,6 +30,7 @@ def trainer_at(images_seen: int, config: Config) -> Trainer:
     return Trainer(config, make_env(), state, iter(()), saver)
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 50), st.integers(1, 4))
 def test_every_multiple_of_a_cadence_is_due_once(batch: int, every: int, d_steps: int) -> None:
     steps = 40

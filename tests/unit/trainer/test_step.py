@@ -372,8 +372,9 @@ def test_trap_accumulation_equals_the_large_batch(loss: str, interpolate: float,
 @pytest.mark.parametrize(
     ("family", "option"),
     [
-        *((family, option) for family in FAMILIES for option in (None, "spectral_norm")),
-        *((family, "modulation") for family in FAMILIES if family != "article"),
+        *((f, option) for f in FAMILIES for option in (None, "spectral_norm", "modulation") if f != "article"),
+        pytest.param("article", None, marks=pytest.mark.long),  # many seconds each
+        pytest.param("article", "spectral_norm", marks=pytest.mark.exhaustive),
     ],
 )
 def test_every_weight_of_every_family_gets_a_gradient(family: str, conditioning: str, option: str | None) -> None:
