@@ -69,7 +69,7 @@ def _allowed(row: Row) -> bool:
 
 
 ROWS = pairwise(FACTORS, _allowed)
-MARKS = [(), (), *[pytest.mark.long] * 16, pytest.mark.exhaustive]  # of the first rows, and of all others
+MARKS = [(), (), *[pytest.mark.long] * 10, pytest.mark.exhaustive]  # of the first rows, and of all others
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_compiled_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     train(*words, "--compile", "false", "--run", tmp_path / "parts", "--total-images", 160)  # it may resume uncompiled
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_two_processes_compile_and_agree(tmp_path: Path) -> None:
     """Gradients are all-reduced: the losses are those of one uncompiled process."""
     make_dataset(tmp_path)
