@@ -25,6 +25,7 @@ pytestmark = pytest.mark.long
 
 WORLD = ("--nodes", 2, "--gpus-per-node", 2, "--cpus", 1)
 IMAGES = 640
+LONG_ENOUGH = 4 * IMAGES  # for the ranks to be found and suspended before their end, on a busy machine too
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +104,10 @@ def submit(
 # ---------------------------------------------------------------- requeued jobs
 
 
-def test_a_job_saves_before_its_time_limit_and_resumes(
-    cluster: Cluster, data: Path, unbroken: Path, tmp_path: Path
-) -> None:
+def test_a_job_saves_before_its_time_limit_and_resumes(cluster: Cluster, data: Path, tmp_path: Path) -> None:
     """The real warning, which SLURM sends up to half a minute early; until then the ranks are suspended."""
     options = "--log-with wandb --wandb-mode offline"
-    job = submit(cluster, tmp_path, data, "--time", "2", "--warn", "60", more=options)
+    job = submit(cluster, tmp_path, data, "--time", "2", "--warn", "60", images=LONG_ENOUGH, more=options)
     began = time.monotonic()
     cluster.until(lambda: len(cluster.ranks(job.number)) == 4)  # found early: the training takes seconds
     ranks = cluster.ranks(job.number).values()
@@ -119,8 +118,9 @@ def test_a_job_saves_before_its_time_limit_and_resumes(
     assert job.ends("COMPLETED") and (restarts := job.restarts()) >= 1
     assert len(re.findall(r"attempt \d on", job.output)) == restarts + 1, "all attempts write one log"
     assert "stopped (SIGUSR1) and saved at" in job.output
-    assert "resuming at" in job.output and f"done: {IMAGES} images seen" in job.output
-    assert_same_run(job.run, unbroken)
+    assert "resuming at" in job.output and f"done: {LONG_ENOUGH:,} images seen" in job.output
+    train(*trainer_words(data, tmp_path / "unbroken", LONG_ENOUGH), processes=4)
+    assert_same_run(job.run, tmp_path / "unbroken")
     assert not list(tmp_path.glob(".requeue-*"))
     segments = list((job.run / "wandb").glob("offline-run-*"))
     assert len(segments) == restarts + 1 and len({segment.name.rsplit("-", 1)[1] for segment in segments}) == 1
