@@ -161,8 +161,10 @@ def test_thousand_hostile_requests_leave_nothing_behind(tmp_path: Path) -> None:
             assert b" 500 " not in head, answer
         assert len([s for s in statuses if s.startswith("4")]) >= 7, statuses
         settled(served)
-        after = served.resources()
-        assert after[0] <= descriptors and after[1] <= threads, (after, descriptors, threads)
+        end = time.monotonic() + 30  # a busy machine may not have closed the last connection yet
+        while (after := served.resources())[0] > descriptors or after[1] > threads:
+            assert time.monotonic() < end, (after, descriptors, threads, served.descriptors())
+            time.sleep(0.1)
         assert after[2] - memory < GROWTH
         assert expected() == image
         assert served.process.poll() is None

@@ -74,6 +74,10 @@ class Served:
         process = psutil.Process(self.process.pid)
         return process.num_fds(), process.num_threads(), process.memory_info().rss
 
+    def descriptors(self) -> list[str]:
+        """What the file descriptors are of, such as sockets."""
+        return [os.readlink(path) for path in sorted(Path(f"/proc/{self.process.pid}/fd").iterdir())]
+
 
 JSON = "application/json"
 
