@@ -33,6 +33,8 @@ def architecture_of(network: NetworkConfig, shape: ImageShape, widths: tuple[int
         spectral_norm=network.spectral_norm,
         modulation=network.modulation,
         resize=network.resize,
+        image_kernel=network.image_kernel,
+        level_means=network.level_means,
         image_channels=shape.channels,
         aspect=parse_aspect(shape.aspect),
     )

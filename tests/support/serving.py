@@ -76,7 +76,7 @@ class Served:
 
     def descriptors(self) -> list[str]:
         """What the file descriptors are of, such as sockets."""
-        return [os.readlink(path) for path in sorted(Path(f"/proc/{self.process.pid}/fd").iterdir())]
+        return [str(path.readlink()) for path in sorted(Path(f"/proc/{self.process.pid}/fd").iterdir())]
 
 
 JSON = "application/json"

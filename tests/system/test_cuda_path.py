@@ -50,7 +50,7 @@ FACTORS = {
     "further": (
         "",
         "--spectral-norm",
-        "--modulation",
+        "--modulation --level-means --image-kernel 3",
         "--resize filter",
         "--accumulate 2",
         "--interpolate 0.5",
@@ -61,7 +61,7 @@ FACTORS = {
 
 
 def _allowed(row: Row) -> bool:
-    if row["further"] == "--modulation" and row["family"] == "article":
+    if row["further"].startswith("--modulation") and row["family"] == "article":
         return False
     if row["further"] == "--resize filter" and row["family"] != "residual":
         return False

@@ -46,8 +46,8 @@ class Config:
         "cache cache_limit decoded_cache order window unlabelled_share balance skip_limit damaged_limit "
         "total_images minutes fit batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by "
         "seed "
-        "family noise_size label_size channels blocks expansion group_width resize modulation conditioning "
-        "classifier_weight spectral_norm label_loss "
+        "family noise_size label_size channels blocks expansion group_width resize image_kernel modulation level_means "
+        "conditioning classifier_weight spectral_norm label_loss "
         "loss mismatch wrong mismatch_weight interpolate gamma d_steps updates penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end beta2_end "
@@ -206,7 +206,7 @@ def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[s
     network = NetworkConfig(family=asked["family"], conditioning=asked["conditioning"])
     excluded: set[str] = set()
     if asked["family"] == "article":
-        excluded |= {"channels", "blocks", "modulation"}
+        excluded |= {"channels", "blocks", "image_kernel", "modulation", "level_means"}
     if asked["conditioning"] in CLASSIFYING:
         base = base | {"mismatch": "none"}
     if network.resolved_conditioning not in EMBEDDING_ENTRIES:

@@ -35,8 +35,20 @@ class NetworkConfig:
         "how residual changes the size between levels: by averages of neighbors, or by r3gan's [1, 2, 1] filter",
         choices=("average", "filter"),
     )
+    image_kernel: int = option(
+        1,
+        "height and width of the convolutions from and to the image, an odd number; 3 avoids patterns that repeat "
+        "every second pixel",
+        minimum=1,
+        maximum=7,
+    )
     modulation: bool = option(
         False, "let noise and label scale and shift the channels of every block of the generator, not only its start"
+    )
+    level_means: bool = option(
+        False,
+        "let the discriminator's head also see the mean over the image of what each level detects, not only the lowest "
+        "level",
     )
     conditioning: str = option(
         "auto",
@@ -62,16 +74,23 @@ class NetworkConfig:
             UserError: a value is out of bounds, or the family does not use an option that was set.
         """
         cli.validate(self)
+        if self.image_kernel % 2 == 0:
+            raise UserError(
+                "invalid-value",
+                f"--image-kernel {self.image_kernel}: only odd kernels keep the size of an image; use 1 or 3",
+            )
         if self.family == "article":
             for name, value, fixed in (
                 ("channels", self.channels, "fixed channels"),
                 ("blocks", self.blocks, "no residual blocks"),
                 ("modulation", self.modulation, "no residual blocks"),
+                ("level_means", self.level_means, "no levels"),
+                ("image_kernel", self.image_kernel != NetworkConfig.image_kernel, "fixed kernels"),
             ):
                 if value:
                     raise UserError(
                         "option-without-effect",
-                        f"--{name}: the article networks have {fixed}; leave it out, or use --family residual",
+                        f"{cli.flag(name)}: the article networks have {fixed}; leave it out, or use --family residual",
                     )
         if self.family != "residual" and self.resize != "average":
             raise UserError(

@@ -26,6 +26,9 @@ class Architecture:
         spectral_norm: normalize the discriminator's weights spectrally. Generators then end in a tanh, as published:
             the slope of such a discriminator does not decrease, and unbounded images would follow it without end.
         modulation: noise and label scale and shift the channels of every block of the generator (levelled families).
+        image_kernel: height and width, an odd number, of the convolutions from and to the image (levelled families).
+        level_means: the discriminator's head also sees the mean over the image of what each level but the lowest
+            detects (levelled families).
         image_channels: of the images: 3 for RGB, 4 for RGBA, 1 for grey.
         aspect: width and height of the images, in lowest terms.
 
@@ -46,6 +49,8 @@ class Architecture:
     spectral_norm: bool = False
     modulation: bool = False
     resize: str = "average"
+    image_kernel: int = 1
+    level_means: bool = False
     image_channels: int = 3
     aspect: tuple[int, int] = (1, 1)
 

@@ -6,6 +6,7 @@ w = [z, e(y)] too, for its `Modulation` if it has one.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.networks.architecture import Architecture
@@ -61,8 +62,29 @@ class LevelledGenerator(nn.Module):
         return x.tanh() if self.bounded else x
 
 
+class LevelMean(nn.Module):
+    """The mean over the image of act(W x + b): how much of each of C patterns there is, wherever it is.
+
+    Args:
+        channels: C of a level.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.detect = nn.Conv2d(channels, channels, 1)
+        nn.init.normal_(self.detect.weight, 0.0, (2 / channels) ** 0.5)
+        nn.init.zeros_(self.detect.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, C)."""
+        return F.leaky_relu(self.detect(x), 0.2, inplace=True).mean((2, 3))
+
+
 class LevelledDiscriminator(Discriminator):
     """Map an image and y to a logit: the generator's mirror image, then a depthwise basis over all cells, and a head.
+
+    With `Architecture.level_means` the head sees a `LevelMean` of each level but the lowest too. A fine pattern would
+    otherwise have to pass all transitions, whose filter removes it.
 
     Args:
         a: an architecture with resolved channels and blocks.
@@ -76,7 +98,8 @@ class LevelledDiscriminator(Discriminator):
         super().__init__()
         channels = a.channels[::-1]
         self.build_trunk(a, channels, a.image_channels + conditioning.planes)
-        self.condition(conditioning, a.widths, a.sides, channels[-1])
+        self.means = nn.ModuleList(LevelMean(c) for c in channels[:-1]) if a.level_means else None
+        self.condition(conditioning, a.widths, a.sides, sum(channels) if a.level_means else channels[-1])
 
     def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
         """Build ``from_picture``, the levels, the transitions and ``basis`` (channels[-1], *base).
@@ -99,9 +122,13 @@ class LevelledDiscriminator(Discriminator):
         return [[self.from_picture, *found[0]], *found[1:]]
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Map x (N, in_channels, H, W) to features (N, channels[-1])."""
+        """Map x (N, in_channels, H, W) to features (N, channels[-1]), or (N, sum(channels)) with means of levels."""
         levels, transitions = self.stages()
         x = levels[0](self.from_picture(x))
-        for transition, level in zip(transitions, levels[1:], strict=True):
-            x = level(transition(x))
-        return (x * self.basis).sum((2, 3))
+        found = []
+        for number, transition in enumerate(transitions):
+            if self.means is not None:
+                found.append(self.means[number](x))
+            x = levels[number + 1](transition(x))
+        lowest = (x * self.basis).sum((2, 3))
+        return torch.cat([lowest, *found], 1) if found else lowest

@@ -109,7 +109,7 @@ class R3GANGenerator(LevelledGenerator):
         self.transitions = nn.ModuleList(
             nn.Sequential(_change_channels(i, o), Upsample()) for i, o in pairwise(a.channels)
         )
-        self.to_picture = convolution(a.channels[-1], a.image_channels)
+        self.to_picture = convolution(a.channels[-1], a.image_channels, a.image_kernel)
 
     def build_linear(self, inputs: int, outputs: int) -> nn.Linear:
         """Build the layer that weights the channels of the basis, with a gain of 1."""
@@ -127,7 +127,7 @@ class R3GANDiscriminator(LevelledDiscriminator):
 
     def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
         """Build the layers up to the features."""
-        self.from_picture = convolution(in_channels, channels[0])
+        self.from_picture = convolution(in_channels, channels[0], a.image_kernel)
         self.levels = _levels(a, channels)
         self.transitions = nn.ModuleList(
             nn.Sequential(Downsample(), _change_channels(i, o)) for i, o in pairwise(channels)

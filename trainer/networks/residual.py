@@ -88,7 +88,7 @@ class ResidualGenerator(LevelledGenerator):
         super().__init__(a)
         self.blocks = _levels(a.channels, a.blocks, a.code if a.modulation else 0)
         self.widen = nn.ModuleList(WidenAndDouble(i, o, a.resize == "filter") for i, o in pairwise(a.channels))
-        self.to_picture = nn.Conv2d(a.channels[-1], a.image_channels, 1)
+        self.to_picture = nn.Conv2d(a.channels[-1], a.image_channels, a.image_kernel, padding=a.image_kernel // 2)
 
     def stages(self) -> tuple[nn.ModuleList, nn.ModuleList]:
         """Return the levels and the transitions between them."""
@@ -100,7 +100,7 @@ class ResidualDiscriminator(LevelledDiscriminator):
 
     def build_trunk(self, a: Architecture, channels: tuple[int, ...], in_channels: int) -> None:
         """Build the layers up to the features."""
-        self.from_picture = nn.Conv2d(in_channels, channels[0], 1)
+        self.from_picture = nn.Conv2d(in_channels, channels[0], a.image_kernel, padding=a.image_kernel // 2)
         self.blocks = _levels(channels, a.blocks)
         self.widen = nn.ModuleList(HalveAndWiden(i, o, a.resize == "filter") for i, o in pairwise(channels))
         self.basis = nn.Parameter(torch.empty(channels[-1], *a.base))

@@ -22,8 +22,8 @@ from trainer.networks.resampling import double_size
 from trainer.state import TrainingState
 
 FAMILIES = {
-    "residual": ["--channels", "16,8,8", "--modulation"],
-    "r3gan": ["--channels", "16,16,16", "--group-width", "8", "--blocks", "1", "--modulation"],
+    "residual": ["--channels", "16,8,8", "--modulation", "--image-kernel", "3"],
+    "r3gan": ["--channels", "16,16,16", "--group-width", "8", "--blocks", "1", "--modulation", "--level-means"],
     "article": [],
 }
 WIDTHS = (3, 2)

@@ -53,7 +53,9 @@ SAVED: dict[str, Any] = {
     "expansion": 2,
     "group_width": 16,
     "resize": "average",
+    "image_kernel": 1,
     "modulation": False,
+    "level_means": False,
     "conditioning": "auto",
     "classifier_weight": 1.0,
     "spectral_norm": False,
@@ -177,6 +179,9 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, text: str, code: str, n
         ("--family article --channels 3,4", "option-without-effect", ["--channels", "--family residual"]),
         ("--family article --blocks 2", "option-without-effect", ["--blocks", "--family residual"]),
         ("--family article --modulation", "option-without-effect", ["--modulation", "--family residual"]),
+        ("--family article --image-kernel 3", "option-without-effect", ["--image-kernel", "--family residual"]),
+        ("--family article --level-means", "option-without-effect", ["--level-means", "--family residual"]),
+        ("--image-kernel 2", "invalid-value", ["--image-kernel 2", "odd"]),
         ("--family r3gan --resize filter", "option-without-effect", ["--resize filter", "--family residual"]),
         ("--family residual --expansion 4", "option-without-effect", ["--expansion", "--family r3gan"]),
         ("--family article --group-width 8", "option-without-effect", ["--group-width", "--family r3gan"]),
@@ -329,7 +334,7 @@ def test_secrets_of_a_url_are_not_saved() -> None:
     [
         ("--conditioning classifier", {"label_loss", "updates"}),
         ("--conditioning concatenation", {"label_loss"}),
-        ("--family article", {"label_loss", "blocks", "modulation"}),
+        ("--family article", {"label_loss", "blocks", "image_kernel", "modulation", "level_means"}),
         ("--loss hinge", {"updates"}),
         ("--d-steps 2", {"updates"}),
         ("--interpolate 0.5", {"updates"}),
@@ -339,7 +344,7 @@ def test_secrets_of_a_url_are_not_saved() -> None:
 )
 def test_a_choice_leaves_out_what_it_excludes_of_a_preset(choice: str, left_out: set[str]) -> None:
     made, default = config.load(["--preset", "faces32", *choice.split()]).to_dict(), config.Config().to_dict()
-    for name in ("label_loss", "updates", "blocks", "modulation", "cooldown"):
+    for name in ("label_loss", "updates", "blocks", "image_kernel", "modulation", "level_means", "cooldown"):
         assert made[name] == (default if name in left_out else PRESETS["faces32"])[name], name
 
 

@@ -35,10 +35,10 @@ FAMILIES = {
     "r3gan": R3GAN,
     "r3gan of equal and other channels": R3GAN | {"size": 16, "channels": (32, 32, 16), "expansion": 1},
     "article": {"family": "article", "size": 96, "channels": ()},
-    "modulated residual with filters": {"modulation": True, "resize": "filter"},
+    "modulated residual with filters": {"modulation": True, "resize": "filter", "image_kernel": 3},
     "grey portraits": {"image_channels": 1, "aspect": (3, 4)},
     "transparent landscapes of r3gan": R3GAN | {"size": 8, "image_channels": 4, "aspect": (4, 3)},
-    "modulated r3gan": R3GAN | {"modulation": True, "group_width": 8, "noise": 3, "embedding": 6},
+    "modulated r3gan": R3GAN | {"modulation": True, "group_width": 8, "noise": 3, "embedding": 6, "image_kernel": 3},
 }
 # Fields of an architecture that are not a generator's, or that a test of its own varies.
 ELSEWHERE = {"conditioning", "widths"}

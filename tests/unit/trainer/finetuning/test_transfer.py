@@ -29,7 +29,8 @@ NOISE = 5
 def networks(family: str, conditioning: str, schema: Schema, seed: int, spectral: bool = False) -> tuple:
     """Return G and D in float64 with random weights everywhere."""
     torch.manual_seed(seed)
-    shape = {"size": 96} if family == "article" else {"size": 8, "channels": (8, 8), "modulation": True}
+    levelled = {"size": 8, "channels": (8, 8), "modulation": True, "level_means": True}
+    shape = {"size": 96} if family == "article" else levelled
     g, d = build(
         Architecture(
             family=family,

@@ -15,6 +15,7 @@ from trainer.config.network import CLASSIFYING, EMBEDDING_ENTRIES, NetworkConfig
 from trainer.losses import image_slopes
 from trainer.networks import CONDITIONINGS, FAMILIES, Architecture, build, levels
 from trainer.networks.article import ArticleDiscriminator
+from trainer.networks.levelled import LevelledDiscriminator, LevelMean
 
 WIDTHS = (12, 10, 10)
 
@@ -253,3 +254,48 @@ def test_the_article_takes_square_rgb_alone() -> None:
         build(Architecture(image_channels=4, **shape))
     with pytest.raises(ValueError, match="72x96"):
         build(Architecture(aspect=(3, 4), **shape))
+
+
+@pytest.mark.parametrize("family", ["residual", "r3gan"])
+def test_an_image_kernel_that_sees_one_pixel_does_what_the_usual_one_does(family: str) -> None:
+    shape: dict[str, Any] = {"channels": (8, 8), "group_width": 8, "size": 8, "image_channels": 4, "aspect": (4, 3)}
+    z, images = torch.randn(2, 10), torch.randn(2, 4, 6, 8)
+    pairs = zip(made(family, **shape), made(family, image_kernel=3, **shape), (z, images), strict=True)
+    for small, large, given in pairs:
+        weights = small.state_dict()
+        for name in ("to_picture.weight", "from_picture.weight"):
+            if name in weights:
+                assert large.state_dict()[name].shape[2:] == (3, 3)
+                weights[name] = nn.functional.pad(weights[name], (1, 1, 1, 1))
+        large.load_state_dict(weights)
+        torch.testing.assert_close(large(given, *inputs()), small(given, *inputs()))
+
+
+def test_level_mean_by_hand() -> None:
+    layer = LevelMean(2)
+    with torch.no_grad():
+        layer.detect.weight.copy_(torch.tensor([[1.0, -1], [0, 2]])[:, :, None, None])
+        layer.detect.bias.copy_(torch.tensor([0.0, 1]))  # type: ignore[union-attr]
+    x = torch.tensor([[[[3.0, 1]], [[1.0, 2]]]])  # one image of two pixels, with the channels (3, 1) and (1, 2)
+    # Detected: 3 - 1 and 0.2 (1 - 2), whose mean is 0.9; 2·1 + 1 and 2·2 + 1, whose mean is 4.
+    torch.testing.assert_close(layer(x), torch.tensor([[0.9, 4]]))
+
+
+@pytest.mark.parametrize("family", ["residual", "r3gan"])
+def test_the_head_sees_the_means_of_all_levels_after_the_lowest_level(family: str) -> None:
+    shape: dict[str, Any] = {"channels": (24, 16, 8), "group_width": 8}
+    (_, without), (_, d) = made(family, **shape), made(family, level_means=True, **shape)
+    assert isinstance(d, LevelledDiscriminator) and d.means is not None and isinstance(without, LevelledDiscriminator)
+    weights = d.state_dict()
+    without.load_state_dict(
+        {name: weights[name] if "head" not in name else w for name, w in without.state_dict().items()}
+    )
+    seen: list[torch.Tensor] = []
+    for level in d.stages()[0]:
+        level.register_forward_hook(lambda *args: seen.append(args[-1].clone()))
+    images = torch.randn(2, 3, 16, 16)
+    features = d.trunk(images)
+    torch.testing.assert_close(features[:, :24], without.trunk(images))
+    expected = torch.cat([mean(x) for mean, x in zip(d.means, seen, strict=False)], 1)
+    assert features.shape == (2, 24 + 8 + 16) and expected.any()
+    torch.testing.assert_close(features[:, 24:], expected)

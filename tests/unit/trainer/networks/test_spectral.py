@@ -198,4 +198,5 @@ def test_architectures_of_older_checkpoints_get_the_defaults() -> None:
     assert dataclasses.asdict(older) == fields | {
         **{"blocks": None, "expansion": 2, "group_width": 16, "conditioning": "auto", "spectral_norm": False},
         **{"modulation": False, "resize": "average", "image_channels": 3, "aspect": (1, 1)},
+        **{"image_kernel": 1, "level_means": False},
     }

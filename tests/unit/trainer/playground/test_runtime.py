@@ -180,9 +180,9 @@ def test_every_operator_is_tested(program: Program) -> None:
     ("family", "size", "options"),
     [
         ("residual", 16, {}),
-        ("residual", 24, {"resize": "filter", "modulation": True, "spectral_norm": True}),
+        ("residual", 24, {"resize": "filter", "modulation": True, "spectral_norm": True, "image_kernel": 3}),
         ("r3gan", 24, {}),
-        ("r3gan", 16, {"modulation": True}),
+        ("r3gan", 16, {"modulation": True, "image_kernel": 3}),
         ("residual", 16, {"image_channels": 4, "aspect": (3, 4)}),
         ("r3gan", 16, {"image_channels": 1, "aspect": (4, 3)}),
         pytest.param("article", 96, {}, marks=pytest.mark.long),
