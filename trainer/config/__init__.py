@@ -224,6 +224,8 @@ def _without_excluded(base: dict[str, Any], chosen: Mapping[str, Any]) -> dict[s
         excluded |= {"decay_to"}
     else:
         excluded |= {"cooldown", "cooldown_to"}
+    if not asked["cooldown"] and asked["decay_images"] is None and asked["minutes"] is None:
+        excluded |= set(_SCHEDULED.values())  # nothing says where they end
     return {name: value for name, value in base.items() if name not in excluded}
 
 

@@ -82,7 +82,10 @@ class ScheduleConfig:
         0.0, "final learning rates, as a fraction of --lr-g and --lr-d (with --decay)", minimum=0, maximum=1
     )
     decay_images: int | None = option(
-        None, "images seen at which --decay and all --…-end options reach their final value", minimum=1
+        None,
+        "images seen at which --decay and all --…-end options reach their final value (default with --cooldown or "
+        "--minutes: the end of the run)",
+        minimum=1,
     )
     cooldown: float = option(
         0.0,
@@ -138,10 +141,11 @@ class ScheduleConfig:
             raise UserError(
                 "option-without-effect", f"--fit {self.fit}: the time of the run is not limited; add --minutes"
             )
-        if used and self.decay_images is None:
+        if used and self.decay_images is None and not self.cooldown:
+            otherwise = "" if used[0] == "decay" else ", or --cooldown, with which it ends with the run"
             raise UserError(
                 "option-missing",
-                f"{cli.flag(used[0])} needs --decay-images, the number of images seen at which it is complete",
+                f"{cli.flag(used[0])} needs --decay-images, the number of images seen at which it is complete{otherwise}",
             )
         if not used and self.decay_images is not None:
             flags = ", ".join(map(cli.flag, ends))

@@ -13,7 +13,7 @@ def build_schedules(config: Config, scale: int | None = None) -> dict[str, Sched
         scale: images over which schedules extend with --minutes.
     """
     optim, schedule = config.optim, config.schedule
-    over = scale or schedule.decay_images or 0
+    over = scale or schedule.decay_images or schedule.total_images
     total = scale or schedule.total_images
     warmup = min(schedule.warmup_images, total - 1) if scale else schedule.warmup_images  # of a slow machine
 

@@ -207,7 +207,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, text: str, code: str, n
         ("--augment ada --ada-speed 0", "invalid-value", ["--ada-speed", "0"]),
         ("--augment ada --ada-target 1.5", "invalid-value", ["--ada-target", "1.5", "1"]),
         ("--decay cosine", "option-missing", ["--decay", "--decay-images"]),
-        ("--gamma-end 0.1", "option-missing", ["--gamma-end", "--decay-images"]),
+        ("--gamma-end 0.1", "option-missing", ["--gamma-end", "--decay-images", "--cooldown"]),
         ("--beta2-end 0.99", "option-missing", ["--beta2-end", "--decay-images"]),
         ("--ema-half-life-end 9", "option-missing", ["--ema-half-life-end", "--decay-images"]),
         ("--augment diff --augment-p-end 0", "option-missing", ["--augment-p-end", "--decay-images"]),

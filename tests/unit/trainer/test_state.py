@@ -151,6 +151,14 @@ def test_a_cooldown_is_the_last_part_of_the_run_however_long(tmp_path: Path, tot
     assert rates[-1] == pytest.approx([0.002, 0.001])
 
 
+def test_with_a_cooldown_other_schedules_end_with_the_run() -> None:
+    words = "--cooldown 0.4 --gamma 0.4 --gamma-end 0.04 --total-images 640".split()
+    gamma = build_schedules(config.load(words))["gamma"]
+    assert [gamma(seen) for seen in (0, 320, 640)] == pytest.approx([0.4, 0.22, 0.04])
+    earlier = build_schedules(config.load([*words, "--decay-images", "320"]))["gamma"]
+    assert earlier(320) == pytest.approx(0.04)
+
+
 def test_a_cooldown_of_less_than_an_image_is_the_last_step(tmp_path: Path) -> None:
     state, stream = make_state(tmp_path, *"--lr-g 0.04 --cooldown 0.001 --total-images 16".split())
     rates = []
