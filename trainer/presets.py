@@ -64,9 +64,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 512,
         "ema_half_life": 500,
     },
-    # Labelled 32x32 faces. One bottleneck a level, small batches and one pass for both updates leave time for 150,000
-    # images, more than twice as many updates for each of them; D learns labels by cross-entropy, noise and label reach
-    # every block of G, and the learning rates fall at the end (docs/benchmarks.md, the example).
+    # Labelled 32x32 faces. One bottleneck a level, batches of 8 and one pass for both updates make for many updates in
+    # little time; D learns labels by cross-entropy and sees each level's means, noise and label reach every block of G,
+    # and penalties and learning rates fall at the end (docs/benchmarks.md, the example).
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {
         "doc": "32x32 faces within minutes on two CPU cores",
@@ -77,19 +77,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "level_means": True,
         "label_loss": 0.5,
         "updates": "joint",
-        "total_images": 150_000,
-        "batch": 16,
+        "total_images": 120_000,
+        "batch": 8,
         "wrong": "hard",
         "gamma": 0.4,
         "gamma_end": 0.04,
-        "lr_g": 1.4e-3,
-        "lr_d": 1.4e-3,
+        "lr_g": 1e-3,
+        "lr_d": 1e-3,
         "betas": (0.0, 0.99),
         "cooldown": 0.4,
         "log_every": 1_000,
         "grid_every": 10_000,
         "checkpoint_every": 10_000,
-        "threads": 1,  # in batches of 16 two threads mostly wait for each other, and for other programs
+        "threads": 1,  # in batches of 8 two threads mostly wait for each other, and for other programs
         "ema_half_life": 10_000,
     },
     # 64x64 with R3GAN's networks, two bottlenecks a level, in about 40 minutes on one CPU thread (EPYC, bf16; 33
