@@ -78,9 +78,9 @@ def test_a_short_run_is_smaller_and_stays_so(tmp_path: Path, capsys: pytest.Capt
     data = make_dataset(tmp_path, size=32).path
     run = trainer.train(run=tmp_path / "run", shards=str(data), minutes=0.2, **FACES)
     printed = capsys.readouterr().out
-    assert "size: not as preset faces32, 16 images per step and channels 32,24,16,8" in printed
+    assert "size: not as preset faces32, 8 images per step and channels 32,24,16,8" in printed
     options = yaml.safe_load((run / "config.yaml").read_text())
-    assert (tuple(options["channels"]), options["batch"], options["fit"]) == (HALF, 16, "size")
+    assert (tuple(options["channels"]), options["batch"], options["fit"]) == (HALF, 8, "size")
     first = checkpoint.find(run)
     assert first.state.architecture.channels == HALF
 
@@ -121,7 +121,7 @@ def test_a_dry_run_says_which_size_fits(
     data = make_dataset(tmp_path, size=32).path
     loop.train(config.load([*words, f"--shards={data}", "--minutes=0.1", "--dry-run", f"--run={tmp_path / 'run'}"]))
     printed = capsys.readouterr().out
-    assert "size: not as preset faces32, 16 images per step and channels 32,24,16,8" in printed
+    assert "size: not as preset faces32, 8 images per step and channels 32,24,16,8" in printed
     assert "  channels: [32, 24, 16, 8]\n" in printed
     assert not (tmp_path / "run").exists()
 

@@ -56,7 +56,7 @@ def size(found: Config) -> tuple[tuple[int, ...], int]:
 
 
 @pytest.mark.parametrize(
-    ("speed", "chosen"), [(SLOW, ((32, 24, 16, 8), 16)), (USUAL, ((), 16)), (FAST, ((96, 72, 48, 24), 32))]
+    ("speed", "chosen"), [(SLOW, ((32, 24, 16, 8), 8)), (USUAL, ((), 8)), (FAST, ((96, 72, 48, 24), 16))]
 )
 def test_the_size_follows_the_speed(
     machine: Machine, speed: float, chosen: object, capsys: pytest.CaptureFixture[str]
@@ -66,32 +66,32 @@ def test_the_size_follows_the_speed(
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert printed.startswith("size: ")
-    assert "faces32" in printed and "fit into 10 minutes" in printed and "150,000" in printed
+    assert "faces32" in printed and "fit into 10 minutes" in printed and "120,000" in printed
 
 
 def test_a_given_option_wins(machine: Machine) -> None:
     machine.speed = FAST
-    assert size(fit("--preset faces32 --minutes 10 --batch 8")) == ((96, 72, 48, 24), 8)
-    assert size(fit("--preset faces32 --minutes 10 --channels 64,48,32,16")) == ((64, 48, 32, 16), 32)
+    assert size(fit("--preset faces32 --minutes 10 --batch 4")) == ((96, 72, 48, 24), 4)
+    assert size(fit("--preset faces32 --minutes 10 --channels 64,48,32,16")) == ((64, 48, 32, 16), 16)
     machine.measured.clear()
-    assert size(fit("--preset faces32 --minutes 10 --channels 64,48,32,16 --batch 8")) == ((64, 48, 32, 16), 8)
-    assert size(fit("--preset faces32 --minutes 10 --fit images")) == ((), 16)
+    assert size(fit("--preset faces32 --minutes 10 --channels 64,48,32,16 --batch 4")) == ((64, 48, 32, 16), 4)
+    assert size(fit("--preset faces32 --minutes 10 --fit images")) == ((), 8)
     assert not machine.measured, "nothing is left to choose"
-    assert size(fit("--preset faces32 --minutes 10 --fit batch")) == ((), 32)
-    assert size(fit("--preset faces32 --minutes 10 --fit channels")) == ((96, 72, 48, 24), 16)
+    assert size(fit("--preset faces32 --minutes 10 --fit batch")) == ((), 16)
+    assert size(fit("--preset faces32 --minutes 10 --fit channels")) == ((96, 72, 48, 24), 8)
 
 
 def test_an_option_of_a_file_is_given_too(machine: Machine, tmp_path: Path) -> None:
     machine.speed = FAST
     file = tmp_path / "options.yaml"
-    file.write_text("preset: faces32\nbatch: 8\nminutes: 10\n")
-    assert size(fit(f"--config {file}")) == ((96, 72, 48, 24), 8)
+    file.write_text("preset: faces32\nbatch: 4\nminutes: 10\n")
+    assert size(fit(f"--config {file}")) == ((96, 72, 48, 24), 4)
     assert config.load(["--config", str(file), "--total-images", "640"]).schedule.fit == "size"
 
 
 def test_weights_to_start_from_keep_their_channels(machine: Machine) -> None:
     machine.speed = FAST
-    assert size(fit("--preset faces32 --minutes 10 --init-from runs/other")) == ((), 32)
+    assert size(fit("--preset faces32 --minutes 10 --init-from runs/other")) == ((), 16)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_where_nothing_is_known_only_the_images_follow_the_time(
 
 
 def test_a_run_of_images_keeps_its_size(machine: Machine) -> None:
-    assert size(fit("--preset faces32")) == ((), 16)
+    assert size(fit("--preset faces32")) == ((), 8)
     assert not machine.measured
     with raises("option-without-effect", "--fit", "--minutes"):
         config.load(["--preset", "faces32", "--fit", "batch"])
@@ -146,7 +146,7 @@ def test_a_resumed_run_keeps_what_was_chosen(
     assert config.compare(started.to_dict(), resumed) == []
     assert (machine.measured, capsys.readouterr().out) == ([], "")
     other = fit(f"{words} --batch 64", tmp_path, starts=False)
-    assert config.compare(started.to_dict(), other) == ["  batch: 16 in the run, 64 now"]
+    assert config.compare(started.to_dict(), other) == ["  batch: 8 in the run, 64 now"]
 
 
 def test_a_run_that_is_older_than_the_option_keeps_the_size_of_its_preset(machine: Machine, tmp_path: Path) -> None:
@@ -157,4 +157,4 @@ def test_a_run_that_is_older_than_the_option_keeps_the_size_of_its_preset(machin
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(older))
     assert config.compare(older, fit(words, tmp_path, starts=False)) == []
     (tmp_path / "config.yaml").write_text("batch: no\nchannels: {}\n")
-    assert size(fit(words, tmp_path, starts=False)) == ((), 16)
+    assert size(fit(words, tmp_path, starts=False)) == ((), 8)
