@@ -145,7 +145,8 @@ class ScheduleConfig:
             otherwise = "" if used[0] == "decay" else ", or --cooldown, with which it ends with the run"
             raise UserError(
                 "option-missing",
-                f"{cli.flag(used[0])} needs --decay-images, the number of images seen at which it is complete{otherwise}",
+                f"{cli.flag(used[0])} needs --decay-images, the number of images seen at which it is complete"
+                f"{otherwise}",
             )
         if not used and self.decay_images is not None:
             flags = ", ".join(map(cli.flag, ends))
