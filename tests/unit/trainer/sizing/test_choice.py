@@ -20,7 +20,7 @@ from trainer.run.directory import RunDirectory
 from trainer.sizing import choice
 from trainer.sizing.choice import fit_to_time
 
-FAST, USUAL, SLOW = 10_000.0, 300.0, 10.0  # images per second of preset faces32
+FAST, USUAL, SLOW = 10_000.0, 300.0, 5.0  # images per second of preset faces32
 
 
 @dataclass

@@ -30,7 +30,7 @@ def test_a_short_run_may_be_smaller_and_a_long_one_larger() -> None:
 
 
 def test_a_smaller_size_must_make_more_updates() -> None:
-    few = 10_000.0
+    few = 5_000.0
     assert is_better(OWN, few, SMALLER, few * MORE_UPDATES, USUAL)
     assert not is_better(OWN, few, SMALLER, few * MORE_UPDATES * 0.99, USUAL)
     half_the_batch = Size((64, 48, 32, 16), 8)
