@@ -41,7 +41,7 @@ FAMILIES = {
     "modulated r3gan": R3GAN | {"modulation": True, "group_width": 8, "noise": 3, "embedding": 6, "image_kernel": 3},
 }
 # Fields of an architecture that are not a generator's, or that a test of its own varies.
-ELSEWHERE = {"conditioning", "widths"}
+ELSEWHERE = {"conditioning", "level_means", "widths"}
 NUMBERS = Schema(
     (Attribute("measures", "vector", (), 2), Attribute("caption", "text", (), 3), Attribute("hat", "tag", ("hat",)))
 )
