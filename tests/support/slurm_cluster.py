@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -283,12 +284,16 @@ class Cluster:
 
 
 def signalled(process: psutil.Process) -> bool:
-    """Whether a signal waits for a suspended process (or it is gone)."""
+    """Whether a warning, SIGUSR1 or SIGTERM, waits for a suspended process (or it is gone).
+
+    SIGSTOP waits too, until a busy machine lets the process run for it.
+    """
+    warnings = sum(1 << (number - 1) for number in (signal.SIGUSR1, signal.SIGTERM))
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except OSError:
         return True
-    return any(int(mask, 16) for mask in re.findall(r"(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status))
+    return any(int(mask, 16) & warnings for mask in re.findall(r"(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", status))
 
 
 def _wake(process: psutil.Process) -> None:
