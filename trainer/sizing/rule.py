@@ -9,7 +9,7 @@ together, by whole runs, and the size of the images. The rule says what to do wi
 - With more time, half again the channels and batches twice as large, if such a run still sees the preset's images.
 
 The smaller size was measured at 32 pixels: it loses in the time of a sixth of the preset's images, and is about as good
-in that of a 24th (docs/benchmarks.md, the example). That a wider network is better in a long run is an assumption.
+in that of a 24th (docs/benchmarks.md, short runs). That a wider network is better in a long run is an assumption.
 """
 
 from __future__ import annotations
