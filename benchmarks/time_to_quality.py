@@ -9,6 +9,8 @@ The article's networks exist at 96 pixels only.
 
 First the pace of each leg is measured on this machine: all legs train short pieces in alternation. Then each leg trains
 on the example faces in pieces that resume, the leg with the least time first, and each piece ends with an evaluation.
+Legs whose learning rates fall towards the end are one piece; all their checkpoints are evaluated afterwards, and with
+more minutes they go on from the end, where the rates rise again.
 The clock of a leg is images seen times the median seconds per image of the first phase, so other load on the machine,
 startup and evaluation do not count. (Remove OUT/pace to measure the pace again, on an idle machine; on a busy one, use
 --clock processor.) The time to generate an image is measured apart, at the end.
@@ -84,7 +86,12 @@ class QualityOptions:
     def course(self, name: str) -> Course:
         """Return the progress of a leg."""
         run = self.out / name
-        return course_of(run, LEGS[name].images_seen(run), pace_of(self.out / "pace" / name, self.clock))
+        seen = max(LEGS[name].saved(run), default=0)
+        return course_of(run, seen, pace_of(self.out / "pace" / name, self.clock))
+
+    def seconds(self, leg: Leg) -> float:
+        """Return the time of a leg."""
+        return 60 * self.minutes * leg.share
 
 
 def make_data(asked: QualityOptions) -> None:
@@ -144,10 +151,10 @@ class Schedule:
 def done(asked: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
     """Return whether a leg has used its time or, for the published loop, reached its stopping point."""
     mine = courses[name]
-    if not mine.evaluated:
+    if mine.images_seen not in mine.evaluated:
         return False
     if name != PUBLISHED:
-        return mine.seconds >= 60 * asked.minutes * LEGS[name].share
+        return mine.seconds >= asked.seconds(LEGS[name])
     others = [courses[n] for n in courses if n != PUBLISHED and LEGS[n].size == LEGS[PUBLISHED].size]
     reached = [seconds for course in others if (seconds := first_right(course)) is not None]
     limit = _CUT_OFF * min(reached) if reached else 60 * asked.minutes
@@ -155,23 +162,30 @@ def done(asked: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
 
 
 def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
-    """Train a leg to its next checkpoint, and evaluate that.
+    """Train a leg to the end of its next piece, and evaluate what that saved.
 
     Raises:
         Failure: the trainer or the evaluation failed; its own words are in the leg's log.
     """
     count = asked.threads or max(1, torch.get_num_threads() // asked.jobs)
     run, threads = asked.out / name, ("--threads", count)
-    course = asked.course(name)
-    if not course.images_seen or course.images_seen in course.evaluated:  # else an interruption came in between
-        target = (course.images_seen // leg.every + 1) * leg.every
-        _train(asked, leg, run, "--total-images", target, *threads)
+    if not _not_evaluated(asked, name, leg):  # else an interruption came in between
+        course = asked.course(name)
+        end = leg.next_end(course.images_seen, asked.seconds(leg) / course.pace)
+        _train(asked, leg, run, "--total-images", end, *leg.saving, *threads)
     words = ("--count", asked.pictures, "--features", asked.features, *threads)
-    _run(run.with_suffix(".log"), *leg.evaluation, run, *words)
-    course = asked.course(name)
-    figures = course.evaluated[course.images_seen]
-    shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
-    print(f"{name}: {course.images_seen:,} images, {course.seconds / 60:.1f} min: {shown}", flush=True)
+    for seen in _not_evaluated(asked, name, leg):
+        which = ("--checkpoint", seen) if leg.whole else ()
+        _run(run.with_suffix(".log"), *leg.evaluation, run, *which, *words)
+        course = asked.course(name)
+        figures = course.evaluated[seen]
+        shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
+        print(f"{name}: {seen:,} images, {course.seconds_at(seen) / 60:.1f} min: {shown}", flush=True)
+
+
+def _not_evaluated(asked: QualityOptions, name: str, leg: Leg) -> list[int]:
+    evaluated = asked.course(name).evaluated
+    return [seen for seen in leg.saved(asked.out / name) if seen not in evaluated]
 
 
 def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object, watch: Watch | None = None) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from other_methods import run_files
 
-from shards.core.errors import UserError
-from trainer.run.checkpoint import find
+from trainer.run.checkpoint import directories
 
 _BENCHMARKS = Path(__file__).resolve().parent.parent
 _TRAINER = _BENCHMARKS.parent / "trainer" / "main.py"
-_LOG = "--log-with none --checkpoint-every 1000000000 --grid-every 1000000000 --keep 1"
+_NEVER = 1_000_000_000
 PUBLISHED = "published"
 
 
@@ -26,6 +26,8 @@ class Leg:
         every: images between two evaluations.
         row: images of a line of log where its pace is measured.
         share: fraction of --minutes.
+        whole: trained at once, as its learning rates fall towards its end, and evaluated at its checkpoints afterwards;
+            others are trained from one evaluation to the next.
         other: trained by `other_run.py`, not a run of the trainer's.
         conditional: follows labels.
     """
@@ -35,6 +37,7 @@ class Leg:
     every: int
     row: int
     share: float = 1.0
+    whole: bool = False
     other: bool = False
     conditional: bool = True
 
@@ -49,18 +52,30 @@ class Leg:
         command = (_BENCHMARKS / "other_evaluation.py",) if self.other else ("-m", "trainer", "evaluate")
         return (*command, "--metrics", "fidelity,fid,prdc" if self.conditional else "fid,prdc")
 
-    def images_seen(self, run: Path) -> int:
-        """Return the images seen by what a run has saved; 0 if it has not started."""
+    @property
+    def saving(self) -> tuple[object, ...]:
+        """Return the options that save a generator for each evaluation, not only at the end of a piece."""
+        return ("--checkpoint-every", self.every, "--keep", 1_000) if self.whole else ()
+
+    def saved(self, run: Path) -> list[int]:
+        """Return the images seen by each generator that a run has saved, in ascending order."""
         if self.other:
-            return run_files.images_seen(run)
-        try:
-            return find(run).images_seen
-        except UserError:
-            return 0
+            return [seen] if (seen := run_files.images_seen(run)) else []
+        return [int(path.name) for path in directories(run)]
+
+    def next_end(self, seen: int, images: float) -> int:
+        """Return the images seen at which the next piece of a run ends.
+
+        Args:
+            seen: by the run so far.
+            images: that fit into the leg's time.
+        """
+        return self.every * (math.ceil(images / self.every) if self.whole else seen // self.every + 1)
 
 
-def _ours(words: str, size: int, every: int, row: int, share: float = 1.0) -> Leg:
-    return Leg((_TRAINER, *words.split(), *_LOG.split()), size, every, row, share)
+def _ours(words: str, size: int, every: int, row: int, share: float = 1.0, *, whole: bool = False) -> Leg:
+    command = (_TRAINER, *words.split(), "--log-with", "none", "--grid-every", _NEVER, "--checkpoint-every", _NEVER)
+    return Leg(command, size, every, row, share, whole)
 
 
 def _other(method: str, size: int, every: int, row: int, share: float = 1.0, *, conditional: bool = True) -> Leg:
@@ -74,9 +89,8 @@ LEGS = {
     "article96": _ours("--preset article96", 96, 1_600, 64),
     "article96-modern": _ours("--preset article96-modern", 96, 1_600, 256),
     "residual96": _ours("--preset faces64 --family residual --lr-g 5e-4 --lr-d 5e-4 --gamma 2", 96, 3_200, 512),
-    # They are trained in pieces, each with a larger --total-images, so every piece would end with a cooldown.
-    "residual32": _ours("--preset faces32 --family residual --cooldown 0", 32, 12_800, 2_048, 0.4),
-    "faces32": _ours("--preset faces32 --cooldown 0", 32, 6_400, 512, 0.4),
+    "residual32": _ours("--preset faces32 --family residual", 32, 12_800, 2_048, 0.4, whole=True),
+    "faces32": _ours("--preset faces32", 32, 6_400, 512, 0.4, whole=True),
     "flow-matching32": _other("flow-matching", 32, 6_400, 512, 0.4),
     "lightweight-gan32": _other("lightweight-gan", 32, 40, 40, 0.4, conditional=False),
     "faces64": _ours("--preset faces64 --cooldown 0", 64, 6_400, 256),

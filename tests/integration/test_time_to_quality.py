@@ -19,7 +19,7 @@ from other_methods.registry import METHODS
 from published import PublishedGenerator
 from quality.course import Course, first_right, table
 from quality.in_memory import batches
-from quality.legs import LEGS, PUBLISHED
+from quality.legs import LEGS, PUBLISHED, Leg
 from quality.pace import ProcessorTime, measure, pace_of
 from time_to_quality import QualityOptions, Schedule
 
@@ -81,6 +81,12 @@ def test_the_published_loop_is_cut_off_at_ten_times_our_time() -> None:
     assert time_to_quality.done(ASKED, PUBLISHED, courses | {PUBLISHED: course(1.0, 0.5)}), "it got there"
     nobody = {"residual96": course(1.0, 0.4), PUBLISHED: course(6.1, 0.1)}
     assert time_to_quality.done(ASKED, PUBLISHED, nobody), "nobody got there: as long as the others"
+
+
+def test_a_leg_whose_learning_rates_fall_is_one_piece() -> None:
+    whole, pieces = (dataclasses.replace(LEGS["faces32"], every=100, whole=whole) for whole in (True, False))
+    assert [whole.next_end(seen, 250.1) for seen in (0, 100, 200)] == [300, 300, 300]
+    assert [pieces.next_end(seen, 250.1) for seen in (0, 100, 250)] == [100, 200, 300]
 
 
 def test_the_leg_with_the_least_time_goes_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,9 +197,16 @@ def test_the_benchmark_prints_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("dicebear", reason="needs the demo extra")
-    every = {"faces32": 640, "flow-matching32": 256}
+    every, evaluated = {"faces32": 320, "flow-matching32": 256}, {"faces32": [320, 640], "flow-matching32": [256]}
     for name, images in every.items():
         monkeypatch.setitem(LEGS, name, dataclasses.replace(LEGS[name], every=images, row=64))
+
+    def seconds(self: QualityOptions, leg: Leg) -> float:
+        return 321 * self.course("faces32").pace if leg.whole else 0.001
+
+    monkeypatch.setattr(
+        QualityOptions, "seconds", seconds
+    )  # whatever the pace, two evaluations of one and one of the other
 
     def run() -> list[str]:
         scale = "--minutes 0.01 --faces 100 --pictures 16 --turns 1 --threads 1 --clock processor --features judge"
@@ -201,8 +214,11 @@ def test_the_benchmark_prints_and_goes_on(
         return capsys.readouterr().out.splitlines()
 
     first = run()
-    for name, images in every.items():
-        assert any(line.startswith(f"{name}: {images:,} images") for line in first)
+    for name, moments in evaluated.items():
+        assert [line.split(" images")[0] for line in first if line.startswith(f"{name}: ")] == [
+            f"{name}: {images:,}" for images in moments
+        ]
+    assert (tmp_path / "faces32.log").read_text().count("training from 0 of 640 images") == 1
     assert [line.split("|")[1].strip() for line in first[-2:]] == list(every)
 
     def without_sampling(lines: list[str]) -> list[str]:
@@ -210,7 +226,7 @@ def test_the_benchmark_prints_and_goes_on(
 
     assert without_sampling(run()) == without_sampling(first), "nothing is trained again"
     results = json.loads((tmp_path / "results.json").read_text())
-    for name, images in every.items():
-        assert list(results["legs"][name]["figures"]) == [str(images)]
+    for name, moments in evaluated.items():
+        assert list(results["legs"][name]["figures"]) == [str(images) for images in moments]
         assert 0 < results["legs"][name]["seconds_to_generate_an_image"] < 10
     assert (tmp_path / "32.png").stat().st_size > 1_000
