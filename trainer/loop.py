@@ -209,6 +209,8 @@ class Trainer:
             if due.evaluate:
                 scores, best = self._evaluate()
                 metrics |= scores
+            if due.grid and self.monitor is not None:
+                metrics |= self.monitor.measure_variety(self.state.ema.module)
             if due.snapshot:
                 self._snapshot()
             if self.monitor is not None:

@@ -14,6 +14,7 @@ AUGMENT_SIGN, AUGMENT_P = "augment/sign", "augment/p"
 SCHEDULE = "schedule/"  # followed by the name of what is scheduled
 
 SPREAD = "samples/spread"
+VARIETY = "samples/variety"
 GRID = "samples/grid"  # images; trackers only
 TABLE = "samples/table"  # words and images of each row of a grid; W&B only
 

@@ -75,6 +75,7 @@ The trainer prints a warning with the option to change when a problem persists. 
   classifies every image with certainty, so the generator learns little
 - `{names.GRAD_G}` far below its usual size: the generator's gradient has vanished
 - `{names.SPREAD}` near 0 (1: as diverse as real images): mode collapse, generated images are nearly identical
+- `{names.VARIETY}` near 0 (1: as different as real images): images of one label are nearly identical
 - `{names.SKIPPED}` rising: gradients were not finite; such steps are skipped
 """
 
@@ -125,6 +126,7 @@ SECTIONS = (
         panels=(
             Lines(title="skipped steps (non-finite gradients)", keys=(names.SKIPPED,), low=0),
             Lines(title="batch diversity; near 0: mode collapse", keys=(names.SPREAD,), low=0),
+            Lines(title="variety within a label; near 0: one image per label", keys=(names.VARIETY,), low=0),
             Lines(title="damaged images", keys=(names.DAMAGED,), low=0),
             Lines(title="fraction of the batch with a wrong label", keys=(names.WRONG_SHARE,), low=0, high=1),
             Lines(

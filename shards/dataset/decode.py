@@ -8,6 +8,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from shards.dataset.image_shape import MODES, ImageShape
 from shards.dataset.transparency import hide_colours
@@ -84,3 +85,26 @@ def read_pixels(dataset: Dataset, sample: int, out: np.ndarray) -> None:
         decode_into(dataset.read(sample), out)
     if dataset.in_place and dataset.shape.channels == 4:
         hide_colours(out)  # packing has done this already
+
+
+def read_images(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Read images of a dataset, in the order of ``rows``.
+
+    Returns:
+        images: uint8 (n, C, H, W), white where damaged.
+        intact: bool (n,).
+
+    Raises:
+        Failure: a remote image cannot be fetched.
+    """
+    out = np.empty((len(rows), *dataset.shape.pixels_shape), np.uint8)
+    intact = np.zeros(len(rows), bool)
+    for number, row in enumerate(rows.tolist()):
+        try:
+            read_pixels(dataset, row, out[number])
+            intact[number] = True
+        except (ValueError, Failure) as error:
+            if dataset.remote and isinstance(error, Failure):  # a lost server, or a full disk
+                raise
+            out[number] = 255
+    return out.transpose(0, 3, 1, 2), intact

@@ -21,7 +21,7 @@ from shards.core import atomic_io
 from shards.core.cache_home import cache_home, is_own_file
 from shards.core.errors import Failure, UserError, warn
 from shards.dataset.dataset import Dataset
-from shards.dataset.decode import read_pixels
+from shards.dataset.decode import read_images
 from shards.dataset.label_rows import sample_rows
 from trainer.evaluation.metrics.feature_extractors import Extractor
 
@@ -107,29 +107,6 @@ def real_features(
     """Return what one extractor finds in ``count`` distinct random images; arguments and errors as `real_images`'s."""
     found = real_images(dataset, [extractor], count, seed, cache)
     return RealFeatures(found.rows, found.measured[extractor.name], found.damaged)
-
-
-def read_images(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Read images of a dataset, in the order of ``rows``.
-
-    Returns:
-        images: uint8 (n, C, H, W), white where damaged.
-        intact: bool (n,).
-
-    Raises:
-        Failure: a remote image cannot be fetched.
-    """
-    out = np.empty((len(rows), *dataset.shape.pixels_shape), np.uint8)
-    intact = np.zeros(len(rows), bool)
-    for number, row in enumerate(rows.tolist()):
-        try:
-            read_pixels(dataset, row, out[number])
-            intact[number] = True
-        except (ValueError, Failure) as error:
-            if dataset.remote and isinstance(error, Failure):  # a lost server, or a full disk
-                raise
-            out[number] = 255
-    return out.transpose(0, 3, 1, 2), intact
 
 
 def _look_up_or_compute(

@@ -24,6 +24,7 @@ from shards.core.cli import argument, option, seed_option
 from shards.core.errors import UserError, warn
 from shards.core.version import __version__, revision
 from shards.dataset.dataset import Dataset
+from shards.dataset.decode import read_images
 from shards.dataset.label_rows import Labels, sample_labels
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation import image_panels
@@ -34,7 +35,7 @@ from trainer.evaluation.metrics.feature_extractors import Extractor
 from trainer.evaluation.metrics.label_accuracy import reason_to_doubt
 from trainer.evaluation.metrics.measurements import ImageSet, Measurements, Results
 from trainer.evaluation.metrics.registry import METRICS, Needs
-from trainer.evaluation.real_features import RealImages, read_images, real_images
+from trainer.evaluation.real_features import RealImages, real_images
 from trainer.evaluation.run_and_dataset import open_run_and_dataset
 from trainer.generation import image_grid
 from trainer.reporting.run_report import write_report

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from trainer.tracking import artifacts
 from trainer.tracking.diagnostics import Diagnostics
 from trainer.tracking.sample_grids import SampleGrids
 from trainer.tracking.trackers import open_trackers
+from trainer.tracking.variety import Variety
 from trainer.tracking.wandb_run import reason
 
 _LARGEST = 10**9  # bytes of a generator that is uploaded without being asked for
@@ -55,6 +58,8 @@ class Monitor:
         self.diagnostics = Diagnostics()
         self.failure: Failure | None = None
         self.grids = SampleGrids(run.samples, config, dataset, device)
+        # It reads images of the dataset, when it is first needed.
+        self._variety = functools.cache(lambda: Variety(dataset, config.network.noise_size, config.seed, device))
         self._last_row: tuple[int, dict[str, float]] = (-1, {})
         self.log_file = MetricsFile(run.metrics, keep_until=images_seen)
         self._images_seen, self._started = images_seen, time.monotonic()
@@ -205,6 +210,15 @@ class Monitor:
                 of = f" of {self.total_images:,}"
                 left = f"  {format_duration((self.total_images - images_seen) / speed)} left"
             self.print(f"{images_seen:>10,}{of} images  {speed:,.0f} img/s  {summary}{left}")
+
+    def measure_variety(self, generator: nn.Module) -> dict[str, float]:
+        """Return `samples/variety`; nothing if the dataset does not allow it."""
+        start = time.monotonic()
+        found = math.nan
+        with self._warned():
+            found = self._variety().measure(generator)
+        self.exclude_time(time.monotonic() - start)
+        return {} if math.isnan(found) else {metric_names.VARIETY: found}
 
     def save_grid(self, images_seen: int, generator: nn.Module) -> None:
         """Generate images from the fixed noise and labels; write the sample grid and the report."""

@@ -10,12 +10,13 @@ import pytest
 
 from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
+from shards.dataset.decode import read_images
 from shards.examples.shapes import write_folder
 from shards.packing.pack import Pack, pack
 from support.errors import raises
 from support.launching import decoded, make_dataset
 from trainer.evaluation.metrics.feature_extractors import Extractor
-from trainer.evaluation.real_features import read_images, real_features, real_images
+from trainer.evaluation.real_features import real_features, real_images
 
 
 class Counting:

@@ -10,11 +10,19 @@ from shards.core import cli
 from trainer.config import Config
 from trainer.tracking.diagnostics import Diagnostics, diagnose
 
-HEALTHY = {"loss/d": 0.6, "logit/real": 0.4, "logit/fake": -0.3, "grad/g": 0.05, "samples/spread": 0.8}
+HEALTHY = {
+    "loss/d": 0.6,
+    "logit/real": 0.4,
+    "logit/fake": -0.3,
+    "grad/g": 0.05,
+    "samples/spread": 0.8,
+    "samples/variety": 0.5,
+}
 PROBLEMS = {
     "discriminator-saturated": {"loss/d": 0.001, "logit/real": 6.0, "logit/fake": -7.0},
     "gradient-vanished": {"grad/g": 1e-6},
     "mode-collapse": {"samples/spread": 0.02},
+    "images-alike": {"samples/variety": 0.05},
 }
 
 
@@ -36,6 +44,7 @@ def test_messages_name_existing_options(code: str) -> None:
         HEALTHY | {"loss/d": 0.0, "logit/real": 0.0, "logit/fake": 0.0},
         HEALTHY | {"grad/g": 0.001},
         HEALTHY | {"samples/spread": 0.15},
+        HEALTHY | {"samples/variety": 0.2},
     ],
 )
 def test_healthy_or_missing_metrics_are_not_reported(row: dict[str, float]) -> None:
@@ -55,3 +64,11 @@ def test_first_rows_of_a_run_are_ignored() -> None:
     diagnostics = Diagnostics()
     found = [diagnostics.update(PROBLEMS["mode-collapse"]) for _ in range(20)]
     assert [number for number, messages in enumerate(found) if messages] == [12]
+
+
+def test_rows_without_a_metric_do_not_end_a_problem_that_it_showed() -> None:
+    diagnostics = Diagnostics()
+    between = {name: value for name, value in HEALTHY.items() if name != "samples/variety"}
+    rows = [between] * 10 + [HEALTHY | PROBLEMS["images-alike"], between, between] * 3
+    found = [diagnostics.update(row) for row in rows]
+    assert [number for number, messages in enumerate(found) if messages] == [16], "the third row with it"
