@@ -68,6 +68,7 @@ def build_state(
         mismatch=config.method.mismatch if config.method.mismatch_weight else "none",
         mismatch_weight=config.method.mismatch_weight,
         interpolate=config.method.interpolate,
+        mode_seeking=config.method.mode_seeking,
         gamma=config.method.gamma,
         penalty_every=config.method.penalty_every,
         mixed_penalty=config.machine.penalty_precision == "auto" and env.penalties_may_be_mixed,

@@ -6,8 +6,8 @@ D's logit of a generated image, fᵢ, depends on no other image. So both losses 
     ∂L_G/∂x̂ᵢ = ρᵢ ∂L_D/∂x̂ᵢ,  ρᵢ = (∂L_G/∂fᵢ) / (∂L_D/∂fᵢ)
 
 is all that G needs: its own pass through D is saved, and so is a second pass through G. The other terms of L_D (wrong
-labels, labels of real images) do not depend on x̂, and a pair of the relativistic loss has the same real logit in both
-losses:
+labels, labels of real images) do not depend on x̂, nor does G's mode seeking on D. A pair of the relativistic loss has
+the same real logit in both losses:
 
     matching-aware  ∂L_D/∂f = σ(f),      ∂L_G/∂f = -σ(-f),     ρ = -exp(-f)
     relativistic    ∂L_D/∂f = σ(f - r),  ∂L_G/∂f = -σ(r - f),  ρ = -exp(r - f)
@@ -31,7 +31,8 @@ from trainer.augment.pixels import weigh_by_alpha
 from trainer.batch_diversity import DISTANCES_FAKE, pair_distances
 from trainer.distributed.process_group import Distributed
 from trainer.losses import PairLoss
-from trainer.step import Method, Player, Scored, StepResult, add, draw_for_d, score, see
+from trainer.mode_seeking import mode_seeking_loss
+from trainer.step import Method, Player, Scored, StepResult, add, draw_for_d, generate, score, see
 
 
 def joint_step(
@@ -57,16 +58,24 @@ def joint_step(
     result = StepResult()
     accumulated = zip(env.accumulate(d.wrapped, micro_batches), env.accumulate(g.wrapped, micro_batches), strict=True)
     for batch, _ in accumulated:  # of both networks: neither reduces gradients before the last micro-batch
-        z, draws = draw_for_d(batch, method)
-        with env.autocast():
-            x_hat = g.wrapped(z, batch.labels, batch.known).to(batch.images.dtype)
+        noises = ["noise of D", "second noise of D"] if method.mode_seeking else ["noise of D"]
+        z, draws = draw_for_d(batch, method, noises)
+        x_hat, second = generate(g, z, batch.labels, batch.known, batch, env)
+        z, second_z = z[: len(x_hat)], z[len(x_hat) :]
         seen = see(g, batch, z, x_hat, draws, method, env)
         images = seen.detach().requires_grad_()  # D's backward ends here, and G's begins
         scored = score(d, images, batch, batch_size, method, env, result, penalise=penalise)
         env.backward(scored.loss * env.world_size)
         generated = slice(len(x_hat), 2 * len(x_hat))
         gradient, loss = generator_gradient(scored, images, generated, batch_size, method, env)
-        seen[generated].backward(gradient)
+        losses, gradients = [seen[generated]], [gradient]
+        if method.mode_seeking:
+            modes = mode_seeking_loss(x_hat, second, z, second_z) / batch_size
+            loss = loss + method.mode_seeking * modes
+            losses.append(env.scaler.scale(method.mode_seeking * modes * env.world_size))
+            gradients.append(torch.ones_like(modes))
+            add(result.losses, metric_names.LOSS_MODES, modes)
+        torch.autograd.backward(losses, gradients)
         add(result.losses, metric_names.LOSS_G, loss)
         add(result.statistics, DISTANCES_FAKE, pair_distances(weigh_by_alpha(x_hat.detach())) / batch_size)
     result.grad_norms[metric_names.GRAD_D] = env.step(d.module, d.optimizer, last=False) / env.world_size

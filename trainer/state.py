@@ -96,7 +96,7 @@ class TrainingState:
         self._apply_schedules(self.images_seen + self.batch_size)
         step = self.images_seen // self.batch_size
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
-        players = (self.d, self.g, micro_batches, self.batch_size, self.method, self.env)
+        players = (self.d, self.g, micro_batches, self.batch_size, self._method_of(step), self.env)
         if self.config.method.updates == "joint":
             result = joint_step(*players, penalise=penalise)
         else:
@@ -113,6 +113,13 @@ class TrainingState:
         if self.averages is not None:
             self.averages.update(self.g.module, self.images_seen, self.batch_size)
         return result
+
+    def _method_of(self, step: int) -> Method:
+        """Return the method of a step: modes are sought in every second update of G, as a second image takes time."""
+        update, weight = step // self.config.method.d_steps, self.method.mode_seeking
+        return (
+            dataclasses.replace(self.method, mode_seeking=2 * weight if update % 2 else 0.0) if weight else self.method
+        )
 
     @property
     def batch_size(self) -> int:

@@ -29,6 +29,7 @@ from trainer.batch_diversity import DISTANCES_FAKE, DISTANCES_REAL, pair_distanc
 from trainer.compilation import disable_compile
 from trainer.distributed.process_group import Distributed
 from trainer.losses import AdversarialLoss, ClassLoss, image_slopes
+from trainer.mode_seeking import mode_seeking_loss
 from trainer.networks.second_derivatives import cheap_second_derivatives
 from trainer.noise import draw
 
@@ -49,6 +50,7 @@ class Method:
     seed: int = 0
     augment: Augment = field(default_factory=Unchanged)  # T
     interpolate: float = 0.0  # weight of the generator's loss between two labels (GAN-INT)
+    mode_seeking: float = 0.0  # weight of `mode_seeking_loss` in the generator's loss
     classes: ClassLoss | None = None  # loss of D's scores of label entries; None: D returns none
     classifier_weight: float = 1.0  # of that loss
     classifier_guides_g: bool = True  # G has that loss as well; False: it learns from logits alone
@@ -158,11 +160,11 @@ def discriminator_step(
     return result
 
 
-def draw_for_d(batch: Batch, method: Method) -> tuple[Tensor, Draws]:
-    """Return z (b, noise), and the draws of T for all that D sees."""
+def draw_for_d(batch: Batch, method: Method, noises: Sequence[str] = ("noise of D",)) -> tuple[Tensor, Draws]:
+    """Return z (b, noise) for each purpose, and the draws of T for all that D sees."""
     purposes = ["augmentation of x in D", "augmentation of x̂ in D"]
     purposes += ["augmentation of x̂ of ŷ in D"] if method.mismatch == "generated" else []
-    return method.draw(batch.positions, batch.images.dtype, ["noise of D"], purposes)
+    return method.draw(batch.positions, batch.images.dtype, noises, purposes)
 
 
 def see(g: Player, batch: Batch, z: Tensor, x_hat: Tensor, draws: Draws, method: Method, env: Distributed) -> Tensor:
@@ -255,8 +257,9 @@ def generator_step(
     """Train G to generate x̂ = G(z, y) whose T(x̂) D scores as real and matching y. D is frozen: it gets no gradients.
 
     With `interpolate`, G also generates an image x̂' = G(z', y') per position from a label between two, which no real
-    image has but D can score (GAN-INT, Reed et al. 2016, section 4.3, equation 5). If D has an auxiliary classifier, G
-    learns to make it predict y from T(x̂).
+    image has but D can score (GAN-INT, Reed et al. 2016, section 4.3, equation 5). With `mode_seeking` G generates a
+    second image of y per position, which D does not see. If D has an auxiliary classifier, G learns to make it predict
+    y from T(x̂).
     """
     g.optimizer.zero_grad(set_to_none=True)
     result = StepResult()
@@ -270,10 +273,10 @@ def generator_step(
                 purposes.append("augmentation of x̂ between labels in G")
                 labels, known = torch.cat([y, interpolate_labels(batch)]), torch.cat([k, k])
             purposes += ["augmentation of x in G"] if method.loss.needs_real else []
+            noises += ["second noise of G"] if method.mode_seeking else []
             z, draws = method.draw(positions, x.dtype, noises, purposes)
-            with env.autocast():
-                x_hat = g.wrapped(z, labels, known).to(x.dtype)
-            inputs = [x_hat, x] if method.loss.needs_real else [x_hat]
+            generated, second = generate(g, z, labels, known, batch, env)
+            inputs = [generated, x] if method.loss.needs_real else [generated]
             images = method.transform(torch.cat(inputs), draws)  # in full precision
             x_hat, x = images[: len(labels)], images[len(labels) :]
             with env.autocast():
@@ -291,10 +294,26 @@ def generator_step(
                 classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
                 loss = loss + method.classifier_weight * classes
                 add(result.losses, metric_names.LOSS_CLASSES_G, classes)
+            if method.mode_seeking:
+                modes = mode_seeking_loss(generated[: len(y)], second, z[: len(y)], z[len(labels) :]) / batch_size
+                loss = loss + method.mode_seeking * modes
+                add(result.losses, metric_names.LOSS_MODES, modes)
             env.backward(loss * env.world_size)
             add(result.losses, metric_names.LOSS_G, loss)
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result
+
+
+def generate(
+    g: Player, z: Tensor, labels: Tensor, known: Tensor, batch: Batch, env: Distributed
+) -> tuple[Tensor, Tensor]:
+    """Return images of labels, and second images of y from the rest of z if there is one; DDP allows a single pass."""
+    count = len(labels)
+    if len(z) > count:
+        labels, known = torch.cat([labels, batch.labels]), torch.cat([known, batch.known])
+    with env.autocast():
+        images = g.wrapped(z, labels, known).to(batch.images.dtype)
+    return images[:count], images[count:]
 
 
 def interpolate_labels(batch: Batch) -> Tensor:

@@ -93,8 +93,8 @@ SECTIONS = (
             Lines(title="gradient norms", keys=(names.GRAD_D, names.GRAD_G), smooth=0.6, logarithmic=True),
             Lines(title="R1 + R2 penalty, unweighted", keys=(names.LOSS_PENALTY,), smooth=0.6, logarithmic=True),
             Lines(
-                title="classification loss, and loss between labels (GAN-INT)",
-                keys=(names.LOSS_CLASSES, names.LOSS_CLASSES_G, names.LOSS_BETWEEN),
+                title="losses of labels, between labels (GAN-INT) and of mode seeking",
+                keys=(names.LOSS_CLASSES, names.LOSS_CLASSES_G, names.LOSS_BETWEEN, names.LOSS_MODES),
                 smooth=0.6,
             ),
             Lines(title="scheduled values", pattern=f"^{names.SCHEDULE}"),

@@ -48,6 +48,7 @@ ALLOWED: dict[str, str] = {
     "trainer.noise": "shards.core.rng",
     "trainer.augment": "trainer.noise",
     "trainer.batch_diversity": "trainer.metric_names",
+    "trainer.mode_seeking": "trainer.augment",
     "trainer.nonfinite": "",
     "trainer.labels.scaling": "shards.dataset",
     "trainer.labels.weights": "shards.core shards.dataset trainer.networks",
@@ -80,9 +81,9 @@ ALLOWED: dict[str, str] = {
     "trainer.reporting trainer.presets",
     # training
     "trainer.step": "shards.stream trainer.augment trainer.batch_diversity trainer.compilation trainer.distributed "
-    "trainer.losses trainer.metric_names trainer.networks trainer.noise",
+    "trainer.losses trainer.metric_names trainer.mode_seeking trainer.networks trainer.noise",
     "trainer.joint_step": "shards.stream trainer.augment trainer.batch_diversity trainer.distributed trainer.losses "
-    "trainer.metric_names trainer.step",
+    "trainer.metric_names trainer.mode_seeking trainer.step",
     "trainer.state": "shards trainer",
     "trainer.sizing": f"{RUN} shards.stream trainer.distributed trainer.fresh_state trainer.models trainer.presets "
     "trainer.state",
@@ -124,6 +125,7 @@ PURE: dict[str, str] = {
     "trainer.averages.profiles": "numpy",
     "trainer.averages.power_averages": "torch",
     "trainer.batch_diversity": "torch",
+    "trainer.mode_seeking": "torch",
     "trainer.schedules": "",
     "trainer.sizing.rule": "",
     "trainer.metric_names": "",

@@ -48,7 +48,7 @@ class Config:
         "seed "
         "family noise_size label_size channels blocks expansion group_width resize image_kernel modulation level_means "
         "conditioning classifier_weight spectral_norm label_loss "
-        "loss mismatch wrong mismatch_weight interpolate gamma d_steps updates penalty_every "
+        "loss mismatch wrong mismatch_weight interpolate mode_seeking gamma d_steps updates penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end beta2_end "
         "ema_half_life ema_half_life_end ema_ramp ema_snapshots "

@@ -47,6 +47,9 @@ class MethodConfig:
         "weight of the generator's loss on labels half way between a true and a wrong one (GAN-INT); 0: off",
         minimum=0,
     )
+    mode_seeking: float = option(
+        0.0, "weight of a term by which the generator draws different images of one label; 0: off", minimum=0
+    )
     gamma: float = option(1.0, "weight of the R1 and R2 gradient penalties; 0: off", minimum=0)
     d_steps: int = option(1, "discriminator updates per generator update", minimum=1)
     updates: str = option(

@@ -19,7 +19,7 @@ from trainer.generation.generate import generate_images
 from trainer.noise import normal
 
 _PAIRS = 64
-_COMPARED = 4096  # images of the dataset, among which the partners are sought
+_COMPARED = 2048  # images of the dataset, among which the partners are sought
 
 
 class Variety:
@@ -40,16 +40,19 @@ class Variety:
         real, intact = read_images(dataset, rows)
         whole = intact.reshape(-1, 2).all(1).repeat(2)
         self.labels = Labels(dataset.labels[rows[whole]], dataset.known[rows[whole]])
-        self.z = normal(seed, "noise of the variety", torch.arange(len(rows), device=device)[whole], noise_size)
+        positions = torch.from_numpy(np.flatnonzero(whole)).to(device)
+        self.z = normal(seed, "noise of the variety", positions, noise_size)
         self._real = pair_distance(real[whole])
 
     def measure(self, generator: nn.Module) -> float:
-        """Return the root mean square distance of generated pairs over that of real ones; NaN if these do not differ.
+        """Return the root mean square distance of generated pairs over that of real ones; NaN if these do not differ,
+        or cannot be read.
 
         Near 1: as varied as real images. Near 0: one image per label.
         """
-        generated = pair_distance(generate_images(generator, self.z, self.labels))
-        return generated / self._real if self._real > 0 else math.nan
+        if self._real == 0:
+            return math.nan
+        return pair_distance(generate_images(generator, self.z, self.labels)) / self._real
 
 
 def nearest_pairs(labels: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:

@@ -65,6 +65,7 @@ SAVED: dict[str, Any] = {
     "wrong": "sample",
     "mismatch_weight": 1.0,
     "interpolate": 0.0,
+    "mode_seeking": 0.0,
     "gamma": 1.0,
     "d_steps": 1,
     "updates": "alternating",

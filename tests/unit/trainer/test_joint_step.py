@@ -71,9 +71,11 @@ def in_two_passes(method: Method, penalise: bool, label_loss: bool) -> tuple[lis
 @pytest.mark.parametrize("label_loss", [False, True])
 @pytest.mark.parametrize("mismatch", ["real", "generated", "none"])
 @pytest.mark.parametrize("penalise", [False, True])
-@pytest.mark.parametrize("loss", JOINT_LOSSES)
-def test_joint_updates_equal_two_passes(loss: str, penalise: bool, mismatch: str, label_loss: bool, t: Augment) -> None:
-    method = replace(make_method(loss, mismatch), augment=t)
+@pytest.mark.parametrize(("loss", "mode_seeking"), [*((loss, 0.0) for loss in JOINT_LOSSES), ("relativistic", 0.4)])
+def test_joint_updates_equal_two_passes(
+    loss: str, mode_seeking: float, penalise: bool, mismatch: str, label_loss: bool, t: Augment
+) -> None:
+    method = replace(make_method(loss, mismatch), augment=t, mode_seeking=mode_seeking)
     expected, measured = in_two_passes(method, penalise, label_loss)
     for parts in (1, 4):
         d, g = make_smooth_players()
@@ -108,7 +110,8 @@ def test_trap_both_gradients_are_unscaled_by_the_scale_they_were_scaled_by(penal
         d, g = make_players(torch.float32)
         env = make_env()
         env.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1, enabled=enabled)
-        args = (d, g, [make_batch(torch.float32)], BATCH, make_method("relativistic"), env)
+        method = replace(make_method("relativistic"), mode_seeking=0.4)
+        args = (d, g, [make_batch(torch.float32)], BATCH, method, env)
         for step in range(2):
             joint_step(*args, penalise=penalise)
             assert env.scaler.get_scale() == (1024.0 * 2 ** (step + 1) if enabled else 1)

@@ -195,6 +195,29 @@ def test_interpolation_equals_its_definition(loss: str, t: Augment) -> None:
     assert scalars["loss/between"].item() == pytest.approx(terms[1].item(), rel=1e-10)
 
 
+@AUGMENT
+@pytest.mark.parametrize("interpolate", [0.0, 0.4])
+def test_mode_seeking_equals_its_definition(interpolate: float, t: Augment) -> None:
+    d, g = make_players()
+    batch = make_batch()
+    method = replace(make_method("relativistic"), augment=t, interpolate=interpolate)
+    generator_step(d, g, [batch], BATCH, method, make_env())
+    without = gradients(g)
+    scalars = generator_step(d, g, [batch], BATCH, replace(method, mode_seeking=0.7), make_env()).metrics
+    ours = gradients(g)
+    z, second_z = (
+        normal(3, purpose, batch.positions, NOISE, torch.float64) for purpose in ("noise of G", "second noise of G")
+    )
+    x_hat, second = (g.module(noise, batch.labels, batch.known) for noise in (z, second_z))
+    ratio = (x_hat - second).abs().mean((1, 2, 3)) / (z - second_z).abs().mean(1)
+    modes = -torch.log(ratio + 1e-3).mean()
+    g.optimizer.zero_grad()
+    (0.7 * modes).backward()
+    for own, plain, added in zip(ours, without, gradients(g), strict=True):
+        torch.testing.assert_close(own, plain + added, rtol=1e-9, atol=1e-11)
+    assert scalars["loss/modes"].item() == pytest.approx(modes.item(), rel=1e-10)
+
+
 def with_classifier(loss: str, t: Augment = UNCHANGED, interpolate: float = 0.0) -> Method:
     method = replace(make_method(loss, "none"), augment=t, interpolate=interpolate)
     return replace(method, classes=CLASSES, classifier_weight=0.6)
@@ -354,13 +377,15 @@ def test_accumulation_with_predicted_labels_equals_the_large_batch(scored: str) 
 
 @AUGMENT
 @pytest.mark.parametrize("mismatch", ["real", "generated"])
-@pytest.mark.parametrize("interpolate", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "of_g", [{}, {"interpolate": 0.4}, {"mode_seeking": 0.4}, {"interpolate": 1, "mode_seeking": 1}]
+)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_trap_accumulation_equals_the_large_batch(loss: str, interpolate: float, mismatch: str, t: Augment) -> None:
+def test_trap_accumulation_equals_the_large_batch(loss: str, of_g: dict[str, float], mismatch: str, t: Augment) -> None:
     whole, parts = [], []
     for micro_batches, collected in (([make_batch()], whole), (make_batch().split(4), parts)):
         d, g = make_players(lr=1e-2)
-        method, env = replace(make_method(loss, mismatch), augment=t, interpolate=interpolate), make_env()
+        method, env = replace(make_method(loss, mismatch), augment=t, **of_g), make_env()  # type: ignore[arg-type]
         scalars = discriminator_step(d, g, micro_batches, BATCH, method, env, penalise=True).metrics
         scalars |= generator_step(d, g, micro_batches, BATCH, method, env).metrics
         collected.extend([*gradients(d), *gradients(g), *d.module.parameters(), *g.module.parameters()])
