@@ -10,7 +10,8 @@ The article's networks exist at 96 pixels only.
 First the pace of each leg is measured on this machine: all legs train short pieces in alternation. Then each leg trains
 on the example faces in pieces that resume, the leg with the least time first, and each piece ends with an evaluation.
 Legs whose learning rates fall towards the end are one piece; all their checkpoints are evaluated afterwards, and with
-more minutes they go on from the end, where the rates rise again.
+more minutes they go on from the end, where the rates rise again. (Results of such legs from before this was so cannot
+be continued: remove their folders.)
 The clock of a leg is images seen times the median seconds per image of the first phase, so other load on the machine,
 startup and evaluation do not count. (Remove OUT/pace to measure the pace again, on an idle machine; on a busy one, use
 --clock processor.) The time to generate an image is measured apart, at the end.
@@ -154,7 +155,8 @@ def done(asked: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
     if mine.images_seen not in mine.evaluated:
         return False
     if name != PUBLISHED:
-        return mine.seconds >= asked.seconds(LEGS[name])
+        leg, seconds = LEGS[name], asked.seconds(LEGS[name])
+        return mine.images_seen >= leg.next_end(0, seconds / mine.pace) if leg.whole else mine.seconds >= seconds
     others = [courses[n] for n in courses if n != PUBLISHED and LEGS[n].size == LEGS[PUBLISHED].size]
     reached = [seconds for course in others if (seconds := first_right(course)) is not None]
     limit = _CUT_OFF * min(reached) if reached else 60 * asked.minutes
@@ -175,7 +177,7 @@ def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
         _train(asked, leg, run, "--total-images", end, *leg.saving, *threads)
     words = ("--count", asked.pictures, "--features", asked.features, *threads)
     for seen in _not_evaluated(asked, name, leg):
-        which = ("--checkpoint", seen) if leg.whole else ()
+        which = () if leg.other else ("--checkpoint", seen)
         _run(run.with_suffix(".log"), *leg.evaluation, run, *which, *words)
         course = asked.course(name)
         figures = course.evaluated[seen]
