@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from shards.core.errors import Failure
+from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
 from trainer import metric_names
 from trainer.config import Config
@@ -58,8 +58,7 @@ class Monitor:
         self.diagnostics = Diagnostics()
         self.failure: Failure | None = None
         self.grids = SampleGrids(run.samples, config, dataset, device)
-        # It reads images of the dataset, when it is first needed.
-        self._variety = functools.cache(lambda: Variety(dataset, config.network.noise_size, config.seed, device))
+        self._variety = functools.cache(lambda: self._prepare_variety(config, dataset, device))  # when it is needed
         self._last_row: tuple[int, dict[str, float]] = (-1, {})
         self.log_file = MetricsFile(run.metrics, keep_until=images_seen)
         self._images_seen, self._started = images_seen, time.monotonic()
@@ -211,12 +210,19 @@ class Monitor:
                 left = f"  {format_duration((self.total_images - images_seen) / speed)} left"
             self.print(f"{images_seen:>10,}{of} images  {speed:,.0f} img/s  {summary}{left}")
 
+    def _prepare_variety(self, config: Config, dataset: Dataset, device: torch.device) -> Variety | None:
+        try:
+            return Variety(dataset, config.network.noise_size, config.seed, device)
+        except (UserError, OSError) as error:
+            code = error.code if isinstance(error, UserError) else "file-unreadable"
+            self.print(f"warning: {error}; {metric_names.VARIETY} is not measured [{code}]")
+            return None
+
     def measure_variety(self, generator: nn.Module) -> dict[str, float]:
         """Return `samples/variety`; nothing if the dataset does not allow it."""
         start = time.monotonic()
-        found = math.nan
-        with self._warned():
-            found = self._variety().measure(generator)
+        variety = self._variety()
+        found = math.nan if variety is None else variety.measure(generator)
         self.exclude_time(time.monotonic() - start)
         return {} if math.isnan(found) else {metric_names.VARIETY: found}
 

@@ -6,7 +6,10 @@ variety is 0.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,67 +18,80 @@ from torch import nn
 from shards.dataset.dataset import Dataset
 from shards.dataset.decode import read_images
 from shards.dataset.label_rows import Labels, sample_rows
-from trainer.generation.generate import generate_images
+from trainer.generation.generate import PASS, generate_images
 from trainer.noise import normal
 
-_PAIRS = 64
-_COMPARED = 2048  # images of the dataset, among which the partners are sought
+_PAIRS, _FEWEST = 64, 8
+_COMPARED = 16_384  # images of the dataset, among which pairs are sought
 
 
 class Variety:
-    """Compares pairs of generated images with pairs of real ones that have the same labels, or nearly so.
+    """Compares pairs of generated images with pairs of real ones that have the same labels.
 
     Args:
-        dataset: provides the pairs; 128 of its images are read.
+        dataset: provides the pairs; up to 128 of its images are read.
         noise_size: length of z.
         seed: of the choice of the pairs, and of their noise.
         device: of the generator.
+
+    Raises:
+        UserError: a remote image cannot be fetched.
     """
 
     def __init__(self, dataset: Dataset, noise_size: int, seed: int, device: torch.device) -> None:
-        count = min(_COMPARED, len(dataset))
-        # The first of a remote dataset, whose other shards are not fetched for this.
-        rows = np.arange(count) if dataset.remote else sample_rows(len(dataset), count, seed, "images of the variety")
-        rows = rows[nearest_pairs(dataset.labels[rows], dataset.known[rows], _PAIRS)]
+        rows = pairs_of_one_label(dataset.labels.stored, dataset.known, _candidates(dataset, seed))
         real, intact = read_images(dataset, rows)
         whole = intact.reshape(-1, 2).all(1).repeat(2)
         self.labels = Labels(dataset.labels[rows[whole]], dataset.known[rows[whole]])
         positions = torch.from_numpy(np.flatnonzero(whole)).to(device)
         self.z = normal(seed, "noise of the variety", positions, noise_size)
-        self._real = pair_distance(real[whole])
+        self._real = pair_distance(real[whole]) if whole.sum() >= 2 * _FEWEST else 0.0
 
     def measure(self, generator: nn.Module) -> float:
-        """Return the root mean square distance of generated pairs over that of real ones; NaN if these do not differ,
-        or cannot be read.
+        """Return the root mean square distance of generated pairs over that of real ones.
 
-        Near 1: as varied as real images. Near 0: one image per label.
+        Near 1: as varied as real images. Near 0: one image per label. NaN: fewer than eight pairs of readable images
+        have one label, or they do not differ.
         """
         if self._real == 0:
             return math.nan
-        return pair_distance(generate_images(generator, self.z, self.labels)) / self._real
+        return pair_distance(generate_images(generator, self.z, self.labels, PASS)) / self._real
 
 
-def nearest_pairs(labels: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
-    """Return pairs of rows with the same label, or where there is none with the most similar one.
+def _candidates(dataset: Dataset, seed: int) -> Iterable[int]:
+    """Return the rows to seek pairs in: random ones, or those of the first shard of a remote dataset."""
+    count = min(_COMPARED, len(dataset))
+    if dataset.remote:
+        first = dataset.shard_of(0)
+        return itertools.takewhile(lambda row: dataset.shard_of(row) == first, range(count))
+    return sample_rows(len(dataset), count, seed, "images of the variety").tolist()
+
+
+def pairs_of_one_label(labels: np.ndarray, known: np.ndarray, rows: Iterable[int], count: int = _PAIRS) -> np.ndarray:
+    """Return pairs of rows with equal labels; a row is in one pair at most.
 
     Args:
-        labels, known: label vectors (N, L) and masks (N, A), N at least 2.
-        count: of pairs.
+        labels, known: label vectors (N, L) and masks (N, A).
+        rows: to choose from, in this order.
+        count: of pairs, at most.
 
     Returns:
-        int64 (2 * pairs,): each row of the first ``count``, followed by its partner.
+        int64 (2 * pairs,): the rows of one pair after those of another.
     """
-    said = np.concatenate([labels, known], 1).astype(np.float32)
-    squares = np.square(said).sum(1)
-    distances = squares[:count, None] + squares - 2 * said[:count] @ said.T
-    first = np.arange(len(distances))
-    distances[first, first] = math.inf
-    return np.stack([first, distances.argmin(1)], 1).reshape(-1)
+    waiting: dict[bytes, int] = {}  # row by label, hashed: there may be tens of thousands of entries
+    found: list[int] = []
+    for row in rows:
+        label = hashlib.blake2b(labels[row].tobytes() + known[row].tobytes(), digest_size=16).digest()
+        if label not in waiting:
+            waiting[label] = row
+            continue
+        found += [waiting.pop(label), row]
+        if len(found) == 2 * count:
+            break
+    return np.array(found, np.int64)
 
 
 def pair_distance(images: np.ndarray) -> float:
-    """Return √(mean (a - b)²) over the pixels of pairs of neighbours, uint8 (2 n, …)."""
-    pixels = images.astype(np.float32)
-    if not len(pixels):
-        return 0.0
-    return float(np.sqrt(np.square(pixels[::2] - pixels[1::2]).mean()))
+    """Return √(mean (a - b)²) over the pixels of pairs of neighbours, uint8 (2 n, …), n at least 1."""
+    squares = [np.square(a.astype(np.float32) - b).mean() for a, b in zip(images[::2], images[1::2], strict=True)]
+    return float(np.sqrt(np.mean(squares)))
