@@ -12,7 +12,7 @@ of the networks have no such backward, and `compile_networks` compares gradients
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -40,12 +40,12 @@ def compile_networks(
     d: Discriminator,
     architecture: Architecture,
     *,
-    generated: int,
+    generated: Sequence[int],
     scored: int,
     joint: bool,
     autocast: Callable[[], torch.autocast],
 ) -> None:
-    """Compile G and D's trunk in place for one batch size, and compare their gradients with the uncompiled ones.
+    """Compile G and D's trunk in place for some batch sizes, and compare their gradients with the uncompiled ones.
 
     A D with spectral normalization stays uncompiled: its forward recomputes its weights. The comparison takes a few
     forward and backward passes; weights and buffers are restored.
@@ -53,7 +53,7 @@ def compile_networks(
     Args:
         g, d: the networks on their device.
         architecture: their shapes.
-        generated: images that G generates at once.
+        generated: numbers of images that G generates at once; D scores the first number of them.
         scored: images that D scores at once in its own step.
         joint: one pass through D computes gradients with respect to its weights and its images.
         autocast: returns the context of the run's mixed precision.
@@ -65,7 +65,8 @@ def compile_networks(
     sample = _Sample(architecture, next(g.parameters()))
     with _restored(g), _compiler_errors():
         sample.fill_zeros(g)
-        _compare("generator", g, lambda n: g(*sample.latents(n)), generated, [], autocast)
+        for count in generated:
+            _compare("generator", g, lambda n: g(*sample.latents(n)), count, [], autocast)
     if any(parametrize.is_parametrized(module) for module in d.modules()):
         return
     d.trunk = torch.compile(d.trunk, dynamic=False)
@@ -77,7 +78,7 @@ def compile_networks(
         _compare("discriminator", d, lambda n: d(images, *sample.latents(n)[1:]), scored, inputs, autocast)
         if joint:
             return
-        x_hat = images[:generated].clone(memory_format=torch.channels_last).requires_grad_()
+        x_hat = images[: generated[0]].clone(memory_format=torch.channels_last).requires_grad_()
         with frozen(d, None):  # as in G's step, which needs gradients with respect to the images
             _compare("discriminator", d, lambda n: d(x_hat, *sample.latents(n)[1:]), len(x_hat), [x_hat], autocast)
         d.train()

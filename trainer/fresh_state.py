@@ -171,7 +171,9 @@ def _compile(
     joint: bool,
     env: Distributed,
 ) -> None:
-    generated = 2 * micro_batch if method.interpolate else micro_batch
+    generated = [2 * micro_batch if method.interpolate else micro_batch]
+    if method.mode_seeking:  # in every second update
+        generated.append(generated[0] + micro_batch)
     # Conditioned early, D computes features once per (image, label); else those of a real image serve two labels.
     three_parts = method.mismatch == "generated" or (method.mismatch == "real" and d.conditioning.early is not None)
     scored = 3 * micro_batch if three_parts else 2 * micro_batch

@@ -71,7 +71,6 @@ def joint_step(
         losses, gradients = [seen[generated]], [gradient]
         if method.mode_seeking:
             modes = mode_seeking_loss(x_hat, second, z, second_z) / batch_size
-            loss = loss + method.mode_seeking * modes
             losses.append(env.scaler.scale(method.mode_seeking * modes * env.world_size))
             gradients.append(torch.ones_like(modes))
             add(result.losses, metric_names.LOSS_MODES, modes)

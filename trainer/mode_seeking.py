@@ -1,7 +1,7 @@
 """Mode seeking: images of one label are to differ with their noise (Mao et al. 2019, arXiv 1903.05628, section 3.2).
 
 The paper maximizes d(G(z₁, y), G(z₂, y)) / d(z₁, z₂), where d is the mean absolute difference. Here it is the logarithm
-of this ratio: its slope does not depend on the contrast of the images, and grows as they become alike.
+of this ratio, so that a change by one percent counts the same in images of any contrast, and most where they are alike.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from trainer.augment.pixels import weigh_by_alpha
 
-_SMALLEST = 1e-3  # ratio; an image has 255 steps over a range of 2, so this is invisible
+_SMALLEST = 1e-3  # of the ratio; a level of a pixel is 2 / 255
 
 
 def mode_seeking_loss(x_hat: Tensor, second: Tensor, z: Tensor, second_z: Tensor) -> Tensor:
     """Return the sum of -log ratio over pairs of images.
 
     Args:
-        x_hat, second: (b, C, H, W) in [-1, 1], images of the same labels.
+        x_hat, second: (b, C, H, W) about in [-1, 1], images of the same labels.
         z, second_z: (b, noise), that they were made from.
     """
     images = (weigh_by_alpha(x_hat) - weigh_by_alpha(second)).abs().mean((1, 2, 3))

@@ -116,10 +116,11 @@ class TrainingState:
 
     def _method_of(self, step: int) -> Method:
         """Return the method of a step: modes are sought in every second update of G, as a second image takes time."""
-        update, weight = step // self.config.method.d_steps, self.method.mode_seeking
-        return (
-            dataclasses.replace(self.method, mode_seeking=2 * weight if update % 2 else 0.0) if weight else self.method
-        )
+        weight = self.method.mode_seeking
+        if not weight:
+            return self.method
+        seeks = step // self.config.method.d_steps % 2
+        return dataclasses.replace(self.method, mode_seeking=2 * weight if seeks else 0.0)
 
     @property
     def batch_size(self) -> int:

@@ -294,12 +294,12 @@ def generator_step(
                 classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
                 loss = loss + method.classifier_weight * classes
                 add(result.losses, metric_names.LOSS_CLASSES_G, classes)
+            add(result.losses, metric_names.LOSS_G, loss)
             if method.mode_seeking:
                 modes = mode_seeking_loss(generated[: len(y)], second, z[: len(y)], z[len(labels) :]) / batch_size
                 loss = loss + method.mode_seeking * modes
                 add(result.losses, metric_names.LOSS_MODES, modes)
             env.backward(loss * env.world_size)
-            add(result.losses, metric_names.LOSS_G, loss)
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result
 

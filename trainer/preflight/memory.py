@@ -122,13 +122,18 @@ class PeakEstimator:
         """Measure a step of ``count`` micro-batches; two are like more, as the second finds gradients of the first."""
         state = self._state
         state.config = state.config.replace(accumulate=count, d_steps=1)
-        # The first step updates both networks and has D's penalties, if there are any: no other step needs more.
-        state.images_seen = 0
+        # The first step updates both networks and has D's penalties, if there are any; modes are sought in others.
+        steps = {0, 1, state.method.penalty_every} if state.method.mode_seeking else {0}
+        return max(self._measure_step(step, micro_batch * count) for step in steps)
+
+    def _measure_step(self, step: int, images: int) -> int:
+        state = self._state
+        state.images_seen = step * state.batch_size
         with self._mode, LiveBytes() as live:
             live.count(self._weights())
             for player in (state.g, state.d):
                 live.count(_have_stepped(player))
-            state.step(_empty_batch(micro_batch * count, state))
+            state.step(_empty_batch(images, state))
         return live.peak
 
     def _weights(self) -> Iterator[Tensor]:

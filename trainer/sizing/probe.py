@@ -34,17 +34,18 @@ class Probe:
     ) -> None:
         self._state = build_state(config.replace(compile=False), env, shape, widths, kinds)
         self._batch = _batch_without_content(config.data.batch, env, shape, widths)
-        every, d_steps = config.method.penalty_every, config.method.d_steps
-        self._every = every if self._state.method.gamma > 0 else 1
-        self._plain = d_steps * -(-_PLAIN_STEPS // d_steps) if self._every > 1 else 0  # whole cycles of D's and G's
+        self._every = config.method.penalty_every if self._state.method.gamma > 0 else 1
+        cycle = config.method.d_steps * (2 if self._state.method.mode_seeking else 1)  # after which steps are alike
+        self._plain = cycle * -(-_PLAIN_STEPS // cycle) if self._every > 1 else 0
+        self._alike = cycle if self._every == 1 else 1
         self._penalized = self._others = 0.0
         self._rounds = 0
         self._train(2)  # the first steps allocate
 
     def measure(self) -> None:
-        """Train one step with a penalty, and some without."""
+        """Train one step with a penalty (a cycle, if all steps have one or none has), and some without."""
         self._state.images_seen = 0
-        self._penalized += self._train(1)
+        self._penalized += self._train(self._alike) / self._alike
         if self._plain:
             self._others += self._train(self._plain)
         self._rounds += 1

@@ -70,7 +70,7 @@ def test_a_missing_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     before = {name: tensor.clone() for name, tensor in g.state_dict().items()}
     with raises("compile-failed", "--compile", "C++ compiler"):
         plain = functools.partial(torch.autocast, "cpu", enabled=False)
-        compile_networks(g, d, architecture, generated=4, scored=8, joint=False, autocast=plain)
+        compile_networks(g, d, architecture, generated=[4, 8], scored=8, joint=False, autocast=plain)
     assert all(torch.equal(tensor, before[name]) for name, tensor in g.state_dict().items())
 
 
@@ -110,8 +110,8 @@ def make_batch(size: int, number: int) -> Batch:
     ],
 )
 def test_compiled_steps_have_the_gradients_of_uncompiled_ones(family: str, updates: str) -> None:
-    """G also runs under no_grad, in D's step, and some steps have a penalty."""
-    words = ("--dtype", "float64", "--penalty-every", "2", "--lr-g", "1e-4", "--updates", updates)
+    """G also runs under no_grad, in D's step; some steps have a penalty, and in others G generates second images."""
+    words = (*"--dtype float64 --penalty-every 2 --mode-seeking 0.3 --lr-g 1e-4 --updates".split(), updates)
     plain, compiled = make_states(family, *words)
     for one, other in ((plain.g, compiled.g), (plain.d, compiled.d), (plain.ema, compiled.ema)):
         assert list(one.module.state_dict()) == list(other.module.state_dict())

@@ -89,5 +89,5 @@ def test_compiled_networks_stay_frozen(joint: bool, monkeypatch: pytest.MonkeyPa
     d.freeze(2)
     names = frozen_names(d)
     full = functools.partial(torch.autocast, "cpu", enabled=False)
-    compile_networks(g, d, architecture, generated=4, scored=8, joint=joint, autocast=full)
+    compile_networks(g, d, architecture, generated=[4], scored=8, joint=joint, autocast=full)
     assert names and frozen_names(d) == names and d.training

@@ -69,6 +69,15 @@ def test_estimate_is_the_peak_of_the_tensors_of_a_real_step(words: str) -> None:
     assert PeakEstimator(trained, "no").peak(1) == estimated, "a state that has trained is as good"
 
 
+@pytest.mark.parametrize("words", ["--updates joint --penalty-every 3", "--gamma 0 --loss hinge"])
+def test_second_images_of_mode_seeking_count(words: str) -> None:
+    plain, seeking = (
+        PeakEstimator(state("--family", "r3gan", *words.split(), *more), "no").peak(1)
+        for more in ((), ("--mode-seeking", "0.3"))
+    )
+    assert seeking > 1.05 * plain
+
+
 def test_estimate_changes_nothing() -> None:
     trained = state()
     before = copy.deepcopy(trained.tensors())

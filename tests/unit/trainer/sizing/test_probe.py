@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from shards.dataset.image_shape import ImageShape
+from shards.stream.batch import Batch
 from support.training import KINDS, WIDTHS, make_env
 from trainer import config
 from trainer.fresh_state import build_state
 from trainer.sizing.probe import Probe, speeds
+from trainer.step import StepResult
 
 SHAPE = ImageShape.of(16)
 
@@ -66,3 +68,20 @@ def test_a_batch_without_content_is_what_the_rank_would_read() -> None:
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.labels.shape == (8, sum(WIDTHS)) and batch.known.shape == (8, len(WIDTHS))
     assert batch.wrong_count == 8
+
+
+@pytest.mark.parametrize("words", ["--penalty-every 16", "--gamma 0 --loss hinge", "--penalty-every 1 --d-steps 2"])
+def test_half_of_the_plain_updates_that_are_measured_seek_modes(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    probe = probe_of("--mode-seeking", "0.3", *words.split())
+    sought: list[bool] = []
+    step = probe._state.step
+
+    def watched(batch: Batch) -> StepResult:
+        result = step(batch)
+        if "loss/g" in result.metrics and ("loss/penalty" not in result.metrics or "--d-steps" in words):
+            sought.append("loss/modes" in result.metrics)
+        return result
+
+    monkeypatch.setattr(probe._state, "step", watched)
+    probe.measure()
+    assert len(sought) >= 2 and sum(sought) * 2 == len(sought)
