@@ -60,7 +60,7 @@ def joint_step(
     for batch, _ in accumulated:  # of both networks: neither reduces gradients before the last micro-batch
         noises = ["noise of D", "second noise of D"] if method.mode_seeking else ["noise of D"]
         z, draws = draw_for_d(batch, method, noises)
-        x_hat, second = generate(g, z, batch.labels, batch.known, batch, env)
+        x_hat, *second = generate(g, z, batch.labels, batch.known, batch, env)
         z, second_z = z[: len(x_hat)], z[len(x_hat) :]
         seen = see(g, batch, z, x_hat, draws, method, env)
         images = seen.detach().requires_grad_()  # D's backward ends here, and G's begins
@@ -70,7 +70,7 @@ def joint_step(
         gradient, loss = generator_gradient(scored, images, generated, batch_size, method, env)
         losses, gradients = [seen[generated]], [gradient]
         if method.mode_seeking:
-            modes = mode_seeking_loss(x_hat, second, z, second_z) / batch_size
+            modes = mode_seeking_loss(x_hat, *second, z, second_z) / batch_size
             losses.append(env.scaler.scale(method.mode_seeking * modes * env.world_size))
             gradients.append(torch.ones_like(modes))
             add(result.losses, metric_names.LOSS_MODES, modes)

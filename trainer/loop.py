@@ -145,6 +145,7 @@ class Due(NamedTuple):
     evaluate: bool
     checkpoint: bool
     grid: bool
+    variety: bool
     snapshot: bool
 
     @property
@@ -209,7 +210,7 @@ class Trainer:
             if due.evaluate:
                 scores, best = self._evaluate()
                 metrics |= scores
-            if due.grid and self.monitor is not None:
+            if due.variety and self.monitor is not None:
                 metrics |= self.monitor.measure_variety(self.state.ema.module)
             if due.snapshot:
                 self._snapshot()
@@ -246,6 +247,7 @@ class Trainer:
             evaluate=evaluate,
             checkpoint=due(evaluation.checkpoint_every),
             grid=due(tracking.grid_every),
+            variety=is_due(tracking.grid_every, before, after, after + 1),  # not where a run ends: it may be extended
             snapshot=snapshots.is_due(after, batch, limit) or (limit > 0 and after >= self.state.total_images),
         )
 

@@ -275,7 +275,7 @@ def generator_step(
             purposes += ["augmentation of x in G"] if method.loss.needs_real else []
             noises += ["second noise of G"] if method.mode_seeking else []
             z, draws = method.draw(positions, x.dtype, noises, purposes)
-            generated, second = generate(g, z, labels, known, batch, env)
+            generated, *second = generate(g, z, labels, known, batch, env)
             inputs = [generated, x] if method.loss.needs_real else [generated]
             images = method.transform(torch.cat(inputs), draws)  # in full precision
             x_hat, x = images[: len(labels)], images[len(labels) :]
@@ -296,7 +296,7 @@ def generator_step(
                 add(result.losses, metric_names.LOSS_CLASSES_G, classes)
             add(result.losses, metric_names.LOSS_G, loss)
             if method.mode_seeking:
-                modes = mode_seeking_loss(generated[: len(y)], second, z[: len(y)], z[len(labels) :]) / batch_size
+                modes = mode_seeking_loss(generated[: len(y)], *second, z[: len(y)], z[len(labels) :]) / batch_size
                 loss = loss + method.mode_seeking * modes
                 add(result.losses, metric_names.LOSS_MODES, modes)
             env.backward(loss * env.world_size)
@@ -304,16 +304,14 @@ def generator_step(
     return result
 
 
-def generate(
-    g: Player, z: Tensor, labels: Tensor, known: Tensor, batch: Batch, env: Distributed
-) -> tuple[Tensor, Tensor]:
-    """Return images of labels, and second images of y from the rest of z if there is one; DDP allows a single pass."""
+def generate(g: Player, z: Tensor, labels: Tensor, known: Tensor, batch: Batch, env: Distributed) -> list[Tensor]:
+    """Return images of labels and, if there is more z, second images of y. DDP allows a single pass for both."""
     count = len(labels)
     if len(z) > count:
         labels, known = torch.cat([labels, batch.labels]), torch.cat([known, batch.known])
     with env.autocast():
         images = g.wrapped(z, labels, known).to(batch.images.dtype)
-    return images[:count], images[count:]
+    return [images] if len(z) == count else list(images.split([count, len(batch.labels)]))
 
 
 def interpolate_labels(batch: Batch) -> Tensor:

@@ -65,6 +65,10 @@ class Recorder:
     def row_at(self, images_seen: int) -> dict[str, float]:
         return {"loss/d": float(images_seen)}
 
+    def measure_variety(self, generator: object) -> dict[str, float]:
+        self.events.append("variety")
+        return {"samples/variety": 0.5}
+
     def save_grid(self, images_seen: int, generator: object) -> None:
         self.events.append("grid")
 
@@ -95,7 +99,7 @@ def test_a_step_is_evaluated_logged_saved_and_drawn_in_this_order(tmp_path: Path
     assert recorder.events == [
         "advance 8",
         "advance 16 loss/d",
-        *("evaluate", "advance 24 score", "checkpoint 24 best", "grid"),
+        *("evaluate", "variety", "advance 24 score", "checkpoint 24 best", "grid"),
         *("advance 32 loss/d", "checkpoint 32"),
         *("evaluate", "advance 40 loss/d score", "checkpoint 40", "grid"),
     ]
