@@ -170,6 +170,7 @@ WAITS_OF_A_RUN = {  # where a run may wait for the GPU
     "trainer/state.py": "a save asks whether the weights are finite",
     "trainer/run/state_dicts.py": "a checkpoint moves to it",
     "trainer/generation/": "images come from it",
+    "trainer/tracking/variety.py": "the positions of the noise of variety move to it",
     "trainer/evaluation/": "what an evaluation measures comes from it",
 }
 

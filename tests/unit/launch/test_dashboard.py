@@ -50,7 +50,8 @@ def logged_keys(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """All metric keys of a real run with all extras, and of the golden curves (which include a classifier)."""
     folder = tmp_path_factory.mktemp("logged")
     make_dataset(folder, 160)
-    further = "--augment ada --interpolate 1 --decay cosine --decay-images 64 --evaluate-every 64".split()
+    further = "--augment ada --interpolate 1 --mode-seeking 1 --decay cosine --decay-images 64".split()
+    further += "--evaluate-every 64 --grid-every 64".split()
     words = (*TINY, "--shards", folder / "data", "--run", folder / "run", "--total-images", 64, *further)
     train(*words, XDG_CACHE_HOME=str(tmp_path_factory.getbasetemp() / "evaluate-cache"))
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
