@@ -70,7 +70,7 @@ def joint_step(
         gradient, loss = generator_gradient(scored, images, generated, batch_size, method, env)
         losses, gradients = [seen[generated]], [gradient]
         if method.mode_seeking:
-            modes = mode_seeking_loss(x_hat, *second, z, second_z) / batch_size
+            modes = mode_seeking_loss(x_hat, second[0], z, second_z) / batch_size
             losses.append(env.scaler.scale(method.mode_seeking * modes * env.world_size))
             gradients.append(torch.ones_like(modes))
             add(result.losses, metric_names.LOSS_MODES, modes)

@@ -296,7 +296,7 @@ def generator_step(
                 add(result.losses, metric_names.LOSS_CLASSES_G, classes)
             add(result.losses, metric_names.LOSS_G, loss)
             if method.mode_seeking:
-                modes = mode_seeking_loss(generated[: len(y)], *second, z[: len(y)], z[len(labels) :]) / batch_size
+                modes = mode_seeking_loss(generated[: len(y)], second[0], z[: len(y)], z[len(labels) :]) / batch_size
                 loss = loss + method.mode_seeking * modes
                 add(result.losses, metric_names.LOSS_MODES, modes)
             env.backward(loss * env.world_size)

@@ -175,7 +175,7 @@ def test_a_run_resumes_and_is_evaluated_as_ours_are(
     train(32)
     train(64)
     assert [row["images_seen"] for row in read(run / "metrics.jsonl")] == [32, 64]
-    assert LEGS["flow-matching32"].images_seen(run) == 64 and LEGS["flow-matching32"].images_seen(tmp_path) == 0
+    assert LEGS["flow-matching32"].saved(run) == [64] and LEGS["flow-matching32"].saved(tmp_path) == []
     words = ["--count", "16", "--features", "judge", "--metrics", "fid,prdc", "--threads", "1"]
     other_evaluation.main([str(run), *words])
     seen, entry = evaluation_file.newest(run) or (0, {"a": torch.zeros(1)})
