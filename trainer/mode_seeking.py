@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.augment.pixels import weigh_by_alpha
 
-_SMALLEST = 1e-3  # of the ratio; a level of a pixel is 2 / 255
+_SMALLEST = 1e-3  # added to the ratio, so that equal images have a finite loss; one of 255 levels is about 0.007
 
 
 def mode_seeking_loss(x_hat: Tensor, second: Tensor, z: Tensor, second_z: Tensor) -> Tensor:
