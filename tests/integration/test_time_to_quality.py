@@ -43,6 +43,13 @@ def course(pace: float, *hair: float) -> Course:
 NOT_BEGUN = Course(0, 0.0, {})
 
 
+@pytest.fixture
+def pieces_of_100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate legs every 100 images, as `course` does."""
+    for name in ASKED.legs:
+        monkeypatch.setitem(LEGS, name, dataclasses.replace(LEGS[name], every=100))
+
+
 def test_our_legs_are_commands_that_the_trainer_understands() -> None:
     for name, leg in LEGS.items():
         if leg.other:
@@ -67,10 +74,13 @@ def test_the_first_half_of_hair_colours() -> None:
     assert first_right(Course(100, 1.0, {100: {"fid": 3.0}})) is None, "the judge was too weak to say"
 
 
+@pytest.mark.usefixtures("pieces_of_100")
 def test_a_leg_of_ours_is_done_after_its_minutes() -> None:
     courses = {"residual96": course(2.9, 0.1, 0.2), "residual32": course(2.9, 0.1, 0.2), PUBLISHED: NOT_BEGUN}
     assert not time_to_quality.done(ASKED, "residual96", courses), "580 of 600 s"
-    assert time_to_quality.done(ASKED, "residual32", courses), "240 s are 0.4 of it"
+    assert time_to_quality.done(ASKED, "residual32", courses), "240 s are 0.4 of it: 83 images, so one piece"
+    slower = courses | {"residual32": course(1.0, 0.1, 0.2)}
+    assert not time_to_quality.done(ASKED, "residual32", slower), "200 of 240 s"
     assert not time_to_quality.done(ASKED, PUBLISHED, courses)
 
 
@@ -89,6 +99,7 @@ def test_a_leg_whose_learning_rates_fall_is_one_piece() -> None:
     assert [pieces.next_end(seen, 250.1) for seen in (0, 100, 250)] == [100, 200, 300]
 
 
+@pytest.mark.usefixtures("pieces_of_100")
 def test_the_leg_with_the_least_time_goes_next(monkeypatch: pytest.MonkeyPatch) -> None:
     paces = {PUBLISHED: 4.0, "residual96": 2.0, "residual32": 1.0}
     pieces = dict.fromkeys(paces, 0)
