@@ -30,7 +30,7 @@ class ModelFolder:
     """The folder of a sentence-transformers model.
 
     Attributes:
-        path: the folder.
+        path: the folder, without symbolic links.
         transformer: the folder of the transformer.
         modules: (kind, folder) of the modules after the transformer: "Pooling", "Dense" or "Normalize".
         config: the transformer's config.json.
@@ -41,7 +41,7 @@ class ModelFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.resolve()
         modules = self._read_modules()
         self.transformer = modules[0][1]
         self.modules = modules[1:]
@@ -130,7 +130,7 @@ class ModelFolder:
                 supported = ", ".join(_MODULES)
                 raise UserError("model-unsupported", f"{file}: module {kind[:80]!r}; only {supported} are supported")
             folder = (self.path / path).resolve()
-            if not folder.is_relative_to(self.path.resolve()):
+            if not folder.is_relative_to(self.path):
                 raise UserError("path-outside", f"{file}: the path {path[:80]!r} leaves the model's folder")
             modules.append((name, folder))
         kinds = [kind for kind, _ in modules]

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards import text_encoders
+from shards.text_encoders.model_folder import ModelFolder
 from support import ROOT
 from support.errors import codes, raises
 from support.text_models import WIDTH, WORDS, write_bert, write_json, write_onnx, write_settings
@@ -155,6 +156,12 @@ def test_identity_depends_on_the_content_of_files_and_not_on_their_folder(tmp_pa
     assert not text_encoders.same_vectors(original, text_encoders.load(str(tmp_path / "moved")).identity), (
         "settings determine vectors too"
     )
+
+
+def test_a_folder_below_a_symbolic_link(tmp_path: Path, bert: Path) -> None:
+    """As the model of a package is, in a virtual environment that is one."""
+    (tmp_path / "link").symlink_to(bert.parent)
+    assert ModelFolder(tmp_path / "link" / bert.name).sha256() == ModelFolder(bert).sha256()
 
 
 def test_long_and_invalid_texts(encoder: text_encoders.TextEncoder) -> None:
