@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shards.core.errors import UserError
 from shards.dataset.image_shape import ImageShape
@@ -44,6 +44,7 @@ def build_state(
     kinds: Sequence[str],
     scaling: LabelScaling | None = None,
     weights: np.ndarray | None = None,
+    captions: np.ndarray | None = None,
 ) -> TrainingState:
     """Build the networks, their optimizers and the method, freshly initialized.
 
@@ -53,6 +54,7 @@ def build_state(
         kinds: kind of each attribute (see `shards.dataset.schema`).
         scaling: how label entries are scaled; None: not at all.
         weights: of the attributes, see `trainer.labels.weights`; None: all 1.
+        captions: labels that captions are told from, see `trainer.labels.captions`; None if there are no captions.
 
     Raises:
         UserError: the networks do not support images of this shape, have fewer levels than --freeze-d, or cannot be
@@ -75,7 +77,7 @@ def build_state(
         noise=config.network.noise_size,
         seed=config.seed,
         augment=augmentation or Unchanged(),
-        classes=_build_class_loss(g, architecture, label_loss > 0, kinds),
+        classes=_build_class_loss(g, architecture, label_loss > 0, kinds, captions),
         classifier_weight=label_loss or config.method.classifier_weight,
         classifier_guides_g=not label_loss,
     )
@@ -142,7 +144,7 @@ def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) ->
 
 
 def _build_class_loss(
-    g: nn.Module, architecture: Architecture, label_loss: bool, kinds: Sequence[str]
+    g: nn.Module, architecture: Architecture, label_loss: bool, kinds: Sequence[str], captions: np.ndarray | None
 ) -> ClassLoss | None:
     """Return the loss of D's scores of label entries, on labels as G receives them; None without scores."""
     if not (label_loss or conditioning_of(architecture).classifies):
@@ -150,9 +152,14 @@ def _build_class_loss(
     mask = next(layer for layer in g.modules() if isinstance(layer, LabelMask))
     embedding = next((layer for layer in g.modules() if isinstance(layer, LabelEmbedding)), None)
     weights = embedding.weights if embedding is not None else None  # loading a checkpoint copies into this tensor
-    if weights is None:
-        return lambda scores, y, k: class_loss(scores, mask(y, k), k, kinds, architecture.widths)
-    return lambda scores, y, k: class_loss(scores, mask(y, k), k * weights, kinds, architecture.widths)
+    others = None if captions is None else torch.from_numpy(captions).to(mask.scale)
+
+    def loss(scores: Tensor, y: Tensor, k: Tensor) -> Tensor:
+        told_from = None if others is None else mask(others, torch.ones_like(k[:1]).expand(len(others), -1))
+        weighted = k if weights is None else k * weights
+        return class_loss(scores, mask(y, k), weighted, kinds, architecture.widths, told_from)
+
+    return loss
 
 
 def _build_player(module: nn.Module, lr: float, betas: tuple[float, float], env: Distributed) -> Player:

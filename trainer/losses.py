@@ -124,21 +124,31 @@ def image_slopes(logits: Tensor, images: Tensor) -> Tensor:
 # ---------------------------------------------------------------- loss of predicted labels
 
 # Negative log-likelihood of label entries y under scores s, both (B, w), by kind of attribute -> (B, 1); for tags, of
-# which neighbouring ones are computed together, (B, w).
-_NEGATIVE_LOG_LIKELIHOOD: dict[str, PairLoss] = {
-    "exclusive": lambda s, y: -(y * s.log_softmax(1)).sum(1, keepdim=True),
-    "tag": lambda s, y: F.binary_cross_entropy_with_logits(s, y, reduction="none"),
-    "vector": lambda s, y: (s - y).square().sum(1, keepdim=True) / 2,
-    "text": lambda s, y: (s - y).square().sum(1, keepdim=True) / 2,
+# which neighbouring ones are computed together, (B, w). Captions are told from others, (K, w).
+_NEGATIVE_LOG_LIKELIHOOD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "exclusive": lambda s, y, _: -(y * s.log_softmax(1)).sum(1, keepdim=True),
+    "tag": lambda s, y, _: F.binary_cross_entropy_with_logits(s, y, reduction="none"),
+    "vector": lambda s, y, _: (s - y).square().sum(1, keepdim=True) / 2,
+    "text": lambda s, y, others: -torch.cat([(s * y).sum(1, keepdim=True), s @ others.t()], 1).log_softmax(1)[:, :1],
 }
 
 
-def class_loss(scores: Tensor, labels: Tensor, known: Tensor, kinds: Sequence[str], widths: Sequence[int]) -> Tensor:
+def class_loss(
+    scores: Tensor,
+    labels: Tensor,
+    known: Tensor,
+    kinds: Sequence[str],
+    widths: Sequence[int],
+    captions: Tensor | None = None,
+) -> Tensor:
     """-log P(y | x) per sample under scores of label entries (AC-GAN: Odena et al. 2017, section 3, L_C).
 
     Attributes are independent given the image: an exclusive one has the cross-entropy over its entries, a tag the
     binary cross-entropy, and numbers half the squared error (after `trainer.labels.scaling`, so that none has more
-    weight than another). Unknown attributes contribute nothing. Interpolated labels are taken as probabilities.
+    weight than another). A caption is told from others: its score is ⟨s, y⟩, and it has the cross-entropy over itself
+    and the others (InfoNCE: van den Oord et al. 2018, arXiv 1807.03748, equation 4; between images and sentences in
+    XMC-GAN: Zhang et al. 2021, arXiv 2101.04702). Unknown attributes contribute nothing. Interpolated words are taken
+    as probabilities.
 
     Args:
         scores: (B, L), of the label's entries.
@@ -146,13 +156,16 @@ def class_loss(scores: Tensor, labels: Tensor, known: Tensor, kinds: Sequence[st
         known: (B, A), 0 where unknown; elsewhere 1, or the weight of the attribute.
         kinds: "exclusive", "tag", "vector" or "text", for each attribute.
         widths: label entries of each attribute.
+        captions: (K, L), labels of images with captions; None: captions contribute nothing.
 
     Returns:
         (B,), sums over the known attributes.
     """
+    others = labels[:0] if captions is None else captions
     names, entries, attributes = zip(*_blocks(kinds, widths), strict=True)
-    parts = zip(names, scores.split(entries, 1), labels.split(entries, 1), known.split(attributes, 1), strict=True)
-    return torch.cat([_NEGATIVE_LOG_LIKELIHOOD[kind](s, y) * k for kind, s, y, k in parts], 1).sum(1)
+    split = (each.split(entries, 1) for each in (scores, labels, others))
+    parts = zip(names, *split, known.split(attributes, 1), strict=True)
+    return torch.cat([_NEGATIVE_LOG_LIKELIHOOD[kind](s, y, o) * k for kind, s, y, o, k in parts], 1).sum(1)
 
 
 def _blocks(kinds: Sequence[str], widths: Sequence[int]) -> list[tuple[str, int, int]]:

@@ -28,6 +28,7 @@ from trainer.distributed.process_group import Distributed
 from trainer.finetuning import initial_weights
 from trainer.finetuning.initial_weights import InitialWeights
 from trainer.fresh_state import build_state
+from trainer.labels.captions import sample_captions
 from trainer.labels.scaling import measure_scaling
 from trainer.labels.weights import measure_weights
 from trainer.run import lineage
@@ -86,7 +87,16 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
     weights = env.broadcast(env.on_rank0(lambda: measure_weights(dataset))) if starts and not config.dry_run else None
     state = env.on_all_ranks(
-        lambda: build_state(config, env, dataset.shape, dataset.schema.widths, kinds, measure_scaling(dataset), weights)
+        lambda: build_state(
+            config,
+            env,
+            dataset.shape,
+            dataset.schema.widths,
+            kinds,
+            measure_scaling(dataset),
+            weights,
+            sample_captions(dataset),
+        )
     )
     return TrainingSetup(config, env, dataset, stream, state, run, decoded_cache)
 

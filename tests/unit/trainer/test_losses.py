@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -122,14 +123,16 @@ def test_penalty_against_finite_differences_and_its_own_gradient() -> None:
 KINDS, WIDTHS = ("tag", "exclusive", "tag", "tag", "vector", "text"), (1, 3, 1, 1, 2, 2)
 LABEL = torch.tensor([[1.0, 0, 1, 0, 0, 1, 3, -1, 0.6, 0.8]], dtype=torch.float64)
 SCORES = torch.tensor([[0.5, 1, 2, -1, -2, 3, 1, 1, 0.6, 0]], dtype=torch.float64)
+CAPTIONS = torch.cat([9 * torch.ones(2, 8), torch.tensor([[1.0, 0], [-0.5, 2]])], 1).double()
 BY_HAND = [  # one per attribute
     softplus(-0.5),
     math.log(math.exp(1) + math.exp(2) + math.exp(-1)) - 2,
     softplus(-2),
     softplus(-3),
     (2**2 + 2**2) / 2,
-    0.8**2 / 2,
+    math.log(math.exp(0.36) + math.exp(0.6) + math.exp(-0.3)) - 0.36,
 ]
+of_labels = functools.partial(class_loss, kinds=KINDS, widths=WIDTHS, captions=CAPTIONS)
 
 
 def test_class_loss_by_hand() -> None:
@@ -137,9 +140,9 @@ def test_class_loss_by_hand() -> None:
     for attribute, expected in enumerate(BY_HAND):
         known = torch.zeros(1, len(KINDS), dtype=torch.float64)
         known[0, attribute] = 1
-        assert class_loss(SCORES, LABEL, known, KINDS, WIDTHS).item() == pytest.approx(expected, abs=1e-12), attribute
+        assert of_labels(SCORES, LABEL, known).item() == pytest.approx(expected, abs=1e-12), attribute
     known = torch.tensor([[1.0] * 6, [0.0] * 6], dtype=torch.float64)
-    found = class_loss(SCORES.repeat(2, 1), LABEL.repeat(2, 1), known, KINDS, WIDTHS)
+    found = of_labels(SCORES.repeat(2, 1), LABEL.repeat(2, 1), known)
     assert found.tolist() == pytest.approx([sum(BY_HAND), 0], abs=1e-12)
 
 
@@ -148,30 +151,38 @@ def test_class_loss_of_a_label_between_two_is_the_mean_of_theirs() -> None:
     known = torch.tensor([[1.0, 1, 1, 1, 0, 0]], dtype=torch.float64)
     other = LABEL.clone()
     other[0, :6] = torch.tensor([0.0, 1, 0, 0, 1, 1])
-    of_both = [class_loss(SCORES, y, known, KINDS, WIDTHS).item() for y in (LABEL, other)]
-    between = class_loss(SCORES, torch.lerp(LABEL, other, 0.5), known, KINDS, WIDTHS).item()
+    of_both = [of_labels(SCORES, y, known).item() for y in (LABEL, other)]
+    between = of_labels(SCORES, torch.lerp(LABEL, other, 0.5), known).item()
     assert between == pytest.approx(sum(of_both) / 2, abs=1e-12)
 
 
 def test_class_loss_has_the_gradients_of_its_kinds() -> None:
-    """Prediction minus label: softmax or sigmoid for words, the score itself for numbers; 0 where unknown."""
+    """Prediction minus label: softmax or sigmoid for words, the score for numbers, the mean for captions."""
     scores = SCORES.clone().requires_grad_()
     known = torch.tensor([[1.0, 1, 0, 1, 1, 1]], dtype=torch.float64)
-    class_loss(scores, LABEL, known, KINDS, WIDTHS).sum().backward()
+    of_labels(scores, LABEL, known).sum().backward()
     tags, softmax = SCORES.sigmoid() - LABEL, SCORES[:, 1:4].softmax(1) - LABEL[:, 1:4]
     numbers = SCORES - LABEL
+    told_from = torch.cat([LABEL, CAPTIONS])[:, 8:]
+    caption = (SCORES[:, 8:] @ told_from.t()).softmax(1) @ told_from - LABEL[:, 8:]
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    parts = [tags[:, :1], softmax, zero, tags[:, 5:6], numbers[:, 6:]]
+    parts = [tags[:, :1], softmax, zero, tags[:, 5:6], numbers[:, 6:8], caption]
     assert scores.grad is not None
     torch.testing.assert_close(scores.grad, torch.cat(parts, 1))
-    assert torch.autograd.gradcheck(lambda s: class_loss(s, LABEL, known, KINDS, WIDTHS), (scores,))
+    assert torch.autograd.gradcheck(lambda s: of_labels(s, LABEL, known), (scores,))
+
+
+def test_captions_alone_have_no_loss() -> None:
+    known = torch.tensor([[0.0, 0, 0, 0, 0, 1]], dtype=torch.float64)
+    assert of_labels(SCORES, LABEL, known, captions=None).item() == 0
+    assert of_labels(SCORES, LABEL, known, captions=CAPTIONS[:0]).item() == 0
 
 
 def test_class_loss_is_finite_far_out_and_refuses_other_attributes() -> None:
     known = torch.ones(1, len(KINDS), dtype=torch.float64)
-    assert class_loss(1e4 * SCORES, LABEL, known, KINDS, WIDTHS).isfinite().all()
+    assert of_labels(1e4 * SCORES, LABEL, known).isfinite().all()
     with pytest.raises(ValueError, match="zip"):
-        class_loss(SCORES, LABEL, known, KINDS[1:], WIDTHS)
+        of_labels(SCORES, LABEL, known, kinds=KINDS[1:])
 
 
 def test_joint_updates_take_the_losses_whose_slopes_never_vanish() -> None:

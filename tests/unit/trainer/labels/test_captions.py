@@ -1,0 +1,83 @@
+"""Captions are scaled by what tells them apart, and the loss of labels tells them from others of the dataset."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.dataset.dataset import Dataset
+from shards.packing.pack import Pack, pack
+from support.launching import TINY, metrics, train
+from support.text_models import write_onnx
+from trainer.labels import captions
+from trainer.labels.captions import sample_captions
+from trainer.labels.scaling import measure_scaling
+
+pytest.importorskip("tokenizers")
+pytest.importorskip("onnxruntime")
+
+HAIR = list(itertools.product(("blue", "red", "green"), ("long", "the")))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """60 images of a caption and a number; a tenth has no caption."""
+    folder = tmp_path_factory.mktemp("captions")
+    rows = []
+    (folder / "source").mkdir()
+    for i in range(60):
+        Image.new("RGB", (16, 16), (4 * i, 0, 0)).save(folder / "source" / f"{i}.png")
+        colour, length = HAIR[i % len(HAIR)]
+        said = {"text": f"a girl with {length} {colour} hair"} if i % 10 else {}
+        rows.append(json.dumps({"file_name": f"{i}.png", "label": [i / 60]} | said))
+    (folder / "source" / "metadata.jsonl").write_text("\n".join(rows))
+    model = str(write_onnx(folder / "model"))
+    return pack(Pack(folder / "source", folder / "data", size=16, workers=1, text_encoder=model))
+
+
+def entries(dataset: Dataset) -> slice:
+    (index,) = (i for i, a in enumerate(dataset.schema.attributes) if a.kind == "text")
+    start = int(dataset.schema.starts[index])
+    return slice(start, start + dataset.schema.attributes[index].width)
+
+
+def test_each_caption_of_the_data_once(dataset: Dataset) -> None:
+    found = sample_captions(dataset)
+    assert found is not None and found.dtype == np.float32
+    text = entries(dataset)
+    assert len(found) == len(np.unique(found[:, text], axis=0)) == len(HAIR)
+    assert {row.tobytes() for row in found[:, text]} < {row.tobytes() for row in np.asarray(dataset.labels)[:, text]}
+    assert np.abs(found[:, text]).sum(1).all(), "an image without a caption has none to tell from"
+
+
+def test_no_more_than_asked_for_and_the_same_each_time(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "MOST", 4)
+    found = [sample_captions(dataset) for _ in range(2)]
+    assert found[0] is not None and found[1] is not None
+    assert len(found[0]) == 4 and np.array_equal(*found)
+
+
+def test_what_captions_have_in_common_does_not_enter(dataset: Dataset) -> None:
+    text = entries(dataset)
+    index = [a.kind for a in dataset.schema.attributes].index("text")
+    vectors = np.asarray(dataset.labels)[np.asarray(dataset.known, bool)[:, index], text]
+    common = np.linalg.norm(vectors.mean(0))
+    assert common > 0.9, "nearly all of a vector of length 1"
+    centre, scale = (each[text] for each in measure_scaling(dataset))
+    scaled = (vectors - centre) * scale
+    assert np.allclose(scaled.mean(0), 0, atol=1e-5)
+    assert np.square(scaled).sum(1).mean() == pytest.approx(1, rel=0.05)
+
+
+def test_a_run_begins_with_the_loss_of_chance(dataset: Dataset, tmp_path: Path) -> None:
+    """A caption is among all those of the data, of which it is one, and the number costs little."""
+    words = [*TINY, "--shards", dataset.path, "--run", tmp_path / "run", "--mixed-precision", "no"]
+    train(*words, "--label-loss", 1, "--log-every", 16, "--total-images", 64)
+    losses = [row["loss/classes"] for row in metrics(tmp_path / "run") if "loss/classes" in row]
+    assert losses[0] == pytest.approx(math.log(len(HAIR) + 1), rel=0.4)
