@@ -151,8 +151,8 @@ class TrainingState:
             for group in player.optimizer.param_groups:
                 group["lr"] = now.get(name, group["lr"])
                 group["betas"] = (group["betas"][0], now.get("beta2", group["betas"][1]))
-        if "gamma" in now:
-            self.method = dataclasses.replace(self.method, gamma=now["gamma"])
+        weights = {name: now[name] for name in ("gamma", "mode_seeking") if name in now}
+        self.method = dataclasses.replace(self.method, **weights)
         self.ema.half_life = now.get("ema_half_life", self.ema.half_life)
         if self.augmentation is not None:
             self.augmentation.p = now.get("augment_p", self.augmentation.p)

@@ -47,7 +47,7 @@ TRAJECTORIES = {
     "label-loss": "--label-loss 0.5",
     "joint": "--updates joint --label-loss 0.5 --augment ada --flip",
     "modes": "--mode-seeking 0.3 --d-steps 2",
-    "joint-modes": "--updates joint --mode-seeking 0.3 --mismatch generated",
+    "joint-modes": "--updates joint --mode-seeking 0.3 --mode-seeking-end 0.1 --decay-images 320 --mismatch generated",
     "joint-generated": "--updates joint --loss matching-aware --mismatch generated",
 }
 EXACTLY = [Case(name, f"{EXACT} {words}") for name, words in TRAJECTORIES.items()]

@@ -128,7 +128,9 @@ def test_every_family_resumes_bit_for_bit_from_any_step(
 def test_extended_run_with_schedules_equals_uninterrupted_run(data: Path, tmp_path: Path) -> None:
     """Schedules depend on images seen only, not on the --total-images of an earlier start."""
     words = "--warmup-images 64 --decay cosine --decay-to 0.1 --decay-images 400 --log-every 16".split()
-    words += "--gamma-end 0.05 --beta2-end 0.99 --ema-half-life-end 50".split()
+    words += (
+        "--gamma-end 0.05 --mode-seeking 0.3 --mode-seeking-end 0.1 --beta2-end 0.99 --ema-half-life-end 50".split()
+    )
     words += "--augment diff --augment-p 0.1 --augment-p-end 0.9".split()
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(*run_words(data, whole), *words)
@@ -137,7 +139,7 @@ def test_extended_run_with_schedules_equals_uninterrupted_run(data: Path, tmp_pa
     assert_same_run(run, whole)
     rates = [row["schedule/lr_g"] for row in metrics(whole)]
     assert rates[3] == max(rates) == 2e-3 and rates[-1] == pytest.approx(2e-4)
-    others = {"lr_d", "gamma", "beta2", "ema_half_life", "augment_p"}
+    others = {"lr_d", "gamma", "mode_seeking", "beta2", "ema_half_life", "augment_p"}
     assert {f"schedule/{name}" for name in others} < metrics(whole)[0].keys()
 
 

@@ -30,6 +30,7 @@ from trainer.presets import PRESETS
 # Where options of schedules start, and where they end.
 _SCHEDULED = {
     "gamma": "gamma_end",
+    "mode_seeking": "mode_seeking_end",
     "betas": "beta2_end",
     "ema_half_life": "ema_half_life_end",
     "augment_p": "augment_p_end",
@@ -50,7 +51,8 @@ class Config:
         "conditioning classifier_weight spectral_norm label_loss "
         "loss mismatch wrong mismatch_weight interpolate mode_seeking gamma d_steps updates penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
-        "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end beta2_end "
+        "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end "
+        "mode_seeking_end beta2_end "
         "ema_half_life ema_half_life_end ema_ramp ema_snapshots "
         "mixed_precision penalty_precision deterministic compile dtype device workers threads timeout "
         "log_with wandb_project wandb_entity wandb_group wandb_mode wandb_artifacts dry_run".split()
@@ -86,6 +88,7 @@ class Config:
         """
         cli.validate(self)
         self._check_penalty()
+        self._check_mode_seeking()
         self._check_classifier()
         self._check_label_loss()
         self._check_joint()
@@ -99,6 +102,12 @@ class Config:
                     "option-conflict",
                     f"--{name} 0: the relativistic loss diverges without gradient penalties; use a --{name} above 0",
                 )
+
+    def _check_mode_seeking(self) -> None:
+        if self.schedule.mode_seeking_end is not None and not self.method.mode_seeking:
+            raise UserError(
+                "option-without-effect", "--mode-seeking-end: no modes are sought; add --mode-seeking, where it starts"
+            )
 
     def _check_classifier(self) -> None:
         method = self.method

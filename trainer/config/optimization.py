@@ -97,6 +97,9 @@ class ScheduleConfig:
         0.05, "final learning rates, as a fraction of --lr-g and --lr-d (with --cooldown)", minimum=0, maximum=1
     )
     gamma_end: float | None = option(None, "final --gamma (cosine schedule); constant if omitted", minimum=0)
+    mode_seeking_end: float | None = option(
+        None, "final --mode-seeking (cosine schedule); constant if omitted", minimum=0
+    )
     beta2_end: float | None = option(
         None, "final second value of --betas (cosine schedule); constant if omitted", minimum=0, maximum=0.999999
     )
@@ -127,7 +130,7 @@ class ScheduleConfig:
         """
         cli.validate(self)
         self._check_cooldown()
-        ends = ("gamma_end", "beta2_end", "ema_half_life_end", "augment_p_end")
+        ends = ("gamma_end", "mode_seeking_end", "beta2_end", "ema_half_life_end", "augment_p_end")
         used = ["decay"] if self.decay != "none" else []
         used += [name for name in ends if getattr(self, name) is not None]
         if self.decay == "none" and self.decay_to:

@@ -30,6 +30,7 @@ def build_schedules(config: Config, scale: int | None = None) -> dict[str, Sched
         "lr_g": rate(optim.lr_g),
         "lr_d": rate(optim.lr_d),
         "gamma": cosine(config.method.gamma, schedule.gamma_end),
+        "mode_seeking": cosine(config.method.mode_seeking, schedule.mode_seeking_end),
         "beta2": cosine(optim.betas[1], schedule.beta2_end),
         "ema_half_life": cosine(optim.ema_half_life, schedule.ema_half_life_end),
         "augment_p": cosine(config.augmentation.augment_p, schedule.augment_p_end),

@@ -49,3 +49,13 @@ def test_a_run_seeks_modes_in_every_second_update_of_its_generator(
 ) -> None:
     state, stream = make_state(tmp_path, *f"--mode-seeking 0.3 {options}".split())
     assert [step for step in range(6) if "loss/modes" in state.step(stream[step]).metrics] == seeking
+
+
+def test_modes_are_no_longer_sought_when_the_weight_has_fallen_to_zero(tmp_path: Path) -> None:
+    state, stream = make_state(tmp_path, *"--mode-seeking 0.3 --mode-seeking-end 0 --decay-images 32".split())
+    found, weights = [], []
+    for step in range(6):  # of 8 images
+        found.append("loss/modes" in state.step(stream[step]).metrics)
+        weights.append(state.method.mode_seeking)
+    assert found == [False, True, False, False, False, False]
+    assert weights[1] == pytest.approx(0.15) and weights[3:] == [0, 0, 0]

@@ -219,6 +219,7 @@ def test_presets_of_r3gan_follow_the_published_schedules() -> None:
         "lr_g": (2e-4, 5e-5),
         "lr_d": (2e-4, 5e-5),
         "gamma": (2.0, 0.2),
+        "mode_seeking": (0.0, 0.0),
         "beta2": (0.9, 0.99),
         "ema_half_life": (0, 500_000),
         "augment_p": (0.0, 0.3),
