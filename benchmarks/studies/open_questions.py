@@ -1,11 +1,12 @@
 """Answer the article's four open questions with runs of one preset on the example faces.
 
     python benchmarks/studies/open_questions.py --out DIR [--questions noise,language] [--seeds 3]
-        [--images 30000] [--jobs 2]
+        [--images 30000] [--options "--family residual"] [--jobs 2]
 
 Makes the datasets, trains every variant with every seed (all variants with seed 0 first), and evaluates every
 checkpoint with a classifier trained on real images. Existing results are reused: re-run the same command to resume;
-more seeds or images add to earlier results.
+more seeds add to earlier results. Other options, and other numbers of images if learning rates fall towards the end of
+a run, need another folder.
 """
 
 from __future__ import annotations
@@ -36,9 +37,6 @@ from shards.dataset.dataset import Dataset
 from trainer.run.checkpoint import find
 
 MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
-# Of all runs: not every variant could have the preset's label loss and joint updates, and runs that are continued to
-# more images would have trained in two cooldowns.
-_PLAIN = ("--label-loss", 0, "--updates", "alternating", "--cooldown", 0)
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,7 @@ class QuestionOptions:
     faces: int = option(6_000, "number of faces in the datasets", minimum=400)
     size: int = option(32, "height and width of the faces in pixels", minimum=16)
     preset: str = option("faces32", "preset of all runs")
+    options: str = option("", "further options of all runs, such as '--cooldown 0'")
     pictures: int = option(1_000, "images generated per checkpoint for the judge, two per label", minimum=2)
     judge_only: bool = option(False, "do not train; evaluate existing runs")
     jobs: int = option(2, "runs at the same time, each on one thread", minimum=1)
@@ -153,8 +152,6 @@ def train(asked: QuestionOptions, name: str, seed: int) -> None:
         *(
             "--preset",
             asked.preset,
-            "--family",
-            "residual",
             "--shards",
             asked.out / "data" / variant.data,
             "--run",
@@ -164,7 +161,7 @@ def train(asked: QuestionOptions, name: str, seed: int) -> None:
         ),
         *("--total-images", asked.images, "--checkpoint-every", asked.every, "--keep", 1000),
         *("--grid-every", asked.images, "--threads", 1, "--workers", 0, "--log-with", "none"),
-        *_PLAIN,
+        *shlex.split(asked.options),
         *shlex.split(variant.words),
     ]
     log = run.with_suffix(".log")
