@@ -66,7 +66,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Labelled 32x32 faces. One bottleneck a level, batches of 8 and one pass for both updates make for many updates in
     # little time; D learns labels by cross-entropy and sees each level's means, noise and label reach every block of G,
-    # and penalties and learning rates fall at the end (docs/benchmarks.md, the example).
+    # which is held to draw many images of a label before it draws them well, and penalties and learning rates fall at
+    # the end (docs/benchmarks.md, the example).
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {
         "doc": "32x32 faces within minutes on two CPU cores",
@@ -77,9 +78,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "level_means": True,
         "label_loss": 0.5,
         "updates": "joint",
-        "total_images": 120_000,
+        "total_images": 110_000,
         "batch": 8,
         "wrong": "hard",
+        "mode_seeking": 0.3,
+        "mode_seeking_end": 0.0,
         "gamma": 0.4,
         "gamma_end": 0.04,
         "lr_g": 1e-3,

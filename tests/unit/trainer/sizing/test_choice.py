@@ -66,7 +66,7 @@ def test_the_size_follows_the_speed(
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert printed.startswith("size: ")
-    assert "faces32" in printed and "fit into 10 minutes" in printed and "120,000" in printed
+    assert "faces32" in printed and "fit into 10 minutes" in printed and "110,000" in printed
 
 
 def test_a_given_option_wins(machine: Machine) -> None:
