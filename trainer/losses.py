@@ -124,7 +124,7 @@ def image_slopes(logits: Tensor, images: Tensor) -> Tensor:
 # ---------------------------------------------------------------- loss of predicted labels
 
 # Negative log-likelihood of label entries y under scores s, both (B, w), by kind of attribute -> (B, 1); for tags, of
-# which neighbouring ones are computed together, (B, w). Captions are told from others, (K, w).
+# which neighbouring ones are computed together, (B, w). Captions are compared with those of the third argument, (K, w).
 _NEGATIVE_LOG_LIKELIHOOD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "exclusive": lambda s, y, _: -(y * s.log_softmax(1)).sum(1, keepdim=True),
     "tag": lambda s, y, _: F.binary_cross_entropy_with_logits(s, y, reduction="none"),

@@ -50,6 +50,7 @@ ALLOWED: dict[str, str] = {
     "trainer.batch_diversity": "trainer.metric_names",
     "trainer.mode_seeking": "trainer.augment",
     "trainer.nonfinite": "",
+    "trainer.labels.captions": "shards.dataset",
     "trainer.labels.scaling": "shards.dataset",
     "trainer.labels.weights": "shards.core shards.dataset trainer.networks",
     "trainer.compilation": "shards.core trainer.networks trainer.distributed.frozen",

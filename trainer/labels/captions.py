@@ -14,17 +14,17 @@ MOST = 512  # captions
 
 
 def sample_captions(dataset: Dataset) -> np.ndarray | None:
-    """Return labels of images that have captions, float32 (K, L), of which no two have the same; None without captions.
+    """Return the label of one image for each of up to `MOST` different captions, float32 (K, L); None without captions.
 
-    They are drawn once, by key, so that the loss is a function of one image, however images are divided into batches.
+    They are the same at every start, and in every batch: the loss of an image does not depend on the images beside it.
     """
     schema = dataset.schema
     texts = [index for index, attribute in enumerate(schema.attributes) if attribute.kind == "text"]
     if not texts:
         return None
     entries = np.concatenate([int(schema.starts[i]) + np.arange(schema.attributes[i].width) for i in texts])
-    rows = sample_rows(len(dataset), min(len(dataset), 4 * MOST), 0, "captions to tell from")
-    rows = rows[np.asarray(dataset.known[rows], bool)[:, texts].all(1)]
+    captioned = np.flatnonzero(np.asarray(dataset.known[:, texts], bool).all(1))
+    rows = captioned[sample_rows(len(captioned), min(len(captioned), 4 * MOST), 0, "captions to tell from")]
     labels = np.asarray(dataset.labels[rows], np.float32)
     _, first = np.unique(labels[:, entries], axis=0, return_index=True)
     return labels[np.sort(first)[:MOST]]

@@ -123,7 +123,7 @@ class PeakEstimator:
         state = self._state
         state.config = state.config.replace(accumulate=count, d_steps=1)
         # The first step updates both networks and has D's penalties, if there are any; modes are sought in others.
-        steps = {0, 1, state.method.penalty_every} if state.method.mode_seeking else {0}
+        steps = {0, 1, state.method.penalty_every} if state.config.method.mode_seeking else {0}
         return max(self._measure_step(step, micro_batch * count) for step in steps)
 
     def _measure_step(self, step: int, images: int) -> int:

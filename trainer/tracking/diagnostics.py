@@ -64,7 +64,8 @@ def diagnose(row: Mapping[str, float], usual_gradient: float) -> dict[str, str]:
     if variety < 0.2:
         found[_ALIKE] = (
             f"generated images of one label are nearly identical (samples/variety {variety:.2g}; 1 is the variety of "
-            f"real images); add --mode-seeking 0.3, or double it, {_NEW_RUN}"
+            f"real images); add --mode-seeking 0.3, or double it without --mode-seeking-end, "
+            f"{_NEW_RUN}"
         )
     return found
 
