@@ -66,8 +66,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Labelled 32x32 faces. One bottleneck a level, batches of 8 and one pass for both updates make for many updates in
     # little time; D learns labels by cross-entropy and sees each level's means, noise and label reach every block of G,
-    # which is held to draw many images of a label before it draws them well, and penalties and learning rates fall at
-    # the end (docs/benchmarks.md, the example).
+    # mode seeking keeps images of one label different until its weight has fallen, and penalties and learning rates
+    # fall at the end (docs/benchmarks.md, the example).
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {
         "doc": "32x32 faces within minutes on two CPU cores",

@@ -80,7 +80,8 @@ def fonts(package: Path, height: int) -> Iterator[Font]:
                     font = ImageFont.truetype(io.BytesIO(file.read()), 3 * height // 4)
                     yield Font(font, WEIGHTS[name[1]], SLANTS[name[2]])
     except (OSError, tarfile.TarError) as error:
-        raise UserError("file-unreadable", f"{package}: cannot be read as a package of fonts ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError("file-unreadable", f"{package}: cannot be read as a package of fonts ({reason})") from None
     if not found:
         raise UserError("file-unreadable", f"{package}: has no Latin font; give packages of @fontsource")
 

@@ -106,7 +106,8 @@ class Config:
     def _check_mode_seeking(self) -> None:
         if self.schedule.mode_seeking_end is not None and not self.method.mode_seeking:
             raise UserError(
-                "option-without-effect", "--mode-seeking-end: no modes are sought; add --mode-seeking, where it starts"
+                "option-without-effect",
+                "--mode-seeking-end: mode seeking is off; add --mode-seeking, the weight at the start",
             )
 
     def _check_classifier(self) -> None:

@@ -20,10 +20,10 @@ def sample_captions(dataset: Dataset) -> np.ndarray | None:
     """
     schema = dataset.schema
     texts = [index for index, attribute in enumerate(schema.attributes) if attribute.kind == "text"]
-    if not texts:
+    captioned = np.flatnonzero(np.asarray(dataset.known[:, texts], bool).all(1))
+    if not texts or not len(captioned):
         return None
     entries = np.concatenate([int(schema.starts[i]) + np.arange(schema.attributes[i].width) for i in texts])
-    captioned = np.flatnonzero(np.asarray(dataset.known[:, texts], bool).all(1))
     rows = captioned[sample_rows(len(captioned), min(len(captioned), 4 * MOST), 0, "captions to tell from")]
     labels = np.asarray(dataset.labels[rows], np.float32)
     _, first = np.unique(labels[:, entries], axis=0, return_index=True)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_a_caption_counts_however_many_images_have_none(tmp_path: Path, monkeypa
     monkeypatch.setattr(captions, "MOST", 2)
     found = sample_captions(captioned(tmp_path, 100, lambda i: i == 77, {}))
     assert found is not None and len(found) == 1 and found.any()
+
+
+def test_a_dataset_may_have_lost_all_its_captions(dataset: Dataset) -> None:
+    class Lost:
+        schema, labels, known = dataset.schema, dataset.labels, np.zeros_like(dataset.known)
+
+        def __len__(self) -> int:
+            return len(dataset)
+
+    assert sample_captions(cast(Dataset, Lost())) is None
+    assert (measure_scaling(cast(Dataset, Lost())).scale == 1).all()
 
 
 def test_numbers_that_no_caption_uses_stay_unused() -> None:
