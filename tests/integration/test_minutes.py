@@ -19,7 +19,10 @@ import yaml
 import trainer
 from support.launching import make_dataset, train
 from trainer import config, loop
+from trainer.distributed.process_group import Distributed
 from trainer.run import checkpoint
+from trainer.sizing import choice, probe
+from trainer.sizing.probe import Probe
 
 OPTIONS = {"preset": "smoke", "batch": 16, "log_with": "none", "workers": 0, "threads": 1, "decay": "cosine"}
 FACES = {"preset": "faces32", "log_with": "none", "workers": 0}
@@ -45,6 +48,20 @@ def neighbour(after: float) -> Iterator[None]:
         for process in busy:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the probes of --fit find 60 images per second, and twice as many with fewer channels.
+
+    They measure a short run for a tenth of a second, in which a test that runs next to this one can tip the balance.
+    """
+
+    def speeds(probes: list[Probe], env: Distributed, seconds: float) -> list[float]:
+        assert all(speed > 0 for speed in probe.speeds(probes, env, seconds))
+        return [60.0, 120.0][: len(probes)]
+
+    monkeypatch.setattr(choice, "speeds", speeds)
 
 
 @pytest.mark.long
@@ -74,6 +91,7 @@ def test_a_run_ends_on_time_although_a_neighbour_comes(tmp_path: Path, after: fl
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("a_slow_machine")
 def test_a_short_run_is_smaller_and_stays_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_dataset(tmp_path, size=32).path
     run = trainer.train(run=tmp_path / "run", shards=str(data), minutes=0.2, **FACES)
@@ -113,6 +131,7 @@ def test_two_processes_choose_one_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("a_slow_machine")
 def test_a_dry_run_says_which_size_fits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
