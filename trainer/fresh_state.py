@@ -18,7 +18,7 @@ from trainer.averages.power_averages import PowerAverages
 from trainer.compilation import compile_networks
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
-from trainer.labels.scaling import LabelScaling
+from trainer.labels.measured import UNMEASURED, MeasuredLabels
 from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture, conditioning_of
@@ -42,9 +42,7 @@ def build_state(
     shape: ImageShape,
     widths: tuple[int, ...],
     kinds: Sequence[str],
-    scaling: LabelScaling | None = None,
-    weights: np.ndarray | None = None,
-    captions: np.ndarray | None = None,
+    measured: MeasuredLabels = UNMEASURED,
 ) -> TrainingState:
     """Build the networks, their optimizers and the method, freshly initialized.
 
@@ -52,9 +50,7 @@ def build_state(
         shape: channels, height and width of the images.
         widths: label entries of each attribute.
         kinds: kind of each attribute (see `shards.dataset.schema`).
-        scaling: how label entries are scaled; None: not at all.
-        weights: of the attributes, see `trainer.labels.weights`; None: all 1.
-        captions: labels that captions are told from, see `trainer.labels.captions`; None if there are no captions.
+        measured: on the dataset's labels; without it, labels are neither scaled nor weighted.
 
     Raises:
         UserError: the networks do not support images of this shape, have fewer levels than --freeze-d, or cannot be
@@ -62,7 +58,7 @@ def build_state(
     """
     dtype: torch.dtype = getattr(torch, config.machine.dtype)
     architecture = architecture_of(config.network, shape, widths)
-    g, d = _build_networks(config, architecture, scaling, weights, env, dtype)
+    g, d = _build_networks(config, architecture, measured, env, dtype)
     augmentation = _build_augmentation(config, env, dtype)
     label_loss = config.method.label_loss
     method = Method(
@@ -77,7 +73,7 @@ def build_state(
         noise=config.network.noise_size,
         seed=config.seed,
         augment=augmentation or Unchanged(),
-        classes=_build_class_loss(g, architecture, label_loss > 0, kinds, captions),
+        classes=_build_class_loss(g, architecture, label_loss > 0, kinds, measured.captions),
         classifier_weight=label_loss or config.method.classifier_weight,
         classifier_guides_g=not label_loss,
     )
@@ -107,12 +103,7 @@ def build_state(
 
 
 def _build_networks(
-    config: Config,
-    architecture: Architecture,
-    scaling: LabelScaling | None,
-    weights: np.ndarray | None,
-    env: Distributed,
-    dtype: torch.dtype,
+    config: Config, architecture: Architecture, measured: MeasuredLabels, env: Distributed, dtype: torch.dtype
 ) -> tuple[nn.Module, Discriminator]:
     g, d = fresh_networks(architecture, config.seed)
     if config.method.label_loss:
@@ -123,10 +114,10 @@ def _build_networks(
         except ValueError as error:
             raise UserError("invalid-value", f"--freeze-d {config.optim.freeze_d}: {error}") from None
     for network in (g, d):
-        if scaling is not None:
+        if (scaling := measured.scaling) is not None:
             set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
-        if weights is not None:
-            set_attribute_weights(network, torch.from_numpy(weights))
+        if measured.weights is not None:
+            set_attribute_weights(network, torch.from_numpy(measured.weights))
         network.to(env.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return g, d
 

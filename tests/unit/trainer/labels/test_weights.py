@@ -16,6 +16,7 @@ from shards.packing.pack import Pack, pack
 from support.training import make_env
 from trainer import config
 from trainer.fresh_state import build_state
+from trainer.labels.measured import MeasuredLabels
 from trainer.labels.weights import correlations, measure_weights, weights_of
 from trainer.networks.conditioning import LabelEmbedding
 from trainer.run import checkpoint
@@ -89,7 +90,7 @@ def test_images_are_looked_at(dataset: Dataset) -> None:
 
 def make_state(weights: np.ndarray | None) -> TrainingState:
     options = config.load(["--preset", "smoke", "--batch", "8", "--label-loss", "0.5", "--dtype", "float64"])
-    return build_state(options, make_env(), ImageShape.of(16), WIDTHS, KINDS, weights=weights)
+    return build_state(options, make_env(), ImageShape.of(16), WIDTHS, KINDS, MeasuredLabels(weights=weights))
 
 
 def embeddings(state: TrainingState) -> list[LabelEmbedding]:
@@ -154,6 +155,6 @@ def test_attributes_of_older_checkpoints_all_weigh_1(tmp_path: Path) -> None:
 def test_up_to_four_attributes_have_no_weights(dataset: Dataset) -> None:
     options = config.load(["--preset", "smoke", "--label-loss", "0.5"])
     weights = np.ones(4)
-    state = build_state(options, make_env(), ImageShape.of(16), WIDTHS[:4], KINDS[:4], weights=weights)
+    state = build_state(options, make_env(), ImageShape.of(16), WIDTHS[:4], KINDS[:4], MeasuredLabels(weights=weights))
     assert all(layer.weights is None for layer in embeddings(state))
     assert not [name for held in state.tensors().values() for name in held if name.endswith("embedding.weights")]
