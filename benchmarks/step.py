@@ -53,14 +53,14 @@ T = TypeVar("T")
 
 WIDTHS = (12, 3, 10)  # of the example's faces: hair colour, hair length, eye colour
 KINDS = ("exclusive",) * len(WIDTHS)
-# The plain loop updates its networks in turn, and knows no labels but those that D scores.
-PLAIN = "--updates alternating --label-loss 0"
+# The plain loop updates its networks in turn, draws one image per label, and knows no labels but those that D scores.
+PLAIN = "--updates alternating --label-loss 0 --mode-seeking 0"
 # Name -> image size, options. R3GAN's own widths are for GPUs; these are what two CPU cores can carry.
 CASES: dict[str, tuple[int, str]] = {
     "smoke": (16, "--preset smoke"),
     "faces32": (32, f"--preset faces32 {PLAIN}"),
     "residual32": (32, f"--preset faces32 --family residual {PLAIN}"),
-    "faces64": (64, "--preset faces64"),
+    "faces64": (64, f"--preset faces64 {PLAIN}"),
     "article96": (96, "--preset article96"),
     "article96-modern": (96, "--preset article96-modern"),
     "sngan64": (64, "--preset sngan64"),

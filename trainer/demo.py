@@ -18,6 +18,7 @@ from shards.dataset.dataset import Dataset
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _MINUTES = 10.0  # of training
+_PRESETS = {32: "faces32", 64: "faces64", 96: "faces96"}  # size of the images in pixels -> preset
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class DemoOptions:
     folder: Path = option(Path("demo"), "output folder")
     count: int = option(6_000, "number of faces to draw", minimum=64)
     size: int = option(32, "height and width of the images in pixels", minimum=16)
-    preset: str = option("faces32", "preset to train with")
+    preset: str = option("", "preset to train with (default: faces32, faces64 or faces96, by --size)")
     minutes: float | None = option(
         None, f"minutes to train for (default: {_MINUTES:g}, unless --total-images is given)", above=0
     )
@@ -44,6 +45,11 @@ class DemoOptions:
             raise UserError(
                 "option-conflict", "--minutes and --total-images both say how long to train; omit one of them"
             )
+
+    @property
+    def training_preset(self) -> str:
+        """The preset to train with, if none is given that of the size that --size reaches."""
+        return self.preset or _PRESETS[max((size for size in _PRESETS if size <= self.size), default=min(_PRESETS))]
 
     @property
     def length(self) -> tuple[object, ...]:
@@ -66,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
         _python("-m", "shards", "faces", faces, "--count", options.count, "--size", options.size)
     if not (data / "manifest.json").exists():
         _python("-m", "shards", "pack", faces, data, "--size", options.size)
-    _launch("--shards", data, "--preset", options.preset, "--run", run, *options.length)
+    _launch("--shards", data, "--preset", options.training_preset, "--run", run, *options.length)
 
     grid = run / "hair-colours.png"
     colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")

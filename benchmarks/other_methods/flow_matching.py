@@ -23,7 +23,7 @@ from trainer.networks.conditioning import LabelEmbedding
 from trainer.run.state_dicts import load_module, load_optimizer, module_tensors, optimizer_tensors
 
 CODE = 64  # length of the code of time and label
-CHANNELS = {32: (16, 32, 48), 64: (16, 24, 48, 56)}  # as many parameters as G of `faces32` and `faces64`
+CHANNELS = {32: (16, 32, 48), 64: (16, 24, 32, 40)}  # as many parameters as G of `faces32` and `faces64`
 HALF_LIFE, RAMP = 10_000, 0.1  # of the average, in images, and as a fraction of the images seen
 
 

@@ -37,6 +37,21 @@ def test_the_demo_trains_for_ten_minutes_unless_told_otherwise(words: str, lengt
     assert (name, float(str(value))) == (asked[0], float(asked[1]))
 
 
+@pytest.mark.parametrize(
+    ("words", "preset"),
+    [
+        ("", "faces32"),
+        ("--size 24", "faces32"),
+        ("--size 48", "faces32"),
+        ("--size 64", "faces64"),
+        ("--size 96", "faces96"),
+        ("--size 64 --preset smoke", "smoke"),
+    ],
+)
+def test_the_demo_trains_the_preset_of_its_size(words: str, preset: str) -> None:
+    assert cli.parse(demo.DemoOptions, words.split(), command="cgan demo").training_preset == preset
+
+
 def test_two_lengths_of_the_demo_are_one_sentence() -> None:
     with raises("option-conflict", "--minutes", "--total-images"):
         cli.parse(demo.DemoOptions, ["--minutes", "3", "--total-images", "640"], command="cgan demo")

@@ -32,7 +32,7 @@ from trainer.presets import PRESETS
 
 BUDGET = ROOT / "tests" / "data" / "cuda_budget.json"
 # Image sizes of the presets, and the batches of one GPU of those that are for several.
-SIZES = {"smoke": 16, "faces32": 32, "faces64": 64, "article96": 96, "article96-modern": 96}
+SIZES = {"smoke": 16, "faces32": 32, "faces64": 64, "faces96": 96, "article96": 96, "article96-modern": 96}
 SIZES |= {"sngan64": 64, "r3gan64": 64, "r3gan96": 96}
 BATCHES = {"r3gan64": 32, "r3gan96": 32}
 QUICK = ("smoke",)  # presets that are measured by default

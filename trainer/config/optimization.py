@@ -72,7 +72,7 @@ class ScheduleConfig:
     fit: str = option(
         "size",
         "what --minutes chooses by the speed of the machine, unless it is given: size (--channels and --batch), one of "
-        "them, or only how many images are seen; with presets whose size was measured, faces32 and faces64",
+        "them, or only how many images are seen; with presets whose size was measured, faces32, faces64 and faces96",
         choices=tuple(FITS),
         may_change=True,
     )

@@ -53,7 +53,7 @@ def _choose(config: Config, dataset: Dataset, env: Distributed, free: Sequence[s
     own = Size(_channels(config, dataset), config.data.batch)
     other = candidate(own, own_images, usual, _multiple(config.network))
     if other is not None:
-        other = _allowed(own, other, free, env.world_size * config.machine.accumulate)
+        other = _allowed(own, other, free)
     if other is None or other == own:
         return None, _describe(config, own, own_images, usual)
     probes.append(_probe(config.replace(channels=other.channels, batch=other.batch), dataset, env))
@@ -63,10 +63,9 @@ def _choose(config: Config, dataset: Dataset, env: Distributed, free: Sequence[s
     return other, _describe(config, other, other_images, usual, own_images)
 
 
-def _allowed(own: Size, other: Size, free: Sequence[str], parts: int) -> Size:
-    """Return another size as far as --fit may choose it, and its batch can be divided into micro-batches."""
-    channels = other.channels if "channels" in free else own.channels
-    return Size(channels, other.batch if "batch" in free and other.batch % parts == 0 else own.batch)
+def _allowed(own: Size, other: Size, free: Sequence[str]) -> Size:
+    """Return another size as far as --fit may choose it."""
+    return Size(*(getattr(other if name in free else own, name) for name in ("channels", "batch")))
 
 
 def _describe(config: Config, size: Size, images: float, usual: int, own_images: float | None = None) -> str:

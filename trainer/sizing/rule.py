@@ -4,8 +4,7 @@ What is known comes from presets: `MEASURED` names those whose networks, batch a
 together, by whole runs, and the size of the images. The rule says what to do with another amount of time:
 
 - A run in which the preset's own size sees from a 24th to four times the preset's images keeps that size.
-- With less time, updates count: half of the channels and batches of at most 16, if that makes at least a quarter more
-  updates in the same time.
+- With less time, updates count: half of the channels, if that makes at least a quarter more updates in the same time.
 - With more time, half again the channels and batches twice as large, if such a run still sees the preset's images.
 
 The smaller size was measured at 32 pixels: it loses in the time of a sixth of the preset's images, and is about as good
@@ -16,13 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MEASURED = {"faces32": 32, "faces64": 64}  # preset -> longer side of the images in pixels
+MEASURED = {"faces32": 32, "faces64": 64, "faces96": 96}  # preset -> longer side of the images in pixels
 
 SHORT, LONG = 1 / 24, 4.0  # of the preset's images: less, or more, is time for another size
 MORE_UPDATES = 1.25  # that a smaller size must make
 
 _NARROWER, _WIDER = 0.5, 1.5  # times the channels
-_SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def candidate(own: Size, images: float, usual: int, multiple: int) -> Size | Non
         multiple: of which channels must be one.
     """
     if images < SHORT * usual:
-        return Size(_scaled(own.channels, _NARROWER, multiple), min(own.batch, _SMALL_BATCH))
+        return Size(_scaled(own.channels, _NARROWER, multiple), own.batch)
     if images > LONG * usual:
         return Size(_scaled(own.channels, _WIDER, multiple), 2 * own.batch)
     return None
@@ -66,8 +64,7 @@ def is_better(own: Size, own_images: float, other: Size, other_images: float, us
     """
     if other.batch > own.batch or other.channels > own.channels:
         return own_images > LONG * usual and other_images >= usual
-    updates, own_updates = other_images / other.batch, own_images / own.batch
-    return own_images < SHORT * usual and updates >= MORE_UPDATES * own_updates
+    return own_images < SHORT * usual and other_images >= MORE_UPDATES * own_images
 
 
 def _scaled(channels: tuple[int, ...], factor: float, multiple: int) -> tuple[int, ...]:

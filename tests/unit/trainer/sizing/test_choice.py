@@ -123,13 +123,6 @@ def test_a_run_of_images_keeps_its_size(machine: Machine) -> None:
         config.load(["--preset", "faces32", "--fit", "images", "--total-images", "640"])
 
 
-def test_the_batch_is_one_that_the_processes_can_divide(machine: Machine) -> None:
-    machine.speed = SLOW
-    words = "--preset faces64 --minutes 10"
-    assert size(fit(words, pixels=64))[1] == 16
-    assert size(fit(f"{words} --accumulate 32", pixels=64))[1] == 32
-
-
 def test_a_resumed_run_keeps_what_was_chosen(
     machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

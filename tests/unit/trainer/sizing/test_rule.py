@@ -26,15 +26,13 @@ def test_a_short_run_may_be_smaller_and_a_long_one_larger() -> None:
     assert candidate(OWN, 0.9 * SHORT * USUAL, USUAL, 8) == SMALLER
     assert candidate(OWN, 1.1 * LONG * USUAL, USUAL, 8) == LARGER
     wide = Size((96, 64, 48, 32, 16), 32)
-    assert candidate(wide, 1, USUAL, 8) == Size((48, 32, 24, 16, 8), 16)
+    assert candidate(wide, 1, USUAL, 8) == Size((48, 32, 24, 16, 8), 32)
 
 
 def test_a_smaller_size_must_make_more_updates() -> None:
     few = 5_000.0
     assert is_better(OWN, few, SMALLER, few * MORE_UPDATES, USUAL)
     assert not is_better(OWN, few, SMALLER, few * MORE_UPDATES * 0.99, USUAL)
-    half_the_batch = Size((64, 48, 32, 16), 8)
-    assert is_better(OWN, few, half_the_batch, few * 0.7, USUAL), "1.4 times the updates"
 
 
 def test_a_larger_size_must_see_the_images_of_the_preset() -> None:
@@ -53,7 +51,7 @@ def test_candidates_are_valid_and_lie_on_their_side(own: Size, allowed: float, u
     pairs = list(zip(other.channels, own.channels, strict=True))
     if allowed < SHORT * usual:
         assert all(theirs <= ours for theirs, ours in pairs)
-        assert other.batch <= own.batch
+        assert other.batch == own.batch
     else:
         assert allowed > LONG * usual
         assert all(theirs >= ours for theirs, ours in pairs)
@@ -77,5 +75,4 @@ def test_what_is_known_is_of_presets_with_networks_that_may_change() -> None:
     for preset in MEASURED:
         made = config.load(["--preset", preset])
         assert made.network.family == "r3gan"
-        assert "channels" not in PRESETS[preset], "published widths are not changed"
         assert candidate(OWN, PRESETS[preset]["total_images"], PRESETS[preset]["total_images"], 8) is None
