@@ -11,14 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from shards.core import cli
 from shards.core.cli import option
 from shards.core.errors import Failure, UserError
 from shards.dataset.dataset import Dataset
+from shards.dataset.image_shape import ImageShape
+from trainer import config
+from trainer.models import architecture_of
+from trainer.networks import build
+from trainer.presets import PRESETS
+from trainer.sizing.rule import MEASURED
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _MINUTES = 10.0  # of training
-_PRESETS = {32: "faces32", 64: "faces64", 96: "faces96"}  # size of the images in pixels -> preset
+_SIZE, _PRESET = 32, "faces32"  # unless others are asked for; the preset has networks for other sizes, too
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,16 @@ class DemoOptions:
 
     folder: Path = option(Path("demo"), "output folder")
     count: int = option(6_000, "number of faces to draw", minimum=64)
-    size: int = option(32, "height and width of the images in pixels", minimum=16)
-    preset: str = option("", "preset to train with (default: faces32, faces64 or faces96, by --size)")
+    size: int | None = option(
+        None,
+        f"height and width of the images in pixels (default: {_SIZE}, or that of the dataset in --folder)",
+        minimum=16,
+    )
+    preset: str | None = option(
+        None,
+        "preset to train with (default: the one for faces of this size, 32, 64 or 96; for other sizes faces32)",
+        choices=tuple(PRESETS),
+    )
     minutes: float | None = option(
         None, f"minutes to train for (default: {_MINUTES:g}, unless --total-images is given)", above=0
     )
@@ -47,32 +63,74 @@ class DemoOptions:
             )
 
     @property
-    def training_preset(self) -> str:
-        """The preset to train with, if none is given that of the size that --size reaches."""
-        return self.preset or _PRESETS[max((size for size in _PRESETS if size <= self.size), default=min(_PRESETS))]
-
-    @property
     def length(self) -> tuple[object, ...]:
         """The option that says how long to train."""
         if self.total_images is not None:
             return "--total-images", self.total_images
         return "--minutes", self.minutes or _MINUTES
 
+    @property
+    def same(self) -> list[str]:
+        """The words with which another call finds the folder and trains the preset of this one."""
+        folder = [] if self.folder == Path("demo") else ["--folder", str(self.folder)]
+        return folder + ([] if self.preset is None else ["--preset", self.preset])
+
+
+def size_of(options: DemoOptions) -> int:
+    """Return the size of the images in pixels.
+
+    Raises:
+        UserError: --size is another one than that of the dataset in --folder.
+    """
+    data = options.folder / "data"
+    if not (data / "manifest.json").exists():
+        return options.size or _SIZE
+    there = Dataset.open(data).size
+    if options.size not in (None, there):
+        raise UserError(
+            "wrong-dataset",
+            f"{data} has images of {there} pixels; omit --size {options.size}, or give another --folder",
+        )
+    return there
+
+
+def preset_for(size: int) -> str:
+    """Return the preset whose networks were chosen for images of ``size``, or one that fits other sizes."""
+    return next((preset for preset, pixels in MEASURED.items() if pixels == size), _PRESET)
+
+
+def check_networks(preset: str, size: int) -> None:
+    """Check that a preset has networks for images of ``size``, before anything is drawn.
+
+    Raises:
+        UserError: it has none.
+    """
+    network = config.load(["--preset", preset]).network
+    with torch.device("meta"):  # nothing is computed
+        try:
+            build(architecture_of(network, ImageShape.of(size), (1,)))
+        except ValueError as error:
+            raise UserError("unsupported-architecture", f"--size {size} with --preset {preset}: {error}") from None
+
 
 def main(argv: Sequence[str]) -> None:
     """Run `cgan demo`.
 
     Raises:
+        UserError: an option is invalid, or networks of this size cannot be had.
         Failure: a step failed and has printed why.
     """
     options = cli.parse(DemoOptions, argv, command="cgan demo")
     started = time.monotonic()
     faces, data, run = options.folder / "faces", options.folder / "data", options.folder / "run"
+    size = size_of(options)
+    preset = options.preset or preset_for(size)
+    check_networks(preset, size)
     if not (faces / "tags.csv").exists():
-        _python("-m", "shards", "faces", faces, "--count", options.count, "--size", options.size)
+        _python("-m", "shards", "faces", faces, "--count", options.count, "--size", size)
     if not (data / "manifest.json").exists():
-        _python("-m", "shards", "pack", faces, data, "--size", options.size)
-    _launch("--shards", data, "--preset", options.training_preset, "--run", run, *options.length)
+        _python("-m", "shards", "pack", faces, data, "--size", size)
+    _launch("--shards", data, "--preset", preset, "--run", run, *options.length)
 
     grid = run / "hair-colours.png"
     colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")
@@ -87,7 +145,7 @@ def main(argv: Sequence[str]) -> None:
         f"  {run / 'playground.html'}   draw by words, in a browser\n"
         "Try next\n"
         f'  {cgan} sample {run} "blue long hair and yellow eyes" --out blue.png\n'
-        f"  {cgan} demo --minutes 30   (continues training)\n"
+        f"  {cgan} demo {shlex.join([*options.same, '--minutes', '30'])}   (continues training)\n"
         "  your own images: docs/data.md"
     )
 

@@ -50,7 +50,8 @@ def build_state(
         shape: channels, height and width of the images.
         widths: label entries of each attribute.
         kinds: kind of each attribute (see `shards.dataset.schema`).
-        measured: on the dataset's labels; without it, labels are neither scaled nor weighted.
+        measured: what was measured on the dataset's labels; otherwise they are neither scaled nor weighted, and
+            captions are not told from others.
 
     Raises:
         UserError: the networks do not support images of this shape, have fewer levels than --freeze-d, or cannot be
@@ -113,8 +114,9 @@ def _build_networks(
             d.freeze(config.optim.freeze_d)
         except ValueError as error:
             raise UserError("invalid-value", f"--freeze-d {config.optim.freeze_d}: {error}") from None
+    scaling = measured.scaling
     for network in (g, d):
-        if (scaling := measured.scaling) is not None:
+        if scaling is not None:
             set_label_scaling(network, torch.from_numpy(scaling.centre), torch.from_numpy(scaling.scale))
         if measured.weights is not None:
             set_attribute_weights(network, torch.from_numpy(measured.weights))

@@ -28,10 +28,7 @@ from trainer.distributed.process_group import Distributed
 from trainer.finetuning import initial_weights
 from trainer.finetuning.initial_weights import InitialWeights
 from trainer.fresh_state import build_state
-from trainer.labels.captions import sample_captions
-from trainer.labels.measured import MeasuredLabels
-from trainer.labels.scaling import measure_scaling
-from trainer.labels.weights import measure_weights
+from trainer.labels.measured import measure_labels
 from trainer.run import lineage
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.directory import LABELS_KEPT, RunDirectory
@@ -86,7 +83,7 @@ def build(config: Config, env: Distributed, exits: ExitStack) -> TrainingSetup:
     is_new = bool(env.broadcast(env.on_rank0(lambda: run.saved_decoded_cache() != where)))
     decoded_cache = env.on_all_ranks(lambda: plan_cache(dataset, where, required=is_new))
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    measured = _measure_labels(dataset, env, weighted=starts and not config.dry_run)
+    measured = measure_labels(dataset, env, weighted=starts and not config.dry_run)
     state = env.on_all_ranks(lambda: build_state(config, env, dataset.shape, dataset.schema.widths, kinds, measured))
     return TrainingSetup(config, env, dataset, stream, state, run, decoded_cache)
 
@@ -216,12 +213,6 @@ def _resolve_penalty_precision(machine: MachineConfig, run: RunDirectory, env: D
         return "full"
     saved = env.broadcast(env.on_rank0(run.saved_penalty_precision))
     return "full" if saved == "full" or not env.penalties_may_be_mixed else "auto"
-
-
-def _measure_labels(dataset: Dataset, env: Distributed, *, weighted: bool) -> MeasuredLabels:
-    """Measure what networks and losses follow; the weights only of a run that starts, as others load theirs."""
-    weights = env.broadcast(env.on_rank0(lambda: measure_weights(dataset))) if weighted else None
-    return env.on_all_ranks(lambda: MeasuredLabels(measure_scaling(dataset), weights, sample_captions(dataset)))
 
 
 def _enter_directory(built: TrainingSetup, exits: ExitStack) -> tuple[Checkpoint | None, InitialWeights | None]:

@@ -27,7 +27,6 @@ PRESETS: dict[str, tuple[int, str, str | None]] = {
     "sngan64": (64, "--preset sngan64", "sngan64"),
     "r3gan64, batch 32": (64, "--preset r3gan64 --batch 32", "r3gan64"),
     "r3gan96, batch 32": (96, "--preset r3gan96 --batch 32", "r3gan96"),
-    "faces64, batch 256": (64, "--preset faces64 --batch 256", None),
 }
 REHEARSED = {"smoke": (16, "--preset smoke --penalty-every 2", None)}
 VARIANTS: dict[str, dict[str, bool]] = {

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
         return
     job = cli.parse(Job, ours, command=COMMAND)
     if not dashes:
-        what = "SRC OUT --size 64" if job.array else "--shards data/mine --preset faces64"
+        what = "SRC OUT --size 64" if job.array else "--shards data/mine --preset r3gan64"
         raise UserError(
             "missing-argument",
             f"the options of the program to run are missing; write them after `--`: {COMMAND} … -- {what}",

@@ -15,7 +15,7 @@ from shards.core import cli
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import sample_labels
 from support.errors import raises
-from support.launching import ROOT
+from support.launching import ROOT, make_dataset
 from trainer import demo
 from trainer.evaluation.judge.judge import judge_of
 
@@ -38,18 +38,33 @@ def test_the_demo_trains_for_ten_minutes_unless_told_otherwise(words: str, lengt
 
 
 @pytest.mark.parametrize(
-    ("words", "preset"),
-    [
-        ("", "faces32"),
-        ("--size 24", "faces32"),
-        ("--size 48", "faces32"),
-        ("--size 64", "faces64"),
-        ("--size 96", "faces96"),
-        ("--size 64 --preset smoke", "smoke"),
-    ],
+    ("size", "preset"),
+    [(16, "faces32"), (32, "faces32"), (48, "faces32"), (64, "faces64"), (96, "faces96"), (128, "faces32")],
 )
-def test_the_demo_trains_the_preset_of_its_size(words: str, preset: str) -> None:
-    assert cli.parse(demo.DemoOptions, words.split(), command="cgan demo").training_preset == preset
+def test_each_size_has_a_preset_whose_networks_fit(size: int, preset: str) -> None:
+    assert demo.preset_for(size) == preset
+    demo.check_networks(preset, size)
+
+
+@pytest.mark.parametrize("words", ["--size 100", "--size 32 --preset faces64", "--size 64 --preset article96"])
+def test_a_size_without_networks_is_refused_before_anything_is_drawn(tmp_path: Path, words: str) -> None:
+    with raises("unsupported-architecture", *words.split()[:2]):
+        demo.main([*words.split(), "--folder", str(tmp_path / "demo")])
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_second_call_keeps_the_size_and_the_preset(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "made", size=64).path.rename(tmp_path / "data")
+
+    def parse(*words: str) -> demo.DemoOptions:
+        return cli.parse(demo.DemoOptions, words, command="cgan demo")
+
+    first = parse("--folder", str(tmp_path), "--size", "64")
+    again = parse(*first.same, "--minutes", "30")
+    assert demo.size_of(again) == demo.size_of(first) == 64
+    assert parse(*parse("--preset", "smoke").same).preset == "smoke"
+    with raises("wrong-dataset", "--size 32", "64 pixels"):
+        demo.size_of(parse("--folder", str(tmp_path), "--size", "32"))
 
 
 def test_two_lengths_of_the_demo_are_one_sentence() -> None:

@@ -1,4 +1,4 @@
-"""What a run measures on the labels of its dataset before it builds its networks."""
+"""Measure on a dataset's labels what networks and losses follow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.labels.scaling import LabelScaling
+from shards.dataset.dataset import Dataset
+from trainer.distributed.process_group import Distributed
+from trainer.labels.captions import sample_captions
+from trainer.labels.scaling import LabelScaling, measure_scaling
+from trainer.labels.weights import measure_weights
 
 
 @dataclass(frozen=True)
 class MeasuredLabels:
-    """Facts on a dataset's labels that networks and losses follow.
+    """What was measured on a dataset's labels.
 
     Attributes:
         scaling: how label entries are scaled; None: not at all.
@@ -24,4 +28,16 @@ class MeasuredLabels:
     captions: np.ndarray | None = None
 
 
-UNMEASURED = MeasuredLabels()  # labels are neither scaled nor weighted
+UNMEASURED = MeasuredLabels()
+
+
+def measure_labels(dataset: Dataset, env: Distributed, *, weighted: bool) -> MeasuredLabels:
+    """Measure the labels of a dataset; all ranks call this, and rank 0 measures the weights.
+
+    Args:
+        dataset: what the run trains on.
+        env: the ranks.
+        weighted: measure the weights, too; a run that is resumed has them in its checkpoint.
+    """
+    weights = env.broadcast(env.on_rank0(lambda: measure_weights(dataset))) if weighted else None
+    return env.on_all_ranks(lambda: MeasuredLabels(measure_scaling(dataset), weights, sample_captions(dataset)))

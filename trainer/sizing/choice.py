@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shards.dataset.dataset import Dataset
 from trainer.config import Config
@@ -53,7 +54,7 @@ def _choose(config: Config, dataset: Dataset, env: Distributed, free: Sequence[s
     own = Size(_channels(config, dataset), config.data.batch)
     other = candidate(own, own_images, usual, _multiple(config.network))
     if other is not None:
-        other = _allowed(own, other, free)
+        other = replace(own, **{name: getattr(other, name) for name in free})
     if other is None or other == own:
         return None, _describe(config, own, own_images, usual)
     probes.append(_probe(config.replace(channels=other.channels, batch=other.batch), dataset, env))
@@ -61,11 +62,6 @@ def _choose(config: Config, dataset: Dataset, env: Distributed, free: Sequence[s
     if not is_better(own, own_images, other, other_images, usual):
         return None, _describe(config, own, own_images, usual)
     return other, _describe(config, other, other_images, usual, own_images)
-
-
-def _allowed(own: Size, other: Size, free: Sequence[str]) -> Size:
-    """Return another size as far as --fit may choose it."""
-    return Size(*(getattr(other if name in free else own, name) for name in ("channels", "batch")))
 
 
 def _describe(config: Config, size: Size, images: float, usual: int, own_images: float | None = None) -> str:

@@ -69,6 +69,13 @@ def test_the_size_follows_the_speed(
     assert "faces32" in printed and "fit into 10 minutes" in printed and "110,000" in printed
 
 
+def test_channels_of_the_preset_itself_may_change(machine: Machine) -> None:
+    machine.speed = SLOW / 2
+    assert size(fit("--preset faces64 --minutes 10", pixels=64)) == ((32, 24, 16, 8, 8), 8)
+    machine.speed = FAST
+    assert size(fit("--preset faces64 --minutes 10", pixels=64)) == ((96, 72, 48, 24, 16), 16)
+
+
 def test_a_given_option_wins(machine: Machine) -> None:
     machine.speed = FAST
     assert size(fit("--preset faces32 --minutes 10 --batch 4")) == ((96, 72, 48, 24), 4)

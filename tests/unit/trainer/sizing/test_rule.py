@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from shards.dataset.image_shape import ImageShape
 from trainer import config
+from trainer.models import architecture_of
+from trainer.networks import build
+from trainer.networks.architecture import resolve_levels
 from trainer.presets import PRESETS
 from trainer.sizing.rule import LONG, MEASURED, MORE_UPDATES, SHORT, Size, candidate, is_better
 
@@ -71,8 +79,14 @@ def test_a_second_measurement_can_only_confirm_a_candidate(
         assert (own_images > LONG * usual) == (other.batch > own.batch or other.channels > own.channels)
 
 
-def test_what_is_known_is_of_presets_with_networks_that_may_change() -> None:
-    for preset in MEASURED:
-        made = config.load(["--preset", preset])
-        assert made.network.family == "r3gan"
-        assert candidate(OWN, PRESETS[preset]["total_images"], PRESETS[preset]["total_images"], 8) is None
+@pytest.mark.parametrize(("preset", "pixels"), MEASURED.items())
+def test_what_is_known_is_of_presets_whose_networks_have_other_widths(preset: str, pixels: int) -> None:
+    """Widths are scaled at the size that was measured, so a wider and a narrower network must exist there."""
+    network = config.load(["--preset", preset]).network
+    own = resolve_levels(architecture_of(network, ImageShape.of(pixels), (3,)), 1)
+    total = PRESETS[preset]["total_images"]
+    for images in (1.0, 10.0 * total):
+        other = candidate(Size(own.channels, PRESETS[preset]["batch"]), images, total, 8)
+        assert other is not None and other.channels != own.channels
+        with torch.device("meta"):
+            build(replace(own, channels=other.channels))
