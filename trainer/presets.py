@@ -47,8 +47,8 @@ _R3GAN: dict[str, Any] = {
 # The recipe of the example. One bottleneck a level, batches of 8 and one pass for both updates make for many updates in
 # little time; D learns labels by cross-entropy and sees each level's means, noise and label reach every block of G,
 # mode seeking keeps images of one label different until its weight has fallen, and penalties and learning rates fall at
-# the end (docs/benchmarks.md, the example). The penalty grows with the images: in
-# R3GAN from 2 at 64 pixels to 150 at 256, here with the 1.3rd power of the size.
+# the end (docs/benchmarks.md, the example). The penalty grows with the images: in R3GAN from 2 at 64 pixels to 150 at
+# 256, here with the 1.3rd power of the size.
 _FACES: dict[str, Any] = {
     "family": "r3gan",
     "blocks": 1,
