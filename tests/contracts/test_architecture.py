@@ -51,6 +51,7 @@ ALLOWED: dict[str, str] = {
     "trainer.mode_seeking": "trainer.augment",
     "trainer.nonfinite": "",
     "trainer.labels.captions": "shards.dataset",
+    "trainer.labels.measured": "shards.dataset trainer.distributed trainer.labels",
     "trainer.labels.scaling": "shards.dataset",
     "trainer.labels.weights": "shards.core shards.dataset trainer.networks",
     "trainer.compilation": "shards.core trainer.networks trainer.distributed.frozen",
@@ -96,7 +97,7 @@ ALLOWED: dict[str, str] = {
     "trainer.preflight.options": "shards.core trainer.presets",
     "trainer.main": "shards.core trainer.config trainer.process trainer.loop",
     "trainer.__main__": "shards.core trainer.process",
-    "trainer.demo": "shards.core shards.dataset",
+    "trainer.demo": "shards.core shards.dataset trainer.presets trainer.sizing.rule",
     "trainer": "shards trainer",
     # scripts for clusters and dashboards, without torch
     "launch": "shards.core shards.packing trainer.config trainer.metric_names trainer.presets "
