@@ -21,22 +21,20 @@ colours right. Re-run the same command to resume; more minutes add to earlier re
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 # When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from other_methods import lightweight
+from quality import command
 from quality.course import Course, course_of, first_right, table
 from quality.legs import LEGS, PUBLISHED, Leg
 from quality.pace import CLOCKS, ProcessorTime, measure, pace_of
@@ -46,7 +44,7 @@ import shards
 from shards.core import cli
 from shards.core.atomic_io import write_json
 from shards.core.cli import option, seed_option
-from shards.core.errors import Failure, exit_status
+from shards.core.errors import exit_status
 from shards.core.version import revision
 from shards.examples.faces import Faces, faces
 from shards.packing.pack import Pack, pack
@@ -59,8 +57,6 @@ _CUT_OFF = 10  # times our time to the first half of hair colours right
 _SHOWN = ("fidelity/hair", "fidelity/eyes", "fid", "precision")
 _FEATURES = tuple(name for name in FEATURES if name != "inception")  # which needs a file of weights
 _DEFAULT = tuple(name for name, leg in LEGS.items() if not leg.installed_apart)
-_LOOK_EVERY = 0.05  # seconds
-Watch = Callable[[psutil.Process], None]
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def make_data(asked: QualityOptions) -> None:
             faces(Faces(out=drawn, count=asked.faces, size=size))
         if not packed.exists():
             pack(Pack(src=drawn, out=packed, size=size, name="faces"))
-            _run(asked.out / "judge.log", "-m", "trainer", "judge", packed)
+            command.run(asked.out / "judge.log", "-m", "trainer", "judge", packed)
 
 
 def measure_pace(asked: QualityOptions) -> None:
@@ -178,7 +174,7 @@ def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
     words = ("--count", asked.pictures, "--features", asked.features, *threads)
     for seen in _not_evaluated(asked, name, leg):
         which = () if leg.other else ("--checkpoint", seen)
-        _run(run.with_suffix(".log"), *leg.evaluation, run, *which, *words)
+        command.run(run.with_suffix(".log"), *leg.evaluation, run, *which, *words)
         course = asked.course(name)
         figures = course.evaluated[seen]
         shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
@@ -190,21 +186,10 @@ def _not_evaluated(asked: QualityOptions, name: str, leg: Leg) -> list[int]:
     return [seen for seen in leg.saved(asked.out / name) if seen not in evaluated]
 
 
-def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object, watch: Watch | None = None) -> None:
-    run.parent.mkdir(parents=True, exist_ok=True)
+def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object, watch: command.Watch | None = None) -> None:
     data = asked.out / "data" / str(leg.size)
     log = run.with_suffix(".log")
-    _run(log, *leg.command, "--shards", data, "--run", run, "--seed", asked.seed, *words, watch=watch)
-
-
-def _run(log: Path, *words: object, watch: Watch | None = None) -> None:
-    command = [sys.executable, *map(str, words)]
-    with log.open("ab") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
-        while watch is not None and process.poll() is None:
-            watch(psutil.Process(process.pid))
-            time.sleep(_LOOK_EVERY)
-    if status := process.returncode:
-        raise Failure("process-failed", f"{' '.join(command[1:4])} exited with status {status}; see {log}")
+    command.run(log, *leg.command, "--shards", data, "--run", run, "--seed", asked.seed, *words, watch=watch)
 
 
 def publish(asked: QualityOptions) -> None:

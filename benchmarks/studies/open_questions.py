@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,17 +25,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from questions import data, figures, judging, plot
+from questions.training import train
 
 import shards
 from shards.core import cli
 from shards.core.atomic_io import write_bytes, write_json
 from shards.core.cli import option
-from shards.core.errors import Failure, UserError, exit_status
+from shards.core.errors import UserError, exit_status
 from shards.core.version import revision
 from shards.dataset.dataset import Dataset
-from trainer.run.checkpoint import find
-
-MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 
 
 @dataclass(frozen=True)
@@ -138,53 +135,18 @@ class QuestionOptions:
         return self.out / "runs" / f"{name}-{seed}"
 
 
-def train(asked: QuestionOptions, name: str, seed: int) -> None:
-    """Train one run to its end; do nothing if it is complete.
-
-    Raises:
-        Failure: the trainer failed; its own words are in the run's log.
-    """
-    run, variant = asked.run(name, seed), VARIANTS[name]
-    if images_seen(run) >= asked.images:
-        return
-    print(f"training {run.name}", flush=True)
-    words = [
-        *(
-            "--preset",
-            asked.preset,
-            "--shards",
-            asked.out / "data" / variant.data,
-            "--run",
-            run,
-            "--seed",
-            seed,
-        ),
-        *("--total-images", asked.images, "--checkpoint-every", asked.every, "--keep", 1000),
-        *("--grid-every", asked.images, "--threads", 1, "--workers", 0, "--log-with", "none"),
-        *shlex.split(asked.options),
-        *shlex.split(variant.words),
-    ]
-    log = run.with_suffix(".log")
-    with log.open("ab") as file:
-        command = [sys.executable, str(MAIN), *map(str, words)]
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
-        raise Failure("process-failed", f"{run.name}: the trainer exited with status {status}; see {log}")
-
-
-def images_seen(run: Path) -> int:
-    """Return the images seen at a run's newest checkpoint; 0 without one."""
-    try:
-        return find(run).images_seen
-    except UserError:
-        return 0
+def train_one(asked: QuestionOptions, name: str, seed: int) -> None:
+    """Train one run to its end; do nothing if it is complete."""
+    variant = VARIANTS[name]
+    words = ["--preset", asked.preset, "--shards", asked.out / "data" / variant.data, "--seed", seed]
+    words += ["--checkpoint-every", asked.every, "--keep", 1000]
+    train(asked.run(name, seed), asked.images, [*words, *shlex.split(asked.options), *shlex.split(variant.words)])
 
 
 def train_all(asked: QuestionOptions) -> None:
     """Train every missing run, ``jobs`` at a time."""
-    (asked.out / "runs").mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(asked.jobs) as pool:
-        started = [pool.submit(train, asked, name, seed) for name, seed in asked.runs]
+        started = [pool.submit(train_one, asked, name, seed) for name, seed in asked.runs]
         try:
             for run in started:
                 run.result()
@@ -205,7 +167,7 @@ def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.
     runs: dict[str, dict[int, figures.Run]] = {}
     for name, seed in asked.runs:
         run = asked.run(name, seed)
-        if images_seen(run) < asked.images:
+        if max(judging.checkpoints(run), default=0) < asked.images:
             print(f"{run.name} is missing or incomplete: skipped", flush=True)
             continue
         kept = run.with_name(f"{run.name}.{asked.pictures}.json")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +19,16 @@ from pathlib import Path
 # When run as a script, Python searches the script's directory for modules, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from questions.training import train
+
 import shards
 from shards.core import cli
 from shards.core.cli import option
-from shards.core.errors import Failure, exit_status
+from shards.core.errors import exit_status
 from shards.examples.faces import main as draw_faces
 from trainer.metric_names import FIDELITY, KID
 from trainer.presets import PRESETS
 
-MAIN = Path(__file__).resolve().parents[2] / "trainer" / "main.py"
 PRECISIONS = ("full", "auto")
 
 
@@ -50,24 +50,12 @@ class PenaltyOptions:
         cli.validate(self)
 
 
-def train(asked: PenaltyOptions, precision: str, seed: int) -> None:
-    """Train one run to its end.
-
-    Raises:
-        Failure: the trainer failed; its own words are in the run's log.
-    """
-    run = asked.out / f"{precision}-{seed}"
-    words = ["--preset", asked.preset, "--shards", asked.out / "data", "--run", run, "--seed", seed]
-    words += ["--mixed-precision", "bf16", "--penalty-precision", precision, "--total-images", asked.images]
-    words += ["--evaluate-every", asked.every, "--checkpoint-every", asked.images, "--grid-every", asked.images]
-    words += ["--threads", 1, "--workers", 0, "--log-with", "none"]
-    log = run.with_suffix(".log")
-    with log.open("ab") as file:
-        command = [sys.executable, str(MAIN), *map(str, words)]
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if status:
-        raise Failure("process-failed", f"{run.name}: the trainer exited with status {status}; see {log}")
-    print(f"trained {run.name}", flush=True)
+def train_one(asked: PenaltyOptions, precision: str, seed: int) -> None:
+    """Train one run to its end; do nothing if it is complete."""
+    words = ["--preset", asked.preset, "--shards", asked.out / "data", "--seed", seed]
+    words += ["--mixed-precision", "bf16", "--penalty-precision", precision]
+    words += ["--evaluate-every", asked.every, "--checkpoint-every", asked.images]
+    train(asked.out / f"{precision}-{seed}", asked.images, words)
 
 
 def evaluations(run: Path) -> dict[int, dict[str, float]]:
@@ -101,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
         shards.pack(asked.out / "faces", asked.out / "data", size=asked.size, yes=True)
     with ThreadPoolExecutor(asked.jobs) as pool:
         for seed in range(asked.seeds):
-            for run in [pool.submit(train, asked, precision, seed) for precision in PRECISIONS]:
+            for run in [pool.submit(train_one, asked, precision, seed) for precision in PRECISIONS]:
                 run.result()
     print("\n".join(compare(asked)))
 

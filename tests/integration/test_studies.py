@@ -1,4 +1,4 @@
-"""The studies of labels run, go on where they were, and keep their promises about the data."""
+"""The studies of labels and of the recipe run, go on where they were, and keep their promises about the data."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import sys
 import tarfile
 from pathlib import Path
 
+import ablation
 import pytest
 from PIL import ImageFont
 
 from shards.dataset.dataset import Dataset
 from shards.packing.pack import Pack, pack
 from support import ROOT
+from trainer import config
 
 SCALE = "--faces 400 --images 128 --every 64 --size 16 --preset smoke --pictures 120"
 
 
-def run(study: str, out: Path, *words: str) -> list[str]:
+def run(study: str, out: Path, *words: str, scale: str = SCALE) -> list[str]:
     pytest.importorskip("dicebear", reason="needs the demo extra")
-    command = [sys.executable, str(ROOT / "benchmarks" / "studies" / study), "--out", str(out), *SCALE.split(), *words]
+    command = [sys.executable, str(ROOT / "benchmarks" / "studies" / study), "--out", str(out), *scale.split(), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -51,6 +53,34 @@ def test_many_attributes(tmp_path: Path) -> None:
     assert (len(few.schema.attributes), len(many.schema.attributes)) == (3, 9)
     assert (many.labels[:, : few.schema.width] == few.labels[:, :]).all(), "the visible ones come first"
     assert not [line for line in run("many_attributes.py", tmp_path, "--attributes", "3,9") if "training" in line]
+
+
+def test_each_ingredient_of_the_recipe_is_in_it_and_can_be_left_out() -> None:
+    whole = config.load(["--preset", "faces32"])
+    for words in ablation.WITHOUT.values():
+        assert config.load(["--preset", "faces32", *words.split()]) != whole
+
+
+def test_the_table_of_an_ablation_has_medians_and_extremes() -> None:
+    found = {
+        ablation.WHOLE: [{"fid": 900.0, "fidelity/eyes": 0.5}, {"fid": 1200.0}, {"fid": 1000.0}],
+        "cooldown": [{"fid": 1500.0, "fidelity/eyes": 0.25, "recall": 0.125}],
+    }
+    _, _, whole, without = ablation.table(found, {ablation.WHOLE: 4_000, "cooldown": 5_000})
+    assert whole == "| *nothing: everything* | 4,000 | 3 | – | – | 50.0 | 1,000 (900–1,200) | – | – | – |"
+    assert without == "| cooldown | 5,000 | 1 | – | – | 25.0 | 1,500 | – | 12.5 | – |"
+
+
+@pytest.mark.exhaustive
+def test_ablation(tmp_path: Path) -> None:
+    scale = "--faces 400 --size 16 --minutes 0.02 --turns 1 --pictures 120 --seeds 2 --without cooldown"
+    said = run("ablation.py", tmp_path, scale=scale)
+    trained = {line for line in said if line.startswith("training")}
+    assert trained == {f"training {name}_{seed}" for name in ("everything", "cooldown") for seed in (0, 1)}
+    row = next(line for line in reversed(said) if line.startswith("| cooldown"))
+    assert row.split(" | ")[2] == "2" and float(row.split(" | ")[6].split(" ")[0].replace(",", "")) > 0
+    again = run("ablation.py", tmp_path, scale=scale)
+    assert again[-3:] == said[-3:] and not [line for line in again if line.startswith("training")]
 
 
 def test_letters_of_packages(tmp_path: Path) -> None:
