@@ -38,7 +38,7 @@ def train(config: str | Path | None = None, **options: Any) -> Path:
         from trainer.config import resolve
 
         chosen = resolve(options, file=config)
-        from trainer import loop
+        from trainer.setup import training
 
-        loop.train(chosen)
+        training.train(chosen)
     return chosen.run_directory

@@ -6,20 +6,17 @@ a multiple of N, so a resumed run does the same things at the same moments as on
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shards.core import atomic_io
 from shards.core.errors import Failure, UserError
 from shards.stream.batch import Batch
-from shards.stream.loader import batches
-from trainer import metric_names, setup
+from trainer import metric_names
 from trainer.averages import snapshots
 from trainer.batch_diversity import with_spread_ratio
 from trainer.config import Config
@@ -29,113 +26,13 @@ from trainer.evaluation.periodic import PeriodicEvaluator
 from trainer.process import signals
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.run.checkpoint import Best
+from trainer.run.directory import resume_hint
 from trainer.run.metrics_file import strict_row
-from trainer.schedules.time_plan import UNPLANNED
-from trainer.schedules.timekeeper import PROBE_STEPS, Timekeeper
+from trainer.schedules.timekeeper import Timekeeper
 from trainer.state import TrainingState
 from trainer.step import StepResult
 from trainer.tracking.cadence import is_due
 from trainer.tracking.monitor import Monitor
-from trainer.tracking.restore_outputs import ResumedRun
-
-_PROBE_SECONDS = 5.0  # of steps that --dry-run measures
-
-
-def train(config: Config) -> None:
-    """Train on this process's part of each batch; every process of the job calls this.
-
-    Raises:
-        UserError: an option cannot be met.
-        Failure: the run had to stop early (non-finite losses, a full disk).
-    """
-    started = time.monotonic()
-    machine = config.machine
-    precision = "no" if machine.dtype == "float64" else machine.mixed_precision
-    env = Distributed(machine.device, precision, machine.threads, machine.timeout, machine.deterministic)
-    with contextlib.ExitStack() as exits:
-        exits.enter_context(env)
-        with env.coordinate_errors():  # before what is entered below is closed, which may take a while
-            _train(config, env, exits, started)
-
-
-def _train(config: Config, env: Distributed, exits: contextlib.ExitStack, started: float) -> None:
-    built = setup.build(config, env, exits)
-    if config.dry_run:
-        from trainer.preflight import memory  # imports half of torch's compiler, which takes a second
-
-        initial = setup.try_initial_weights(built)
-        needed = env.on_rank0(lambda: memory.describe(built, config))
-        env.print(setup.describe(built, needed or "", initial))  # rank 0 prints
-        if config.schedule.minutes is not None:
-            env.print(_describe_time(built, 60 * config.schedule.minutes))
-        return
-    config, state = built.config, built.state
-    evaluator = None
-    if config.evaluation.evaluate_every is not None:
-        evaluator = PeriodicEvaluator(
-            config.evaluation, built.dataset, noise_size=config.network.noise_size, seed=config.seed, env=env
-        )
-    saved = setup.enter_run(built, exits)
-    total = state.total_images
-    if saved is not None:
-        ended = config.replace(total_images=total)
-        resumed = ResumedRun(built.run, ended, built.dataset, saved, state.ema.module, env.print)
-        env.on_rank0(resumed.restore_outputs)
-    if state.images_seen >= total:
-        minutes = config.schedule.minutes
-        longer = f"--total-images {2 * total}" if minutes is None else f"--minutes {2 * minutes:g}"
-        return env.print(
-            f"{built.run.path} is complete: {total:,} images seen; continue it with {longer}, or start another with "
-            "--run NAME"
-        )
-    until = f"{total:,} images" if total != UNPLANNED else f"what {config.schedule.minutes:g} minutes allow"
-    env.print(
-        f"{'resuming at' if saved is not None else 'training from'} {state.images_seen:,} of {until} "
-        f"on {env.describe()}; {setup.describe_order(built.stream)}"
-    )
-    env.print(setup.keep_decoded(built))
-    monitor = env.on_rank0(
-        lambda: exits.enter_context(
-            Monitor(built.run, config, built.dataset, images_seen=state.images_seen, device=env.device)
-        )
-    )
-    saver = exits.enter_context(AsyncCheckpointer(built.run, config.evaluation.keep, env.print))
-    incoming = batches(
-        built.stream,
-        state.images_seen // config.data.batch,
-        setup.data_workers(config.machine, env),
-        pin_memory=env.device.type == "cuda",
-    )
-    if monitor is not None:
-        monitor.set_total(total if total != UNPLANNED else None)
-    timekeeper = None
-    if state.plan is not None and config.schedule.minutes is not None:
-        timekeeper = Timekeeper(60 * config.schedule.minutes, state.plan, state.images_seen, started, time.monotonic)
-    Trainer(config, env, state, incoming, saver, monitor, evaluator, len(built.dataset), timekeeper).fit()
-
-
-def _describe_time(built: setup.TrainingSetup, seconds: float) -> str:
-    """Return how many images fit into ``seconds``, for --dry-run; the same steps on all ranks measure the speed."""
-    env, state = built.env, built.state
-    workers = setup.data_workers(built.config.machine, env)
-    since = elapsed = 0.0
-    steps = 0
-    incoming = batches(built.stream, 0, workers, pin_memory=env.device.type == "cuda")
-    for number, batch in enumerate(incoming):
-        state.step(batch)
-        env.synchronize()
-        if number == 0:  # it allocates, and is not measured
-            since = time.monotonic()
-            continue
-        steps, elapsed = number, time.monotonic() - since
-        if env.broadcast(steps >= PROBE_STEPS and elapsed >= _PROBE_SECONDS):
-            break
-    speed = steps * state.batch_size / elapsed
-    return (
-        f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit into "
-        f"{seconds / 60:g} minutes{', more when compiled' if built.config.machine.compile else ''}; a run started now "
-        f"would end at {datetime.now().astimezone() + timedelta(seconds=seconds):%Y-%m-%d %H:%M %Z}"
-    )
 
 
 class Due(NamedTuple):
@@ -342,7 +239,7 @@ class Trainer:
         self.state.gather_on_rank0()
         self.env.on_rank0(lambda: self.saver.save(self._plain_values(), self.state.tensors(), best))
         if self._last_checkpoint:  # it is on the disk now; the new one is still being written
-            self.env.resume_hint = setup.resume_hint(self._last_checkpoint)
+            self.env.resume_hint = resume_hint(self._last_checkpoint)
         self._last_checkpoint = self.state.images_seen
 
     def _plain_values(self) -> dict[str, Any]:

@@ -46,10 +46,10 @@ def train(argv: Sequence[str]) -> None:
 
         stall_watchdog.watch(options.machine.timeout)  # before torch starts threads
 
-    from trainer import loop
+    from trainer.setup import training
 
     try:
-        loop.train(options)
+        training.train(options)
     finally:
         signals.finish()
 

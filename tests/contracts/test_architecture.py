@@ -95,7 +95,7 @@ ALLOWED: dict[str, str] = {
     "trainer.finetuning": f"{RUN} {DATASET} shards.text_encoders",
     "trainer.preflight": "shards trainer",
     "trainer.preflight.options": "shards.core trainer.presets",
-    "trainer.main": "shards.core trainer.config trainer.process trainer.loop",
+    "trainer.main": "shards.core trainer.config trainer.process trainer.setup",
     "trainer.__main__": "shards.core trainer.process",
     "trainer.demo": "shards.core shards.dataset trainer.presets trainer.sizing.rule",
     "trainer": "shards trainer",

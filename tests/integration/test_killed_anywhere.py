@@ -13,9 +13,10 @@ import pytest
 from shards.core.errors import exit_status
 from support.launching import assert_same_run, checkpoints
 from support.struck import Stroke, watch
-from trainer import loop, main
+from trainer import main
+from trainer.setup import training
 
-assert loop  # what training imports is imported once, and not in every child
+assert training  # what training imports is imported once, and not in every child
 
 OPTIONS = (
     "--preset smoke --batch 16 --total-images 64 --checkpoint-every 16 --grid-every 32 --log-every 16 --keep 2 "

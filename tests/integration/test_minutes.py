@@ -18,9 +18,10 @@ import yaml
 
 import trainer
 from support.launching import make_dataset, train
-from trainer import config, loop
+from trainer import config
 from trainer.distributed.process_group import Distributed
 from trainer.run import checkpoint
+from trainer.setup import dry_run, training
 from trainer.sizing import choice, probe
 from trainer.sizing.probe import Probe
 
@@ -135,10 +136,10 @@ def test_two_processes_choose_one_size(tmp_path: Path) -> None:
 def test_a_dry_run_says_which_size_fits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(dry_run, "_PROBE_SECONDS", 0.0)
     words = [f"--{name.replace('_', '-')}={value}" for name, value in FACES.items()]
     data = make_dataset(tmp_path, size=32).path
-    loop.train(config.load([*words, f"--shards={data}", "--minutes=0.1", "--dry-run", f"--run={tmp_path / 'run'}"]))
+    training.train(config.load([*words, f"--shards={data}", "--minutes=0.1", "--dry-run", f"--run={tmp_path / 'run'}"]))
     printed = capsys.readouterr().out
     assert "size: not as preset faces32, 8 images per step and channels 32,24,16,8" in printed
     assert "  channels: [32, 24, 16, 8]\n" in printed
@@ -148,10 +149,10 @@ def test_a_dry_run_says_which_size_fits(
 def test_a_dry_run_says_how_many_images_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(dry_run, "_PROBE_SECONDS", 0.0)
     words = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
     data = make_dataset(tmp_path).path
-    loop.train(config.load([*words, f"--shards={data}", "--minutes=10", "--dry-run", f"--run={tmp_path / 'run'}"]))
+    training.train(config.load([*words, f"--shards={data}", "--minutes=10", "--dry-run", f"--run={tmp_path / 'run'}"]))
     line = capsys.readouterr().out.splitlines()[-1]
     assert "images per second in 8 steps" in line
     assert "fit into 10 minutes" in line

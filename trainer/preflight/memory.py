@@ -20,9 +20,9 @@ from torch.utils._pytree import tree_leaves
 
 from shards.stream.batch import Batch
 from trainer.config import Config
+from trainer.distributed.process_group import Distributed
 from trainer.models import image_shape
 from trainer.nonfinite import NonFiniteGuard
-from trainer.setup import TrainingSetup
 from trainer.state import TrainingState
 from trainer.step import Player
 
@@ -33,22 +33,22 @@ CARD = 24 * GIGABYTE  # of the GPU that the advice is for, where there is none t
 ROOM, FRAGMENTATION = GIGABYTE, 0.1
 
 
-def describe(built: TrainingSetup, asked: Config) -> str:
+def describe(state: TrainingState, env: Distributed, asked: Config) -> str:
     """Return one line with the estimated peak memory of a process, and whether it fits a GPU.
 
     Args:
-        built: the run.
+        state, env: of the run.
         asked: its options as given. With --mixed-precision auto and no GPU here, the estimate is for bf16, which "auto"
             means on GPUs of today.
     """
-    env, machine = built.env, asked.machine
+    machine = asked.machine
     on_gpu = env.device.type == "cuda"
     automatic = not on_gpu and machine.mixed_precision == "auto" and machine.dtype == "float32"
     precision = "bf16" if automatic else env.precision
-    mixed_penalty = machine.penalty_precision == "auto" if automatic else built.state.method.mixed_penalty
+    mixed_penalty = machine.penalty_precision == "auto" if automatic else state.method.mixed_penalty
     card = torch.cuda.get_device_properties(env.device).total_memory if on_gpu else CARD
     try:
-        estimator = PeakEstimator(built.state, precision, mixed_penalty)
+        estimator = PeakEstimator(state, precision, mixed_penalty)
         peak = estimator.peak(machine.accumulate)
         advice = advise(estimator, machine.accumulate, card)
     except Exception as error:  # such as an operation that fake tensors do not have: the run itself may be fine

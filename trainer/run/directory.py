@@ -193,6 +193,11 @@ class RunDirectory:
         write_bytes(self.path / "labels.safetensors", save(tensors))
 
 
+def resume_hint(images_seen: int) -> str:
+    """Return what to tell a person whose run ends while a checkpoint of ``images_seen`` is on the disk."""
+    return f"re-run the same command to resume from the newest checkpoint, of {images_seen:,} images or later"
+
+
 def _is_written(temporary: Path) -> bool:
     """Return whether the process in the name of a temporary file (see `atomic_writer`) is alive on this machine."""
     number = temporary.suffixes[-2][1:]

@@ -17,13 +17,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from shards.dataset.dataset import Dataset
 from trainer import config as configuration
-from trainer import loop
 from trainer.evaluation import evaluation_networks
 from trainer.evaluation.judge import classifier
 from trainer.evaluation.judge.judge import Judge
 from trainer.evaluation.metrics.label_accuracy import label_accuracy
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.directory import RunDirectory
+from trainer.setup import training
 from trainer.state import TrainingState
 
 
@@ -31,7 +31,7 @@ def run(words: str) -> Meter:
     """Train as the command line does, and return what was seen."""
     meter = Meter()
     with _without_values(), meter:
-        loop.train(configuration.load(words.split()))
+        training.train(configuration.load(words.split()))
     return meter
 
 

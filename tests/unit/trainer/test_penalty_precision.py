@@ -18,7 +18,7 @@ from trainer.models import architecture_of, fresh_networks
 from trainer.networks.discriminator import Discriminator
 from trainer.networks.second_derivatives import cheap_second_derivatives
 from trainer.run.directory import RunDirectory
-from trainer.setup import _resolve_penalty_precision
+from trainer.setup.build import _resolve_penalty_precision
 from trainer.step import split_scores
 
 WIDTHS, BATCH = (3, 1), 8

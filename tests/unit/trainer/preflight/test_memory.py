@@ -132,7 +132,6 @@ def test_advice_measures_little() -> None:
 
 
 def test_failure_of_the_estimate_is_a_sentence() -> None:
-    built = mock.Mock(env=make_env())
     with mock.patch.object(memory, "PeakEstimator", side_effect=NotImplementedError("aten::new")):
-        line = memory.describe(built, config.load(["--preset", "smoke"]))
+        line = memory.describe(mock.Mock(), make_env(), config.load(["--preset", "smoke"]))
     assert line == "memory: not estimated (NotImplementedError)"
