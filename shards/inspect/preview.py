@@ -16,7 +16,7 @@ from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, pixels
 from shards.inspect import contact_sheet
 from shards.packing import preview as packing_preview
-from shards.packing.labelling import LabelOptions
+from shards.packing.labels.labelling import LabelOptions
 from shards.packing.packed_shape import ShapeOptions, check_shape
 from shards.sources.item import Item
 from shards.sources.options import SourceOptions

@@ -26,8 +26,8 @@ from shards.dataset import dataset, images, summary
 from shards.dataset.image_shape import CHANNELS, SQUARE, ImageShape, parse_aspect
 from shards.dataset.manifest import MANIFEST, written_version
 from shards.dataset.sidecars import ENTRY, FORMATS
-from shards.packing import doubts
-from shards.packing.labelling import Labelling, LabelOptions, build_labelling
+from shards.packing.labels import doubts
+from shards.packing.labels.labelling import Labelling, LabelOptions, build_labelling
 from shards.packing.packed_shape import ShapeOptions, channels_of, check_shape, plain_aspect, shape_of
 from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.image_refs import TarMember

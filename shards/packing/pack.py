@@ -12,24 +12,25 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from shards.core import atomic_io, process_pool, rng, text_files
+from shards.core import atomic_io, process_pool, text_files
 from shards.core.cli import argument, option, parse, seed_option, validate
 from shards.core.errors import UserError, warn
-from shards.core.permutation import permute
 from shards.core.version import __version__
 from shards.dataset import dataset, images
 from shards.dataset.manifest import MANIFEST
-from shards.packing import doubts, merge, packed_shape, plan, prescan, preview, shard_writer, validation_split
+from shards.packing import merge, packed_shape, plan, prescan, preview, shard_writer, validation_split
 from shards.packing.build_lock import building
-from shards.packing.labelling import LabelOptions, build_labelling
+from shards.packing.labels import doubts
+from shards.packing.labels.labelling import LabelOptions, build_labelling
 from shards.packing.packed_shape import ShapeOptions
+from shards.packing.shard_tasks import ShardTasks, write_unfinished
 from shards.sources import registry
 from shards.sources.item import Source
 from shards.sources.options import ScanOptions, SourceOptions
@@ -180,6 +181,22 @@ def _part(options: Pack) -> tuple[int, int] | None:
     return None if options.part is None else options.job()
 
 
+def _still_missing(options: Pack, build: Path, out: Path) -> str:
+    """Return the last line that a job of --part prints."""
+    made = plan.load(build)
+    jobs = options.job()[1]
+    lacking = set(plan.missing(made, build))
+    waiting = []
+    for i, (part, name) in enumerate(made.every()):
+        if (part.below(Path()) / name).as_posix() in lacking and i % jobs + 1 not in waiting:
+            waiting.append(i % jobs + 1)
+    merging = f"cgan merge {out}"
+    if not waiting:
+        return f"part {options.part} and all others are packed; now run: {merging}"
+    others = atomic_io.join_names([f"{i}/{jobs}" for i in sorted(waiting)])
+    return f"part {options.part} is packed; {len(waiting)} of {jobs} parts are missing ({others}); then run: {merging}"
+
+
 def _pack_shards(options: Pack, build: Path) -> None:
     """Write this job's unfinished shards."""
     source = _read(options, build)
@@ -200,24 +217,15 @@ def _pack_shards(options: Pack, build: Path) -> None:
         warn("size-not-trainable", said)
     for hint in preview.shape_hints(source, options) if _part(options) is None else ():
         print(f"hint: {hint}", file=sys.stderr)
-    fit, background = _fit(options), _background(options)
-    recipe = shard_writer.Recipe(labelling, shape, fit, options.format, background, options.min_size)
-    held_out = validation_split.select_validation(source, options.validation, options.seed)
-    parts = [plan.Part("train", int(np.count_nonzero(~held_out)))]
-    if options.validation:
-        parts.append(plan.Part("validation", int(np.count_nonzero(held_out))))
-    made = plan.Plan(
-        decides=_decides(options, source, recipe),
-        name=_name(options),
-        per_shard=options.per_shard,
-        parts=tuple(parts),
-        manifest=_manifest(options, source, recipe),
-        problems=source.problems.noted(),
-        reasons=dict(labelling.reasons),
+    recipe = shard_writer.Recipe(
+        labelling, shape, _fit(options), options.format, _background(options), options.min_size
     )
+    held_out = validation_split.select_validation(source, options.validation, options.seed)
+    made = _plan(options, source, recipe, int(np.count_nonzero(held_out)))
     plan.begin(build, made)
     plan.write_left_out(build, source.rare)
-    _write(options, source, recipe, held_out, made, build, processes)
+    tasks = ShardTasks(options.seed, source, recipe, held_out, made, build)
+    write_unfinished(tasks, options.job(), processes)
 
 
 # ---------------------------------------------------------------- the plan
@@ -225,6 +233,22 @@ def _pack_shards(options: Pack, build: Path) -> None:
 
 def _read(options: Pack, build: Path) -> Source:
     return registry.scan_source(options.src, ScanOptions.of(options, labels=options.labels, spool=build / "spool"))
+
+
+def _plan(options: Pack, source: Source, recipe: shard_writer.Recipe, held_out: int) -> plan.Plan:
+    """Return the plan of all jobs; ``held_out`` images go to the validation part."""
+    parts = [plan.Part("train", len(source.items) - held_out)]
+    if options.validation:
+        parts.append(plan.Part("validation", held_out))
+    return plan.Plan(
+        decides=_decides(options, source, recipe),
+        name=_name(options),
+        per_shard=options.per_shard,
+        parts=tuple(parts),
+        manifest=_manifest(options, source, recipe),
+        problems=source.problems.noted(),
+        reasons=dict(recipe.labelling.reasons),
+    )
 
 
 def _decides(options: Pack, source: Source, recipe: shard_writer.Recipe) -> dict[str, Any]:
@@ -311,115 +335,3 @@ def _notes(src: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {key: value for key, value in notes.items() if isinstance(value, str)} if isinstance(notes, dict) else {}
-
-
-# ---------------------------------------------------------------- shards
-
-
-def _write(
-    options: Pack,
-    source: Source,
-    recipe: shard_writer.Recipe,
-    held_out: np.ndarray,
-    made: plan.Plan,
-    build: Path,
-    processes: int,
-) -> None:
-    """Write the unfinished shards of this job."""
-    import webdataset.writer  # noqa: F401 - once, before the workers are forked
-
-    number, jobs = options.job()
-    tasks = _Tasks(options.seed, source, recipe, held_out, made, build)
-    mine = [i for i in range(len(tasks)) if i % jobs == number - 1]
-    unfinished = [i for i in mine if plan.record(made, build, *tasks.places[i]) is None]
-    if len(unfinished) < len(mine):
-        print(f"resuming: {len(mine) - len(unfinished)} of {len(mine)} shards are already finished", file=sys.stderr)
-    names: dict[plan.Part, set[str]] = {part: set() for part in made.parts}
-    for i in mine:
-        part, name = tasks.places[i]
-        names[part].add(name)
-    _sweep(build, names)
-    total = sum(map(tasks.count, mine))
-    written = process_pool.run(
-        shard_writer.write_shard,
-        map(tasks.task, unfinished),
-        workers=max(1, min(processes, len(unfinished))),
-        total=total,
-        doing="packing",
-        finished=total - sum(map(tasks.count, unfinished)),
-    )
-    finished = len(mine) - len(unfinished)
-    try:
-        for _ in written:
-            finished += 1
-    except KeyboardInterrupt:
-        kept = f"{finished} of {len(mine)} shards are finished and kept in {build}"
-        print(f"\nstopped: {kept}; re-run the same command to resume", file=sys.stderr)
-        raise
-    finally:
-        written.close()
-        _sweep(build, names)
-
-
-def _sweep(build: Path, names: Mapping[plan.Part, set[str]]) -> None:
-    """Remove temporary files of this job's shards; other jobs may be writing theirs."""
-    for part, of_part in names.items():
-        plan.sweep(build, part, of_part)
-
-
-class _Tasks:
-    """The shards of all parts in order; the items of each part are shuffled by seed."""
-
-    def __init__(
-        self,
-        seed: int,
-        source: Source,
-        recipe: shard_writer.Recipe,
-        held_out: np.ndarray,
-        made: plan.Plan,
-        build: Path,
-    ) -> None:
-        self.items, self.recipe, self.build, self.per_shard = source.items, recipe, build, made.per_shard
-        self.places = list(made.every())  # part and file name of each shard
-        self.first = {part.split: i for i, (part, _) in reversed(list(enumerate(self.places)))}
-        self.shuffled: dict[str, np.ndarray] = {}
-        for part in made.parts:
-            rows = np.flatnonzero(held_out if part.split == "validation" else ~held_out)
-            key = rng.key(seed, "pack" if part.split == "train" else "pack validation")
-            self.shuffled[part.split] = rows[permute(key, len(rows), np.arange(len(rows)))]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def _rows(self, i: int) -> tuple[int, np.ndarray]:
-        part = self.places[i][0]
-        start = (i - self.first[part.split]) * self.per_shard
-        return start, self.shuffled[part.split][start : start + self.per_shard]
-
-    def count(self, i: int) -> int:
-        """Return the number of items in shard i."""
-        return len(self._rows(i)[1])
-
-    def task(self, i: int) -> shard_writer.Task:
-        """Return the task that writes shard i."""
-        part, name = self.places[i]
-        start, rows = self._rows(i)
-        items = tuple(self.items[row] for row in rows)
-        data, records = part.below(self.build / "data"), part.below(self.build / "records")
-        return shard_writer.Task(self.recipe, data, records, name, start, items)
-
-
-def _still_missing(options: Pack, build: Path, out: Path) -> str:
-    """Return the last line that a job of --part prints."""
-    made = plan.load(build)
-    jobs = options.job()[1]
-    lacking = set(plan.missing(made, build))
-    waiting = []
-    for i, (part, name) in enumerate(made.every()):
-        if (part.below(Path()) / name).as_posix() in lacking and i % jobs + 1 not in waiting:
-            waiting.append(i % jobs + 1)
-    merging = f"cgan merge {out}"
-    if not waiting:
-        return f"part {options.part} and all others are packed; now run: {merging}"
-    others = atomic_io.join_names([f"{i}/{jobs}" for i in sorted(waiting)])
-    return f"part {options.part} is packed; {len(waiting)} of {jobs} parts are missing ({others}); then run: {merging}"

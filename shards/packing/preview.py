@@ -19,8 +19,8 @@ from shards.dataset.images import FITS, ImageError, dimensions, prepare
 from shards.dataset.schema import WORDLESS
 from shards.dataset.summary import Tally, label_lines
 from shards.packing import packed_shape
-from shards.packing.doubts import Doubt, find_doubts
-from shards.packing.labelling import Labelling, LabelOptions, build_labelling
+from shards.packing.labels.doubts import Doubt, find_doubts
+from shards.packing.labels.labelling import Labelling, LabelOptions, build_labelling
 from shards.packing.packed_shape import ShapeOptions, largest_trainable, trainable_sizes
 from shards.sources.item import Item, Source
 from shards.sources.options import ScanOptions, SourceOptions

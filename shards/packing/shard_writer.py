@@ -17,7 +17,7 @@ from shards.core.problems import Problems
 from shards.dataset import sidecars, tar_index
 from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, Prepared, prepare
-from shards.packing.labelling import Labelling
+from shards.packing.labels.labelling import Labelling
 from shards.sources.item import Item
 
 ARRAYS = ("entries", "labels", "known", "hashes")  # stored next to the record, one row per sample

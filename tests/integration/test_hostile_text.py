@@ -14,7 +14,7 @@ import pytest
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import Schema
-from shards.packing import synonyms
+from shards.packing.labels import synonyms
 from shards.packing.pack import Pack, pack
 from support.source_files import png_bytes
 from trainer import config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.packing.labelling import LabelOptions, build_labelling
+from shards.packing.labels.labelling import LabelOptions, build_labelling
 from shards.sources.item import Source
 from support.errors import raises
 from support.source_files import by_id, png_files, scan_source, tags_by_id, write_files

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.packing.doubts import find_doubts
-from shards.packing.labelling import LabelOptions, build_labelling
+from shards.packing.labels.doubts import find_doubts
+from shards.packing.labels.labelling import LabelOptions, build_labelling
 from shards.sources.item import Source
 from support.source_files import png_files, scan_source, tags_by_id, write_files
 

@@ -58,7 +58,7 @@ def test_dry_run_of_pack_shows_the_same_and_packs_nothing(tmp_path: Path, capsys
 
 def test_counts_of_labels_are_those_of_the_packed_dataset(tmp_path: Path) -> None:
     from shards.dataset.summary import tally
-    from shards.packing.labelling import LabelOptions, build_labelling
+    from shards.packing.labels.labelling import LabelOptions, build_labelling
     from shards.packing.pack import Pack, pack
 
     src = _tagged(tmp_path / "faces")

@@ -10,7 +10,7 @@ import numpy as np
 
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema
-from shards.packing.tag_families import Family, RowSample, find_families
+from shards.packing.labels.tag_families import Family, RowSample, find_families
 from shards.vocabulary.spelling import normalise
 
 _RARER = 3.0  # tags exclude each other if they occur together less than a third as often as expected by chance
@@ -35,8 +35,8 @@ def infer_attributes(rows: Iterable[Sequence[str] | None], *, one_class: bool = 
     Tags with the same last word (their noun) that (almost) never occur together become the values of one exclusive
     attribute. If groups of them do occur together (hair colours, hair lengths), they become several attributes. Tags
     without a common noun become one if they exclude each other and cover (almost) all rows, as "elf", "orc" and
-    "dwarf" may do (see `shards.packing.tag_families`). Other tags are independent. If no row has two tags, all tags
-    are one attribute.
+    "dwarf" may do (see `shards.packing.labels.tag_families`). Other tags are independent. If no row has two tags, all
+    tags are one attribute.
 
     Args:
         rows: the tags of each row; None and empty rows are ignored.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.packing.doubts import find_doubts
 from shards.packing.index_in_place import IndexInPlace, index_in_place
-from shards.packing.infer_schema import infer_schema
+from shards.packing.labels.doubts import find_doubts
+from shards.packing.labels.infer_schema import infer_schema
 from shards.packing.pack import Pack, pack, pack_part
 from shards.sources.item import ImageFile, Item, Source
 from support.errors import raises

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from shards.core.atomic_io import join_names
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS, Attribute, Schema
-from shards.packing.labelling import LabelOptions
-from shards.packing.value_shapes import combine_words, odd_shapes, shared_separator
+from shards.packing.labels.labelling import LabelOptions
+from shards.packing.labels.value_shapes import combine_words, odd_shapes, shared_separator
 from shards.sources.item import Item, Source
 from shards.sources.layout.folder_names import is_container, is_portion, names_only_part
 from shards.sources.layout.junk import is_junk

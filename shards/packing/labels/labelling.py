@@ -15,8 +15,8 @@ from shards.core.atomic_io import join_names
 from shards.core.cli import option
 from shards.core.errors import UserError
 from shards.dataset.schema import WORDLESS, Attribute, Kind, Schema
-from shards.packing import synonyms
-from shards.packing.infer_schema import Found, infer_attributes
+from shards.packing.labels import synonyms
+from shards.packing.labels.infer_schema import Found, infer_attributes
 from shards.sources.item import Item, Source
 
 KINDS = ("auto", "tags", "class", "caption", "vector")

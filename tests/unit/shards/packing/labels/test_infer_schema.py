@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shards.core import rng
 from shards.dataset.schema import Attribute, Schema
-from shards.packing.infer_schema import infer_schema
+from shards.packing.labels.infer_schema import infer_schema
 from support.errors import raises
 
 COLOURS = ("aqua", "black", "blonde", "blue", "brown", "gray", "green", "orange", "pink", "purple", "red", "white")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from shards.packing.infer_schema import infer_attributes, infer_schema
-from shards.packing.tag_families import RowSample, find_families
+from shards.packing.labels.infer_schema import infer_attributes, infer_schema
+from shards.packing.labels.tag_families import RowSample, find_families
 
 WHO = {"elves wood": 9, "orcs": 7, "dwarves": 5, "undead skeletal": 3, "merfolk": 2, "drakes": 1}
 DOING = {"standing": 5, "running": 4, "attacking": 3, "casting": 2, "defending": 1}
@@ -110,7 +110,7 @@ def test_kinds_and_their_families_become_two_attributes() -> None:
 
 
 def test_a_sample_of_many_rows_is_even(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shards.packing.tag_families._MAX_ROWS", 10)
+    monkeypatch.setattr("shards.packing.labels.tag_families._MAX_ROWS", 10)
     sample = RowSample()
     for number in range(100):
         sample.add([str(number)])

@@ -18,8 +18,8 @@ from PIL import Image
 from shards import text_encoders
 from shards.core.errors import UserError
 from shards.dataset.schema import Attribute, Schema
-from shards.packing import synonyms
-from shards.packing.labelling import Labelling, LabelOptions, build_labelling
+from shards.packing.labels import synonyms
+from shards.packing.labels.labelling import Labelling, LabelOptions, build_labelling
 from shards.sources.item import ImageFile, Item, Source
 from shards.vocabulary.spelling import normalise
 from support.errors import raises
