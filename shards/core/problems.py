@@ -90,6 +90,8 @@ _SENTENCES = {
     "tags-light": "tags with a weight below {detail} (left out)",
     "cell-unreadable": "cells of column {detail} that cannot be read (unknown there)",
     "cell-uncertain": "cells -1 beside 0 and 1 in column {detail} (uncertain: unknown there)",
+    "cell-none": "cells 'none' in column {detail} (kept as a value; leave them empty if it means unknown)",
+    "cell-not-known": "cells NA, nan, null or - in column {detail} (unknown; write another word if it is a value)",
     "class-negative": "classes -1 in column {detail} (no class: unknown there)",
     "label-negative": "labels -1 (no class: unlabelled)",
     "class-named-by-list": "classes that are named by {detail}",

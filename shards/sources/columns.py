@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.schema import MAX_SIZE, Attribute
 from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
+from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
 from shards.sources.spelling import words_by_case
 from shards.vocabulary.spelling import normalise
 
@@ -20,7 +22,6 @@ MAX_VALUES = 1000  # of a column of words
 WORDS, NUMBERS, TAG = "words", "numbers", "tag"  # types of columns
 
 _YES, _NO = frozenset({"true", "yes"}), frozenset({"false", "no"})
-_EMPTY = frozenset({"", "-", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
 _MAX_COLUMNS = 4096
 _MOSTLY_NUMBERS = 0.9  # of a column's cells: its words are mistakes then
 _MAX_WORD = 64  # characters of a word in a column
@@ -41,8 +42,9 @@ class ColumnCollector:
     """Collects the cells of selected columns row by row; the types of the columns are inferred from all rows.
 
     A column of true and false (or of 0 and 1, or of -1 and 1) is a tag of its name; one of numbers is an entry of
-    the vector; one of words is an exclusive attribute. NA, nan, null, none and "-" are empty cells. -1 beside 0 and 1
-    is unknown. "all" selects every column that has one of these types.
+    the vector; one of words is an exclusive attribute. NA, nan, null and "-" are empty cells, and so is none, except in
+    a column of words, of which it is a value. -1 next to 0 and 1 is unknown. "all" selects every column that has one of
+    these types.
 
     Args:
         where: the table's path, for messages.
@@ -90,7 +92,7 @@ class ColumnCollector:
             except InvalidValue as error:
                 if not self.everything:
                     problems.add("cell-unreadable", f"{at}: {error}", detail=repr(shorten_names([name])))
-            if name not in self.not_numbers and _number(cells[position]) is None and not is_empty(cells[position]):
+            if name not in self.not_numbers and _number(cells[position]) is None and not says_nothing(cells[position]):
                 self.not_numbers[name] = f"{at} has {short_repr(cells[position])}"
         self.rows.append(tuple(cells))
 
@@ -116,8 +118,8 @@ class ColumnCollector:
         for name, position in self.positions.items():
             if not self.everything:
                 self.require(name, "--columns" if name not in self.kinds else "--class or --numbers")
-            cells = (row[position] if position < len(row) else None for row in self.rows)
-            values = [None if is_empty(value) else value for value in cells]
+            cells = [row[position] if position < len(row) else None for row in self.rows]
+            values = [None if says_nothing(value) else value for value in cells]
             kind = self.kinds.get(name, "") if any(value is not None for value in values) else ""
             kind = kind or _kind(values)
             if kind == NUMBERS:
@@ -125,8 +127,12 @@ class ColumnCollector:
                 numeric.append(values)
             elif kind == TAG:
                 attributes.append(_tag(name, _without_uncertain(name, values, problems), labels))
-            elif kind == WORDS and (words := self._words(name, _without_negative(name, values, problems))):
-                attributes.append(_exclusive(name, values, words, labels))
+            elif kind == WORDS:
+                if any(value is not None and _number(value) is None for value in values):  # not classes by numbers
+                    values = [None if is_empty(value) else value for value in cells]
+                if words := self._words(name, _without_negative(name, values, problems)):
+                    _note_gaps(name, cells, values, problems)
+                    attributes.append(_exclusive(name, values, words, labels))
             elif not kind and not self.everything:
                 problems.add("column-empty", shorten_names([name]))
         _check_distinct(self.where, attributes)
@@ -201,6 +207,15 @@ def _without_negative(name: str, values: list[Cell], problems: Problems) -> list
     return values
 
 
+def _note_gaps(name: str, cells: Sequence[Cell], values: Sequence[Cell], problems: Problems) -> None:
+    """Count the cells of a column of words that may be gaps or values: what they mean, only a person knows."""
+    codes = Counter(doubtful_gap(cell) for cell in cells)
+    if not any(map(is_none, values)):  # they were read as gaps
+        del codes["cell-none"]
+    for code in filter(None, codes):
+        problems.add(code, detail=repr(shorten_names([name])), count=codes[code])
+
+
 def _cell(value: Any) -> Cell:
     """Return a cell in the form in which it is kept; raise InvalidValue if it is neither a word nor numbers."""
     if isinstance(value, str):
@@ -224,13 +239,6 @@ def _number(value: Cell) -> float | None:
             return None
         return number if number is not None and math.isfinite(number) and abs(number) < 3e38 else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def is_empty(value: Any) -> bool:
-    """Return True for a cell that says nothing: NA, nan, null, none, "-" or blanks."""
-    if isinstance(value, str):
-        return len(value) < 9 and value.strip().lower() in _EMPTY
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _kind(values: list[Cell]) -> str:

@@ -24,7 +24,7 @@ from shards.sources.layout.parts import read_folders
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
-from shards.sources.text_files import images_with_texts
+from shards.sources.text.text_files import images_with_texts
 
 _MODULES = (  # of shards.sources.formats, in the order of --help
     "tags",

@@ -16,7 +16,7 @@ from shards.sources.layout.synsets import read_synsets, read_validation_classes
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
 from shards.sources.source_format import SourceFormat
-from shards.sources.text_files import images_with_texts
+from shards.sources.text.text_files import images_with_texts
 
 NAME = "classes"
 

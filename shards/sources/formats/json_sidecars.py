@@ -15,7 +15,7 @@ from shards.sources.matching import images_with_rows
 from shards.sources.options import ScanOptions
 from shards.sources.rows import LABEL, RowCollector
 from shards.sources.source_format import SourceFormat
-from shards.sources.text_files import images_with_texts
+from shards.sources.text.text_files import images_with_texts
 
 NAME = "json"
 

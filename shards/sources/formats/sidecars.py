@@ -14,7 +14,7 @@ from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
 from shards.sources.tag_cells.boxes import are_boxes, box_classes, boxes_in
-from shards.sources.text_files import images_with_texts, read_texts, text_ending
+from shards.sources.text.text_files import images_with_texts, read_texts, text_ending
 
 NAME = "sidecars"
 

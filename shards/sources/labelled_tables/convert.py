@@ -8,16 +8,13 @@ from typing import Any
 
 from shards.core.problems import Problems
 from shards.sources.cells import InvalidValue, shorten_names
-from shards.sources.columns import is_empty
-from shards.sources.labelled_tables.facts import ColumnFacts, number_of, spelled
+from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
+from shards.sources.labelled_tables.facts import NO, YES, ColumnFacts, number_of, spelled
 from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
 from shards.sources.labelled_tables.roles import Role, part_values
 from shards.sources.labelled_tables.selection import Selection
 from shards.sources.rows import RowKeys
 from shards.sources.tag_cells.dialect import TagDialect
-
-_NO = frozenset({"0", "no", "n", "false", "f", "negative"})
-_YES = frozenset({"1", "yes", "y", "true", "t", "positive"})
 
 
 class RowConverter:
@@ -56,6 +53,7 @@ class RowConverter:
         numbers = [facts[name].numbers() or set() for name in chosen.yes_no]
         self.has_uncertain = any({-1.0, 0.0} <= found for found in numbers)
         self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
+        self.with_none = {name for name, fact in facts.items() if fact.nones}
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def join_one_hot(self, columns: Sequence[str], rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
@@ -87,7 +85,7 @@ class RowConverter:
             converted[self.keys.label[0]] = self._class(chosen.label, row.get(chosen.label), at)
         if chosen.text:
             text = row.get(chosen.text)
-            converted[self.keys.text[0]] = None if is_empty(text) else text
+            converted[self.keys.text[0]] = None if says_nothing(text) else text
         for name in chosen.classes:
             converted[name] = self._class(name, row.get(name), at)
         for name in chosen.yes_no:
@@ -116,8 +114,12 @@ class RowConverter:
 
     def _class(self, name: str, value: Any, at: str) -> Any:
         """Return the class of a cell as a text; None if it has none."""
-        if is_empty(value):
+        if is_empty(value) or (is_none(value) and name not in self.with_none):
+            if not is_none(value) and (code := doubtful_gap(value)):
+                self.counts[code, name] += 1
             return None
+        if name == self.chosen.label and (code := doubtful_gap(value)):  # those of classes are counted with the others
+            self.counts[code, name] += 1
         if isinstance(value, list) and name in self.class_names:
             return [word for one in value if isinstance(word := self._class(name, one, at), str)]
         if isinstance(value, list | dict):
@@ -151,13 +153,13 @@ class RowConverter:
                 self.counts["cell-uncertain", name] += 1
                 return None
             return False
-        return True if number == 1 or text in _YES else False if number == 0 or text in _NO else None
+        return True if number == 1 or text in YES else False if number == 0 or text in NO else None
 
     def _tags(self, row: Mapping[str, Any], at: str) -> list[str] | None:
         found: list[str] | None = None
         for name, dialect in self.dialects:
             value = self._named(name, row.get(name), at)
-            if is_empty(value):
+            if says_nothing(value):
                 continue
             try:
                 tags = dialect.tags(value)

@@ -9,13 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from shards.sources.columns import is_empty
+from shards.sources.gaps import is_empty, is_none
 
 _MAX_DIFFERENT = 20_000  # values that are counted one by one
 _MAX_LETTERS = 200  # of a value that is kept
 _AT_ONCE = 4096  # rows whose equal texts are counted together
 _SAMPLE = 500  # values that patterns are tried on
 _MOST = 0.9  # of the values must fit a pattern
+
+# What cells of yes and no say besides numbers, in lower case.
+YES = frozenset({"1", "yes", "y", "true", "t", "positive"})
+NO = frozenset({"0", "no", "n", "false", "f", "negative"})
 
 _PATTERNS = {
     "dates": re.compile(
@@ -41,6 +45,7 @@ class ColumnFacts:
         lists: cells that are lists or objects.
         number_lists: those of them that hold numbers alone.
         counts: value → cells that have it, of the first 20,000 different values.
+        nones: the spellings of "none", which are values in a column of words and gaps in others.
         entries: the same of the words in lists.
     """
 
@@ -48,6 +53,7 @@ class ColumnFacts:
         self.name = name
         self.rows = self.filled = self.lists = self.number_lists = self.uncounted = 0
         self.counts: Counter[str] = Counter()
+        self.nones: Counter[str] = Counter()
         self.entries: Counter[str] = Counter()
 
     def add(self, value: Any, count: int = 1) -> None:
@@ -63,12 +69,24 @@ class ColumnFacts:
             return
         if is_empty(value):
             return
-        self.filled += count
         text = spelled(value)[:_MAX_LETTERS]
+        if is_none(value):
+            self.nones[text] += count
+            return
+        self.filled += count
         if text in self.counts or len(self.counts) < _MAX_DIFFERENT:
             self.counts[text] += count
         else:
             self.uncounted += count
+
+    def settle(self) -> None:
+        """After all cells: decide whether "none" is a value."""
+        words = {text.lower() for text in self.counts} - YES - NO
+        if words and self.numbers() is None and not self.looks_like():
+            self.counts += self.nones
+            self.filled += self.nones.total()
+        else:
+            self.nones.clear()
 
     @property
     def different(self) -> int:
@@ -130,6 +148,8 @@ def gather_facts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> l
             else:
                 for value in values:
                     fact.add(value)
+    for fact in facts:
+        fact.settle()
     return facts
 
 

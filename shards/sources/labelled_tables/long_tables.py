@@ -7,7 +7,7 @@ from typing import Any
 
 from shards.core.problems import Problems
 from shards.sources.cells import shorten_names
-from shards.sources.columns import is_empty
+from shards.sources.gaps import is_empty, says_nothing
 from shards.sources.labelled_tables.column_names import names_label
 from shards.sources.labelled_tables.facts import spelled
 
@@ -48,7 +48,7 @@ def combine_rows(read: ReadRows, id: str, problems: Problems) -> ReadRows:
     for at, (_, row) in enumerate(rows):
         for name in columns:
             cell, found = row.get(name), combined[of[at]][1][name]
-            if not is_empty(cell) and (word := spelled(cell)) not in found:
+            if not says_nothing(cell) and (word := spelled(cell)) not in found:
                 found.append(word)
     problems.add("rows-combined", detail=shorten_names(columns), count=len({of[at] for at in again}))
     return lambda: iter(combined.values())
@@ -66,7 +66,7 @@ def _varying(rows: Sequence[NumberedRow], of: Sequence[int], again: Sequence[int
 
 def _are_words(rows: Sequence[NumberedRow], name: str) -> bool:
     cells = (row.get(name) for _, row in rows)
-    return all(is_empty(cell) or (isinstance(cell, str) and not _is_number(cell)) for cell in cells)
+    return all(says_nothing(cell) or (isinstance(cell, str) and not _is_number(cell)) for cell in cells)
 
 
 def _is_number(cell: str) -> bool:

@@ -10,6 +10,7 @@ from enum import Enum, auto
 
 from shards.sources.cells import InvalidValue
 from shards.sources.columns import MAX_VALUES
+from shards.sources.gaps import is_none
 from shards.sources.labelled_tables import column_names as names
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.layout.folder_names import names_part as part_of
@@ -192,6 +193,6 @@ def part_values(fact: ColumnFacts) -> dict[str, str] | None:
     if numbers is not None:
         fits = names.names_part(fact.name) and numbers <= set(_PARTITION) and 0.0 in numbers and len(numbers) > 1
         return {text: _PARTITION[float(text)] for text in fact.counts} if fits else None
-    parts = {text: part_of(text) for text in fact.counts}
+    parts = {text: part_of(text) for text in fact.counts if not is_none(text)}
     known = {text: part for text, part in parts.items() if part}
     return known if known and len(known) == len(parts) and len(parts) <= 12 else None

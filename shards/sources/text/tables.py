@@ -12,6 +12,7 @@ from itertools import islice
 from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.sources.cells import sanitize, shorten_names
+from shards.sources.gaps import says_nothing
 from shards.sources.text.dialect import Dialect, IsImageName, Record, infer_dialect, split_lines
 from shards.sources.text.encoding import decode
 
@@ -20,7 +21,6 @@ _MAX_TOO_LONG = 0.2  # of the rows may have too many cells; with more, cells are
 _NUMBER = re.compile(r"[-+]?\d+(,\d+)?(?:[eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[0-9],[0-9]")
 _LISTS = frozenset({"tags", "tag", "labels", "classes", "categories", "attributes", "captions"})
-_EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
 @dataclass
@@ -209,7 +209,7 @@ class _Decimals:
     def add(self, cells: list[str]) -> None:
         for number in list(self.candidates):
             cell = cells[number].strip() if number < len(cells) else ""
-            if cell.lower() in _EMPTY:
+            if says_nothing(cell):
                 continue
             match = _NUMBER.fullmatch(cell)
             if match is None:

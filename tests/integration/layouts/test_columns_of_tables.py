@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from support.errors import raises
 from support.source_files import by_id, png_bytes, png_files, scan_source, tags_by_id, write_files, write_parquet
 
@@ -237,3 +239,39 @@ def test_lists_of_names_are_no_tags_if_the_names_hardly_recur(tmp_path: Path) ->
     rows = [{"image": f"{n}.png", "kinds": [f"kind{n % 4}", f"sort{n % 3}"]} for n in range(60)]
     source = scan_source(write_files(tmp_path / "b", {**images, "emoji.json": json.dumps(rows)}))
     assert tags_by_id(source)["5.png"] == ("kind1", "sort2")
+
+
+@pytest.mark.parametrize("columns", [(), ("glasses", "region", "yaw", "hat")])
+@pytest.mark.parametrize("table", ["list.csv", "tags.csv"])
+def test_none_is_a_value_among_words_and_a_gap_elsewhere(tmp_path: Path, table: str, columns: tuple[str, ...]) -> None:
+    if table == "tags.csv" and not columns:
+        columns = ("all",)
+    glasses, regions = ("None", "round", "None", "square"), ("NA", "EU", "EU", "AS")
+    yaws, hats = ("0.5", "none", "1.25", "2"), ("yes", "no", "none", "yes")
+    rows = [f"{at:06}.png,{glasses[at % 4]},{regions[at % 4]},{yaws[at % 4]},{hats[at % 4]}\n" for at in range(16)]
+    files = {table: "id,glasses,region,yaw,hat\n" + "".join(rows)} | png_files(*(f"{at:06}.png" for at in range(16)))
+    source = scan_source(write_files(tmp_path, files), columns=columns)
+    kinds = {attribute.name: (attribute.kind, set(attribute.values)) for attribute in source.attributes}
+    assert kinds["glasses"] == ("exclusive", {"none glasses", "round glasses", "square glasses"})
+    assert kinds["region"] == ("exclusive", {"eu region", "as region"}) and kinds["hat"][0] == "tag"
+    first, second, third, _ = source.items[:4]
+    assert set(first.tags or ()) == {"none glasses", "hat"} and set(third.tags or ()) == {"none glasses", "eu region"}
+    assert second.denied == ("hat",) and third.denied == () and second.vector is None
+    said = source.problems.counts()
+    assert (said["cell-none 'glasses'"], said["cell-not-known 'region'"]) == (8, 4)
+    assert not [code for code in said if code.startswith("cell-") and ("yaw" in code or "hat" in code)]
+
+
+def test_none_and_one_word_are_two_classes(tmp_path: Path) -> None:
+    rows = "".join(f"{at:06}.png,{'none' if at % 3 else 'glasses'}\n" for at in range(12))
+    files = {"list.csv": "file,eyewear\n" + rows} | png_files(*(f"{at:06}.png" for at in range(12)))
+    tags = tags_by_id(scan_source(write_files(tmp_path, files)))
+    assert (tags["000000.png"], tags["000001.png"]) == (("glasses",), ("none",))
+
+
+def test_a_label_that_says_none_is_a_class(tmp_path: Path) -> None:
+    rows = "".join(f"{at:06}.png,{('none', 'cat', 'dog')[at % 3]}\n" for at in range(12))
+    files = {"list.csv": "file,label\n" + rows} | png_files(*(f"{at:06}.png" for at in range(12)))
+    source = scan_source(write_files(tmp_path, files))
+    assert tags_by_id(source)["000000.png"] == ("none",)
+    assert source.problems.counts()["cell-none 'label'"] == 4

@@ -50,8 +50,9 @@ def test_gaps_in_columns_are_unknown(tmp_path: Path, gap: str) -> None:
     write_table(tmp_path, 3, "id,tags,x,hat,smile,bow\n" + rows)
     for columns in (("x", "hat", "smile", "bow"), ("all",)):
         source = scan_source(tmp_path, columns=columns)
-        kinds = {"hat": ("hat",), "smile": ("smile",), "bow": ("blue bow", "red bow")}
+        kinds = {"hat": ("hat",), "smile": ("smile",), "bow": ("blue bow", "none bow", "red bow")}
         assert {a.name: a.values for a in source.attributes} == kinds
+        assert source.problems.counts()["cell-none 'bow'"] == 1
         assert [item.vector for item in source.items] == [(0.5,), None, (2.0,)]
         assert [item.denied for item in source.items] == [(), ("hat",), ("smile",)]
 

@@ -67,9 +67,9 @@ def test_separator_line_of_excel_is_obeyed() -> None:
 
 def test_decimal_commas_are_numbers_if_the_whole_column_allows_it() -> None:
     problems = Problems()
-    text = "id;yaw;size;tags\n0001;0,5;1,2,3;1,2\n0002;-1,25;4;3\n0003;2;5;4\n0004;NA;;\n"
+    text = "id;yaw;size;tags\n0001;0,5;1,2,3;1,2\n0002;-1,25;4;3\n0003;2;5;4\n0004;NA;;\n0005;-;;\n0006;None;;\n"
     rows = [row for _, row in table(text, problems).rows()]
-    assert [row[1] for row in rows] == ["0.5", "-1.25", "2", "NA"]
+    assert [row[1] for row in rows] == ["0.5", "-1.25", "2", "NA", "-", "None"]
     assert rows[0][2:] == ["1,2,3", "1,2"]
     assert problems.counts() == {"decimal-comma table.csv": 1}
 

@@ -1,0 +1,32 @@
+"""Cells of tables that say nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_EMPTY = frozenset({"", "-", "na", "n/a", "#n/a", "<na>", "nan", "null"})
+
+
+def is_none(value: Any) -> bool:
+    """Return True for the word none: in a column of words such as glasses it is a value, elsewhere a gap."""
+    return isinstance(value, str) and value.strip().lower() == "none"
+
+
+def says_nothing(value: Any) -> bool:
+    """Return True for a cell that is empty where words are no values."""
+    return is_empty(value) or is_none(value)
+
+
+def is_empty(value: Any) -> bool:
+    """Return True for a cell that says nothing in any column: NA, nan, null, "-" or blanks."""
+    if isinstance(value, str):
+        return len(value) < 9 and value.strip().lower() in _EMPTY
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def doubtful_gap(value: Any) -> str:
+    """Return the code to report a cell of a column of words by, if it may be a gap or a value; else ""."""
+    if is_none(value):
+        return "cell-none"
+    return "cell-not-known" if isinstance(value, str) and value.strip() and is_empty(value) else ""
