@@ -90,6 +90,20 @@ def size_of(options: DemoOptions) -> int:
     return there
 
 
+def hair_colours(data: Path) -> tuple[str, ...]:
+    """Return the words that the demo draws.
+
+    Raises:
+        UserError: the dataset has none; it is not the demo's.
+    """
+    for attribute in Dataset.open(data).schema.attributes:
+        if attribute.name == "hair":
+            return attribute.values
+    raise UserError(
+        "wrong-dataset", f"{data} has no attribute 'hair', so it is not a dataset of the demo; give another --folder"
+    )
+
+
 def preset_for(size: int) -> str:
     """Return the preset whose networks were chosen for images of ``size``, or one that fits other sizes."""
     return next((preset for preset, pixels in MEASURED.items() if pixels == size), _PRESET)
@@ -111,10 +125,10 @@ def main(argv: Sequence[str]) -> None:
         _python("-m", "shards", "faces", faces, "--count", options.count, "--size", size)
     if not (data / "manifest.json").exists():
         _python("-m", "shards", "pack", faces, data, "--size", size)
+    colours = hair_colours(data)
     _launch("--shards", data, "--preset", preset, "--run", run, *options.length)
 
     grid = run / "hair-colours.png"
-    colours = next(a.values for a in Dataset.open(data).schema.attributes if a.name == "hair")
     _python("-m", "trainer", "sample", run, *colours, "--count", 8, "--out", grid)
     _python("-m", "trainer", "playground", run, "--title", "Faces by words")
     minutes = (time.monotonic() - started) / 60

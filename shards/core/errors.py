@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 
 from shards.core import streams
 
+_MISTAKEN_PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
 _LONG_WORD, _SHORT_WORD, _LONGEST = 500, 200, 10_000  # letters
 
 
@@ -105,6 +107,8 @@ def _status_of(command: Callable[[], object]) -> int:
         if error.filename is None:
             raise
         # A path that may not be entered, or that is not a possible name, in code that has no better message.
-        print(f"error: {error.filename}: {error.strerror} [file-unreadable]", file=sys.stderr, flush=True)
-        return 1
+        mistaken = error.errno in _MISTAKEN_PATHS
+        advice = "; check this path and its permissions" if mistaken else ""
+        print(f"error: {error.filename}: {error.strerror}{advice} [file-unreadable]", file=sys.stderr, flush=True)
+        return 2 if mistaken else 1
     return 0

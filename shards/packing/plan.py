@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -27,6 +27,7 @@ from shards.packing import shard_writer
 
 _FILE = "plan.json"
 LEFT_OUT = "left-out-tags.csv"
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ def begin(build: Path, plan: Plan) -> None:
         if not (build / _FILE).exists():
             atomic_io.write_json(staged, asdict(plan))
             try:
-                with contextlib.suppress(FileExistsError):
-                    os.link(staged, build / _FILE)  # fails if the name exists, unlike a rename
+                _publish(staged, build / _FILE)
             finally:
                 staged.unlink(missing_ok=True)
     old, new = load(build).decides, json.loads(json.dumps(plan.decides))
@@ -110,6 +110,19 @@ def begin(build: Path, plan: Plan) -> None:
             f"{build} contains an unfinished packing that differs in {atomic_io.join_names(different)}; resume it "
             "with its original command, or delete that folder to start over",
         )
+
+
+def _publish(staged: Path, path: Path) -> None:
+    """Give a file its name, unless another job has been first."""
+    try:
+        os.link(staged, path)  # fails if the name exists, unlike a rename
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # exFAT and some network mounts. Of jobs that begin in the same instant, the last one's plan counts.
+        staged.replace(path)
 
 
 def write_left_out(build: Path, tags: Mapping[str, int]) -> None:

@@ -69,6 +69,15 @@ def test_a_second_call_keeps_the_size_and_the_preset(tmp_path: Path) -> None:
         demo.size_of(parse("--folder", str(tmp_path), "--size", "32"))
 
 
+def test_another_dataset_in_the_folder_is_refused_before_training(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "made", size=32).path.rename(tmp_path / "data")
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "tags.csv").touch()
+    with raises("wrong-dataset", tmp_path / "data", "hair", "--folder"):
+        demo.main(["--folder", str(tmp_path), "--total-images", "640"])
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_lengths_of_the_demo_are_one_sentence() -> None:
     with raises("option-conflict", "--minutes", "--total-images"):
         cli.parse(demo.DemoOptions, ["--minutes", "3", "--total-images", "640"], command="cgan demo")

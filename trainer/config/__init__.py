@@ -193,7 +193,8 @@ def resolve(options: Mapping[str, Any], file: str | Path | None = None) -> Confi
         raise UserError("option-conflict", "--minutes and --total-images both say how long to train; omit one of them")
     chosen = _with_length_of(asked, chosen) | asked
     preset = cli.coerce(Config, "preset", chosen.get("preset"))
-    base = _coerce_all(PRESETS[preset], f"preset {preset}") if preset else {}
+    described = PRESETS[preset] if preset else {}
+    base = _coerce_all({name: value for name, value in described.items() if name != "doc"}, f"preset {preset}")
     base = _without_excluded(base, chosen)
     if (directory := _sweep_run_directory()) is not None:
         base["run"] = directory
@@ -312,8 +313,6 @@ def _coerce_all(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     result = {}
     for written, value in values.items():
         name = str(written).replace("-", "_")
-        if name == "doc":
-            continue
         if name not in known:
             raise UserError("unknown-option", cli.unknown_option(name, known, where))
         result[name] = cli.coerce(Config, name, value, where)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from shards.core import cli
 from shards.core.atomic_io import explain_disk_errors, join_names, move_directory, require_unused, write_json
@@ -128,7 +129,7 @@ def _checked_output(options: SampleOptions, out: Path, is_grid: bool) -> Path:
     """Return where to write, after checking that nothing is in the way."""
     total = options.count * len(options.phrases)
     if not is_grid:
-        if out.suffix and not out.is_dir() and not str(options.out).endswith("/"):
+        if out.suffix.lower() in {*Image.registered_extensions(), ".svg"} and not out.is_dir():
             raise UserError(
                 "invalid-output-name", f"--out {out}: give a .png file for a grid, or a folder/ for single images"
             )

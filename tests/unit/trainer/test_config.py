@@ -155,6 +155,7 @@ def test_trap_flags_override_the_file_and_the_file_overrides_the_preset(tmp_path
     ("text", "code", "named"),
     [
         ("bach: 3", "unknown-option", "--bach"),
+        ("doc: mine", "unknown-option", "--doc"),
         ("batch: many", "invalid-value", "--batch"),
         ("decoded_cache: off", "invalid-value", "quotes"),
         ("batch: yes", "invalid-value", "--batch"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,8 +137,15 @@ def test_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(fail(Failure("disk-full", "no space"))) == 1
     assert capsys.readouterr().err == "error: no space [disk-full]\n"
     assert exit_status(lambda: None) == 0
-    assert exit_status(lambda: Path("a" * 300).stat()) == 1
-    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long [file-unreadable]\n"
+    assert exit_status(lambda: Path("a" * 300).stat()) == 2
+    long = f"error: {'a' * 300}: File name too long; check this path and its permissions [file-unreadable]\n"
+    assert capsys.readouterr().err == long
+
+    def read_a_broken_disk() -> None:
+        raise OSError(errno.EIO, "Input/output error", "data/0.tar")
+
+    assert exit_status(read_a_broken_disk) == 1
+    assert capsys.readouterr().err == "error: data/0.tar: Input/output error [file-unreadable]\n"
 
 
 def test_only_rank_0_reports_a_mistake_but_every_rank_its_failure(

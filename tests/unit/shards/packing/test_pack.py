@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -435,3 +436,12 @@ def test_tags_that_are_left_out_are_listed_in_a_file(tmp_path: Path) -> None:
     schema = (dataset.path / "schema.yaml").read_text()
     assert "# cat: in 300 of 300 images" in schema and "# ears: tags that end in 'ears'" in schema
     assert Schema.load(dataset.path / "schema.yaml") == dataset.schema
+
+
+def test_packing_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    src = tagged(tmp_path / "src")
+    monkeypatch.setattr(os, "link", refuse)
+    assert len(pack(Pack(src, tmp_path / "out", workers=1))) == 24 and not list(tmp_path.glob(".*"))
