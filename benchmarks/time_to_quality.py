@@ -110,7 +110,7 @@ def measure_pace(asked: QualityOptions) -> None:
         threads = ("--threads", asked.threads) if asked.threads else ()
         _train(asked, LEGS[name], run, *words, *threads, watch=ProcessorTime(run).watch)
 
-    measure(asked.out / "pace", {name: LEGS[name] for name in asked.legs}, asked.turns, train)
+    measure(asked.out / "pace", {name: LEGS[name].row for name in asked.legs}, asked.turns, train)
 
 
 class Schedule:

@@ -20,11 +20,11 @@ def run(log: Path, *words: object, watch: Watch | None = None) -> None:
     """Run Python with a command's words, and wait for its end.
 
     Args:
-        log: gets what it prints, after what is there.
-        watch: called often with its process while it lives.
+        log: file to which the output is appended.
+        watch: called often with the process while it lives.
 
     Raises:
-        Failure: it failed; its own words are in the log.
+        Failure: the command failed; see its output in the log.
     """
     command = [sys.executable, *map(str, words)]
     log.parent.mkdir(parents=True, exist_ok=True)

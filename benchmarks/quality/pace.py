@@ -7,12 +7,11 @@ processes, which other load disturbs little.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from quality.legs import Leg
 from shards.core.errors import UserError
 from trainer.metric_names import CLOCK
 from trainer.run import metrics_file
@@ -65,19 +64,20 @@ def rows_of(run: Path, clock: str = "wall") -> list[float]:
 
 
 def measure(
-    folder: Path, legs: dict[str, Leg], rounds: int, train: Callable[[str, Path, Sequence[object]], None]
+    folder: Path, rows: Mapping[str, int], rounds: int, train: Callable[[str, Path, Sequence[object]], None]
 ) -> None:
     """Train one piece per turn of each leg that has had fewer turns.
 
     Args:
-        folder: gets a run a leg, for its log alone.
+        folder: gets one run per leg, for its log alone.
+        rows: images of a line of log of each leg, by its name.
         train: trains the leg of a name in a run, by further options.
     """
     for turn in range(1, rounds + 1):
-        for name, leg in legs.items():
+        for name, row in rows.items():
             if len(rows_of(folder / name)) < turn * (_ROWS - 1):
-                images = turn * _ROWS * leg.row
-                train(name, folder / name, ("--total-images", images, "--log-every", leg.row))
+                images = turn * _ROWS * row
+                train(name, folder / name, ("--total-images", images, "--log-every", row))
 
 
 def pace_of(run: Path, clock: str = "wall") -> float:

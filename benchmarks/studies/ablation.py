@@ -1,19 +1,19 @@
-"""Measure what each ingredient of the recipe of preset faces32 brings: all of them against all but one, at equal time.
+"""Ablation of preset faces32: train the full recipe, and the recipe without each ingredient, for equal times.
 
     python benchmarks/studies/ablation.py --out DIR [--without image-kernel,level-means] [--seeds 3] [--minutes 5]
         [--jobs 2]
 
 First the pace of each variant is measured in processor time, all of them in turns. Each then trains as many images as
-fit into its minutes, with schedules that end there, and `cgan evaluate` draws and judges images of its end. Existing
+fit into its minutes, with schedules that end there, and `cgan evaluate` evaluates its last checkpoint. Existing
 datasets, runs and results are reused: re-run the same command to resume; more seeds add to earlier results.
 """
 
 from __future__ import annotations
 
+import functools
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from quality import command
-from quality.legs import Leg
+from quality.jobs import run_all
 from quality.pace import ProcessorTime, measure, pace_of
 from questions import data
+from questions.judging import checkpoints
 from questions.training import MAIN, QUIET, train
 
 from shards.core import cli
@@ -41,8 +42,8 @@ WITHOUT = {
     "label-loss": "--label-loss 0",
     "joint-updates": "--updates alternating",
     "mode-seeking": "--mode-seeking 0",
-    "falling-gamma": "--gamma-end 0.4",
-    "cooldown": "--cooldown 0",
+    "falling-gamma": "--gamma-end 0.4",  # where it begins
+    "cooldown": "--cooldown-to 1",  # learning rates stay; gamma and mode seeking still fall
     "small-batches": "--batch 16 --lr-g 1.4e-3 --lr-d 1.4e-3",
     "hard-wrong-labels": "--wrong sample",
 }
@@ -72,7 +73,6 @@ class AblationOptions:
     minutes: float = option(5, "processor time of each run, on one thread", above=0)
     faces: int = option(6_000, "number of faces in the dataset", minimum=400)
     size: int = option(32, "height and width of the faces in pixels", minimum=16)
-    preset: str = option("faces32", "preset that has the recipe", choices=("faces32", "faces64", "faces96"))
     pictures: int = option(2_000, "images generated for the evaluation", minimum=4)
     turns: int = option(2, "pieces per variant to measure its pace", minimum=1)
     jobs: int = option(2, "runs at the same time, each on one thread", minimum=1)
@@ -88,7 +88,7 @@ class AblationOptions:
 
     def words(self, variant: str) -> tuple[object, ...]:
         """Return the options of a variant's runs."""
-        return ("--preset", self.preset, "--shards", self.out / "data" / "labelled", *self.variants[variant].split())
+        return ("--preset", "faces32", "--shards", self.out / "data" / "labelled", *self.variants[variant].split())
 
     def run(self, variant: str, seed: int) -> Path:
         """Return the directory of a run."""
@@ -105,8 +105,7 @@ def measure_pace(asked: AblationOptions) -> dict[str, float]:
         line = (MAIN, "--run", run, *rarely, *QUIET, *asked.words(name), *words)
         command.run(run.with_name(f"{run.name}.log"), *line, watch=ProcessorTime(run).watch)
 
-    legs = {name: Leg((), asked.size, _NEVER, _ROW) for name in asked.variants}
-    measure(pace, legs, asked.turns, piece)
+    measure(pace, dict.fromkeys(asked.variants, _ROW), asked.turns, piece)
     return {name: pace_of(pace / name, "processor") for name in asked.variants}
 
 
@@ -118,13 +117,20 @@ def results(asked: AblationOptions, variant: str, seed: int, images: int) -> Fig
     """
     run = asked.run(variant, seed)
     train(run, images, [*asked.words(variant), "--seed", seed, "--checkpoint-every", images])
-    if (newest := evaluation_file.newest(run)) is None:
+    seen = max(checkpoints(run))
+    if (figures := _evaluated(run, seen, asked.pictures)) is None:
         words = ("--count", asked.pictures, "--features", "lite2", "--metrics", "fidelity,fid,prdc", "--threads", 1)
         command.run(run.with_name(f"{run.name}.log"), "-m", "trainer", "evaluate", run, *words)
-        newest = evaluation_file.newest(run)
-    if newest is None:
+        figures = _evaluated(run, seen, asked.pictures)
+    if figures is None:
         raise UserError("file-damaged", f"{run}: the evaluation has left no results; remove this folder")
-    return newest[1]["figures"]
+    return figures
+
+
+def _evaluated(run: Path, seen: int, pictures: int) -> Figures | None:
+    """Return the figures of a checkpoint by as many images; None if it was not evaluated."""
+    entries = [entry for entry in evaluation_file.read(run).get(seen, []) if entry["count"] == pictures]
+    return entries[-1]["figures"] if entries else None
 
 
 def table(found: Mapping[str, Sequence[Figures]], images: Mapping[str, int]) -> Iterator[str]:
@@ -159,12 +165,11 @@ def main(argv: Sequence[str]) -> None:
     pace = measure_pace(asked)
     images = {name: round(60 * asked.minutes / seconds) for name, seconds in pace.items()}
     found: dict[str, list[Figures]] = {name: [] for name in asked.variants}
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for seed in range(asked.seeds):
-            started = [(name, pool.submit(results, asked, name, seed, images[name])) for name in asked.variants]
-            for name, run in started:
-                found[name].append(run.result())
-            print("\n".join(["", *table(found, images)]), flush=True)
+    for seed in range(asked.seeds):
+        calls = [functools.partial(results, asked, name, seed, images[name]) for name in asked.variants]
+        for name, figures in zip(asked.variants, run_all(calls, asked.jobs), strict=True):
+            found[name].append(figures)
+        print("\n".join(["", *table(found, images)]), flush=True)
 
 
 if __name__ == "__main__":

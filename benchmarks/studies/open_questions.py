@@ -11,19 +11,21 @@ a run, need another folder.
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-# When run as a script, Python searches the script's directory for modules, not the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository nor the benchmarks.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from quality.jobs import run_all
 from questions import data, figures, judging, plot
 from questions.training import train
 
@@ -145,13 +147,7 @@ def train_one(asked: QuestionOptions, name: str, seed: int) -> None:
 
 def train_all(asked: QuestionOptions) -> None:
     """Train every missing run, ``jobs`` at a time."""
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        started = [pool.submit(train_one, asked, name, seed) for name, seed in asked.runs]
-        try:
-            for run in started:
-                run.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    run_all([functools.partial(train_one, asked, name, seed) for name, seed in asked.runs], asked.jobs)
 
 
 def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.Figures]:

@@ -8,17 +8,19 @@ the seeds, and the largest difference of a seed. Complete runs are reused: re-ru
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-# When run as a script, Python searches the script's directory for modules, not the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository nor the benchmarks.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from quality.jobs import run_all
 from questions.training import train
 
 import shards
@@ -87,10 +89,8 @@ def main(argv: Sequence[str]) -> None:
     if not (asked.out / "data").exists():
         draw_faces([str(asked.out / "faces"), "--count", str(asked.faces), "--size", str(asked.size)])
         shards.pack(asked.out / "faces", asked.out / "data", size=asked.size, yes=True)
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for seed in range(asked.seeds):
-            for run in [pool.submit(train_one, asked, precision, seed) for precision in PRECISIONS]:
-                run.result()
+    for seed in range(asked.seeds):
+        run_all([functools.partial(train_one, asked, precision, seed) for precision in PRECISIONS], asked.jobs)
     print("\n".join(compare(asked)))
 
 

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-# When run as a script, Python searches the script's directory for modules, not the repository.
+# When run as a script, Python searches the script's directory for modules, not the repository nor the benchmarks.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from questions.judging import checkpoints

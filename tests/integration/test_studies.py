@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import ablation
 import pytest
 from PIL import ImageFont
+from quality.jobs import run_all
 
+from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from shards.packing.pack import Pack, pack
 from support import ROOT
+from support.errors import raises
 from trainer import config
 
 SCALE = "--faces 400 --images 128 --every 64 --size 16 --preset smoke --pictures 120"
@@ -55,10 +60,31 @@ def test_many_attributes(tmp_path: Path) -> None:
     assert not [line for line in run("many_attributes.py", tmp_path, "--attributes", "3,9") if "training" in line]
 
 
-def test_each_ingredient_of_the_recipe_is_in_it_and_can_be_left_out() -> None:
-    whole = config.load(["--preset", "faces32"])
-    for words in ablation.WITHOUT.values():
-        assert config.load(["--preset", "faces32", *words.split()]) != whole
+def test_each_variant_of_the_ablation_leaves_one_ingredient_out() -> None:
+    def options(words: str) -> dict[str, Any]:
+        return config.load(["--preset", "faces32", *words.split()]).to_dict()
+
+    whole = options("")
+    for name, words in ablation.WITHOUT.items():
+        without = options(words)
+        named = {word[2:].replace("-", "_") for word in words.split() if word.startswith("--")}
+        differ = {key for key in whole if whole[key] != without[key]}
+        assert named <= differ <= named | {f"{key}_end" for key in named}, name
+
+
+def test_jobs_that_wait_are_not_begun_after_a_failure() -> None:
+    begun: list[int] = []
+
+    def call(number: int) -> int:
+        begun.append(number)
+        if number == 1:
+            raise Failure("process-failed", "number 1")
+        return number
+
+    assert run_all([functools.partial(call, number) for number in (0, 2, 3)], 2) == [0, 2, 3]
+    with raises("process-failed", "number 1"):
+        run_all([functools.partial(call, number) for number in (1, 4, 5, 6)], 1)
+    assert 6 not in begun
 
 
 def test_the_table_of_an_ablation_has_medians_and_extremes() -> None:

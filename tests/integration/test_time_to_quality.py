@@ -120,7 +120,7 @@ def test_the_leg_with_the_least_time_goes_next(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_pace_is_measured_by_turns_and_without_the_first_line_of_a_piece(tmp_path: Path) -> None:
-    legs = {"one": LEGS["residual96"], "two": LEGS["article96"]}
+    rows = {"one": 512, "two": 64}
     trained: list[tuple[str, object]] = []
 
     def train(name: str, run: Path, words: Sequence[object]) -> None:
@@ -130,9 +130,9 @@ def test_the_pace_is_measured_by_turns_and_without_the_first_line_of_a_piece(tmp
             for row in range(4):
                 log.write(row * int(str(every)), {"speed/images_per_second": 1.0 if row == 0 else 10.0 + row})
 
-    measure(tmp_path, legs, 1, train)
+    measure(tmp_path, rows, 1, train)
     assert trained == [("one", 2_048), ("two", 256)]
-    measure(tmp_path, legs, 2, train)
+    measure(tmp_path, rows, 2, train)
     assert trained[2:] == [("one", 4_096), ("two", 512)], "what was measured is not measured again"
     assert pace_of(tmp_path / "one") == 1 / 12
 

@@ -1,0 +1,24 @@
+"""Run independent jobs of a study, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def run_all(calls: Iterable[Callable[[], Result]], at_a_time: int) -> list[Result]:
+    """Call all, and return their results in order; after a failure or Ctrl-C, those that wait are not begun.
+
+    Args:
+        calls: each waits for a process that it starts.
+        at_a_time: how many are called at the same time.
+    """
+    with ThreadPoolExecutor(at_a_time) as pool:
+        begun = [pool.submit(call) for call in calls]
+        try:
+            return [job.result() for job in begun]
+        finally:
+            pool.shutdown(cancel_futures=True)
