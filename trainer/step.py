@@ -58,7 +58,7 @@ class Method:
     def draw(
         self, positions: Tensor, dtype: torch.dtype, noises: Sequence[str], augmentations: Sequence[str]
     ) -> tuple[Tensor, Draws]:
-        """Return all random numbers of an update: one hash makes them, of fifty kernels.
+        """Return all random numbers of an update, hashed together: a hash is fifty small kernels whatever its size.
 
         Args:
             positions: int64 (B,), of the batch in the stream.
@@ -69,9 +69,9 @@ class Method:
         Returns:
             z (Z·B, noise), a batch for each purpose, and the draws of T.
         """
-        even, bell = self.augment.numbers
-        normal = dict.fromkeys(noises, self.noise) | normal_sizes(augmentations, bell)
-        found = draw(self.seed, positions, dtype, normal=normal, uniform=uniform_sizes(augmentations, even))
+        uniforms, normals = self.augment.numbers
+        normal = dict.fromkeys(noises, self.noise) | normal_sizes(augmentations, normals)
+        found = draw(self.seed, positions, dtype, normal=normal, uniform=uniform_sizes(augmentations, uniforms))
         z = [found[purpose] for purpose in noises]
         return z[0] if len(z) == 1 else torch.cat(z), Draws(augmentations, found)
 
@@ -103,7 +103,7 @@ class StepResult:
         losses: the loss and its terms; the non-finite guard names those that broke a step.
         grad_norms: a norm that is not finite means that the optimizer skipped the step.
         real_sign: mean sign of D's logits of real images, which steers ADA; None if D was not updated.
-        statistics: for people only.
+        statistics: logged, but not used by the training.
     """
 
     losses: Scalars = field(default_factory=dict)

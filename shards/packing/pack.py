@@ -23,7 +23,8 @@ from shards.core import atomic_io, process_pool, text_files
 from shards.core.cli import argument, option, parse, seed_option, validate
 from shards.core.errors import UserError, warn
 from shards.core.version import __version__
-from shards.dataset import dataset, images
+from shards.dataset import dataset as datasets
+from shards.dataset import images
 from shards.dataset.manifest import MANIFEST
 from shards.packing import merge, packed_shape, plan, prescan, preview, shard_writer, validation_split
 from shards.packing.build_lock import building
@@ -136,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
         print(pack_part(options))
 
 
-def pack(options: Pack) -> dataset.Dataset:
+def pack(options: Pack) -> datasets.Dataset:
     """Pack a whole dataset, ignoring ``part``, print a summary, and return the opened dataset.
 
     Raises:
@@ -151,7 +152,7 @@ def pack(options: Pack) -> dataset.Dataset:
         return merge.finish(build, out)
 
 
-def _packed(options: Pack) -> dataset.Dataset | None:
+def _packed(options: Pack) -> datasets.Dataset | None:
     """Return the dataset if this command was killed when OUT was complete but the build folder not yet removed."""
     out = Path(os.path.abspath(options.out))  # noqa: PTH100 - keep the name of a link
     build = plan.build_folder(out)
@@ -161,12 +162,12 @@ def _packed(options: Pack) -> dataset.Dataset | None:
         decided = plan.load(build).decides
         if any(decided.get(key) != value for key, value in _options_that_decide(options).items() if value is not None):
             return None
-    dataset = merge.finish(build, out)
+    packed = merge.finish(build, out)
     print(
-        f"{out} was already complete: {len(dataset):,} images; {options.src} was not read again (to pack its present "
+        f"{out} was already complete: {len(packed):,} images; {options.src} was not read again (to pack its present "
         "contents, choose another OUT)"
     )
-    return dataset
+    return packed
 
 
 def pack_part(options: Pack) -> str:

@@ -9,8 +9,8 @@ only state. Processes coordinate through file locks, which end with their holder
 - `.NAME.BYTES.part` is the file while it is fetched: locked by the fetching process, counted with its final size, and
   resumed by the next process.
 
-Users may share a cache. Who cannot write to the directory of a dataset has one of their own beside it; the file of
-another user is hashed before it is used, whatever its mark, and its partial file is not continued.
+Users may share a cache. A user who cannot write to a dataset's directory gets a separate one next to it. A file that
+another user left is hashed before use, whatever its mark, and its partial file is not continued.
 """
 
 from __future__ import annotations

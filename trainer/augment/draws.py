@@ -32,27 +32,27 @@ class Draws:
 
     def __init__(self, purposes: Sequence[str], numbers: Mapping[str, Tensor]) -> None:
         self.purposes = tuple(purposes)
-        self._even = _Columns([numbers[name] for name in uniform_sizes(purposes, 1) if name in numbers])
-        self._bell = _Columns([numbers[name] for name in normal_sizes(purposes, 1) if name in numbers])
+        self._uniform = _Columns([numbers[name] for name in uniform_sizes(purposes, 1) if name in numbers])
+        self._normal = _Columns([numbers[name] for name in normal_sizes(purposes, 1) if name in numbers])
 
     def fires(self, p: Tensor | float) -> Tensor:
         """Return bool (N,), True with probability p; never at 0, always at 1."""
-        return self._even.take(("fires", p), lambda even: even < p)
+        return self._uniform.take(("fires", p), lambda u: u < p)
 
     def between(self, low: float, high: float) -> Tensor:
         """Return uniform draws in (low, high)."""
-        return self._even.take(("between", low, high), lambda even: low + (high - low) * even)
+        return self._uniform.take(("between", low, high), lambda u: low + (high - low) * u)
 
     def whole(self, count: int) -> Tensor:
         """Return uniform int64 draws in 0 … count - 1."""
-        return self._even.take(  # rounding may give count
-            ("whole", count), lambda even: (even * count).long().clamp(max=count - 1)
+        return self._uniform.take(  # rounding may give count
+            ("whole", count), lambda u: (u * count).long().clamp(max=count - 1)
         )
 
     def shift(self, reach: float) -> Tensor:
         """Return uniform draws in [-reach, reach], rounded to int64."""
         name = ("shift", reach)
-        return self._even.take(name, lambda even: (-reach + 2 * reach * even).round().long())
+        return self._uniform.take(name, lambda u: (-reach + 2 * reach * u).round().long())
 
     def angle(self) -> Tensor:
         """Return uniform draws in (-π, π)."""
@@ -60,7 +60,7 @@ class Draws:
 
     def normal(self, deviation: float) -> Tensor:
         """Return normal draws with mean 0."""
-        return self._bell.take(("normal", deviation), lambda bell: deviation * bell)
+        return self._normal.take(("normal", deviation), lambda n: deviation * n)
 
 
 class _Columns:

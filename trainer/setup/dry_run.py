@@ -16,7 +16,7 @@ from trainer.setup.run_entry import try_initial_weights
 _PROBE_SECONDS = 5.0  # of steps that are measured
 
 
-def describe(built: TrainingSetup, asked: Config) -> None:
+def print_plan(built: TrainingSetup, asked: Config) -> None:
     """Print the resolved options, the data, the networks, what they need, and with --minutes what fits into them.
 
     Args:

@@ -43,7 +43,7 @@ def enter_run(built: TrainingSetup, exits: ExitStack) -> Checkpoint | None:
 
 
 def try_initial_weights(built: TrainingSetup) -> str:
-    """Start from the weights that --init-from names, without a run directory, and return a sentence; "" without.
+    """Load the weights that --init-from names, without a run directory, and return a sentence on them ("" without).
 
     Raises:
         UserError: as when a run enters its directory.

@@ -32,10 +32,10 @@ def train(config: Config) -> None:
     env = Distributed(machine.device, precision, machine.threads, machine.timeout, machine.deterministic)
     with contextlib.ExitStack() as exits:
         exits.enter_context(env)
-        with env.coordinate_errors():  # before what is entered below is closed, which may take a while
+        with env.coordinate_errors():  # so that other ranks hear of an error before this one closes what it opened
             built = build(config, env, exits)
             if config.dry_run:
-                dry_run.describe(built, config)
+                dry_run.print_plan(built, config)
             elif trainer := _enter(built, exits, started):
                 trainer.fit()
 
@@ -60,9 +60,9 @@ def _enter(built: TrainingSetup, exits: contextlib.ExitStack, started: float) ->
         resumed = ResumedRun(built.run, ended, built.dataset, saved, state.ema.module, env.print)
         env.on_rank0(resumed.restore_outputs)
     if state.images_seen >= state.total_images:
-        env.print(_that_it_is_complete(built))
+        env.print(_complete_message(built))
         return None
-    env.print(_beginning(built, "training from" if saved is None else "resuming at"))
+    env.print(_start_message(built, "training from" if saved is None else "resuming at"))
     env.print(keep_decoded(built))
     monitor = env.on_rank0(
         lambda: exits.enter_context(
@@ -79,7 +79,7 @@ def _enter(built: TrainingSetup, exits: contextlib.ExitStack, started: float) ->
     return Trainer(config, env, state, incoming, saver, monitor, evaluator, len(built.dataset), timekeeper)
 
 
-def _that_it_is_complete(built: TrainingSetup) -> str:
+def _complete_message(built: TrainingSetup) -> str:
     total, minutes = built.state.total_images, built.config.schedule.minutes
     longer = f"--total-images {2 * total}" if minutes is None else f"--minutes {2 * minutes:g}"
     return (
@@ -88,7 +88,7 @@ def _that_it_is_complete(built: TrainingSetup) -> str:
     )
 
 
-def _beginning(built: TrainingSetup, verb: str) -> str:
+def _start_message(built: TrainingSetup, verb: str) -> str:
     state, minutes = built.state, built.config.schedule.minutes
     planned = state.total_images != UNPLANNED
     until = f"{state.total_images:,} images" if planned else f"what {minutes:g} minutes allow"
