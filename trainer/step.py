@@ -265,43 +265,65 @@ def generator_step(
     result = StepResult()
     with env.frozen(d.module, cast=not d.compiled):
         for batch in env.accumulate(g.wrapped, micro_batches):
-            x, y, k, _, _, _, positions, *_ = batch
-            noises, purposes = ["noise of G"], ["augmentation of x̂ in G"]
-            labels, known = y, k
-            if method.interpolate:
-                noises.append("noise of G between labels")
-                purposes.append("augmentation of x̂ between labels in G")
-                labels, known = torch.cat([y, interpolate_labels(batch)]), torch.cat([k, k])
-            purposes += ["augmentation of x in G"] if method.loss.needs_real else []
-            noises += ["second noise of G"] if method.mode_seeking else []
-            z, draws = method.draw(positions, x.dtype, noises, purposes)
+            labels, known, z, draws = draw_for_g(batch, method)
             generated, *second = generate(g, z, labels, known, batch, env)
-            inputs = [generated, x] if method.loss.needs_real else [generated]
+            inputs = [generated, batch.images] if method.loss.needs_real else [generated]
             images = method.transform(torch.cat(inputs), draws)  # in full precision
             x_hat, x = images[: len(labels)], images[len(labels) :]
             with env.autocast():
-                logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x.dtype))
-                fake, *fake_between = logits.split(len(y))
+                logits, class_scores = split_scores(d.module(x_hat, labels, known).to(x_hat.dtype))
+                fake = logits[: len(batch.labels)]
                 with torch.no_grad():
-                    real = split_scores(d.module(x, y, k).to(x.dtype))[0] if method.loss.needs_real else fake
-            loss = method.loss.generator(fake, real) / batch_size
-            for logits_between in fake_between:
-                between = method.loss.generator(logits_between, real) / batch_size
-                loss = loss + method.interpolate * between
-                add(result.losses, metric_names.LOSS_BETWEEN, between)
+                    real = split_scores(d.module(x, batch.labels, batch.known).to(x.dtype))[0] if len(x) else fake
+            loss = generator_loss(logits, real, batch_size, method, result)
             if method.classes is not None and method.classifier_guides_g:
                 each = method.classes(class_scores, labels, known)
-                classes = (each[: len(y)].sum() + method.interpolate * each[len(y) :].sum()) / batch_size
+                classes = (each[: len(fake)].sum() + method.interpolate * each[len(fake) :].sum()) / batch_size
                 loss = loss + method.classifier_weight * classes
                 add(result.losses, metric_names.LOSS_CLASSES_G, classes)
             add(result.losses, metric_names.LOSS_G, loss)
             if method.mode_seeking:
-                modes = mode_seeking_loss(generated[: len(y)], second[0], z[: len(y)], z[len(labels) :]) / batch_size
+                one, other = z[: len(fake)], z[len(labels) :]
+                modes = mode_seeking_loss(generated[: len(fake)], second[0], one, other) / batch_size
                 loss = loss + method.mode_seeking * modes
                 add(result.losses, metric_names.LOSS_MODES, modes)
             env.backward(loss * env.world_size)
     result.grad_norms[metric_names.GRAD_G] = env.step(g.module, g.optimizer) / env.world_size
     return result
+
+
+def draw_for_g(batch: Batch, method: Method) -> tuple[Tensor, Tensor, Tensor, Draws]:
+    """Return what G is asked for: labels y and, with `interpolate`, y', known, z, and the draws of T.
+
+    With `mode_seeking`, z has further rows for the second images of y.
+    """
+    noises, purposes = ["noise of G"], ["augmentation of x̂ in G"]
+    labels, known = batch.labels, batch.known
+    if method.interpolate:
+        noises.append("noise of G between labels")
+        purposes.append("augmentation of x̂ between labels in G")
+        labels, known = torch.cat([labels, interpolate_labels(batch)]), torch.cat([known, known])
+    purposes += ["augmentation of x in G"] if method.loss.needs_real else []
+    noises += ["second noise of G"] if method.mode_seeking else []
+    z, draws = method.draw(batch.positions, batch.images.dtype, noises, purposes)
+    return labels, known, z, draws
+
+
+def generator_loss(logits: Tensor, real: Tensor, batch_size: int, method: Method, result: StepResult) -> Tensor:
+    """Return the adversarial loss of G, with that of images between two labels if there are any.
+
+    Args:
+        logits: of the generated images, one or two per position.
+        real: (b,), of the real images; relativistic losses compare with them.
+        result: receives the measurements.
+    """
+    fake, *fake_between = logits.split(len(real))
+    loss = method.loss.generator(fake, real) / batch_size
+    for logits_between in fake_between:
+        between = method.loss.generator(logits_between, real) / batch_size
+        loss = loss + method.interpolate * between
+        add(result.losses, metric_names.LOSS_BETWEEN, between)
+    return loss
 
 
 def generate(g: Player, z: Tensor, labels: Tensor, known: Tensor, batch: Batch, env: Distributed) -> list[Tensor]:

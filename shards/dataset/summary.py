@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,11 +77,15 @@ def lines(dataset: Dataset, problems: Problems) -> list[str]:
         change = f"edit {dataset.path / 'schema.yaml'} and pack with --schema to change them"
     return [
         done,
-        f"  {len(manifest['shards']):,} shards, {size / 1e6:,.1f} MB; {how} ({manifest['resize_policy']})",
-        f"  labels: {len(schema.values)} words, {len(schema.attributes)} attributes ({change})",
+        f"  {_count(manifest['shards'], 'shard')}, {size / 1e6:,.1f} MB; {how} ({manifest['resize_policy']})",
+        f"  labels: {_count(schema.values, 'word')}, {_count(schema.attributes, 'attribute')} ({change})",
         *label_lines(schema, tally(dataset)),
         *(f"  note: {line}" for line in problems.lines()),
     ]
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things):,} {name}{'' if len(things) == 1 else 's'}"
 
 
 def label_lines(schema: Schema, counts: Tally) -> list[str]:

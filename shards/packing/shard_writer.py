@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from shards.core.problems import Problems
 from shards.dataset import sidecars, tar_index
 from shards.dataset.image_shape import ImageShape
 from shards.dataset.images import ImageError, Prepared, prepare
-from shards.packing.labels.labelling import Labelling
+from shards.packing.labels.labelling import Labelling, Rows
 from shards.sources.item import Item
 
 ARRAYS = ("entries", "labels", "known", "hashes")  # stored next to the record, one row per sample
@@ -74,43 +74,17 @@ def write_shard(task: Task) -> str:
     Raises:
         Failure: a disk error.
     """
-    from webdataset.writer import TarWriter  # imports torch, which takes seconds
-
-    problems = Problems()
-    recipe = task.recipe
+    recipe, path = task.recipe, task.data / task.name
     rows = recipe.labelling.rows(task.items)
-    kept: list[int] = []
-    hashes: list[bytes] = []
-    copied = 0
-    path = task.data / task.name
-    # Fixed owner, mode and time, so that the same items always give the same bytes.
-    fixed: dict[str, Any] = {"user": "", "group": "", "mode": 0o444, "mtime": 0}
-    with atomic_io.atomic_writer(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
-        for number, item in enumerate(task.items):
-            try:
-                data = item.image.read()
-                image = prepare(data, recipe.shape, recipe.fit, recipe.format, recipe.background, recipe.min_size)
-            except (ImageError, OSError) as error:
-                problems.add("image-unusable", f"{item.id}: {error.strerror if isinstance(error, OSError) else error}")
-            else:
-                if image.profile_ignored:
-                    problems.add("colour-profile-unusable", item.id)
-                digest = hashlib.sha256(data)
-                label, wide = rows.labels[number], recipe.labelling.schema.is_wide
-                notes = _notes(item, rows.known[number], digest.hexdigest(), np.flatnonzero(label) if wide else None)
-                tar.write(_sample(key(task.start + number), image, recipe.shape, None if wide else label, notes))
-                kept.append(number)
-                hashes.append(digest.digest())
-                copied += image.copied
-            process_pool.advance()
-    conflicts = rows.conflicts
+    written = _write_tar(task, rows, path)
+    kept, conflicts = written.kept, rows.conflicts
     if conflicts and len(kept) < len(task.items):
         conflicts = recipe.labelling.rows([task.items[i] for i in kept]).conflicts
     arrays = {
         "entries": _entries(path, [key(task.start + number) for number in kept], recipe.shape),
         "labels": rows.labels[kept].astype(recipe.labelling.schema.label_dtype),
         "known": rows.known[kept],
-        "hashes": np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+        "hashes": np.frombuffer(b"".join(written.hashes), np.uint8).reshape(-1, 32),
     }
     for name in ARRAYS:
         sidecars.save_array(array_path(task.records, task.name, name), arrays[name])
@@ -121,13 +95,52 @@ def write_shard(task: Task) -> str:
         "samples": len(kept),
         "bytes": path.stat().st_size,
         "sha256": atomic_io.sha256(path),
-        "copied": copied,
+        "copied": written.copied,
         "shape": recipe.shape.pixels_shape,
         "conflicts": conflicts,
-        "problems": problems.noted(),
+        "problems": written.problems.noted(),
     }
     atomic_io.write_json(record_path(task.records, task.name), record)
     return task.name
+
+
+@dataclass
+class _Written:
+    """What a tar holds: numbers of the items, sha256 of their files, and how many of these were copied unchanged."""
+
+    kept: list[int] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    copied: int = 0
+    problems: Problems = field(default_factory=Problems)
+
+
+def _write_tar(task: Task, rows: Rows, path: Path) -> _Written:
+    """Write the samples of the items whose images can be used."""
+    from webdataset.writer import TarWriter  # imports torch, which takes seconds
+
+    recipe, written = task.recipe, _Written()
+    is_wide = recipe.labelling.schema.is_wide
+    # Fixed owner, mode and time, so that the same items always give the same bytes.
+    fixed: dict[str, Any] = {"user": "", "group": "", "mode": 0o444, "mtime": 0}
+    with atomic_io.atomic_writer(path) as file, TarWriter(file, encoder=False, compress=False, **fixed) as tar:
+        for number, item in enumerate(task.items):
+            try:
+                data = item.image.read()
+                image = prepare(data, recipe.shape, recipe.fit, recipe.format, recipe.background, recipe.min_size)
+            except (ImageError, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                written.problems.add("image-unusable", f"{item.id}: {reason}")
+            else:
+                if image.profile_ignored:
+                    written.problems.add("colour-profile-unusable", item.id)
+                digest, label = hashlib.sha256(data), rows.labels[number]
+                notes = _notes(item, rows.known[number], digest.hexdigest(), np.flatnonzero(label) if is_wide else None)
+                tar.write(_sample(key(task.start + number), image, recipe.shape, None if is_wide else label, notes))
+                written.kept.append(number)
+                written.hashes.append(digest.digest())
+                written.copied += image.copied
+            process_pool.advance()
+    return written
 
 
 def key(position: int) -> str:
