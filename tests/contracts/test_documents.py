@@ -8,6 +8,7 @@ under `make`); a table says where each is.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -143,9 +144,10 @@ def test_what_a_block_leaves_running_is_ended(tmp_path: Path) -> None:
 
 
 def what_make_runs(*words: str) -> str:
-    """What `make` would type, were the environment there."""
+    """What `make` would type, were the environment there, whatever `make test` itself was given."""
     command = ["make", "-n", "-o", ".venv/installed", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    given = {name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
+    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_make_help() -> None:
