@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -19,6 +19,7 @@ def run_all(calls: Iterable[Callable[[], Result]], at_a_time: int) -> list[Resul
     with ThreadPoolExecutor(at_a_time) as pool:
         begun = [pool.submit(call) for call in calls]
         try:
-            return [job.result() for job in begun]
+            wait(begun, return_when=FIRST_EXCEPTION)
         finally:
             pool.shutdown(cancel_futures=True)
+    return [job.result() for job in begun]  # jobs begin in order, so a failure comes before those that were cancelled

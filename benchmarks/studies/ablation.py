@@ -113,7 +113,7 @@ def results(asked: AblationOptions, variant: str, seed: int, images: int) -> Fig
     """Train a run to its end and evaluate that, unless it is done.
 
     Raises:
-        Failure: the trainer or the evaluation failed; its own words are in the run's log.
+        Failure: the trainer or the evaluation failed; see its output in the log.
     """
     run = asked.run(variant, seed)
     train(run, images, [*asked.words(variant), "--seed", seed, "--checkpoint-every", images])
@@ -129,7 +129,7 @@ def results(asked: AblationOptions, variant: str, seed: int, images: int) -> Fig
 
 def _evaluated(run: Path, seen: int, pictures: int) -> Figures | None:
     """Return the figures of a checkpoint by as many images; None if it was not evaluated."""
-    entries = [entry for entry in evaluation_file.read(run).get(seen, []) if entry["count"] == pictures]
+    entries = [entry for entry in evaluation_file.read(run).get(seen, []) if entry.get("count") == pictures]
     return entries[-1]["figures"] if entries else None
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_jobs_that_wait_are_not_begun_after_a_failure() -> None:
     with raises("process-failed", "number 1"):
         run_all([functools.partial(call, number) for number in (1, 4, 5, 6)], 1)
     assert 6 not in begun
+
+    def fail_while_another_works(number: int) -> int:
+        time.sleep({0: 2.0, 1: 0.0}.get(number, 0.02))
+        return call(number)
+
+    begun.clear()
+    with raises("process-failed", "number 1"):
+        run_all([functools.partial(fail_while_another_works, number) for number in range(42)], 2)
+    assert len(begun) < 42, "a failure counts at once, although an earlier job still works"
 
 
 def test_the_table_of_an_ablation_has_medians_and_extremes() -> None:
