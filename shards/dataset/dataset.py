@@ -28,7 +28,8 @@ from shards.dataset.npy_mmap import open_memmap
 from shards.dataset.schema import Schema
 from shards.dataset.shard_reader import ShardReader
 from shards.dataset.sidecars import FORMATS, fetch_sidecars, sidecar_shapes
-from shards.remote.cache import LIMIT, CachedDataset, CacheLease, FileRecord, default_cache
+from shards.remote.cache import LIMIT, CachedDataset, FileRecord, default_cache
+from shards.remote.eviction import CacheLease
 from shards.remote.location import Location, parse_location
 from shards.remote.prefetch import Prefetcher
 

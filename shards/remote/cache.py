@@ -16,13 +16,11 @@ another user left is hashed before use, whatever its mark, and its partial file 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,17 +29,15 @@ from urllib.parse import urlsplit
 from shards.core import atomic_io
 from shards.core.cache_home import cache_home
 from shards.core.errors import Failure, UserError
+from shards.remote import file_lock
+from shards.remote.eviction import ALL_ACCESS, CacheLease, make_space, partial_name
 from shards.remote.fetch import Connection, RetryPolicy
 from shards.remote.location import Location
 
 LIMIT = 50 * 10**9  # bytes
 LARGEST_MANIFEST = 256 << 20  # bytes
 
-_IN_USE = ".in-use"  # locked (shared) while the dataset is open anywhere; also identifies directories of the cache
-_DATASET_DIRECTORY = re.compile(r".+-[0-9a-f]{24}", re.DOTALL)
-_PARTIAL = re.compile(r"\.(.+)\.(\d+)\.part", re.DOTALL)
 _BLOCK = 1 << 20  # bytes
-_ALL = os.R_OK | os.W_OK | os.X_OK
 
 
 class FileRecord(NamedTuple):
@@ -139,45 +135,38 @@ class CachedDataset:
 
     def _fetch(self, file: FileRecord, wait: bool) -> int | None:
         """Fetch a file, or wait for the process that is fetching it; None if there is one and ``wait`` is False."""
-        path, partial = self.folder / file.name, self.folder / f".{file.name}.{file.bytes}.part"
+        partial = self.folder / partial_name(file.name, file.bytes)
         policy = RetryPolicy.from_environment()
-        last, size, others_failed = time.monotonic(), 0, False
+        progress, others_failed = _Progress(partial), False
         while True:
-            handle = _lock(partial)
-            if handle is not None:
-                with _held(handle):
-                    if _is_foreign(os.fstat(handle)):  # its user may still change what we would continue
-                        with atomic_io.explain_disk_errors(partial):
-                            partial.unlink(missing_ok=True)
-                        continue
-                    if (cached := self._present(file)) is not None:  # fetched while we waited
-                        partial.unlink(missing_ok=True)
-                        return cached
-                    if self._make_space(file.bytes, partial):
-                        self._download(handle, file, partial, last if others_failed else None)
-                        cached = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-                        with atomic_io.explain_disk_errors(path):
-                            partial.replace(path)
-                            atomic_io.fsync_directory(self.folder)
-                        return cached
-                    if not os.fstat(handle).st_size:
-                        partial.unlink(missing_ok=True)  # reserve no space for a file that cannot be fetched yet
-            elif (cached := self._present(file)) is not None:
-                return cached
-            if not wait:
-                return None
+            handle = _lock_own(partial)
+            if handle is None:
+                found = self._present(file)
+            else:
+                with file_lock.held(handle):
+                    found = self._fetch_locked(handle, file, partial, progress.last if others_failed else None)
+            if found is not None or not wait:
+                return found
             others_failed = handle is None  # if its holder gives up, its time without progress counts for us too
-            before, size = size, _size(partial)
-            if size > before:
-                last = time.monotonic()
-            if time.monotonic() - last > policy.deadline + policy.stall:
-                if handle is None:
-                    raise Failure("cache-locked", f"{path}: locked by a process that is stuck; end it")
-                raise Failure(
-                    "cache-full",
-                    f"{path}: no space in the cache; end other runs or raise --cache-limit",
-                )
+            if progress.seconds_without() > policy.deadline + policy.stall:
+                raise _never_fetched(self.folder / file.name, locked=handle is None)
             time.sleep(0.05)
+
+    def _fetch_locked(self, handle: int, file: FileRecord, partial: Path, since: float | None) -> int | None:
+        """Fetch into the partial file that this process has locked; None if there is no space for it yet."""
+        if (found := self._present(file)) is not None:  # another process fetched it while we waited
+            partial.unlink(missing_ok=True)
+            return found
+        if not make_space(self.folder.parent, file.bytes, self.limit, partial):
+            if not os.fstat(handle).st_size:
+                partial.unlink(missing_ok=True)  # reserve no space for a file that cannot be fetched yet
+            return None
+        self._download(handle, file, partial, since)
+        found = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+        with atomic_io.explain_disk_errors(partial):
+            partial.replace(self.folder / file.name)
+            atomic_io.fsync_directory(self.folder)
+        return found
 
     def _download(self, handle: int, file: FileRecord, partial: Path, since: float | None) -> None:
         """Complete the partial file, from where an earlier process left it; retry once if the hash is wrong.
@@ -218,33 +207,6 @@ class CachedDataset:
             partial.unlink(missing_ok=True)  # do not leave the disk full for half a shard
             raise
 
-    # ---------------------------------------------------------------- eviction
-
-    def _make_space(self, need: int, own: Path) -> bool:
-        """Evict least recently used files until ``need`` bytes fit; False if the remaining files are in use."""
-        cache = self.folder.parent
-        with atomic_io.explain_disk_errors(cache), _held(_wait_for(cache / ".lock")):
-            kept = [file for file in _contents(cache) if file.path != own]
-            excess = sum(file.bytes for file in kept) + need - self.limit
-            for file in sorted(kept, key=lambda file: file.used):
-                if excess <= 0:
-                    break
-                if _evict(file.path):
-                    excess -= file.bytes
-        return excess <= 0
-
-
-class CacheLease:
-    """Protects the sidecars of a dataset from eviction while it exists, also in processes forked from this one."""
-
-    def __init__(self, folder: Path) -> None:
-        self._number = -1
-        self._number = _wait_for(folder / _IN_USE, fcntl.LOCK_SH)
-
-    def __del__(self) -> None:
-        if self._number >= 0:
-            os.close(self._number)
-
 
 def verified_mtime(sha256: str) -> int:
     """Return the mtime, in nanoseconds, that marks a file with this hash as verified: a second in 1970 to 1978."""
@@ -273,7 +235,7 @@ def _dataset_directory(cache: Path, name: str) -> Path:
         Failure: the disk reports another error.
     """
     folder = Path(os.path.abspath(cache)) / name  # noqa: PTH100
-    if os.access(folder, os.F_OK) and not os.access(folder, _ALL):
+    if os.access(folder, os.F_OK) and not os.access(folder, ALL_ACCESS):
         folder = folder.with_name(f"user-{os.geteuid()}-{name}")
     try:
         with atomic_io.explain_disk_errors(folder):
@@ -308,88 +270,7 @@ def _is_intact(handle: int, file: FileRecord) -> bool:
 _hashed: set[tuple[int, int, int, str]] = set()  # files of other users that this process has hashed
 
 
-# ---------------------------------------------------------------- files and locks
-
-
-class _Found(NamedTuple):
-    path: Path
-    bytes: int
-    used: int  # nanoseconds
-
-
-def _contents(cache: Path) -> Iterator[_Found]:
-    """Yield the files that this user can remove; directories that the cache did not create are ignored."""
-    for folder in cache.iterdir():
-        ours = _DATASET_DIRECTORY.fullmatch(folder.name) and os.access(folder, _ALL)
-        if not ours or not (folder / _IN_USE).is_file():
-            continue
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    found = entry.stat(follow_symlinks=False)
-                    partial = _PARTIAL.fullmatch(entry.name)
-                    if entry.name != _IN_USE:
-                        size = int(partial[2]) if partial else found.st_size
-                        yield _Found(folder / entry.name, size, found.st_mtime_ns if partial else found.st_atime_ns)
-
-
-def _evict(path: Path) -> bool:
-    """Remove a file unless it is needed under its name; an open shard stays readable."""
-    lock = None
-    if path.suffix != ".tar":  # a partial file may be written, or a sidecar mapped, by another process
-        lock = _lock(path if _PARTIAL.fullmatch(path.name) else path.parent / _IN_USE)
-        if lock is None:
-            return False
-    with contextlib.nullcontext() if lock is None else _held(lock):
-        try:
-            path.unlink(missing_ok=True)
-        except PermissionError:  # another user's
-            return False
-    return True
-
-
-def _lock(path: Path, kind: int = fcntl.LOCK_EX) -> int | None:
-    """Lock a file and return its descriptor, whose closing releases it; None if another process holds the lock."""
-    with atomic_io.explain_disk_errors(path):
-        handle = _open_lock(path)
-        try:
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-            if path.stat().st_ino == os.fstat(handle).st_ino:
-                return handle
-        except (BlockingIOError, FileNotFoundError):
-            pass  # locked by another process, or renamed in between
-        os.close(handle)
-    return None
-
-
-def _open_lock(path: Path) -> int:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
-    except PermissionError:
-        if not path.exists():
-            raise
-        return os.open(path, os.O_RDONLY | flags)  # another user's, which can be locked all the same
-
-
-def _wait_for(path: Path, kind: int = fcntl.LOCK_EX, limit: float = 120.0) -> int:
-    """Wait for a lock that is held for moments only, and return its descriptor."""
-    end = time.monotonic() + limit
-    while (handle := _lock(path, kind)) is None:
-        if time.monotonic() > end:
-            raise Failure("cache-locked", f"{path}: locked for {limit:g} s by a process that is stuck; end it")
-        time.sleep(0.01)
-    return handle
-
-
-@contextlib.contextmanager
-def _held(lock: int) -> Iterator[None]:
-    """Release a lock at the end, even if a process forked meanwhile has inherited its descriptor."""
-    try:
-        yield
-    finally:
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        os.close(lock)
+# ---------------------------------------------------------------- files
 
 
 def _digest(handle: int) -> hashlib._Hash:
@@ -401,12 +282,39 @@ def _digest(handle: int) -> hashlib._Hash:
     return digest
 
 
-def _size(path: Path) -> int:
-    """Return the size of a file in bytes; 0 if it does not exist."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+class _Progress:
+    """When a partial file last grew, whichever process writes to it."""
+
+    def __init__(self, partial: Path) -> None:
+        self._partial, self._size = partial, 0
+        self.last = time.monotonic()
+
+    def seconds_without(self) -> float:
+        """Return the time since the file was last seen to grow."""
+        size = 0
+        with contextlib.suppress(OSError):  # it does not exist, or was renamed
+            size = self._partial.stat().st_size
+        if size > self._size:
+            self.last = time.monotonic()
+        self._size = size
+        return time.monotonic() - self.last
+
+
+def _never_fetched(path: Path, locked: bool) -> Failure:
+    if locked:
+        return Failure("cache-locked", f"{path}: locked by a process that is stuck; end it")
+    return Failure("cache-full", f"{path}: no space in the cache; end other runs or raise --cache-limit")
+
+
+def _lock_own(partial: Path) -> int | None:
+    """Lock a partial file, or None if another process holds it.
+
+    One that another user left is removed first: they may still change what this process would continue.
+    """
+    while (handle := file_lock.try_lock(partial)) is not None and _is_foreign(os.fstat(handle)):
+        with file_lock.held(handle), atomic_io.explain_disk_errors(partial):
+            partial.unlink(missing_ok=True)
+    return handle
 
 
 _connections: dict[tuple[int, str, RetryPolicy], Connection] = {}
