@@ -12,15 +12,14 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
-from shards.core import atomic_io, process_pool, self_hash, text_files
+from shards.core import atomic_io, self_hash, text_files
 from shards.core.cli import argument, option, parse, validate
-from shards.core.errors import Failure, UserError
+from shards.core.errors import UserError
 from shards.core.version import __version__, revision
 from shards.dataset import dataset, images, summary
 from shards.dataset.image_shape import CHANNELS, SQUARE, ImageShape, parse_aspect
@@ -29,8 +28,8 @@ from shards.dataset.sidecars import ENTRY, FORMATS
 from shards.packing.labels import doubts
 from shards.packing.labels.labelling import Labelling, LabelOptions, build_labelling
 from shards.packing.packed_shape import ShapeOptions, channels_of, check_shape, plain_aspect, shape_of
+from shards.packing.tar_contents import TarContents, inspect_tars
 from shards.sources.archives.compressed import COMPRESSED
-from shards.sources.image_refs import TarMember
 from shards.sources.item import Item, Source
 from shards.sources.options import ScanOptions
 from shards.sources.registry import scan_source
@@ -39,7 +38,6 @@ _SIDECARS = ("index.npy", "labels.npy", "known.npy", "schema.yaml")
 _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 _ROWS = 4096  # rows labelled at a time
 _STAGE = ".indexing"  # the staging folder; while it exists, sidecars without a manifest are ours
-_SMALL = 16  # pixels; --check decodes each image to this size
 
 
 @dataclass(frozen=True)
@@ -71,36 +69,6 @@ class IndexInPlace(LabelOptions, ShapeOptions):
         check_shape(self, self.size, self.background)
 
 
-class Tar(NamedTuple):
-    """A tar to inspect, with its images in the order of the tar."""
-
-    path: Path
-    members: tuple[TarMember, ...]
-    check: bool
-    channels: int
-
-
-class TarContents(NamedTuple):
-    """The properties of a tar and of each of its images.
-
-    Attributes:
-        path, members: as in the `Tar`.
-        bytes, sha256: of the tar.
-        shapes: width and height after EXIF rotation; zeros for a damaged image.
-        forms: the format if no conversion is needed at the image's own size ("jpg", "png", "webp", "raw"), else
-            "other"; and the number of bytes before the pixels of a raw image.
-        damage: why the image cannot be used; "" if it can.
-    """
-
-    path: Path
-    members: tuple[TarMember, ...]
-    bytes: int
-    sha256: str
-    shapes: list[tuple[int, int]]
-    forms: list[tuple[str, int]]
-    damage: list[str]
-
-
 def main(argv: Sequence[str]) -> None:
     """Run ``cgan index``."""
     index_in_place(parse(IndexInPlace, argv, command="cgan index"))
@@ -128,7 +96,8 @@ def _index(options: IndexInPlace, src: Path, names: list[str]) -> dataset.Datase
     source = scan_source(src, ScanOptions(source="webdataset", labels=options.labels))
     rule = build_labelling(source, options)
     doubts.check_labels(source, rule.schema, options)
-    tars = _inspect(src, names, source, options)
+    channels = CHANNELS[channels_of(options)]
+    tars = inspect_tars(src, names, source, check=options.check, channels=channels, workers=options.workers)
     size = options.size or _common_size(src, tars, plain_aspect(options))
     check_shape(options, size, options.background)
     shape = shape_of(options, size)
@@ -239,55 +208,6 @@ def _sweep(src: Path) -> None:
     """Remove the staged files of a killed indexing."""
     for leftover in (src / _STAGE).iterdir() if (src / _STAGE).exists() else ():
         leftover.unlink(missing_ok=True)
-
-
-# ---------------------------------------------------------------- inspecting
-
-
-def _inspect(src: Path, names: list[str], source: Source, options: IndexInPlace) -> list[TarContents]:
-    """Inspect all tars in the order of their names, and sort the source's items in the same way."""
-
-    def position(item: Item) -> tuple[str, int]:
-        assert isinstance(item.image, TarMember)
-        return item.image.tar.name, item.image.offset
-
-    source.items.sort(key=position)
-    members: dict[str, tuple[TarMember, ...]] = dict.fromkeys(names, ())
-    for name, items in groupby(source.items, key=lambda item: position(item)[0]):
-        members[name] = tuple(item.image for item in items if isinstance(item.image, TarMember))
-    tasks = [Tar(src / name, members[name], options.check, CHANNELS[channels_of(options)]) for name in names]
-    processes = min(options.workers or process_pool.available_cores(), len(tasks))
-    found = process_pool.run(inspect_tar, tasks, workers=processes, total=len(source.items), doing="indexing")
-    return sorted(found, key=lambda tar: tar.path.name)
-
-
-def inspect_tar(tar: Tar) -> TarContents:
-    """Read the header of every image in a tar, and hash the tar.
-
-    Raises:
-        Failure: the tar cannot be read.
-    """
-    shapes: list[tuple[int, int]] = []
-    forms: list[tuple[str, int]] = []
-    damage: list[str] = []
-    try:
-        sha256, size = atomic_io.sha256(tar.path), tar.path.stat().st_size
-    except OSError as error:
-        raise Failure("file-unreadable", f"{tar.path}: cannot be read ({error.strerror})") from None
-    for member in tar.members:
-        shape, form, why = (0, 0), ("other", 0), ""
-        try:
-            data = member.read()
-            shape, form = images.dimensions(data), images.native(data, tar.channels)
-            if tar.check:
-                images.pixels(data, ImageShape.of(_SMALL))
-        except (images.ImageError, OSError) as error:
-            why = str(error.strerror if isinstance(error, OSError) else error) or "cannot be read"
-        shapes.append(shape)
-        forms.append(form)
-        damage.append(why)
-        process_pool.advance()
-    return TarContents(tar.path, tar.members, size, sha256, shapes, forms, damage)
 
 
 def _common_size(src: Path, tars: list[TarContents], aspect: str) -> int:
