@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -92,30 +91,6 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
                 "disk-full", f"the disk is full: {path} could not be written; free some space and re-run the command"
             ) from error
         raise Failure("disk-error", f"{path} could not be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def file_lock(path: Path, busy: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock file for the duration of the block; it is released when the process ends in whatever way.
-
-    Args:
-        path: the lock file, which is created.
-        busy: the message of the error if another process holds the lock.
-        shared: allow other processes that lock it with ``shared`` too.
-
-    Raises:
-        UserError: another process holds the lock.
-    """
-    with explain_disk_errors(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("in-use", busy) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def sha256(path: Path) -> str:

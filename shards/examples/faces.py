@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from shards.core import atomic_io, process_pool, rng
+from shards.core import atomic_io, file_lock, process_pool, rng
 from shards.core.cli import argument, option, parse, seed_option, validate
 from shards.core.errors import UserError
 from shards.dataset import images
@@ -142,7 +142,7 @@ def faces(options: Faces) -> None:
     build = out.with_name(f".{out.name}.drawing")
     with atomic_io.explain_disk_errors(build):
         build.mkdir(parents=True, exist_ok=True)
-    with atomic_io.file_lock(
+    with file_lock.locked(
         build / "lock", f"{out}: another process is drawing into it; wait for it, or choose another OUT"
     ):
         data = build / "data"

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from shards.core import atomic_io
+from shards.core import atomic_io, file_lock
 from shards.packing import plan
 
 
@@ -27,7 +27,7 @@ def building(out: Path, part: tuple[int, int] | None) -> Iterator[tuple[Path, Pa
     busy = f"{out}: another process is packing into it; wait for it to finish, or choose another OUT"
     with atomic_io.explain_disk_errors(build):
         build.mkdir(parents=True, exist_ok=True)
-    with atomic_io.file_lock(build / "lock", busy, shared=part is not None):
+    with file_lock.locked(build / "lock", busy, shared=part is not None):
         try:
             with _part_locked(build, *part, busy) if part is not None else contextlib.nullcontext():
                 atomic_io.require_unused(out)  # another process may have finished it before the lock was free
@@ -39,11 +39,11 @@ def building(out: Path, part: tuple[int, int] | None) -> Iterator[tuple[Path, Pa
 @contextlib.contextmanager
 def _part_locked(build: Path, number: int, jobs: int, busy: str) -> Iterator[None]:
     own = build / f"lock-{number}-of-{jobs}"
-    with atomic_io.file_lock(own, busy):
+    with file_lock.locked(own, busy):
         try:
             for other in build.glob("lock-*-of-*"):  # jobs of another division would write the same shards
                 if not other.name.endswith(f"-of-{jobs}"):
-                    with atomic_io.file_lock(other, busy, shared=True):
+                    with file_lock.locked(other, busy, shared=True):
                         pass
             yield
         finally:

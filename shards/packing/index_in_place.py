@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from shards.core import atomic_io, self_hash, text_files
+from shards.core import atomic_io, file_lock, self_hash, text_files
 from shards.core.cli import argument, option, parse, validate
 from shards.core.errors import UserError
 from shards.core.version import __version__, revision
@@ -84,7 +84,7 @@ def index_in_place(options: IndexInPlace) -> dataset.Dataset:
     src = Path(os.path.abspath(options.src))  # noqa: PTH100 - keep the given name
     names = _tars(src)
     lock = src / ".indexing.lock"
-    with atomic_io.file_lock(lock, f"{src}: another process is indexing it; wait for it to finish"):
+    with file_lock.locked(lock, f"{src}: another process is indexing it; wait for it to finish"):
         try:
             _sweep(src)
             return _index(options, src, names)

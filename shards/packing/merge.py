@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.core import atomic_io, self_hash, text_files
+from shards.core import atomic_io, file_lock, self_hash, text_files
 from shards.core.cli import argument, parse
 from shards.core.errors import Failure, UserError
 from shards.core.problems import NAMES_KEPT, Problems
@@ -64,7 +64,7 @@ def merge(options: Merge) -> datasets.Dataset:
 
 def finish(build: Path, out: Path) -> datasets.Dataset:
     """Write sidecars and manifests, rename the result to OUT, and print a summary; see `merge`."""
-    with atomic_io.file_lock(build / "lock-merge", f"{out}: another process is merging it; wait for it to finish"):
+    with file_lock.locked(build / "lock-merge", f"{out}: another process is merging it; wait for it to finish"):
         if (out / MANIFEST).exists():  # another process, or this command before it was killed
             _remove_build(build)
             return datasets.Dataset.open(out)

@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from shards.core import atomic_io
+from shards.core import atomic_io, file_lock
 from shards.core.cache_home import cache_home
 from shards.core.errors import Failure, UserError
-from shards.remote import file_lock
 from shards.remote.eviction import ALL_ACCESS, CacheLease, make_space, partial_name
 from shards.remote.fetch import Connection, RetryPolicy
 from shards.remote.location import Location

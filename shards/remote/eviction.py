@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.core import atomic_io
-from shards.remote import file_lock
+from shards.core import atomic_io, file_lock
 
 ALL_ACCESS = os.R_OK | os.W_OK | os.X_OK
 _IN_USE = ".in-use"  # locked (shared) while the dataset is open anywhere; also identifies directories of the cache

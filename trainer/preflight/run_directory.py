@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from shards.core import atomic_io
+from shards.core import atomic_io, file_lock
 from shards.core.errors import UserError
 from shards.dataset.image_shape import ImageShape
 from trainer import config
@@ -78,7 +78,7 @@ class RunDirectoryProbe:
             "inodes": space.f_favail if space.f_files else None,
         }
         path, start = self._file(self._rank), time.perf_counter()
-        with atomic_io.explain_disk_errors(path), atomic_io.file_lock(path, f"{path} is locked by another process"):
+        with atomic_io.explain_disk_errors(path), file_lock.locked(path, f"{path} is locked by another process"):
             path.write_bytes(b"\0" * _TEST_FILE)  # the rename below needs this space twice
         atomic_io.write_bytes(path, b"\1" * _TEST_FILE)
         seconds, after = time.perf_counter() - start, time.time()

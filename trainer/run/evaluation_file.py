@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shards.core import format_version, text_files
-from shards.core.atomic_io import file_lock, write_json
+from shards.core import file_lock, format_version, text_files
+from shards.core.atomic_io import write_json
 from shards.core.errors import Failure, UserError
 from trainer.run import exported
 
@@ -128,7 +128,7 @@ def _exclusive(run: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         while True:
             try:
-                held.enter_context(file_lock(run / ".evaluation.lock", busy))
+                held.enter_context(file_lock.locked(run / ".evaluation.lock", busy))
                 break
             except UserError as error:
                 if isinstance(error, Failure) or time.monotonic() > end:

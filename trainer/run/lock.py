@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 
-from shards.core import text_files
-from shards.core.atomic_io import file_lock, write_bytes
+from shards.core import file_lock, text_files
+from shards.core.atomic_io import write_bytes
 from shards.core.errors import UserError
 
 STALE_AFTER = 120.0  # seconds without a heartbeat after which a holder counts as dead
@@ -52,7 +52,7 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         run = self.path.parent
-        with file_lock(run / ".lock", f"{run} is being started by another process at this moment; try again"):
+        with file_lock.locked(run / ".lock", f"{run} is being started by another process at this moment; try again"):
             holder = self._holder()
             if holder is not None:
                 raise UserError(

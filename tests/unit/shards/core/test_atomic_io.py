@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,23 +52,6 @@ def test_a_directory_replaces_an_empty_directory_only(tmp_path: Path) -> None:
     assert (tmp_path / "full" / "b").exists() and (tmp_path / "new" / "a").exists()
     atomic_io.move_directory(tmp_path / "new", tmp_path / "empty")
     assert (tmp_path / "empty" / "a").read_text() == "a" and not (tmp_path / "new").exists()
-
-
-def test_lock_is_released_when_its_process_dies(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib; from shards.core import atomic_io\n"
-        "with atomic_io.file_lock(pathlib.Path(sys.argv[1]), 'busy'): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout and holder.stdout.readline() == "held\n"
-        with raises("in-use", "busy"), atomic_io.file_lock(tmp_path / "lock", "busy"):
-            pass
-        holder.kill()
-        holder.wait()
-        with atomic_io.file_lock(tmp_path / "lock", "busy"):
-            pass
 
 
 def test_an_output_path_must_be_unused_and_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

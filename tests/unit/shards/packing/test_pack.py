@@ -24,7 +24,7 @@ from PIL import Image
 from webdataset.compat import WebDataset
 
 from shards.__main__ import main
-from shards.core import atomic_io, process_pool
+from shards.core import file_lock, process_pool
 from shards.core.errors import Failure
 from shards.dataset.dataset import Dataset
 from shards.dataset.schema import Schema
@@ -341,7 +341,7 @@ def test_two_packings_into_one_place_do_not_mix(tmp_path: Path) -> None:
     src, out = tagged(tmp_path / "src"), tmp_path / "out"
     (tmp_path / ".out.packing").mkdir()
     with (
-        atomic_io.file_lock(tmp_path / ".out.packing" / "lock", ""),
+        file_lock.locked(tmp_path / ".out.packing" / "lock", ""),
         raises("in-use"),
     ):
         pack(Pack(src, out, workers=1))

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from shards.core.atomic_io import file_lock
+from shards.core import file_lock
 from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels
@@ -378,7 +378,7 @@ def test_damaged_spectrum_is_not_drawn(number: object) -> None:
 def test_evaluation_waits_for_another_that_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"figures": {"fid": 1.0}, "real": {}, "notes": []}
     with ThreadPoolExecutor(1) as pool:
-        with file_lock(tmp_path / ".evaluation.lock", "busy"):
+        with file_lock.locked(tmp_path / ".evaluation.lock", "busy"):
             waiting = pool.submit(evaluation_file.add, tmp_path, 640, entry)
             time.sleep(0.3)
             assert not waiting.done()
@@ -386,7 +386,7 @@ def test_evaluation_waits_for_another_that_is_writing(tmp_path: Path, monkeypatc
     assert evaluation_file.newest(tmp_path) == (640, entry)
     monkeypatch.setattr(evaluation_file, "_PATIENCE", 0.1)
     with (
-        file_lock(tmp_path / ".evaluation.lock", "busy"),
+        file_lock.locked(tmp_path / ".evaluation.lock", "busy"),
         pytest.raises(UserError, match="being written by another evaluation"),
     ):
         evaluation_file.add(tmp_path, 64, entry)
