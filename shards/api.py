@@ -10,6 +10,8 @@ from shards.core.errors import UserError
 from shards.dataset.dataset import Dataset
 from shards.remote.cache import LIMIT
 
+_LARGEST_CACHE = 1_000_000  # GB; a larger number was meant as bytes
+
 
 def open(where: str | Path, *, cache: str | Path | None = None, cache_limit: float = LIMIT / 1e9) -> Dataset:
     """Open a packed dataset for reading: ``len(data)``, ``data[17].image``, ``data.schema``.
@@ -21,10 +23,18 @@ def open(where: str | Path, *, cache: str | Path | None = None, cache_limit: flo
         cache_limit: size of the cache in GB; the least recently used shards are removed.
 
     Raises:
-        UserError: there is no dataset, it is incomplete, or a newer version wrote it.
+        UserError: there is no dataset, it is incomplete, or a newer version wrote it; or the size is not one.
         Failure: the server does not answer.
     """
-    return Dataset.open(where, cache=None if cache is None else Path(cache), cache_limit=int(cache_limit * 1e9))
+    return Dataset.open(where, cache=None if cache is None else Path(cache), limit_bytes=_bytes(cache_limit))
+
+
+def _bytes(gigabytes: float) -> int:
+    if not 0 < gigabytes <= _LARGEST_CACHE:
+        raise UserError(
+            "invalid-value", f"cache_limit={gigabytes:g}: not a size in GB above 0 and at most {_LARGEST_CACHE:,}"
+        )
+    return int(gigabytes * 1e9)
 
 
 def pack(src: str | Path, out: str | Path, **options: Any) -> Dataset:

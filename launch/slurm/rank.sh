@@ -26,7 +26,7 @@ if [[ -z ${MASTER_ADDR-} && -n ${SLURM_STEP_NODELIST-} ]]; then
     first_node=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
     address=$(scontrol --oneliner show node "$first_node" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
     export MASTER_ADDR=${address:-$first_node}
-    export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 100 * SLURM_STEP_ID) % 10000))
+    export MASTER_PORT=$((20000 + (8 * SLURM_JOB_ID + SLURM_STEP_ID % 8) % 12000))
 fi
 
 exec "$@"

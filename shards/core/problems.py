@@ -96,7 +96,7 @@ _SENTENCES = {
     "label-negative": "labels -1 (no class: unlabelled)",
     "class-named-by-list": "classes that are named by {detail}",
     "columns-one-hot": "columns of which each row has exactly one (the exclusive attribute {detail})",
-    "column-left-out": "columns of {detail} that are no labels (left out; shards preview says why)",
+    "column-left-out": "columns of {detail} that are no labels (left out; cgan preview says why)",
     "rows-combined": "pictures with several rows (their values of {detail} are tags)",
     "table-not-used": "further tables that name images (not read; --table reads one)",
     "table-row-unmatched": "rows of {detail} for images that the first table does not name (left out)",

@@ -93,14 +93,14 @@ class Dataset:
         self._prefetcher: Prefetcher | None = None
 
     @classmethod
-    def open(cls, where: Path | str, *, cache: Path | None = None, cache_limit: int = LIMIT) -> Dataset:
+    def open(cls, where: Path | str, *, cache: Path | None = None, limit_bytes: int = LIMIT) -> Dataset:
         """Open the dataset in a directory or at a URL (https://, s3://, gs://, or any other protocol of fsspec).
 
         Args:
             where: a directory, or a URL.
             cache: local directory into which shards are fetched as they are needed. URLs always have one (default:
                 ~/.cache/cgan-trainer/shards); a directory has one only if it is given.
-            cache_limit: maximum size of the cache in bytes; the least recently used files are evicted.
+            limit_bytes: maximum size of the cache; the least recently used files are evicted.
 
         Raises:
             UserError: there is no dataset, a newer version wrote it, a part is missing or inconsistent, or one shard
@@ -113,7 +113,7 @@ class Dataset:
                 return cls(location)
             require_manifest(location / MANIFEST, str(location))
             location = Location.of_folder(location)
-        cached, lease = CachedDataset.create(location, cache or default_cache(), cache_limit, MANIFEST)
+        cached, lease = CachedDataset.create(location, cache or default_cache(), limit_bytes, MANIFEST)
         fetch_sidecars(cached)
         return cls(cached.folder, cached, lease)
 

@@ -210,7 +210,7 @@ class Schema:
 
         from shards.core import atomic_io
 
-        lines = ["# For: python -m shards pack … --schema FILE; kinds: exclusive (one of values), tag, vector, text"]
+        lines = ["# For: cgan pack … --schema FILE; kinds: exclusive (one of values), tag, vector, text"]
         lines.append("attributes:")
         for attribute in self.attributes:
             if reason := (reasons or {}).get(attribute.name):

@@ -112,7 +112,7 @@ def test_every_reader_answers_every_text(reader: str, run: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "table of tags"])
-def test_every_reader_refuses_what_is_not_a_file(reader: str, run: Path) -> None:
+def test_no_reader_waits_for_what_is_not_a_file(reader: str, run: Path) -> None:
     """A pipe would be waited for, and a device read until the memory is full."""
     name, read = READERS[reader]
     path = run / name

@@ -231,14 +231,35 @@ def test_run_is_saved_when_metrics_cannot_be_written(tmp_path: Path) -> None:
     assert checkpoints(run)[-1] == "000000000064"
 
 
+DIVERGE = """
+from trainer.main import main
+from trainer.state import TrainingState
+
+step = TrainingState.step
+
+def diverging(state, batch):
+    if state.images_seen >= 64:
+        next(state.d.module.parameters()).data.fill_(float("inf"))
+    return step(state, batch)
+
+TrainingState.step = diverging
+main()
+"""
+
+
 def test_diverging_run_stops_with_intact_checkpoints(tmp_path: Path) -> None:
-    data = make_dataset(tmp_path / "d").path
-    words = [*TINY, "--shards", data, "--run", tmp_path / "run", "--total-images", 64, "--checkpoint-every", 32]
-    done = train(*words, "--lr-g", "1e30", "--lr-d", "1e30", "--skip-limit", 1, expect=1)
+    run, program = tmp_path / "run", tmp_path / "diverging.py"
+    program.write_text(DIVERGE)
+    words = [*TINY, "--shards", make_dataset(tmp_path / "d").path, "--run", run, "--skip-limit", 1]
+    line = command([*words, "--total-images", 256, "--checkpoint-every", 32], program=program)
+    done = subprocess.run(line, env=environment(0, {}), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
     assert_printed(done.stderr, "diverged", "loss/d", "--lr-g", "--gamma")
     assert "Traceback" not in done.stderr
-    for path in (tmp_path / "run" / "checkpoints").glob("*"):
-        assert trainer.generation.sampler.load(tmp_path / "run", path.name.lstrip("0"))
+    assert checkpoints(run) == [f"{seen:012d}" for seen in (32, 64)]
+    for name in checkpoints(run):
+        drawn = trainer.generation.sampler.load(run, name.lstrip("0")).sample("blue ink", count=2)
+        assert len(np.unique(drawn)) > 2
 
 
 def test_smoke_run_that_is_killed_while_it_packs_starts_again(tmp_path: Path) -> None:

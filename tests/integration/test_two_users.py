@@ -62,7 +62,7 @@ def as_user(user: int, work: Callable[[], None], umask: int = 0o022) -> None:
 
 def assert_reads(data: Path, cache: Path, limit: int = 10**9) -> None:
     """Read all images through the cache, and compare them with those that were packed."""
-    dataset, original = Dataset.open(data, cache=cache, cache_limit=limit), Dataset.open(data)
+    dataset, original = Dataset.open(data, cache=cache, limit_bytes=limit), Dataset.open(data)
     for row in range(len(original)):
         assert dataset.read(row) == original.read(row)
 

@@ -209,6 +209,8 @@ class Distributed:
     def on_all_ranks(self, action: Callable[[], T]) -> T:
         """Run ``action`` on all ranks; if any raises UserError, all do, and each distinct message is printed once.
 
+        It must not train or communicate: where one rank fails, the others would wait for it.
+
         Raises:
             UserError: on every rank, if ``action`` raised one on any.
         """

@@ -17,7 +17,7 @@ from shards.core import cli
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.run_evaluation import EvaluateOptions, evaluate_run
 from trainer.reporting import evaluation_table
-from trainer.run import evaluation_file
+from trainer.run import evaluation_file, exported
 
 _TIMEOUT = 24 * 3600.0  # seconds that other processes wait for rank 0, which trains judges and reads real images
 
@@ -77,7 +77,8 @@ def main(argv: Sequence[str]) -> None:
     options = cli.parse(EvaluateOptions, argv, command="cgan evaluate")
     with Distributed(options.device, "no", options.threads, _TIMEOUT) as env, env.coordinate_errors():
         env.print(str(Evaluation(*evaluate_run(options, env, progress=True))))
-        env.print(f"\n{evaluation_file.path_of(options.run)}, {options.run / 'report.html'}")
+        report = "" if exported.is_export(options.run) else f", {options.run / 'report.html'}"
+        env.print(f"\n{evaluation_file.path_of(options.run)}{report}")
 
 
 def evaluate(

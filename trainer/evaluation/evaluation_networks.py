@@ -13,7 +13,13 @@ from shards.dataset.dataset import Dataset
 from shards.dataset.label_rows import Labels
 from trainer.distributed.process_group import Distributed
 from trainer.evaluation.judge.judge import SECOND, Judge, judge_of
-from trainer.evaluation.metrics.feature_extractors import Extractor, efficientnet_lite, inception_v3, spectrum
+from trainer.evaluation.metrics.feature_extractors import (
+    Extractor,
+    efficientnet_lite,
+    inception_v3,
+    load_efficientnet_lite,
+    spectrum,
+)
 from trainer.evaluation.metrics.measurements import ImageSet
 from trainer.evaluation.metrics.registry import METRICS, Needs
 
@@ -108,13 +114,13 @@ def open_evaluation_networks(
     names = tuple(requested) or tuple(METRICS)
     by_logits = {name for name in names if Needs.LOGITS in METRICS[name].needs}
     by_features = any(Needs.FEATURES in METRICS[name].needs for name in names)
-    chosen = list(dict.fromkeys(features or ("auto",)))
-    found = env.on_all_ranks(lambda: _open_extractors(env, chosen, inception, notes)) if by_features else {}
+    chosen = _resolve_auto(env, features or ("auto",), inception, notes) if by_features else []
+    found = env.on_all_ranks(lambda: _open_extractors(env, chosen, inception))
     judge, second, trouble = None, None, None
     if by_logits or None in found.values():
         judge, trouble = _judge_or_error(env, dataset, progress)
     if trouble is not None:
-        if by_logits & set(requested) or "judge" in chosen:
+        if by_logits & set(requested) or "judge" in features:
             raise trouble
         names = tuple(name for name in names if name not in by_logits)
         notes.append(f"labels were not judged: {trouble}")
@@ -135,30 +141,37 @@ def open_evaluation_networks(
     return EvaluationNetworks(judge if by_logits else None, second, tuple(extractors), spectra, names, judged)
 
 
-def _open_extractors(
-    env: Distributed, chosen: Sequence[str], inception: Path | None, notes: list[str]
-) -> dict[str, Extractor | None]:
+def _resolve_auto(env: Distributed, features: Sequence[str], inception: Path | None, notes: list[str]) -> list[str]:
+    """Return names of features without "auto", the same on every process, whatever is installed where."""
+    default = "lite0" if inception is None else "inception"
+    if "auto" in features and inception is None:
+        missing = next(filter(None, env.all_gather(_why_lite0_is_missing())), None)
+        if missing is not None:
+            notes.append(f"features are the judge's, which depend on what the labels describe: {missing}")
+            default = "judge"
+    return list(dict.fromkeys(default if name == "auto" else name for name in features))
+
+
+def _why_lite0_is_missing() -> str | None:
+    try:
+        load_efficientnet_lite(0)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _open_extractors(env: Distributed, names: Sequence[str], inception: Path | None) -> dict[str, Extractor | None]:
     """Return the extractors by name, in the given order; None for the judge's features."""
     found: dict[str, Extractor | None] = {}
-    for name in chosen:
+    for name in names:
         if name == "judge":
             found[name] = None
-        elif name == "inception" or (name == "auto" and inception is not None):
+        elif name == "inception":
             assert inception is not None  # EvaluateOptions checks it
-            found["inception"] = inception_v3(inception, env.device)
-        elif name == "auto":
-            found |= _default_extractor(env, notes)
+            found[name] = inception_v3(inception, env.device)
         else:
             found[name] = efficientnet_lite(int(name.removeprefix("lite")), env.device)
     return found
-
-
-def _default_extractor(env: Distributed, notes: list[str]) -> dict[str, Extractor | None]:
-    try:
-        return {"lite0": efficientnet_lite(0, env.device)}
-    except UserError as error:
-        notes.append(f"features are the judge's, which depend on what the labels describe: {error}")
-        return {"judge": None}
 
 
 def _judge_or_error(

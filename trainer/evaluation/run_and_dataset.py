@@ -69,7 +69,7 @@ def _open_dataset(run: Path, config: dict[str, Any], shards: str | None) -> Data
     cache = config.get("cache")
     limit = int(float(config.get("cache_limit", 50)) * 1e9)
     try:
-        return Dataset.open(where, cache=Path(cache) if cache else None, cache_limit=limit)
+        return Dataset.open(where, cache=Path(cache) if cache else None, limit_bytes=limit)
     except Failure:
         raise
     except UserError as error:

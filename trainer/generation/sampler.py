@@ -125,7 +125,7 @@ def load(
     """
     run = hub.located(run)
     selected = choose(device)
-    saved = exported.find(run, None if checkpoint in (None, "newest") else str(checkpoint))
+    saved = exported.find(run, None if checkpoint is None else str(checkpoint))
     vocabulary = read_vocabulary(run)
     if text_encoder:
         vocabulary = vocabulary.encoded_by(text_encoder)

@@ -269,7 +269,7 @@ def _check_files(path: Path, hashes: Any) -> None:
 
 
 def find(run: Path, which: str | None = None) -> Checkpoint:
-    """Return a run's newest intact checkpoint, or the one of ``which`` images seen, or the "best".
+    """Return a run's newest intact checkpoint (None or "newest"), the "best", or the one of ``which`` images seen.
 
     Raises:
         UserError: there is no such checkpoint.
@@ -282,7 +282,7 @@ def find(run: Path, which: str | None = None) -> Checkpoint:
                 "checkpoint-missing", f"{run} has no best checkpoint; train with --evaluate-every to find one"
             )
         return read(directory(run, best.images_seen))
-    if which is not None:
+    if which not in (None, "newest"):
         if not re.fullmatch("[0-9]+", which) or not directory(run, int(which)).is_dir():
             names = [p.name.lstrip("0") or "0" for p in directories(run)]
             raise UserError(

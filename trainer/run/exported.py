@@ -79,7 +79,7 @@ def find(where: Path, which: str | None = None) -> Checkpoint:
     if not is_export(where):
         return checkpoint.find(where, which)
     found = read(where)
-    if which not in (None, str(found.images_seen)):
+    if which not in (None, "newest", str(found.images_seen)):
         raise UserError(
             "checkpoint-missing",
             f"{where} is an exported generator, of the checkpoint at {found.images_seen:,} images seen; give no other",

@@ -109,7 +109,7 @@ def _data_workers(machine: MachineConfig, env: Distributed) -> int:
 def _open_dataset(config: Config, env: Distributed, exits: ExitStack) -> Dataset:
     data = config.data
     if data.shards is not None:
-        return Dataset.open(data.shards, cache=data.cache, cache_limit=_bytes(data.cache_limit))
+        return Dataset.open(data.shards, cache=data.cache, limit_bytes=_bytes(data.cache_limit))
     if config.preset != "smoke":
         raise UserError("option-missing", "--shards is missing: give a dataset made by `cgan pack`")
     from shards.examples.shapes import smoke_dataset

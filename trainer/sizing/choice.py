@@ -39,7 +39,10 @@ def fit_to_time(config: Config, dataset: Dataset, env: Distributed, run: RunDire
     if not starts:
         saved = env.broadcast(env.on_rank0(run.saved_size)) or {}
         return config.replace(**{name: saved[name] for name in free if name in saved})
+    scale = env.scaler.state_dict()
     size, line = _choose(config, dataset, env, free)
+    if scale:  # fp16: the run searches its own
+        env.scaler.load_state_dict(scale)
     env.print(line)
     return config if size is None else config.replace(**{name: getattr(size, name) for name in free})
 
@@ -77,7 +80,9 @@ def _describe(config: Config, size: Size, images: float, usual: int, own_images:
 
 def _probe(config: Config, dataset: Dataset, env: Distributed) -> Probe:
     kinds = [attribute.kind for attribute in dataset.schema.attributes]
-    return env.on_all_ranks(lambda: Probe(config, env, dataset.shape, dataset.schema.widths, kinds))
+    probe = env.on_all_ranks(lambda: Probe(config, env, dataset.shape, dataset.schema.widths, kinds))
+    probe.warm_up()
+    return probe
 
 
 def _channels(config: Config, dataset: Dataset) -> tuple[int, ...]:

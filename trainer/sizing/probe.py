@@ -40,7 +40,10 @@ class Probe:
         self._alike = cycle if self._every == 1 else 1
         self._penalized = self._others = 0.0
         self._rounds = 0
-        self._train(2)  # the first steps allocate
+
+    def warm_up(self) -> None:
+        """Train the first steps, which allocate memory."""
+        self._train(2)
 
     def measure(self) -> None:
         """Train one step with a penalty (a cycle, if all steps have one or none has), and some without."""
@@ -73,15 +76,12 @@ def speeds(probes: Sequence[Probe], env: Distributed, seconds: float) -> list[fl
     Returns:
         Images per second of each, as rank 0 has measured them, on every rank.
     """
-    scale = env.scaler.state_dict()
     since = time.monotonic()
     while True:
         for probe in probes:
             probe.measure()
         if env.broadcast(time.monotonic() - since >= seconds):
             break
-    if scale:  # fp16: the run searches its own
-        env.scaler.load_state_dict(scale)
     return env.broadcast([probe.images_per_second for probe in probes])
 
 

@@ -64,7 +64,7 @@ class ResumedRun:
         for path in missing:
             if (generator := self._generator_at(path)) is not None:
                 grids.draw(int(path.name), generator)
-            self.log(f"the sample grid of {int(path.name):,} images was missing, and is drawn again")
+                self.log(f"the sample grid of {int(path.name):,} images was missing, and is drawn again")
 
     def _lacks_grid(self, images_seen: int) -> bool:
         before, total = images_seen - self.config.data.batch, self.config.schedule.total_images

@@ -36,7 +36,7 @@ def decompressed(tar: Path, spool: Path | None) -> Path:
     if not COMPRESSED.search(tar.name):
         return tar
     if spool is None:
-        raise UserError("pack-only-source", f"{tar}: compressed tars can only be packed (shards pack); or unpack it")
+        raise UserError("pack-only-source", f"{tar}: compressed tars can only be packed (cgan pack); or unpack it")
     try:
         status = tar.stat()
     except OSError as error:

@@ -46,7 +46,7 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if not files:
         raise UserError("format-mismatch", f"{tree.root}: contains no Parquet files (.parquet, .arrow)")
     if options.spool is None:
-        raise UserError("pack-only-source", f"{tree.root}: Parquet files can only be packed (shards pack)")
+        raise UserError("pack-only-source", f"{tree.root}: Parquet files can only be packed (cgan pack)")
     tables = [(name, _Table(path)) for name, path in files.items()]
     ranges = _spool_images(options.spool, [table for _, table in tables])
     where = str(tree.root)

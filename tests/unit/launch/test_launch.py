@@ -78,7 +78,7 @@ def test_tasks_without_a_batch_script_rendezvous_on_the_first_node_of_the_step(t
     env |= {"SLURM_NODEID": "1", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
     env |= {"SLURM_STEP_NODELIST": "node[7-8]", "SLURM_JOB_ID": "4", "SLURM_STEP_ID": "1"}
     command = [SLURM / "rank.sh", "bash", "-c", "echo $MASTER_ADDR:$MASTER_PORT"]
-    assert subprocess.check_output(command, env=env, text=True) == "10.1.2.7:20104\n"
+    assert subprocess.check_output(command, env=env, text=True) == "10.1.2.7:20033\n"
     given = {**env, "MASTER_ADDR": "there", "MASTER_PORT": "1"}  # as a batch script sets it
     assert subprocess.check_output(command, env=given, text=True) == "there:1\n"
 
@@ -164,7 +164,7 @@ def test_a_successful_job(tmp_path: Path) -> None:
     assert srun.endswith(expected) and "--kill-on-bad-exit=1" in srun
     assert not [c for c in cluster.calls if "requeue" in c]
     env = cluster.srun_environment
-    assert env["MASTER_ADDR"] == "10.1.2.7" and env["MASTER_PORT"] == str(20000 + 4244)
+    assert env["MASTER_ADDR"] == "10.1.2.7" and env["MASTER_PORT"] == str(20000 + (8 * 4242 + 2) % 12_000)
     assert env["SRUN_CPUS_PER_TASK"] == env["OMP_NUM_THREADS"] == "3"
 
 
@@ -196,7 +196,7 @@ def test_variables_of_an_outer_job_are_ignored(tmp_path: Path) -> None:
     cluster.run(**left)
     assert not set(left) & set(cluster.srun_environment) - {"MASTER_ADDR", "MASTER_PORT"}
     assert cluster.srun_environment["MASTER_ADDR"] == "10.1.2.7" and cluster.srun_environment["MASTER_PORT"] == str(
-        20000 + 4242
+        20000 + 8 * 4242 % 12_000
     )
 
 

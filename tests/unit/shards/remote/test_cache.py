@@ -79,7 +79,7 @@ def test_a_folder_behind_a_cache(local: Dataset, tmp_path: Path) -> None:
 
 def test_a_cache_smaller_than_the_dataset(local: Dataset, server: Unreliable, tmp_path: Path) -> None:
     limit = limit_for(local, 2.5)
-    dataset = Dataset.open(server.url, cache=tmp_path, cache_limit=limit)
+    dataset = Dataset.open(server.url, cache=tmp_path, limit_bytes=limit)
     for i in range(len(dataset)):
         assert dataset.read(i) == local.read(i)
         assert size(tmp_path) <= limit
@@ -88,7 +88,7 @@ def test_a_cache_smaller_than_the_dataset(local: Dataset, server: Unreliable, tm
 
 
 def test_the_least_recently_used_is_evicted(local: Dataset, tmp_path: Path) -> None:
-    dataset = Dataset.open(local.path, cache=tmp_path, cache_limit=limit_for(local, 2.5))
+    dataset = Dataset.open(local.path, cache=tmp_path, limit_bytes=limit_for(local, 2.5))
     names = [path.name for path in local.shards]
     for i in (0, 8):
         dataset.read(i)
@@ -101,7 +101,7 @@ def test_the_least_recently_used_is_evicted(local: Dataset, tmp_path: Path) -> N
 
 def test_a_limit_that_is_too_small_is_an_error(local: Dataset, tmp_path: Path) -> None:
     with raises("cache-too-small", local.path, "--cache-limit"):
-        Dataset.open(local.path, cache=tmp_path, cache_limit=limit_for(local, 0.5))
+        Dataset.open(local.path, cache=tmp_path, limit_bytes=limit_for(local, 0.5))
     cached, _ = CachedDataset.create(Location.of_folder(local.path), tmp_path, 1000, "manifest.json")
     with raises("cache-too-small", "x.tar", "1,001", "1,000"):
         cached.open(FileRecord("x.tar", 1001, "0" * 64))
@@ -112,7 +112,7 @@ def test_other_files_near_the_cache_are_left_alone(local: Dataset, tmp_path: Pat
     for name in ("mine.tar", "folder/mine.tar", f"like-{'0' * 24}/mine.tar"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(10**6))
-    images(Dataset.open(local.path, cache=tmp_path, cache_limit=limit_for(local, 1)))
+    images(Dataset.open(local.path, cache=tmp_path, limit_bytes=limit_for(local, 1)))
     assert len(list(tmp_path.rglob("mine.tar"))) == 3
 
 
@@ -207,7 +207,7 @@ def test_many_processes_in_a_cache_for_two_shards(local: Dataset, server: Unreli
 
 def _read_turned(url: str, folder: Path, limit: int, turn: int) -> bool:
     """Read everything from another start, so that the processes need different shards at a time."""
-    dataset = Dataset.open(url, cache=folder, cache_limit=limit)
+    dataset = Dataset.open(url, cache=folder, limit_bytes=limit)
     order = [(i + 16 * turn) % len(dataset) for i in range(len(dataset))]
     return all(len(dataset.read(i)) == int(dataset.entries[i]["length"]) for i in order)
 
@@ -280,8 +280,8 @@ def test_a_dropped_dataset_leaves_no_thread(local: Dataset, tmp_path: Path) -> N
 def test_sidecars_in_use_stay(local: Dataset, tmp_path: Path) -> None:
     other = make_dataset(tmp_path / "other", count=48, size=16, per_shard=6)
     limit = limit_for(local, 1.2) + limit_for(other, 0)
-    dataset = Dataset.open(local.path, cache=tmp_path / "c", cache_limit=limit)
-    images(Dataset.open(other.path, cache=tmp_path / "c", cache_limit=limit))
+    dataset = Dataset.open(local.path, cache=tmp_path / "c", limit_bytes=limit)
+    images(Dataset.open(other.path, cache=tmp_path / "c", limit_bytes=limit))
     assert images(pickle.loads(pickle.dumps(dataset))) == images(local)
 
 

