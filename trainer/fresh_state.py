@@ -61,23 +61,8 @@ def build_state(
     architecture = architecture_of(config.network, shape, widths)
     g, d = _build_networks(config, architecture, measured, env, dtype)
     augmentation = _build_augmentation(config, env, dtype)
-    label_loss = config.method.label_loss
-    method = Method(
-        loss=LOSSES[config.method.loss],
-        mismatch=config.method.mismatch if config.method.mismatch_weight else "none",
-        mismatch_weight=config.method.mismatch_weight,
-        interpolate=config.method.interpolate,
-        mode_seeking=config.method.mode_seeking,
-        gamma=config.method.gamma,
-        penalty_every=config.method.penalty_every,
-        mixed_penalty=config.machine.penalty_precision == "auto" and env.penalties_may_be_mixed,
-        noise=config.network.noise_size,
-        seed=config.seed,
-        augment=augmentation or Unchanged(),
-        classes=_build_class_loss(g, architecture, label_loss > 0, kinds, measured.captions),
-        classifier_weight=label_loss or config.method.classifier_weight,
-        classifier_guides_g=not label_loss,
-    )
+    loss_of_classes = _build_class_loss(g, architecture, config.method.label_loss > 0, kinds, measured.captions)
+    method = _build_method(config, env, augmentation, loss_of_classes)
     optim = config.optim
     plan = TimePlan() if config.schedule.minutes is not None else None
     state = TrainingState(
@@ -134,6 +119,28 @@ def _build_augmentation(config: Config, env: Distributed, dtype: torch.dtype) ->
         return Transform("ada", options.flip, options.augment_p)
     adaptive = AdaptiveProbability(options.ada_target, options.ada_speed, config.data.batch, env.device, dtype)
     return Transform("ada", options.flip, adaptive=adaptive)
+
+
+def _build_method(
+    config: Config, env: Distributed, augmentation: Transform | None, loss_of_classes: ClassLoss | None
+) -> Method:
+    options = config.method
+    return Method(
+        loss=LOSSES[options.loss],
+        mismatch=options.mismatch if options.mismatch_weight else "none",
+        mismatch_weight=options.mismatch_weight,
+        gamma=options.gamma,
+        penalty_every=options.penalty_every,
+        mixed_penalty=config.machine.penalty_precision == "auto" and env.penalties_may_be_mixed,
+        noise=config.network.noise_size,
+        seed=config.seed,
+        augment=augmentation or Unchanged(),
+        interpolate=options.interpolate,
+        mode_seeking=options.mode_seeking,
+        class_loss=loss_of_classes,
+        class_loss_weight=options.label_loss or options.classifier_weight,
+        class_loss_trains_g=not options.label_loss,
+    )
 
 
 def _build_class_loss(

@@ -51,9 +51,9 @@ class Method:
     augment: Augment = field(default_factory=Unchanged)  # T
     interpolate: float = 0.0  # weight of the generator's loss between two labels (GAN-INT)
     mode_seeking: float = 0.0  # weight of `mode_seeking_loss` in the generator's loss
-    classes: ClassLoss | None = None  # loss of D's scores of label entries; None: D returns none
-    classifier_weight: float = 1.0  # of that loss
-    classifier_guides_g: bool = True  # G has that loss as well; False: it learns from logits alone
+    class_loss: ClassLoss | None = None  # of D's scores of label entries; None: D returns no scores
+    class_loss_weight: float = 1.0
+    class_loss_trains_g: bool = True  # False: G learns from logits alone
 
     def draw(
         self, positions: Tensor, dtype: torch.dtype, noises: Sequence[str], augmentations: Sequence[str]
@@ -176,8 +176,34 @@ def see(g: Player, batch: Batch, z: Tensor, x_hat: Tensor, draws: Draws, method:
     return method.transform(torch.cat(inputs), draws)
 
 
+def labels_to_score(batch: Batch, method: Method) -> tuple[Tensor, Tensor]:
+    """Return the labels (n, L) and known attributes (n, A) of x, of x̂ and of the mismatched pairs, if there are any."""
+    labels, known = [batch.labels] * 2, [batch.known] * 2
+    if method.mismatch == "generated":  # (image of ŷ, y), as in the article's code
+        labels.append(batch.labels)
+        known.append(batch.known)
+    elif method.mismatch == "real":  # (x, ŷ), as in its text: D scores its first images, x, a second time
+        labels.append(batch.wrong_labels)
+        known.append(batch.wrong_known)
+    return torch.cat(labels), torch.cat(known)
+
+
+def forward(
+    d: Player, images: Tensor, labels: Tensor, known: Tensor, method: Method, env: Distributed, *, penalise: bool
+) -> tuple[Tensor, Tensor]:
+    """Return D's logits (n,) and class scores (n, 0 or L), in the dtype of the images."""
+    with (
+        env.autocast(enabled=not penalise or method.mixed_penalty),
+        disable_compile(penalise),  # compiled code has no second derivative
+        cheap_second_derivatives(penalise),
+    ):
+        scores = d.wrapped(images, labels, known)
+    d.module.eval()  # spectral norm: one power iteration a step, in its first forward
+    return split_scores(scores.to(images.dtype))
+
+
 class Scored(NamedTuple):
-    """What D's pass over a micro-batch gives: its loss, the logits of x and x̂, and in penalty steps ∂logit/∂image."""
+    """Result of D's pass over a micro-batch: its loss, the logits of x and x̂, and in penalty steps ∂logit/∂image."""
 
     loss: Tensor
     real: Tensor
@@ -206,30 +232,18 @@ def score(
         images: what `see` returns; requires grad in penalty steps.
         result: receives the measurements.
     """
-    x, y, k, wrong_y, wrong_k, has_wrong, _, wrong_count, *_ = batch
-    labels, known = [y, y], [k, k]  # of each image
-    if method.mismatch == "generated":  # (image of ŷ, y), as in the article's code
-        labels, known = [y, y, y], [k, k, k]
-    elif method.mismatch == "real":  # (x, ŷ), as in its text: D scores its first images, x, a second time
-        labels, known = [y, y, wrong_y], [k, k, wrong_k]
-    with (
-        env.autocast(enabled=not penalise or method.mixed_penalty),
-        disable_compile(penalise),  # compiled code has no second derivative
-        cheap_second_derivatives(penalise),
-    ):
-        scores = d.wrapped(images, torch.cat(labels), torch.cat(known))
-    d.module.eval()  # spectral norm: one power iteration a step, in its first forward
-    logits, class_scores = split_scores(scores.to(x.dtype))
-    real, fake, wrong = logits.split([len(x), len(x), len(logits) - 2 * len(x)])
+    count = len(batch.images)
+    logits, class_scores = forward(d, images, *labels_to_score(batch, method), method, env, penalise=penalise)
+    real, fake, wrong = logits.split([count, count, len(logits) - 2 * count])
 
     loss, slopes = method.loss.discriminator(real, fake) / batch_size, None
-    if len(wrong) and wrong_count:
-        mismatch = (method.loss.mismatch(real, wrong) * has_wrong).sum() / wrong_count
+    if len(wrong) and batch.wrong_count:
+        mismatch = (method.loss.mismatch(real, wrong) * batch.has_wrong).sum() / batch.wrong_count
         loss = loss + method.mismatch_weight * mismatch
         add(result.losses, metric_names.LOSS_MISMATCH, mismatch)
-    if method.classes is not None:
-        classes = method.classes(class_scores[: len(x)], y, k).sum() / batch_size
-        loss = loss + method.classifier_weight * classes
+    if method.class_loss is not None:
+        classes = method.class_loss(class_scores[:count], batch.labels, batch.known).sum() / batch_size
+        loss = loss + method.class_loss_weight * classes
         add(result.losses, metric_names.LOSS_CLASSES, classes)
     if penalise:
         slopes = image_slopes(torch.cat([real, fake]), images)
@@ -239,7 +253,7 @@ def score(
     add(result.losses, metric_names.LOSS_D, loss)
     add(result.statistics, metric_names.LOGIT_REAL, real.sum() / batch_size)
     add(result.statistics, metric_names.LOGIT_FAKE, fake.sum() / batch_size)
-    add(result.statistics, DISTANCES_REAL, pair_distances(weigh_by_alpha(x)) / batch_size)
+    add(result.statistics, DISTANCES_REAL, pair_distances(weigh_by_alpha(batch.images)) / batch_size)
     # Only differences of a relativistic D's logits have a meaning: its loss does not fix their zero.
     signs = (real - fake if method.loss.needs_real else real).detach().sign().sum() / batch_size
     result.real_sign = signs if result.real_sign is None else result.real_sign + signs
@@ -276,10 +290,10 @@ def generator_step(
                 with torch.no_grad():
                     real = split_scores(d.module(x, batch.labels, batch.known).to(x.dtype))[0] if len(x) else fake
             loss = generator_loss(logits, real, batch_size, method, result)
-            if method.classes is not None and method.classifier_guides_g:
-                each = method.classes(class_scores, labels, known)
+            if method.class_loss is not None and method.class_loss_trains_g:
+                each = method.class_loss(class_scores, labels, known)
                 classes = (each[: len(fake)].sum() + method.interpolate * each[len(fake) :].sum()) / batch_size
-                loss = loss + method.classifier_weight * classes
+                loss = loss + method.class_loss_weight * classes
                 add(result.losses, metric_names.LOSS_CLASSES_G, classes)
             add(result.losses, metric_names.LOSS_G, loss)
             if method.mode_seeking:

@@ -37,7 +37,7 @@ def make_smooth_players() -> tuple[Player, Player]:
 
 def with_label_loss(d: Player, method: Method) -> Method:
     d.module.score_labels()  # type: ignore[operator]
-    return replace(method, classes=CLASSES, classifier_weight=0.6, classifier_guides_g=False)
+    return replace(method, class_loss=CLASSES, class_loss_weight=0.6, class_loss_trains_g=False)
 
 
 @dataclass(frozen=True)

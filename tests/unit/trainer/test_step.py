@@ -220,7 +220,7 @@ def test_mode_seeking_equals_its_definition(interpolate: float, t: Augment) -> N
 
 def with_classifier(loss: str, t: Augment = UNCHANGED, interpolate: float = 0.0) -> Method:
     method = replace(make_method(loss, "none"), augment=t, interpolate=interpolate)
-    return replace(method, classes=CLASSES, classifier_weight=0.6)
+    return replace(method, class_loss=CLASSES, class_loss_weight=0.6)
 
 
 @AUGMENT
@@ -287,7 +287,7 @@ def test_generator_step_with_a_classifier_equals_its_definition(loss: str, inter
 
 def with_label_loss(loss: str, t: Augment = UNCHANGED, mismatch: str = "real", interpolate: float = 0.0) -> Method:
     method = replace(make_method(loss, mismatch), augment=t, interpolate=interpolate)
-    return replace(method, classes=CLASSES, classifier_weight=0.6, classifier_guides_g=False)
+    return replace(method, class_loss=CLASSES, class_loss_weight=0.6, class_loss_trains_g=False)
 
 
 def make_label_scoring_players(lr: float = 0.0) -> tuple[Player, Player]:

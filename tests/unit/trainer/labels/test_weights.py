@@ -115,7 +115,7 @@ def test_vectors_enter_by_their_weights_and_are_as_long_as_those_of_four() -> No
 
 def test_the_loss_of_labels_is_weighted() -> None:
     scores, label, known = torch.randn(3, 7).double(), torch.rand(3, 7).double().round(), torch.ones(3, 5).double()
-    weighted, plain = (make_state(weights).method.classes for weights in (WEIGHTS, None))
+    weighted, plain = (make_state(weights).method.class_loss for weights in (WEIGHTS, None))
     assert weighted is not None and plain is not None
     each = [plain(scores, label, known * torch.eye(5)[attribute]) for attribute in range(5)]
     expected = sum(weight * part for weight, part in zip(WEIGHTS.tolist(), each, strict=True))
@@ -135,7 +135,7 @@ def test_a_resumed_run_has_the_weights_of_its_checkpoint(tmp_path: Path) -> None
         layer.weights is not None and layer.weights.tolist() == WEIGHTS.tolist() for layer in embeddings(resumed)
     )
     scores, label, known = torch.randn(3, 7).double(), torch.rand(3, 7).double().round(), torch.ones(3, 5).double()
-    ours, theirs = resumed.method.classes, state.method.classes
+    ours, theirs = resumed.method.class_loss, state.method.class_loss
     assert ours is not None and theirs is not None
     assert torch.equal(ours(scores, label, known), theirs(scores, label, known))
 
