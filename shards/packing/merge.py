@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,14 +102,65 @@ def _remove_build(build: Path) -> None:
     shutil.rmtree(build, ignore_errors=True)
 
 
+class _Collected(NamedTuple):
+    """What the records of a part's shards say."""
+
+    shards: list[dict[str, Any]]  # file, samples, bytes, sha256
+    copied: int  # images whose bytes are those of the source
+
+    @property
+    def samples(self) -> int:
+        return sum(shard["samples"] for shard in self.shards)
+
+
 def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> None:
     """Write the sidecars and the manifest of one part, and add its problems to ``problems``."""
     data, records = part.below(build / "data"), part.below(build / "records")
+    collected = _collect(made, build, part, problems)
+    if not collected.samples:
+        raise _no_images(build, part, problems)
+    schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
+    _write_sidecars(data, records, collected.shards, schema, made.reasons)
+    names: list[str] = list(_SIDECARS)
+    if (build / plan.LEFT_OUT).exists():
+        atomic_io.write_bytes(data / plan.LEFT_OUT, (build / plan.LEFT_OUT).read_bytes())
+        names.append(plan.LEFT_OUT)
+    if made.manifest["duplicates_policy"] == "report":
+        _count_duplicates(data, records, collected.shards, problems)
+        if part.split == "train":
+            _count_shared(made, build, data, problems)
+    manifest = {
+        "format_version": written_version(made.manifest),
+        "name": made.name,
+        "created_by": {"version": __version__, "commit": revision()},
+        **{key: value for key, value in made.manifest.items() if key != "schema"},
+        "split": part.split,
+        "samples": collected.samples,
+        "label_dtype": schema.label_dtype.name,
+        "copied": collected.copied,
+        "duplicates": sum(n for code, n in problems.counts().items() if code.startswith("duplicate-")),
+        "problems": problems.sentences(),
+        "shards": collected.shards,
+        "sidecars": {name: atomic_io.sha256(data / name) for name in names},
+        "schema": made.manifest["schema"],
+    }
+    atomic_io.write_json(data / MANIFEST, self_hash.with_hash(manifest))
+    datasets.Dataset.open(data)  # raises if the result cannot be opened, before it gets its name
+
+
+def _collect(made: Plan, build: Path, part: Part, problems: Problems) -> _Collected:
+    """Read the records of a part's shards, and add their problems to ``problems``.
+
+    Raises:
+        UserError: a shard has images of another shape.
+        Failure: a shard was removed.
+    """
+    data = part.below(build / "data")
     shards: list[dict[str, Any]] = []
     conflicts: Counter[str] = Counter()
     copied = 0
     for name in made.shards(part):
-        record = plan.record(made, build, part, name)
+        record = plan.record(build, part, name)
         if record is None:
             raise Failure(
                 "file-missing", f"{data / name}: was removed while it was being merged; re-run the same command"
@@ -119,45 +170,22 @@ def _finish_part(made: Plan, build: Path, part: Part, problems: Problems) -> Non
         conflicts.update(record["conflicts"])
         copied += record["copied"]
         problems.take(record["problems"])
-    if not (count := sum(shard["samples"] for shard in shards)):
-        why = problems.named("image-unusable", 3)
-        if part.split == "train":
-            shutil.rmtree(build)
-            raise UserError("no-images", f"none of the {part.pictures:,} images can be packed: {why}")
-        raise UserError(
-            "no-images",
-            f"none of the {part.pictures:,} images that were set aside for {part.split} can be packed ({why}); "
-            f"correct them, or delete {build} and pack with another --{part.split} or --seed",
-        )
     for name, number in conflicts.items():
         problems.add("values-conflicting", detail=repr(name), count=number)
-    schema = Schema.from_json(made.manifest["schema"], str(build / "plan.json"))
-    _write_sidecars(data, records, shards, schema, made.reasons)
-    further = []
-    if (build / plan.LEFT_OUT).exists():
-        atomic_io.write_bytes(data / plan.LEFT_OUT, (build / plan.LEFT_OUT).read_bytes())
-        further.append(plan.LEFT_OUT)
-    if made.manifest["duplicates_policy"] == "report":
-        _count_duplicates(data, records, shards, problems)
-        if part.split == "train":
-            _count_shared(made, build, data, problems)
-    manifest = {
-        "format_version": written_version(made.manifest),
-        "name": made.name,
-        "created_by": {"version": __version__, "commit": revision()},
-        **{key: value for key, value in made.manifest.items() if key != "schema"},
-        "split": part.split,
-        "samples": count,
-        "label_dtype": schema.label_dtype.name,
-        "copied": copied,
-        "duplicates": sum(n for code, n in problems.counts().items() if code.startswith("duplicate-")),
-        "problems": problems.sentences(),
-        "shards": shards,
-        "sidecars": {name: atomic_io.sha256(data / name) for name in (*_SIDECARS, *further)},
-        "schema": made.manifest["schema"],
-    }
-    atomic_io.write_json(data / MANIFEST, self_hash.with_hash(manifest))
-    datasets.Dataset.open(data)  # raises if the result cannot be opened, before it gets its name
+    return _Collected(shards, copied)
+
+
+def _no_images(build: Path, part: Part, problems: Problems) -> UserError:
+    """Return why a part is empty. Without a training part nothing is worth keeping, so the build folder is removed."""
+    why = problems.named("image-unusable", 3)
+    if part.split == "train":
+        shutil.rmtree(build)
+        return UserError("no-images", f"none of the {part.pictures:,} images can be packed: {why}")
+    return UserError(
+        "no-images",
+        f"none of the {part.pictures:,} images that were set aside for {part.split} can be packed ({why}); "
+        f"correct them, or delete {build} and pack with another --{part.split} or --seed",
+    )
 
 
 def _check_shape(made: Plan, record: dict[str, Any], path: Path) -> None:

@@ -158,7 +158,7 @@ def load(build: Path) -> Plan:
         raise UserError("plan-damaged", f"{path}: damaged; delete {build} and pack again") from None
 
 
-def record(plan: Plan, build: Path, part: Part, name: str) -> dict[str, Any] | None:
+def record(build: Path, part: Part, name: str) -> dict[str, Any] | None:
     """Return the record of a shard if the shard and everything that belongs to it is complete on disk, else None."""
     data, records = part.below(build / "data"), part.below(build / "records")
     try:
@@ -174,9 +174,7 @@ def record(plan: Plan, build: Path, part: Part, name: str) -> dict[str, Any] | N
 
 def missing(plan: Plan, build: Path) -> list[str]:
     """Return the unfinished shards, as paths inside the data folder."""
-    return [
-        (part.below(Path()) / name).as_posix() for part, name in plan.every() if record(plan, build, part, name) is None
-    ]
+    return [(part.below(Path()) / name).as_posix() for part, name in plan.every() if record(build, part, name) is None]
 
 
 def sweep(build: Path, part: Part, names: set[str]) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from shards.core.problems import Problems
 
 CAPTIONS = ("caption", "text", "prompt", "description", "alt_text")  # keys of captions, the best one first
-LABELS = ("tags", "tag_string", "label", "class", "labels", "shapes", *CAPTIONS)
 
 _KEPT = frozenset("general character copyright series species person clothing studio".split())
 _LEFT_OUT = frozenset(

@@ -73,7 +73,7 @@ ALLOWED: dict[str, str] = {
     "trainer.playground": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting",
     "trainer.serving": f"{RUN} {DATASET} trainer.generation trainer.playground",
     "trainer.tracking": f"{RUN} {DATASET} trainer.models trainer.noise trainer.generation trainer.reporting "
-    "trainer.export",
+    "trainer.export trainer.process.timeouts",
     "trainer.evaluation": f"{RUN} {DATASET} shards.stream trainer.models trainer.noise trainer.generation "
     "trainer.reporting trainer.distributed trainer.process",
     "trainer.evaluation.metrics": "shards.core shards.dataset",

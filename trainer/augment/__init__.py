@@ -43,7 +43,7 @@ class Unchanged:
 
 def numbers_of(policy: Policy) -> tuple[int, int]:
     """Return how many uniform and how many normal numbers `augment` takes for an image."""
-    return (ada.EVEN, ada.BELL) if policy == "ada" else (diff.EVEN, 0)
+    return (ada.UNIFORM, ada.NORMAL) if policy == "ada" else (diff.UNIFORM, 0)
 
 
 def augment(images: Tensor, draws: Draws, *, policy: Policy, p: Tensor | float = 1.0, flip: bool = False) -> Tensor:

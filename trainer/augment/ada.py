@@ -13,7 +13,7 @@ from trainer.augment.color import color_matrix, recolor
 from trainer.augment.draws import Draws
 from trainer.augment.geometry import blit, source_matrix, warp
 
-EVEN, BELL = 21, 7  # uniform and normal draws in total
+UNIFORM, NORMAL = 21, 7  # draws in total
 _LARGEST_SHIFT = 1 / 8  # of the side
 
 
@@ -22,7 +22,7 @@ def ada_augment(images: Tensor, draws: Draws, p: Tensor, flip: bool) -> Tensor:
 
     Args:
         images: (B, C, H, W); with alpha, see `weigh_by_alpha`.
-        draws: with `EVEN` uniform and `BELL` normal draws.
+        draws: with `UNIFORM` uniform and `NORMAL` normal draws.
         p: scalar in [0, 1].
         flip: allow mirroring and quarter turns; of images that are not square, half turns alone.
     """

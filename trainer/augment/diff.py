@@ -8,7 +8,7 @@ from torch import Tensor
 from trainer.augment.draws import Draws
 from trainer.augment.pixels import ALPHA, each, erase, lines, opacity, pick
 
-EVEN = 9  # uniform draws in total
+UNIFORM = 9  # draws in total
 _LARGEST_SHIFT = 1 / 8  # of the side
 _HOLE = 1 / 2  # side of the cutout, relative to the image
 
@@ -18,7 +18,7 @@ def diff_augment(images: Tensor, draws: Draws, kinds: tuple[str, ...], flip: boo
 
     Args:
         images: (B, C, H, W), 0 is mid-grey; with alpha, see `weigh_by_alpha`.
-        draws: with `EVEN` uniform draws.
+        draws: with `UNIFORM` uniform draws.
         kinds: a selection of "color", "translation" and "cutout".
         flip: also mirror each image with probability ½.
         p: probability in [0, 1] that an image is changed at all.

@@ -8,7 +8,7 @@ from pathlib import Path
 from shards.dataset.dataset import Dataset
 from trainer.evaluation.evaluation_networks import EvaluationNetworks
 from trainer.evaluation.judge.data import validation_part
-from trainer.evaluation.metrics.registry import METRICS, Needs, metric_of
+from trainer.evaluation.metrics.registry import Metric, Needs, metric_of
 from trainer.run import lineage
 from trainer.run.checkpoint import Checkpoint
 from trainer.run.lineage import Influence
@@ -75,7 +75,7 @@ def marks(
         extractor = networks.extractor_of(key) if Needs.FEATURES in metric.needs else None
         by_judge = Needs.LOGITS in metric.needs or (extractor is not None and extractor.name == "judge")
         names = {
-            "training-images": images and metric.name in _COMPARED,
+            "training-images": images and _compares(metric),
             "teaching-network": extractor is not None and extractor.weights in teachers,
             "taught-labels": by_judge and taught,
         }
@@ -84,12 +84,9 @@ def marks(
     return found
 
 
-# Metrics that compare with the real images, except those that are about being too close to them.
-_COMPARED = {
-    metric.name
-    for metric in METRICS.values()
-    if metric.needs & (Needs.FEATURES | Needs.SPECTRA) and metric.name not in ("novelty", "diversity")
-}
+def _compares(metric: Metric) -> bool:
+    """Return whether a metric compares with real images, and is better where they are those of the training."""
+    return metric.rewards_copies and bool(metric.needs & (Needs.FEATURES | Needs.SPECTRA))
 
 
 def _shares_images(influence: Influence, dataset: Dataset) -> bool:

@@ -24,7 +24,7 @@ from trainer.generation.generate import generate_images
 from trainer.generation.load_options import LoadOptions
 from trainer.generation.phrase import ANYTHING, split_phrases
 from trainer.generation.sampler import Sampler
-from trainer.inversion.features import FEATURES, open_features
+from trainer.inversion.features import FEATURES, FeatureDistance, open_features
 from trainer.inversion.labels import Candidates, with_entries
 from trainer.inversion.reading import read_label
 from trainer.inversion.record import record, require_free
@@ -113,20 +113,7 @@ def main(argv: Sequence[str]) -> None:
     with explain_disk_errors(panel):
         panel.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(options.steps, options.restarts, options.draws, options.seed)
-    with _progress(options.steps * (1 + sum(map(len, compared.values())))) as advance:
-        left = 1 + sum(map(len, compared.values()))
-
-        def search(image: np.ndarray, labels: Candidates) -> Inversion:
-            nonlocal left
-            shared = replace(settings, deadline=_share(deadline, left))
-            left -= 1
-            return invert(sampler.generator, image, labels, features, sampler.noise_size, shared, advance)
-
-        found = search(target, candidates)
-        reached = {
-            kind: [search(image, candidates.of(label.label[0], label.known[0])) for image, label in images]
-            for kind, images in compared.items()
-        }
+    found, reached = _search(sampler, target, candidates, compared, features, settings, deadline)
     if words := candidates.misread(found.label):
         more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
         notes.append(f"the {reader} read {', '.join(words[:_NAMED])}{more}, but other words draw the image better")
@@ -135,9 +122,6 @@ def main(argv: Sequence[str]) -> None:
     sentence = verdict(found, reached, settings, features.name if features else None)
 
     changed = {phrase: with_entries(sampler.schema, found.label, *named) for phrase, named in changes.items()}
-    z = found.z[None].to(sampler.device)
-    drawn = [generate_images(sampler.generator, z, label)[0] for label in changed.values()]
-    images = np.stack([target, found.image, *drawn])
     content = {
         "image": options.image.name,
         "image_sha256": sha256(options.image),
@@ -149,11 +133,45 @@ def main(argv: Sequence[str]) -> None:
         "verdict": sentence,
         "notes": notes,
     }
-    image_grid.save(image_grid.grid(images, len(images), column_titles=["original", "drawing", *changes]), panel)
+    _save_panel(panel, sampler, target, found, changed)
     write_json(panel.with_suffix(".json"), content)
     words = ", ".join(sampler.schema.words(found.label.label[0], found.label.known[0])) or ANYTHING
     print(f"{panel}: drawn as {words}" + (f" (read by the {reader})" if reader else ""))
     print("\n".join([sentence, *notes]))
+
+
+def _search(
+    sampler: Sampler,
+    target: np.ndarray,
+    candidates: Candidates,
+    compared: dict[str, list[tuple[np.ndarray, Labels]]],
+    features: FeatureDistance | None,
+    settings: Settings,
+    deadline: float | None,
+) -> tuple[Inversion, dict[str, list[Inversion]]]:
+    """Invert the image, then those to compare with, by kind; the time left is shared equally among those to come."""
+    count = 1 + sum(map(len, compared.values()))
+    remaining = iter(range(count, 0, -1))
+    with _progress(settings.steps * count) as advance:
+
+        def search(image: np.ndarray, labels: Candidates) -> Inversion:
+            shared = replace(settings, deadline=_share(deadline, next(remaining)))
+            return invert(sampler.generator, image, labels, features, sampler.noise_size, shared, advance)
+
+        found = search(target, candidates)
+        reached = {
+            kind: [search(image, candidates.of(label.label[0], label.known[0])) for image, label in images]
+            for kind, images in compared.items()
+        }
+    return found, reached
+
+
+def _save_panel(path: Path, sampler: Sampler, target: np.ndarray, found: Inversion, changed: dict[str, Labels]) -> None:
+    """Save the image, its drawing, and its drawing with each change."""
+    z = found.z[None].to(sampler.device)
+    drawn = [generate_images(sampler.generator, z, label)[0] for label in changed.values()]
+    images = np.stack([target, found.image, *drawn])
+    image_grid.save(image_grid.grid(images, len(images), column_titles=["original", "drawing", *changed]), path)
 
 
 def _default_output(sampler: Sampler, run: Path, image: Path) -> Path:

@@ -31,7 +31,7 @@ from trainer.preflight.findings import FINE, RED, YELLOW, Finding, Report, count
 from trainer.preflight.options import Check
 from trainer.preflight.run_directory import RunDirectoryProbe
 from trainer.preflight.store import SharedStore
-from trainer.preflight.timeouts import TimedOut, run_with_timeout
+from trainer.process.timeouts import TimedOut, run_with_timeout
 
 FORMAT_VERSION = 1
 

@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import Image
 
 from shards.core.errors import UserError
 from trainer import metric_names
+from trainer.process.timeouts import run_with_timeout
 from trainer.tracking.wandb_run import DEFAULT_PROJECT, WandbRun, display_path, open_run, reason
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Trackers:
             if sink.name in self._without_artifacts:
                 continue
             try:
-                bounded(lambda sink=sink: action(sink), _ARTIFACT_SECONDS)
+                run_with_timeout(_ARTIFACT_SECONDS, lambda sink=sink: action(sink))
             except Exception as error:
                 self._without_artifacts.add(sink.name)
                 self._warn(
@@ -250,7 +250,7 @@ class _TensorBoard(Sink):
         self._tracker.writer.flush()
 
     def close(self, exit_code: int) -> None:
-        bounded(self._tracker.finish)
+        run_with_timeout(_FINISH_SECONDS, self._tracker.finish)
 
 
 class _Trackio(Sink):
@@ -326,33 +326,10 @@ class _Other(Sink):
 
     def close(self, exit_code: int) -> None:
         with _quiet():
-            bounded(self._tracker.finish)
+            run_with_timeout(_FINISH_SECONDS, self._tracker.finish)
 
 
-# ---------------------------------------------------------------- bounded and quiet
-
-
-def bounded(action: Callable[[], object], seconds: float = _FINISH_SECONDS) -> None:
-    """Run ``action`` in a thread for at most ``seconds``.
-
-    Raises:
-        TimeoutError: it did not finish in time.
-    """
-    failure: list[Exception] = []
-
-    def attempt() -> None:
-        try:
-            action()
-        except Exception as error:
-            failure.append(error)
-
-    worker = threading.Thread(target=attempt, daemon=True)
-    worker.start()
-    worker.join(seconds)
-    if worker.is_alive():
-        raise TimeoutError(f"not finished after {seconds:g} s")
-    if failure:
-        raise failure[0]
+# ---------------------------------------------------------------- output
 
 
 @contextlib.contextmanager

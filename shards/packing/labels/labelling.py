@@ -206,7 +206,7 @@ def _load_schema(source: Source, options: LabelOptions, size: int) -> Schema:
     unknown = {tag for item in source.items for tag in item.tags or () if tag not in schema.places}
     for tag in sorted(unknown):
         source.problems.add("tag-not-in-schema", tag, detail=where.name)
-    for kind, have, what in (("text", _text_size(source, options), "captions"), ("vector", size, "vectors")):
+    for kind, have, what in (("text", _text_size(options), "captions"), ("vector", size, "vectors")):
         asked = [attribute for attribute in schema.attributes if attribute.kind == kind]
         if len(asked) > 1:
             raise UserError(
@@ -227,7 +227,7 @@ def _load_schema(source: Source, options: LabelOptions, size: int) -> Schema:
     return schema
 
 
-def _text_size(source: Source, options: LabelOptions) -> int:
+def _text_size(options: LabelOptions) -> int:
     return text_encoders.load(options.text_encoder).size if options.text_encoder else 0
 
 
@@ -258,7 +258,7 @@ def _infer_schema(source: Source, options: LabelOptions, size: int) -> tuple[Sch
     if "vector" in wanted:
         attributes.append(Attribute(_free("vector", attributes), "vector", (), size))
     if "caption" in wanted:
-        attributes.append(Attribute(_free("caption", attributes), "text", (), _text_size(source, options)))
+        attributes.append(Attribute(_free("caption", attributes), "text", (), _text_size(options)))
     return Schema(tuple(attributes)), reasons
 
 

@@ -76,6 +76,7 @@ class Metric:
             PREFIX/ATTRIBUTE.
         compute: adds values, notes, details and panels to the results.
         panels: titles of the panels that it adds, by name.
+        rewards_copies: copies of the training images would improve it, if these are what it compares with.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Metric:
     keys: Mapping[str, Description]
     compute: Callable[[Measurements, Results], None]
     panels: Mapping[str, str] = field(default_factory=dict)
+    rewards_copies: bool = True
 
 
 METRICS: dict[str, Metric] = {}  # by name, in the order in which options list them
@@ -92,12 +94,17 @@ _NETWORKS = {name: f"features of {name}" for name in ("lite0", "lite1", "lite2",
 
 
 def metric(
-    name: str, needs: Needs, keys: Mapping[str, Description], panels: Mapping[str, str] | None = None
+    name: str,
+    needs: Needs,
+    keys: Mapping[str, Description],
+    panels: Mapping[str, str] | None = None,
+    *,
+    rewards_copies: bool = True,
 ) -> Callable[[Callable[[Measurements, Results], None]], Callable[[Measurements, Results], None]]:
     """Return a decorator that registers a function as the `Metric.compute` of a new metric; arguments as `Metric`'s."""
 
     def register(compute: Callable[[Measurements, Results], None]) -> Callable[[Measurements, Results], None]:
-        METRICS[name] = Metric(name, needs, keys, compute, panels or {})
+        METRICS[name] = Metric(name, needs, keys, compute, panels or {}, rewards_copies)
         return compute
 
     return register
@@ -302,6 +309,7 @@ def _support(images: Measurements, results: Results) -> None:
         "copying": Description("z-score; below -3, closer to the training images than other real images are"),
     },
     panels={"nearest": "Nearest training images: has the generator memorized them?"},
+    rewards_copies=False,
 )
 def _memorization(images: Measurements, results: Results) -> None:
     found = memorization(images.generated.features, images.real.features)
@@ -323,6 +331,7 @@ def _nearest_images(found: Memorization) -> Panel:
     "diversity",
     Needs.FEATURES,
     {"diversity": Description("differences between images of one label, relative to those between real images")},
+    rewards_copies=False,
 )
 def _diversity(images: Measurements, results: Results) -> None:
     generated, real = images.generated, images.real

@@ -21,12 +21,12 @@ def test_few_names_are_kept_and_all_problems_counted_with_one_line_per_kind() ->
         twice.take(json.loads(json.dumps(problems.noted())))
     assert twice.counts() == {"row-without-image": 2000, "values-conflicting 'hair colour'": 14}
     assert twice.lines() == [
-        "rows without a picture (left out): 2,000 (a b0, a b1, a b2, a b3, a b4 and 1,995 more)",
-        "pictures with two values of 'hair colour' (unknown there): 14",
+        "rows without an image (left out): 2,000 (a b0, a b1, a b2, a b3, a b4 and 1,995 more)",
+        "images with two values of 'hair colour' (unknown there): 14",
     ]
 
 
-def test_sentences_of_manifests_do_not_change() -> None:
+def test_sentences_have_their_details() -> None:
     problems = Problems()
     problems.add("tag-not-in-schema", "hat", detail="schema.yaml")
     problems.add("member-not-read", "a/1", detail=".seg.png")
@@ -34,12 +34,12 @@ def test_sentences_of_manifests_do_not_change() -> None:
     assert problems.sentences() == {
         "tags that schema.yaml lacks (left out)": 1,
         ".seg.png members (not read)": 1,
-        "pictures that cannot be used (left out)": 1,
+        "images that cannot be used (left out)": 1,
     }
     assert problems.described(1) == [
         "tags that schema.yaml lacks (left out): hat",
         ".seg.png members (not read): a/1",
-        "pictures that cannot be used (left out): b.png: damaged",
+        "images that cannot be used (left out): b.png: damaged",
     ]
 
 

@@ -119,7 +119,7 @@ def test_damaged_pictures_are_left_out(tmp_path: Path, capsys: pytest.CaptureFix
     dataset = index_in_place(IndexInPlace(folder, size=8, workers=1))
     assert "(left out): 2 " in (said := capsys.readouterr().out) and "part-0000/00001" in said
     assert "part-0000.tar: images that cannot be decoded; index again with --check" in findings(folder).problems[0]
-    assert len(dataset) == 4 and dataset.manifest["problems"] == {"pictures that cannot be used (left out)": 2}
+    assert len(dataset) == 4 and dataset.manifest["problems"] == {"images that cannot be used (left out)": 2}
     dataset = index_in_place(IndexInPlace(folder, check=True, workers=1))
     assert len(dataset) == 3 and findings(folder).problems == []
     assert [dataset.schema.words(dataset.labels[i], dataset.known[i]) for i in range(3)] == [["0"], ["0"], ["1"]]

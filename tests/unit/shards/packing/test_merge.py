@@ -236,7 +236,7 @@ def test_pictures_in_both_parts_are_counted(tmp_path: Path, capsys: pytest.Captu
     src = drawn(tmp_path / "src", copies=12)
     dataset = pack(Pack(src, tmp_path / "out", validation=0.25, workers=1))
     parts = [{s["json"]["sha256"] for s in samples(d)} for d in (dataset, Dataset.open(tmp_path / "out/validation"))]
-    kind = "pictures in both parts (the same bytes; --duplicates drop keeps one)"
+    kind = "images in both parts (the same bytes; --duplicates drop keeps one)"
     assert dataset.manifest["problems"][kind] == len(parts[0] & parts[1]) > 0
     assert f"  note: {kind}: " in capsys.readouterr().out
     assert dataset.manifest["duplicates"] == len(dataset) - len(parts[0])
@@ -261,7 +261,7 @@ def test_background_and_minimum_reach_pictures_and_manifest(tmp_path: Path) -> N
     Image.new("RGBA", (16, 16), (9, 9, 9, 0)).save(src / "images" / "0000.png")
     Image.new("RGB", (5, 30)).save(src / "images" / "0001.png")
     dataset = pack(Pack(src, tmp_path / "out", size=8, background="#010203", min_size=6, format="raw", workers=1))
-    assert len(dataset) == 5 and dataset.manifest["problems"] == {"pictures that cannot be used (left out)": 1}
+    assert len(dataset) == 5 and dataset.manifest["problems"] == {"images that cannot be used (left out)": 1}
     assert bytes((1, 2, 3)) * 64 in {dataset.read(i) for i in range(5)}
     assert "alpha on #010203" in dataset.manifest["resize_policy"]
     assert (dataset.manifest["fit"], dataset.manifest["background"]) == ("crop", "#010203")

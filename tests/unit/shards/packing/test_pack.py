@@ -140,10 +140,10 @@ def test_what_is_amiss_is_counted_and_the_rest_is_packed(tmp_path: Path, capsys:
     assert len(unlabelled) == 1 and not dataset.labels[unlabelled].any()
     said = capsys.readouterr().out
     assert re.search(r"cannot be used \(left out\): 2 \(.*0000.png: an empty file|0001.png: damaged", said)
-    assert "rows without a picture (left out): 2 (0002, gone)" in said
-    assert "the first row counts): 1 (0003)" in said
-    assert "pictures without a row (kept, unlabelled): 1 (images/extra.png)" in said
-    assert "pictures with two values of 'hair' (unknown there): 1" in said
+    assert "rows without an image (left out): 2 (0002, gone)" in said
+    assert "the first row is used): 1 (0003)" in said
+    assert "images without a row (kept, unlabelled): 1 (images/extra.png)" in said
+    assert "images with two values of 'hair' (unknown there): 1" in said
     assert "images without any label: 1 (4.5%)" in said
     assert sum(dataset.manifest["problems"].values()) == 7
 

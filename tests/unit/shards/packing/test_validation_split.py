@@ -35,7 +35,7 @@ def test_a_part_of_the_source_becomes_the_validation_part(tmp_path: Path, folder
 def test_parts_that_are_packed_to_be_trained_on_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = _parts(tmp_path / "src", "train", "val", "test")
     assert len(pack(Pack(src, tmp_path / "a", workers=1))) == 12
-    assert "pictures of the part test (packed to be trained on; --validation test sets them aside): 4" in (
+    assert "images of the part test (packed to be trained on; --validation test sets them aside): 4" in (
         capsys.readouterr().out
     )
     assert len(pack(Pack(src, tmp_path / "b", workers=1, validation="val"))) == 8

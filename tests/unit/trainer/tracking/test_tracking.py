@@ -597,13 +597,6 @@ def test_tracker_that_takes_no_artifact_keeps_its_metrics() -> None:
     assert (sink.asked, sink.rows) == (1, 3)
 
 
-def test_closing_a_tracker_is_bounded() -> None:
-    with pytest.raises(TimeoutError):
-        trackers.bounded(lambda: time.sleep(5), seconds=0.1)
-    with pytest.raises(ZeroDivisionError):
-        trackers.bounded(lambda: 1 / 0)
-
-
 def test_reason_hides_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert wandb_run.reason(ValueError(f"bad key {KEY}.\nmore")) == "bad key …"

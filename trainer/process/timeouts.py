@@ -1,4 +1,4 @@
-"""Run what may hang (a dead file server, a driver, a network) with a time limit."""
+"""Run what may hang (a dead file server, a driver, a network, a tracker) with a time limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_with_timeout(seconds: float, action: Callable[[], T]) -> T:
         except BaseException as error:
             outcome.put((False, error))
 
-    threading.Thread(target=run, name="check", daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     try:
         succeeded, content = outcome.get(timeout=seconds)
     except queue.Empty:
