@@ -194,7 +194,7 @@ def forward(
     """Return D's logits (n,) and class scores (n, 0 or L), in the dtype of the images."""
     with (
         env.autocast(enabled=not penalise or method.mixed_penalty),
-        disable_compile(penalise),  # compiled code has no second derivative
+        disable_compile(penalise and d.compiled),  # compiled code has no second derivative
         cheap_second_derivatives(penalise),
     ):
         scores = d.wrapped(images, labels, known)

@@ -41,7 +41,7 @@ def read_target(path: Path, shape: ImageShape, fit: str, background: str) -> np.
 
 def to_tensor(images: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return images uint8 (N, C, H, W) as float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float() / 127.5 - 1
+    return torch.tensor(images, device=device).float() / 127.5 - 1
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
