@@ -36,7 +36,7 @@ from trainer.tracking.monitor import Monitor
 
 
 class Due(NamedTuple):
-    """What happens after a step."""
+    """Actions that are due after a step."""
 
     log: bool
     evaluate: bool

@@ -1,4 +1,4 @@
-"""What a check is, and what it finds."""
+"""A check and its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu_check.machine import Machine
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
         passed: None for what is measured without a limit.

@@ -1,4 +1,4 @@
-"""What a method must offer so that `other_run.py` can train it and `other_evaluation.py` can evaluate it."""
+"""The interface of a method, so that `other_run.py` can train it and `other_evaluation.py` can evaluate it."""
 
 from __future__ import annotations
 

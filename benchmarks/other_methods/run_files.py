@@ -16,7 +16,7 @@ from shards.core.errors import UserError
 
 @dataclass(frozen=True)
 class Saved:
-    """What a run's file says besides its tensors.
+    """The metadata in a run's file.
 
     Attributes:
         method: name in `other_methods.registry.METHODS`.

@@ -11,7 +11,7 @@ from shards.core.cli import option, seed_option
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is trained on, for how long, and how it starts."""
+    """The dataset, the length and the start of a run."""
 
     shards: Path = option(Path("data"), "dataset")
     total_images: int = option(16_000, "total number of training images", minimum=1)

@@ -59,7 +59,7 @@ def check_sidecars(folder: Path, manifest: dict[str, Any], names: list[str]) -> 
 
 
 class _Note:
-    """What is remembered of a dataset's sidecars: sha256 and signature by name."""
+    """Remembered hashes of a dataset's sidecars: sha256 and signature by name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

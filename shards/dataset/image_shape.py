@@ -100,7 +100,7 @@ class ImageShape:
 
     @property
     def kind(self) -> str:
-        """What follows the sides where people read them: nothing for RGB, " grey" or " RGBA"."""
+        """Suffix of the sides in messages: nothing for RGB, " grey" or " RGBA"."""
         return {1: " grey", 4: " RGBA"}.get(self.channels, "")
 
     def describe(self) -> str:
@@ -109,7 +109,7 @@ class ImageShape:
 
     @property
     def manifest_fields(self) -> dict[str, Any]:
-        """What a manifest says of the shape, see `manifest_shape`."""
+        """The shape's fields in a manifest, see `manifest_shape`."""
         fields: dict[str, Any] = {"picture_size": self.size}
         if self.channels != CHANNELS["rgb"]:
             fields["channels"] = self.channels

@@ -103,7 +103,7 @@ def _remove_build(build: Path) -> None:
 
 
 class _Collected(NamedTuple):
-    """What the records of a part's shards say."""
+    """Sums over the records of a part's shards."""
 
     shards: list[dict[str, Any]]  # file, samples, bytes, sha256
     copied: int  # images whose bytes are those of the source

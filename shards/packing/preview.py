@@ -1,4 +1,4 @@
-"""What packing would make of a source, for people: how it is read, and what becomes the label of which image."""
+"""Preview of packing a source: how it is read, and which label each image gets."""
 
 from __future__ import annotations
 

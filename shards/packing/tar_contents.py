@@ -1,4 +1,4 @@
-"""What tars of images hold: the shape, format and damage of every image, and the hash of every tar."""
+"""The contents of tars of images: the shape, format and damage of every image, and the hash of every tar."""
 
 from __future__ import annotations
 

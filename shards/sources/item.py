@@ -1,4 +1,4 @@
-"""What every source format yields: items (an image and what is known of it), and the source as a whole."""
+"""The result of reading any source: items (an image and what is known of it), and the source as a whole."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Item:
 
 
 class ColumnUse(NamedTuple):
-    """What became of one column of a table, for people.
+    """The use that was made of one column of a table, for people.
 
     Attributes:
         name: the column.

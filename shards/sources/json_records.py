@@ -1,4 +1,4 @@
-"""What is known of one image as programs store it in JSON: downloaders, image boards, annotation tools."""
+"""Read the record of one image as programs store it in JSON: downloaders, image boards, annotation tools."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _BALANCED_KINDS = ("exclusive", "tag")
 
 @dataclass(frozen=True)
 class Sampling:
-    """What determines the order, besides the seed.
+    """The options that determine the order, besides the seed.
 
     Attributes:
         order: "full" (an epoch is one shuffle) or "windowed" (few shards in use at a time).

@@ -17,7 +17,7 @@ _ASK_EVERY = 5.0  # seconds between two questions to the next rank; a step is sh
 
 
 class Event(Protocol):
-    """What is used of `torch.cuda.Event`."""
+    """The subset of `torch.cuda.Event` that `wait_in_contact` needs."""
 
     def query(self) -> bool:
         """Return whether the GPU has reached the event; never blocks."""

@@ -1,4 +1,4 @@
-"""What an evaluation measures with, against what touched the run's training: which figures may flatter."""
+"""Metrics that are biased because the run's training used the same network, images or labels."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Evaluation(Mapping[str, float]):
 
     @property
     def marks(self) -> Mapping[str, Sequence[str]]:
-        """Return why a value may flatter, by key: what it shares with the run's training (see `lineage.json`).
+        """Return why a value may be biased, by key: what it shares with the run's training (see `lineage.json`).
 
         "training-images", "teaching-network" or "taught-labels"; keys of values that share nothing are missing.
         """

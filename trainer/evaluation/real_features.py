@@ -46,7 +46,7 @@ class RealFeatures:
 
 @dataclass(frozen=True)
 class RealImages:
-    """What several extractors find in the same real images.
+    """Outputs of several extractors on the same real images.
 
     Attributes:
         rows: int64 (n,), the images' indices in the dataset.

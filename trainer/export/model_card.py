@@ -37,7 +37,7 @@ _NOT_THE_MODEL = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card is written from.
+    """The content of a model card.
 
     Attributes:
         name: "user/name" of the repository.

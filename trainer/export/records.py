@@ -1,4 +1,4 @@
-"""What a run recorded about its generator, as others may see it: how well it draws, and what it learned from."""
+"""A run's records about its generator, as others may see them: how well it draws, and what it learned from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.run.redaction import public_evaluation, without_secrets
 
 
 class Records(NamedTuple):
-    """What is known of one checkpoint; None: it was not recorded.
+    """Records of one checkpoint; None: it was not recorded.
 
     Attributes:
         evaluation: the newest entry of `evaluation_file` for this checkpoint; one of another says nothing about it.

@@ -22,7 +22,7 @@ _VECTORS = ("_u", "_v")  # of torch's spectral normalization
 
 
 class Transferred(NamedTuple):
-    """What came over.
+    """The tensors and labels that were carried over.
 
     Attributes:
         fresh: names of the tensors that keep their initial values.

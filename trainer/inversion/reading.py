@@ -22,7 +22,7 @@ from trainer.run.exported import ExportedGenerator
 
 
 class Reading(NamedTuple):
-    """What a network sees in an image.
+    """The label that a network reads off an image.
 
     Attributes:
         reader: "judge" or "discriminator".

@@ -1,4 +1,4 @@
-"""What an inversion found, as JSON; with its noise and labels the images can be drawn again."""
+"""The result of an inversion as JSON; with its noise and labels the images can be drawn again."""
 
 from __future__ import annotations
 

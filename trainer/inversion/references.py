@@ -1,4 +1,4 @@
-"""What a search reaches on images of which it is known whether the generator can draw them."""
+"""Reference images to invert, of which it is known whether the generator can draw them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Inversion:
-    """What draws an image.
+    """The noise and label that draw an image.
 
     Attributes:
         z: float32 (noise_size,), on the CPU.

@@ -15,7 +15,7 @@ from trainer.labels.weights import measure_weights
 
 @dataclass(frozen=True)
 class MeasuredLabels:
-    """What was measured on a dataset's labels.
+    """Measurements on a dataset's labels.
 
     Attributes:
         scaling: how label entries are scaled; None: not at all.

@@ -1,4 +1,4 @@
-"""What the families r3gan and residual share: levels of residual blocks that double, or halve, the image's size.
+"""The base of the families r3gan and residual: levels of residual blocks that double, or halve, the image's size.
 
 A level works at one size, from a base such as 4x4, 6x6 or 4x3 up to the full size; a transition joins two levels. A
 family says which layers it uses, and under which names their weights are saved. A block of a generator is called with

@@ -1,4 +1,4 @@
-"""What the page knows of a run: its attributes, labels to fill in what a person leaves open, and its generator."""
+"""The data of a run in the page: its attributes, labels to fill in what a person leaves open, and its generator."""
 
 from __future__ import annotations
 

@@ -12,7 +12,10 @@ MARKS: dict[str, tuple[str, str]] = {
         "compared with images of the training, to which a copy of them comes closest: see memorised and copying, or "
         "give other images with --shards",
     ),
-    "teaching-network": ("†", "measured in features of a network that taught this run, so the figure flatters it"),
+    "teaching-network": (
+        "†",
+        "measured in features of a network that took part in the training, which biases the value",
+    ),
     "taught-labels": (
         "‡",
         "judged by a classifier of the images whose labels the run's own classifier learned, so both may err alike; "

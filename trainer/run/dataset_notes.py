@@ -1,4 +1,4 @@
-"""What a run records about its dataset besides the labels: name, number and size of the images, their origin, licence.
+"""Notes of a run on its dataset besides the labels: name, number and size of the images, their origin, licence.
 
 They are notes for people, copied from the dataset's manifest; no path, and nothing that training depends on.
 """

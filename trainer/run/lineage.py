@@ -1,14 +1,15 @@
 """``RUN/lineage.json``: every network and all images that touched the training of a run.
 
-A figure flatters if what measures has taught: images of the training score best against themselves, features of a
-network that guided the generator find its faults mended, and a classifier that shares its images with one that taught
-shares its errors. `cgan evaluate` therefore compares what it measures with against this record.
+A metric is biased if the network or the images that it is computed with also took part in the training: images of the
+training score best against themselves, features of a network that guided the generator find few of its faults, and a
+classifier that learned from the same images as the training's own shares its errors. `cgan evaluate` therefore compares
+the networks and images that it uses with this record.
 
     {"format_version": 1, "influences": [{"kind": "images", "role": "training images", "name": "faces-32",
       "identity": "1723ac68…", "sample": ["00012f…", …]}, …], "seal": …}
 
-Whoever adds something that teaches (a network whose features the discriminator uses, a classifier that guides the
-generator) adds an `Influence` where the trainer calls `record`.
+Code that adds a training signal (a network whose features the discriminator uses, a classifier that guides the
+generator) must add an `Influence` where the trainer calls `record`.
 """
 
 from __future__ import annotations

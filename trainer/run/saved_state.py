@@ -46,7 +46,7 @@ class Best:
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a checkpoint holds besides tensors.
+    """The content of a checkpoint besides its tensors.
 
     Attributes:
         images_seen: the clock.

@@ -25,7 +25,7 @@ LADDER = (0.0, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)  # thresholds; at the l
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a judge found in calibration images, and whether it was right.
+    """Readings of calibration images by a judge, and whether it was right.
 
     Attributes:
         certainty: float (n,), the judge's probability of all words; 0 if it does not see them.
@@ -41,7 +41,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a calibration set says of one threshold.
+    """Error rates of one threshold on a calibration set.
 
     Attributes:
         images: size of the set; of drawings: those that were tried.

@@ -131,7 +131,7 @@ def verified_choice(choice: Choice, run: Path, shards: str | None, *, progress: 
 
 @dataclass(frozen=True)
 class Drawings:
-    """What `trainer.sample` returns.
+    """Result of `trainer.sample`.
 
     Attributes:
         images: uint8 (n, C, H, W), those that were accepted, in order.

@@ -1,4 +1,4 @@
-"""What a phrase asks for, and what a judge reads of it in an image."""
+"""The attributes that a phrase asks for, and a judge's reading of them in images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.evaluation.metrics.label_accuracy import judgeable_attributes
 
 
 class Reading(NamedTuple):
-    """What a judge reads of some attributes in n images."""
+    """A judge's reading of some attributes in n images."""
 
     values: np.ndarray  # int64 (n, k): numbers of the values, as those of `label_values`
     certainty: np.ndarray  # float64 (n,): the judge's probability that all of them are right, if they are independent

@@ -52,7 +52,7 @@ def remove(path: Path) -> None:
 
 @dataclass
 class PhraseRecord:
-    """What was drawn for one phrase.
+    """Record of the images drawn for one phrase.
 
     Attributes:
         phrase: as it was asked for.

@@ -16,7 +16,7 @@ _LEAST = 64 << 10  # bytes that a client must take within a deadline if it does 
 
 
 class Limits(NamedTuple):
-    """What clients may do.
+    """Limits for clients.
 
     Attributes:
         seconds: to send the head of a request, and to take an answer.

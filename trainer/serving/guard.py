@@ -1,4 +1,4 @@
-"""What surrounds every request: the checks of its host and token, headers of its answer, a line in the log, metrics."""
+"""The wrapper of every request: checks of its host and token, headers of its answer, a line in the log, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server counts, in the text format of Prometheus (version 0.0.4)."""
+"""Counters of a server, in the text format of Prometheus (version 0.0.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server refuses: one sentence with a message code and an HTTP status, as JSON."""
+"""Refusals of a server: one sentence with a message code and an HTTP status, as JSON."""
 
 from __future__ import annotations
 

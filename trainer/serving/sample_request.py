@@ -22,7 +22,7 @@ PNG, JSON = "image/png", "application/json"
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """What to draw, as `cgan sample` takes it."""
+    """A request for images, as `cgan sample` takes it."""
 
     words: str
     count: int = 1

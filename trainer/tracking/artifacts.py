@@ -1,4 +1,4 @@
-"""What a run gives to trackers as versioned files: the dataset that it used, and the models that it made.
+"""Versioned files that a run gives to trackers: the dataset that it used, and the models that it made.
 
 Each has a key, so that a resumed run logs none twice.
 """

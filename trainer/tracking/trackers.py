@@ -53,7 +53,7 @@ _PACKAGES = {
 class Sink(Protocol):
     """One tracker. An exception in a method disables it; in `log_artifact` and `log_table`, these alone.
 
-    What stands after `close` is for trackers that have such a thing; others ignore it.
+    Methods after `close` are optional; by default they do nothing.
     """
 
     name: str

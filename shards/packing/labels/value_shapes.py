@@ -1,4 +1,4 @@
-"""What words look like besides words: lists, boxes, hashes, paths, dates, numbers, several words joined into one."""
+"""Values that are more than one word: lists, boxes, hashes, paths, dates, numbers, several words joined into one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the name of a column says of its cells."""
+"""Read the name of a column: what its cells may be."""
 
 from __future__ import annotations
 

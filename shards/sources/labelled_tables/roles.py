@@ -1,4 +1,4 @@
-"""What each column of a table is, by its name and by its cells; nothing is left out without a reason."""
+"""Decide the role of each column of a table by its name and its cells; nothing is left out without a reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PARTITION = {0.0: "train", 1.0: "validation", 2.0: "test"}  # CelebA's
 
 
 class Kind(Enum):
-    """What a column says of an image."""
+    """The kinds of role."""
 
     ID = auto()  # which image the row is of
     TAGS = auto()
@@ -43,7 +43,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Role:
-    """What a column is.
+    """The role of a column.
 
     Attributes:
         column: its name.

@@ -1,4 +1,4 @@
-"""What the name of a folder says: a part of the dataset, a bucket of files, a container of images, or masks."""
+"""Read the name of a folder: a part of the dataset, a bucket of files, a container of images, or masks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 
 
 class PartName(NamedTuple):
-    """What a folder's name says about the part of a dataset that it holds.
+    """The part of a dataset that a folder holds, as its name says.
 
     Attributes:
         part: "train", "validation", "test" or "unlabelled".

@@ -1,4 +1,4 @@
-"""What a person may do about images whose labels are not found."""
+"""Advice on images whose labels are not found."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Folder:
 
 @dataclass
 class Layout:
-    """What the folders of a source say.
+    """The labels that the folders of a source give.
 
     Attributes:
         folders: path → the folder, for each folder with images directly in it.

@@ -1,4 +1,4 @@
-"""What the folders (or tars) in the ids of items say besides their labels: the part of the dataset."""
+"""Read the part of the dataset, such as train or test, off the folders (or tars) in the ids of items."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class _Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Phrases:
-    """What was learned from a column.
+    """Modifiers and nouns learned from a column.
 
     Attributes:
         nouns: in the order of their frequency.

@@ -1,4 +1,4 @@
-"""What the texts of a source are: tags, captions, classes, numbers, or no labels. Decided once for all of them."""
+"""Decide for all texts of a source at once whether they are tags, captions, classes, numbers, or no labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STRICT = {"often": 3.0, "understood": 0.95}  # phrases that are no captions
 
 @dataclass(frozen=True)
 class Texts:
-    """What texts are.
+    """The kind of a source's texts.
 
     Attributes:
         kind: "" if there are none.
@@ -46,7 +46,7 @@ class Texts:
 
     @property
     def described(self) -> str:
-        """What they are, for people."""
+        """The kind in words."""
         if self.dialect:
             return self.dialect.described
         return "several captions each" if self.several else self.kind or "empty"

@@ -1,4 +1,4 @@
-"""What networks that measure images are given of grey and transparent ones.
+"""Conversion of grey and transparent images to the RGB that measuring networks take.
 
 The colour of a transparent pixel is arbitrary, so nothing may depend on it. Transparent images are measured on
 mid-grey, on which white and black both stand out. Alone that would be blind to a generator that paints the grey itself:
