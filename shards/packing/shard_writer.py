@@ -106,7 +106,7 @@ def write_shard(task: Task) -> str:
 
 @dataclass
 class _Written:
-    """The content of a tar: numbers of the items, sha256 of their files, and how many of these were copied unchanged."""
+    """The content of a tar: numbers of the items, sha256 of their files, and how many files were copied unchanged."""
 
     kept: list[int] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Facts about the cells of a column: how many, how many different ones, and whether they are numbers, dates or paths."""
+"""Facts about the cells of a column: how many, how many different, and whether they are numbers, dates or paths."""
 
 from __future__ import annotations
 
