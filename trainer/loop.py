@@ -149,7 +149,7 @@ class Trainer:
         )
 
     def _review_plan(self) -> None:
-        """With --minutes, plan anew how many images fit if that is due; rank 0 decides for all."""
+        """With --minutes, replan how many images fit if that is due; rank 0 decides for all."""
         keeper, state = self.timekeeper, self.state
         plan = state.plan
         if keeper is None or plan is None or (plan.is_measured and state.images_seen < plan.review_at):
@@ -160,7 +160,7 @@ class Trainer:
             return
         state.follow(new)
         if not plan.is_measured:
-            self.env.print(f"{keeper.seconds / 60:g} minutes are enough for about {new.total:,} images")
+            self.env.print(f"--minutes {keeper.seconds / 60:g}: time for about {new.total:,} images")
         if self.monitor is not None:
             self.monitor.set_total(new.total)
 

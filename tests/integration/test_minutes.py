@@ -155,7 +155,7 @@ def test_a_dry_run_says_how_many_images_fit(
     training.train(config.load([*words, f"--shards={data}", "--minutes=10", "--dry-run", f"--run={tmp_path / 'run'}"]))
     line = capsys.readouterr().out.splitlines()[-1]
     assert "images per second in 8 steps" in line
-    assert "fit into 10 minutes" in line
+    assert "fit into --minutes 10" in line
     ends = re.search(r"would end at (\d{4}-\d\d-\d\d \d\d:\d\d)", line)
     assert ends is not None
     assert datetime.fromisoformat(ends[1]) == pytest.approx(

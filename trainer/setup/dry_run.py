@@ -75,7 +75,7 @@ def _what_fits(built: TrainingSetup, seconds: float) -> str:
     speed = steps * state.batch_size / elapsed
     return (
         f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit into "
-        f"{seconds / 60:g} minutes{', more when compiled' if built.config.machine.compile else ''}; a run started now "
+        f"--minutes {seconds / 60:g}{', more when compiled' if built.config.machine.compile else ''}; a run started now "
         f"would end at {datetime.now().astimezone() + timedelta(seconds=seconds):%Y-%m-%d %H:%M %Z}"
     )
 

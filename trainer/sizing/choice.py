@@ -73,7 +73,7 @@ def _describe(config: Config, size: Size, images: float, usual: int, own_images:
     own = "" if own_images is None else f", {own_images:,.0f} at the preset's size"
     return (
         f"size: {'as' if own_images is None else 'not as'} preset {config.preset}, {size.batch} images per step and "
-        f"channels {channels}; about {images:,.0f} images fit into {config.schedule.minutes:g} minutes{own} "
+        f"channels {channels}; about {images:,.0f} images fit into --minutes {config.schedule.minutes:g}{own} "
         f"(the preset has {usual:,})"
     )
 

@@ -83,7 +83,7 @@ def test_the_size_follows_the_speed(
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert printed.startswith("size: ")
-    assert "faces32" in printed and "fit into 10 minutes" in printed and "110,000" in printed
+    assert "faces32" in printed and "fit into --minutes 10" in printed and "110,000" in printed
 
 
 def test_trap_loss_scale_that_probes_have_found_is_not_the_runs(machine: Machine) -> None:
