@@ -28,6 +28,7 @@ UNSUPPORTED = frozenset(  # image formats that are not read
     {".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
     | {".svg", ".exr", ".hdr", ".dds", ".pcx", ".cr2", ".nef", ".arw", ".dng"}
 )
+_SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods"})
 
 
 @dataclass
@@ -42,6 +43,7 @@ class FileTree:
         others: all other files, such as arrays; they are not read unless a format knows them.
         problems: counts of files that cannot be used.
         doubt: what folders may be besides classes, for messages; "" if that is clear.
+        unusable: tables that may be meant to label the images, and why they do not.
         inspected: what is known of its tables, so that detecting a format and reading it look at them once.
     """
 
@@ -52,6 +54,7 @@ class FileTree:
     others: dict[str, ImageRef] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
     doubt: str = ""
+    unusable: dict[str, str] = field(default_factory=dict)
     inspected: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -60,9 +63,11 @@ class FileTree:
         return ImageNames(self.images)
 
     def note_unread(self, name: str, extension: str) -> None:
-        """Count a file that is not read if its extension is that of an image."""
+        """Note a file that is not read if its extension is that of an image or of a spreadsheet."""
         if extension in UNSUPPORTED:
             self.problems.add("extension-not-read", name, detail=extension)
+        if extension in _SPREADSHEETS:
+            self.unusable[name] = ": a spreadsheet; save it as .csv"
 
     def where(self, name: str) -> str:
         """Return the full path of a file, for messages."""

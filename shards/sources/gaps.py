@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-_EMPTY = frozenset({"", "-", "na", "n/a", "#n/a", "<na>", "nan", "null"})
+_EMPTY = frozenset({"", "-", "--", "?", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "null", "unknown", "undefined"})
 
 
 def is_none(value: Any) -> bool:
@@ -19,9 +19,9 @@ def says_nothing(value: Any) -> bool:
 
 
 def is_empty(value: Any) -> bool:
-    """Return True for a cell that says nothing in any column: NA, nan, null, "-" or blanks."""
+    """Return True for a cell that says nothing in any column: NA, nan, null, unknown, "?", "-" or blanks."""
     if isinstance(value, str):
-        return len(value) < 9 and value.strip().lower() in _EMPTY
+        return len(value) < 12 and value.strip().lower() in _EMPTY
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -92,10 +92,25 @@ class ImageNames:
         some, names = shorten_names(filled[:3]), shorten_names(self._names[:3])
         if not filled:
             return f"its ids are empty; the images are named like {names}"
+        if ambiguous := self.describe_ambiguous(filled):
+            return ambiguous
         numbers = sum(bool(_number(id)) for id in filled) * 2 > len(filled)
         named = any(_number(_file(name)) for name in self._names)
         reason = "; numbers alone do not name them" if numbers and not named else ""
         return f"its ids are like {some}, but the images are named like {names}{reason}"
+
+    def describe_ambiguous(self, ids: Iterable[str]) -> str:
+        """Return a clause on ids that fit several images each; "" if most of them do not."""
+        ids = list(dict.fromkeys(id for id in ids if id.strip()))
+        found = self.find(ids, Problems())
+        several = [id for id in ids if id in found and found[id] is None]
+        if not several or len(several) * 2 < len(ids):
+            return ""
+        name = several[0]
+        stem = _without_extension(_file(_cleaned(name))).casefold()
+        fits = [image for image in self._names if _without_extension(_file(image)).casefold() == stem]
+        listed = f", such as {' and '.join(map(repr, fits[:2]))} for {name!r}" if len(fits) > 1 else ""
+        return f"its ids fit several images each{listed}; write the folder or the extension into the ids"
 
     def find(self, ids: Iterable[str], problems: Problems) -> dict[str, str | None]:
         """Return id → image, or None if it fits several; ids that are empty or fit none are not in it.

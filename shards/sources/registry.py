@@ -80,6 +80,8 @@ def scan_source(
             f"{option}: {src} is read as {chosen.name}, which has no columns; omit the option, or set --source",
         )
     source = chosen.scan(tree, options)
+    for name, reason in tree.unusable.items():
+        source.problems.add("table-unusable", f"{name}{reason}")
     if not chosen.reads_folders:
         read_folders(source, chosen.in_containers)
     source.evidence = source.evidence or evidence
@@ -156,7 +158,9 @@ def _unclear_error(tree: FileTree) -> UserError:
 def _unused_tables(tree: FileTree) -> list[str]:
     """Return a clause on the tables that are there, since a person means one of them to be read."""
     tables = [name for name in table_files(tree) if not name.lower().endswith(".txt")]
-    if not tables:
+    if not tables and not tree.unusable:
         return []
+    if tree.unusable:
+        return [name + reason for name, reason in list(tree.unusable.items())[:3]]
     images = shorten_names(list(tree.images)[:2])
     return [f"{shorten_names(tables, 3)}: no column with labels beside one that names images such as {images}"]

@@ -9,6 +9,7 @@ from shards.sources.cells import sanitize
 from shards.vocabulary.spelling import normalise
 
 _SYSTEMATIC = 3  # pairs that differ by case alone: that many are no slips of the keyboard
+_ABBREVIATED = ({"m", "f", "u", "x", "o"}, {"y", "n"}, {"t", "f"}, {"l", "r"})  # letters that stand for words
 
 
 def words_by_case(names: Collection[str], apart: Collection[str] = ()) -> dict[str, str]:
@@ -16,7 +17,7 @@ def words_by_case(names: Collection[str], apart: Collection[str] = ()) -> dict[s
 
     Words have no case (see `normalise`), so that "A" and "a" become "capital a" and "small a" where both occur. Names
     of several letters are kept apart only if three or more pairs of them differ by case alone: one pair such as "Male"
-    and "male" is one class, and the names share a word.
+    and "male" is one class, and the names share a word. So are "M" and "m" of a column of M and F.
 
     Args:
         names: all different names of one exclusive attribute.
@@ -25,7 +26,10 @@ def words_by_case(names: Collection[str], apart: Collection[str] = ()) -> dict[s
     spelled = _spellings(names)
     cased = cased_words(names)
     systematic = len(cased) >= _SYSTEMATIC
-    apart = {word for word in cased if systematic or word in apart or sum(map(str.isalpha, word)) == 1}
+    letters = {word for word in spelled if sum(map(str.isalpha, word)) == 1}
+    if any(letters <= abbreviated for abbreviated in _ABBREVIATED):
+        letters = set()
+    apart = {word for word in cased if systematic or word in apart or word in letters}
     words = {}
     for name in names:
         word = normalise(sanitize(name))

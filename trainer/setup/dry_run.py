@@ -73,9 +73,10 @@ def _what_fits(built: TrainingSetup, seconds: float) -> str:
         if env.broadcast(steps >= PROBE_STEPS and elapsed >= _PROBE_SECONDS):
             break
     speed = steps * state.batch_size / elapsed
+    compiled = ", more when compiled" if built.config.machine.compile else ""
     return (
-        f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit into "
-        f"--minutes {seconds / 60:g}{', more when compiled' if built.config.machine.compile else ''}; a run started now "
+        f"time: {speed:,.1f} images per second in {steps} steps; about {speed * seconds:,.0f} images fit "
+        f"into --minutes {seconds / 60:g}{compiled}; a run started now "
         f"would end at {datetime.now().astimezone() + timedelta(seconds=seconds):%Y-%m-%d %H:%M %Z}"
     )
 

@@ -80,10 +80,10 @@ def _enter(built: TrainingSetup, exits: contextlib.ExitStack, started: float) ->
 
 
 def _complete_message(built: TrainingSetup) -> str:
-    total, minutes = built.state.total_images, built.config.schedule.minutes
-    longer = f"--total-images {2 * total}" if minutes is None else f"--minutes {2 * minutes:g}"
+    seen, minutes = built.state.images_seen, built.config.schedule.minutes
+    longer = f"--total-images {2 * seen}" if minutes is None else f"--minutes {2 * minutes:g}"
     return (
-        f"{built.run.path} is complete: {total:,} images seen; continue it with {longer}, or start another with "
+        f"{built.run.path} is complete: {seen:,} images seen; continue it with {longer}, or start another with "
         "--run NAME"
     )
 

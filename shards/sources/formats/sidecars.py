@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from shards.core.errors import UserError
@@ -41,8 +42,11 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     classes, boxes = _class_folders(parallel), _tags_of_boxes(tree, found.values())
     rows = RowCollector(str(tree.root), options, tree.problems)
     matched: dict[str, int] = {}
+    shared = Counter((near or parallel).values())
     for image, name in (near or parallel).items():
-        if (text := found.pop(name, None)) is not None:
+        if (text := found.get(name)) is not None:
+            if shared[name] > 1:
+                tree.problems.add("text-file-shared", image)
             row = {"tags": boxes.get(text, [])} if boxes else {"text": text, **classes.get(name, {})}
             matched[image] = rows.add(row, name)
     tree.texts.clear()  # saves memory with a million files

@@ -133,6 +133,9 @@ def _ambiguous_error(tree: FileTree, groups: Sequence[Sequence[Candidate]], opti
 def _no_table_error(tree: FileTree, options: ScanOptions) -> UserError:
     names = shorten_names(list(tree.images)[:3])
     if options.table:
+        file = named_table(tree, options.table)
+        if file in tree.unusable:
+            raise UserError("no-row-matches", f"--table {file}{tree.unusable[file]}")
         column = f"its column {options.id}" if options.id else "no column of it"
         return UserError(
             "no-row-matches",

@@ -93,10 +93,12 @@ def _inspected(
 def inspect_table(
     tree: FileTree, name: str, options: ScanOptions, images: ImageNames, enough: float, only_below: bool
 ) -> Candidate | None:
-    """Return how a table names images; None if it does not, or cannot be read."""
+    """Return how a table names images; None if it does not, or cannot be read. Why is noted if it may be meant to."""
     try:
         table, rows, count = first_rows(tree, name, options, images.may_name)
-    except UserError:
+    except UserError as error:
+        if name.lower().endswith((".csv", ".tsv")):
+            tree.unusable[name] = str(error).removeprefix(f"{tree.where(name)}")
         return None
     if not rows:
         return None
@@ -109,7 +111,12 @@ def inspect_table(
         return None
     _, found, id, below = max(matches, key=lambda match: match[0])
     if len(found) < max(1, enough * len(rows)):
+        if len(table.columns) > 1 and (
+            reason := images.describe_ambiguous(image_id("", row.get(id), False) for row in rows)
+        ):
+            tree.unusable[name] = f": {reason}"
         return None
+    tree.unusable.pop(name, None)
     facts = tuple(gather_facts(table.columns, rows))
     repeats = _repeats_folders(name, rows, id, images, below)
     return Candidate(name, id, tuple(table.columns), unnamed, has_header, below, found, count, facts, rows[0], repeats)

@@ -54,7 +54,13 @@ def names_images(name: str) -> bool:
 
 
 def names_tags(name: str) -> bool:
-    return simple(name) in _TAGS
+    """Return True for "tags", "keywords" and the like, also if they are numbered: tag1, tag2, …."""
+    return unnumbered(name) in _TAGS
+
+
+def unnumbered(name: str) -> str:
+    """Return a simple name without the number at its end."""
+    return re.sub(r"_\d+$", "", simple(name))
 
 
 def names_caption(name: str) -> bool:

@@ -11,7 +11,7 @@ from shards.sources.cells import InvalidValue, shorten_names
 from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
 from shards.sources.labelled_tables.facts import NO, YES, ColumnFacts, number_of, spelled
 from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
-from shards.sources.labelled_tables.roles import Role, part_values
+from shards.sources.labelled_tables.roles import Role, is_ticked, part_values
 from shards.sources.labelled_tables.selection import Selection
 from shards.sources.rows import RowKeys
 from shards.sources.tag_cells.dialect import TagDialect
@@ -50,8 +50,12 @@ class RowConverter:
             (name, TagDialect.infer(facts[name].counts.elements(), min_weight=min_weight)) for name in several
         ]
         self.parts = part_values(facts[chosen.part]) or {} if chosen.part else {}
-        numbers = [facts[name].numbers() or set() for name in chosen.yes_no]
-        self.has_uncertain = any({-1.0, 0.0} <= found for found in numbers)
+        # Where most columns have 0 as well, as CheXpert's have, -1 is uncertain; else it means no, as in CelebA.
+        signed = [found for name in chosen.yes_no if -1.0 in (found := facts[name].numbers() or set())]
+        with_zero = sum(0.0 in found for found in signed)
+        self.has_uncertain = 0 < len(signed) <= 2 * with_zero
+        self.signed = {name for name in chosen.yes_no if -1.0 in (facts[name].numbers() or ())}
+        self.ticked = {name for name in chosen.yes_no if is_ticked(facts[name])}
         self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
         self.with_none = {name for name, fact in facts.items() if fact.nones}
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -144,6 +148,8 @@ class RowConverter:
         return self._class(name, value, at) if name in self.class_names else value
 
     def _yes_no(self, name: str, value: Any) -> bool | None:
+        if name in self.ticked:
+            return not is_empty(value)
         if is_empty(value) or isinstance(value, list | dict):
             return None
         text = spelled(value).lower()
@@ -153,6 +159,9 @@ class RowConverter:
                 self.counts["cell-uncertain", name] += 1
                 return None
             return False
+        if number == 0 and name in self.signed and not self.has_uncertain:
+            self.counts["cell-zero", name] += 1
+            return None
         return True if number == 1 or text in YES else False if number == 0 or text in NO else None
 
     def _tags(self, row: Mapping[str, Any], at: str) -> list[str] | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shards.core.problems import Problems
-from shards.sources.cells import shorten_names
+from shards.sources.cells import InvalidValue, shorten_names
 from shards.sources.gaps import is_empty, says_nothing
 from shards.sources.labelled_tables.column_names import names_label
 from shards.sources.labelled_tables.facts import spelled
+from shards.sources.tag_cells.dialect import TagDialect
 
 _REPEATED = 0.1  # of the rows name an image that stood before, or else these are mistakes
 
@@ -39,6 +41,7 @@ def combine_rows(read: ReadRows, id: str, problems: Problems) -> ReadRows:
     columns = _varying(rows, of, again, id)
     if not columns:
         return read
+    split = {name: _splitter([row.get(name) for _, row in rows]) for name in columns}
     dropped = set(again)
     combined = {
         at: (number, {**row, **{name: [] for name in columns}})
@@ -48,10 +51,22 @@ def combine_rows(read: ReadRows, id: str, problems: Problems) -> ReadRows:
     for at, (_, row) in enumerate(rows):
         for name in columns:
             cell, found = row.get(name), combined[of[at]][1][name]
-            if not says_nothing(cell) and (word := spelled(cell)) not in found:
-                found.append(word)
+            found += [word for word in ([] if says_nothing(cell) else split[name](cell)) if word not in found]
     problems.add("rows-combined", detail=shorten_names(columns), count=len({of[at] for at in again}))
     return lambda: iter(combined.values())
+
+
+def _splitter(cells: Sequence[Any]) -> Callable[[Any], Sequence[str]]:
+    """Return what splits a column's cells: into tags if they hold several, else it leaves them whole."""
+    dialect = TagDialect.infer(cells, are_tags=False)
+
+    def split(cell: Any) -> Sequence[str]:
+        if isinstance(cell, str) and dialect.has_several:
+            with contextlib.suppress(InvalidValue):
+                return dialect.tags(cell) or ()
+        return [spelled(cell)]
+
+    return split
 
 
 def _varying(rows: Sequence[NumberedRow], of: Sequence[int], again: Sequence[int], id: str) -> list[str]:

@@ -12,7 +12,7 @@ from shards.sources.cells import InvalidValue
 from shards.sources.columns import MAX_VALUES
 from shards.sources.gaps import is_none
 from shards.sources.labelled_tables import column_names as names
-from shards.sources.labelled_tables.facts import ColumnFacts
+from shards.sources.labelled_tables.facts import TICKS, ColumnFacts
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
@@ -179,12 +179,20 @@ def _recur(counts: Counter[str]) -> bool:
 def _yes_no(fact: ColumnFacts) -> str:
     """Return the evidence that all values mean yes, no or unknown; "" if not."""
     words = {text.lower() for text in fact.counts}
+    if is_ticked(fact):
+        return f"ticks {fact.examples(1)[0]}, or empty"
     if any(words <= pair for pair in _YES_NO_WORDS) and (len(words) == 2 or words <= {"true", "false", "yes", "no"}):
         return " and ".join(sorted(words))
     numbers = fact.numbers() or {0.5}
     if any(numbers <= signs for signs in _SIGNS):
         return " and ".join(f"{number:g}" for number in sorted(numbers))
     return ""
+
+
+def is_ticked(fact: ColumnFacts) -> bool:
+    """Return True if a column has ticks and empty cells alone."""
+    words = {text.lower() for text in fact.counts}
+    return len(words) == 1 and words <= TICKS and 0 < fact.filled < fact.rows
 
 
 def part_values(fact: ColumnFacts) -> dict[str, str] | None:

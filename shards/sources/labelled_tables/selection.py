@@ -9,7 +9,7 @@ from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
 from shards.sources.columns import ALL
 from shards.sources.item import ColumnUse
-from shards.sources.labelled_tables.column_names import is_label
+from shards.sources.labelled_tables.column_names import is_label, unnumbered
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.labelled_tables.roles import Kind, Role
 from shards.sources.options import ScanOptions
@@ -90,6 +90,9 @@ def select_columns(
     # A column that is tags by its cells alone must have some for most images.
     full = [name for name in of(Kind.TAGS) if roles[name].is_label or facts[name].filled * 2 >= facts[name].rows]
     chosen.tags = sorted(full, key=lambda name: not roles[name].is_label)[:1]
+    if chosen.tags and roles[chosen.tags[0]].is_label:  # tag1, tag2, … are one list
+        first = unnumbered(chosen.tags[0])
+        chosen.tags = [name for name in full if roles[name].is_label and unnumbered(name) == first]
     chosen.classes, chosen.numbers = list(options.class_), list(options.numbers)
     for name in extra:
         _add_named(chosen, where, roles[name], facts[name])

@@ -190,8 +190,23 @@ def _fit_quoting(dialect: Dialect, lines: list[str], names: IsImageName) -> _Fit
     plain = dialect.delimiter != BLANKS
     last = not dialect.last_cells
     usable = width > 1 and share >= _MOST and (plain or share > 0.95)
-    score = (usable and sound, named > 0.3, plain, headed, round(share, 2), last, dialect.quoting == "double", width)
+    if plain and len(body) > 3 and _names_rows(rows, names):  # its faults are then reported by line
+        usable, named, headed = True, 1.0, True
+        width = width if share >= _MOST else len(rows[0])
+        tolerated = True
+    else:
+        tolerated = sound
+    double = dialect.quoting == "double"
+    score = (usable and tolerated, named > 0.3, plain, headed, sound, round(share, 2), last, double, width)
     return _Fit(replace(dialect, width=width), rows, score)
+
+
+def _names_rows(rows: list[list[str]], names: IsImageName) -> bool:
+    """Return True if a header begins with a name for ids, and nearly every row with that of an image."""
+    first, body = rows[0], rows[1:]
+    if len(first) < 2 or first[0].strip().lower() not in _ID_NAMES:
+        return False
+    return sum(names(cells[0].strip()) for cells in body) * 10 >= len(body) * 9
 
 
 def _has_header(rows: list[list[str]], names: IsImageName) -> bool:
