@@ -42,9 +42,9 @@ class ColumnCollector:
     """Collects the cells of selected columns row by row; the types of the columns are inferred from all rows.
 
     A column of true and false (or of 0 and 1, or of -1 and 1) is a tag of its name; one of numbers is an entry of
-    the vector; one of words is an exclusive attribute. NA, nan, null and "-" are empty cells, and so is none, except in
-    a column of words, of which it is a value. -1 next to 0 and 1 is unknown. "all" selects every column that has one of
-    these types.
+    the vector; one of words is an exclusive attribute. NA, nan, null, unknown, "?" and "-" are empty cells, and so is
+    none, except in a column of words, of which it is a value. -1 next to 0 and 1 is unknown. "all" selects every column
+    that has one of these types.
 
     Args:
         where: the table's path, for messages.

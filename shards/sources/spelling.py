@@ -47,7 +47,7 @@ def merged_by_case(words: dict[str, str]) -> list[tuple[str, ...]]:
     groups: dict[str, list[str]] = {}
     for name, word in words.items():
         groups.setdefault(word, []).append(name)
-    return [tuple(sorted(names)) for names in groups.values() if len(names) > 1]
+    return sorted(tuple(sorted(names)) for names in groups.values() if len(names) > 1)
 
 
 def _spellings(names: Collection[str]) -> dict[str, set[str]]:

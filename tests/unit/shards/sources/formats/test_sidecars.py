@@ -139,3 +139,12 @@ def test_further_text_files_of_an_image_are_counted(tmp_path: Path) -> None:
     source = scan_source(tmp_path)
     assert tags_by_id(source) == {"a.png": ("hat", "wig"), "b.png": ("hat",)}
     assert source.problems.found == {"text-file-not-first": ["a.caption"], "text-file-without-image": ["readme.txt"]}
+
+
+def test_trap_two_images_of_one_name_share_their_text(tmp_path: Path) -> None:
+    write_files(tmp_path, png_files(*(f"{n}.png" for n in range(4)), "0.jpg"))
+    write_files(tmp_path, {f"{n}.txt": ("blue hair, smile", "red hair, hat")[n % 2] for n in range(4)})
+    source = scan_source(tmp_path)
+    found = tags_by_id(source)
+    assert found["0.jpg"] == found["0.png"] == ("blue hair", "smile")
+    assert source.problems.found == {"text-file-shared": ["0.jpg", "0.png"]}
