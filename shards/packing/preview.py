@@ -77,6 +77,8 @@ def look_at(src: Path, options: Any, spool: Path, count: int = 10) -> SourceLook
     try:
         labelling = build_labelling(source, options)
         doubts = find_doubts(source, labelling.schema, given=options.schema is not None)
+        for name, number in _conflicts(labelling, source.items).items():
+            source.problems.add("values-conflicting", detail=repr(name), count=number)
     except UserError as error:
         unclear = error
     samples, sizes = _sampled(source)
@@ -163,6 +165,16 @@ def label_counts(labelling: Labelling, items: Sequence[Item]) -> Tally:
         sums[start : start + values.shape[1]] = values.sum(axis=0)
         squares[start : start + values.shape[1]] = np.square(values).sum(axis=0)
     return Tally(len(items), present, known, sums, squares, unlabelled)
+
+
+def _conflicts(labelling: Labelling, items: Sequence[Item]) -> Counter[str]:
+    """Return how many items have two values of an exclusive attribute, by its name."""
+    found: Counter[str] = Counter()
+    for (tags, denied), count in Counter((item.tags, item.denied) for item in items).items():
+        encoded = labelling.schema.encode(tags, labelling.absent, denied=denied, explicit=labelling.explicit)
+        for name in encoded.conflicts:
+            found[name] += count
+    return found
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -142,3 +142,15 @@ def test_a_size_that_no_network_supports_is_said_when_packing(
     assert codes(capsys.readouterr().err) == []
     assert main(["preview", str(src), "--size", "28"]) == 0
     assert "--size 24 or --size 32" in capsys.readouterr().out
+
+
+def test_two_values_of_one_attribute_are_counted_as_when_packing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f'{n},"{"red" if n % 3 else "blue"} hair{", blue hair" if n == 1 else ""}"' for n in range(60)]
+    src = write_files(tmp_path / "faces", png_files(*(f"{n}.png" for n in range(60))))
+    write_files(src, {"tags.csv": "\n".join(["id,tags", *rows])})
+    said = "images with two values of 'hair' (unknown there): 1"
+    for words in (["preview", str(src)], ["pack", str(src), str(tmp_path / "OUT"), "--workers", "1"]):
+        assert main(words) == 0
+        assert said in capsys.readouterr().out
