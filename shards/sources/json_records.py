@@ -77,9 +77,16 @@ def _tags(record: Mapping[str, Any]) -> list[tuple[str, str]] | str | None:
         return tags
     if isinstance(string := record.get("tag_string"), str):
         return [("", tag) for tag in string.split()]
+    if isinstance(traits := record.get("attributes"), list) and any(map(_is_trait, traits)):
+        return [("", f"{trait['value']} {trait['trait_type']}") for trait in traits if _is_trait(trait)]
     if isinstance(shapes := record.get("shapes"), list):
         return [("", str(shape["label"])) for shape in shapes if isinstance(shape, dict) and "label" in shape]
     return None
+
+
+def _is_trait(entry: Any) -> bool:
+    """Return True for {"trait_type": "Hair", "value": "Mohawk"}, as the metadata of tokens has it; numbers are none."""
+    return isinstance(entry, dict) and isinstance(entry.get("trait_type"), str) and isinstance(entry.get("value"), str)
 
 
 def _words(value: Any) -> list[str]:

@@ -110,3 +110,12 @@ def test_records_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
 def test_json_files_in_a_zip(tmp_path: Path) -> None:
     files = {**png_files("x/1.png", "x/2.png"), "x/1.png.json": json.dumps(POST), "x/2.png.json": json.dumps(POST)}
     assert len(tags_by_id(scan_source(write_zip(tmp_path / "a.zip", files)))) == 2
+
+
+def test_traits_of_tokens_are_tags_with_their_type(tmp_path: Path) -> None:
+    def note(hair: str, level: int) -> dict[str, Any]:
+        traits = [{"trait_type": "Hair", "value": hair}, {"trait_type": "Level", "value": level}, "rare"]
+        return {"name": f"Ape #{level}", "description": "One of many apes.", "attributes": traits}
+
+    source = scan(tmp_path, {"1": note("Mohawk", 1), "2": note("Bob", 2)})
+    assert tags_by_id(source) == {"1.png": ("mohawk hair",), "2.png": ("bob hair",)}
