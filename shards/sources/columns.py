@@ -303,7 +303,8 @@ def _check_distinct(where: str, attributes: list[Attribute]) -> None:
         if not attribute.name or attribute.name in names:
             raise UserError(
                 "repeated-column",
-                f"--columns: {where} has two columns (or one without a name) for {shorten_names([attribute.name])!r}",
+                f"{where}: two columns are {shorten_names([attribute.name])!r} but for case, spaces and underscores "
+                "(or one has no name); rename one, or name those to use with --columns",
             )
         names.add(attribute.name)
         for word in attribute.values:

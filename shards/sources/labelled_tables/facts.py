@@ -18,7 +18,7 @@ _SAMPLE = 500  # values that patterns are tried on
 _MOST = 0.9  # of the values must fit a pattern
 
 # What cells of yes and no say besides numbers, in lower case.
-TICKS = frozenset({"x", "✓", "✔", "✗", "☑", "☒", "*"})  # in a spreadsheet, where an empty cell means no
+TICKS = frozenset({"x", "✓", "✔", "☑", "*"})  # in a spreadsheet, where an empty cell means no
 YES = frozenset({"1", "yes", "y", "true", "t", "positive"})
 NO = frozenset({"0", "no", "n", "false", "f", "negative"})
 
