@@ -34,6 +34,11 @@ class ImageNames:
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(names)
 
+    @cached_property
+    def folders(self) -> list[str]:
+        """The folders at the top that hold images."""
+        return sorted({name.partition("/")[0] for name in self._names if "/" in name})
+
     def may_name(self, cell: str) -> bool:
         """Return True if a cell may be the id of an image on any rung."""
         name = _composed(cell).strip()

@@ -15,6 +15,7 @@ from shards.sources.id_ladder import ImageNames
 from shards.sources.labelled_tables import column_names
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, spelled
 from shards.sources.labelled_tables.files import first_rows, header, table_files
+from shards.sources.layout.folder_names import names_part
 from shards.sources.options import ScanOptions
 
 _ENOUGH = 0.5  # of the looked-at rows must name an image
@@ -31,7 +32,7 @@ class Candidate:
         columns: all columns.
         unnamed: columns that the table does not name.
         has_header: True if it names columns at all.
-        below: True if the names are paths from the table's folder rather than from the source.
+        folder: the folder that the names are paths from; "" for the source.
         images: those of the rows that were looked at.
         rows: how many rows it has, about.
         facts: what the first rows say of the columns.
@@ -44,7 +45,7 @@ class Candidate:
     columns: tuple[str, ...]
     unnamed: frozenset[str]
     has_header: bool
-    below: bool
+    folder: str
     images: frozenset[str]
     rows: int
     facts: tuple[ColumnFacts, ...]
@@ -109,26 +110,24 @@ def inspect_table(
     matches = [_match(name, rows, column, images, places[column], only_below) for column in likely]
     if not matches:
         return None
-    _, found, id, below = max(matches, key=lambda match: match[0])
+    _, found, id, folder = max(matches, key=lambda match: match[0])
     if len(found) < max(1, enough * len(rows)):
-        if len(table.columns) > 1 and (
-            reason := images.describe_ambiguous(image_id("", row.get(id), False) for row in rows)
-        ):
+        if len(table.columns) > 1 and (reason := images.describe_ambiguous(image_id("", row.get(id)) for row in rows)):
             tree.unusable[name] = f": {reason}"
         return None
     tree.unusable.pop(name, None)
     facts = tuple(gather_facts(table.columns, rows))
-    repeats = _repeats_folders(name, rows, id, images, below)
-    return Candidate(name, id, tuple(table.columns), unnamed, has_header, below, found, count, facts, rows[0], repeats)
+    repeats = _repeats_folders(folder, rows, id, images)
+    return Candidate(name, id, tuple(table.columns), unnamed, has_header, folder, found, count, facts, rows[0], repeats)
 
 
-def _repeats_folders(name: str, rows: list[dict[str, Any]], id: str, images: ImageNames, below: bool) -> bool:
+def _repeats_folders(folder: str, rows: list[dict[str, Any]], id: str, images: ImageNames) -> bool:
     """Return True if the only other column numbers the folders of the images: a list of what folders say better."""
     others = [column for column in rows[0] if column != id]
     if len(others) != 1:
         return False
     folders: dict[str, set[str]] = {}
-    matched = images.match([image_id(name, row.get(id), below) for row in rows], Problems())
+    matched = images.match([image_id(folder, row.get(id)) for row in rows], Problems())
     for row, image in zip(rows, matched, strict=True):
         number = spelled(row.get(others[0]))
         if image and not number.isdigit():
@@ -139,31 +138,38 @@ def _repeats_folders(name: str, rows: list[dict[str, Any]], id: str, images: Ima
     return len(set(single)) == len(single) == len(folders) and all(single)
 
 
-def image_id(table: str, cell: Any, below: bool) -> str:
-    """Return the id of an image that a cell of a table means; "" for an empty cell."""
+def image_id(folder: str, cell: Any) -> str:
+    """Return the id of an image that a cell of a table means, a path from the folder; "" for an empty cell."""
     text = sanitize(spelled(cell)) if cell is not None and not isinstance(cell, list | dict) else ""
-    folder = posixpath.dirname(table)
-    return posixpath.normpath(posixpath.join(folder, text)) if below and folder and text else text
+    return posixpath.normpath(posixpath.join(folder, text)) if folder and text else text
 
 
 def _may_name(rows: list[dict[str, Any]], column: str, images: ImageNames) -> float:
     """Return the fraction of a column's cells that may name images."""
-    cells = [image_id("", row.get(column), False) for row in rows]
+    cells = [image_id("", row.get(column)) for row in rows]
     return sum(map(images.may_name, cells)) / len(cells)
 
 
 def _match(
     name: str, rows: list[dict[str, Any]], column: str, images: ImageNames, at: int, only_below: bool
-) -> tuple[tuple[float, int, int], frozenset[str], str, bool]:
-    """Return (quality, images, column, below): how well a column names images."""
+) -> tuple[tuple[float, int, int], frozenset[str], str, str]:
+    """Return (quality, images, column, folder): how well a column names images, as paths from which folder."""
     best: frozenset[str] = frozenset()
-    below = only_below
-    for joined in (True,) if only_below else (True, False) if "/" in name else (False,):
-        ids = [image_id(name, row.get(column), joined) for row in rows]
+    own = posixpath.dirname(name)
+    chosen = own if only_below else ""
+    for folder in [own] if only_below else dict.fromkeys([own, "", _part_folder(name, images)]):
+        ids = [image_id(folder, row.get(column)) for row in rows]
         found = frozenset(image for image in images.match(ids, Problems()) if image)
         if len(found) > len(best):
-            best, below = found, joined
-    return (round(len(best) / len(rows), 2), -column_names.rank_of_id(column), -at), best, column, below
+            best, chosen = found, folder
+    return (round(len(best) / len(rows), 2), -column_names.rank_of_id(column), -at), best, column, chosen
+
+
+def _part_folder(name: str, images: ImageNames) -> str:
+    """Return train for trainLabels.csv and images in train/ and test/ that may have the same names; "" without one."""
+    part = names_part(posixpath.basename(name).rpartition(".")[0])
+    folders = [folder for folder in images.folders if names_part(folder) == part] if part else []
+    return folders[0] if len(folders) == 1 else ""
 
 
 def disjoint_groups(candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:

@@ -198,7 +198,7 @@ def mismatch_error(tree: FileTree, file: str, options: ScanOptions, images: Imag
             f"{where}: no column names images such as {names}; its columns are: {columns}; write the names of the "
             "images into a column id",
         )
-    why = images.describe_mismatch([image_id(file, row.get(id), False) for row in rows])
+    why = images.describe_mismatch([image_id("", row.get(id)) for row in rows])
     return UserError("no-row-matches", f"{where}: none of its rows names an image in {tree.root}: {why}")
 
 
@@ -237,7 +237,7 @@ def _match(joined: Joined, tree: FileTree, images: ImageNames) -> Callable[[], I
         read = combine_rows(table.dicts, candidate.id, tree.problems)
         ids, numbers = list[str](), list[int]()
         for number, row in read():
-            ids.append(image_id(candidate.file, row.get(candidate.id), candidate.below))
+            ids.append(image_id(candidate.folder, row.get(candidate.id)))
             numbers.append(number)
         matched.append((read, images.match(ids, tree.problems, table.place, numbers)))
 

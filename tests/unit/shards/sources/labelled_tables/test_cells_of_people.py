@@ -127,12 +127,25 @@ def test_spreadsheets_beside_class_folders_are_named(tmp_path: Path) -> None:
     assert source.problems.found["table-unusable"] == ["labels.xlsx: a spreadsheet; save it as .csv"]
 
 
-@pytest.mark.parametrize(
-    ("options", "code"), [({}, "unclear-source"), ({"table": "trainLabels.csv"}, "no-row-matches")]
-)
+def in_parts(folder: Path) -> list[str]:
+    """Write images that have the same names in train/ and test/, and return rows for those of one part."""
+    write_files(folder, png_files(*(f"{part}/{n}.png" for part in ("train", "test") for n in range(COUNT))))
+    return ["id,label", *(f"{n},{('cat', 'dog')[n % 2]}" for n in range(COUNT))]
+
+
+@pytest.mark.parametrize(("options", "code"), [({}, "unclear-source"), ({"table": "labels.csv"}, "no-row-matches")])
 def test_ids_that_fit_a_file_in_each_part_are_told(tmp_path: Path, options: dict[str, str], code: str) -> None:
-    write_files(tmp_path, png_files(*(f"{part}/{n}.png" for part in ("train", "test") for n in range(COUNT))))
-    rows = [f"{n},{('cat', 'dog')[n % 2]}" for n in range(COUNT)]
-    write_files(tmp_path, {"trainLabels.csv": "\n".join(["id,label", *rows])})
-    with raises(code, "trainLabels.csv", "test/0.png", "train/0.png"):
+    write_files(tmp_path, {"labels.csv": "\n".join(in_parts(tmp_path))})
+    with raises(code, "labels.csv", "test/0.png", "train/0.png"):
         scan_source(tmp_path, **options)
+
+
+def test_the_part_in_the_name_of_a_table_chooses_the_folder(tmp_path: Path) -> None:
+    rows = in_parts(tmp_path)
+    write_files(tmp_path, {"trainLabels.csv": "\n".join(rows)})
+    found = tags_by_id(scan_source(tmp_path))
+    assert (found["train/0.png"], found["train/1.png"], found["test/1.png"]) == (("cat",), ("dog",), None)
+    (tmp_path / "trainLabels.csv").rename(tmp_path / "train.csv")
+    write_files(tmp_path, {"test.csv": "\n".join([rows[0], *(f"{n},owl" for n in range(COUNT))])})
+    found = tags_by_id(scan_source(tmp_path))
+    assert (found["train/0.png"], found["test/0.png"]) == (("cat",), ("owl",))
