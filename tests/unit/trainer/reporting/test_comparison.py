@@ -71,7 +71,7 @@ def test_marks_stand_behind_their_figures_with_their_meaning(
     assert explained.startswith("* compared with images of the training") and "; † measured in features" in explained
     write_report(one)
     texts = " ".join(Page((one / "report.html").read_text(encoding="utf-8")).texts.get("p", []))
-    assert "† measured in features of a network that taught this run" in texts
+    assert "† measured in features of a network that took part in the training" in texts
 
 
 def test_judges_that_learned_from_different_images_are_told_apart(
