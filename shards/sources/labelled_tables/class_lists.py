@@ -1,10 +1,11 @@
-"""Names of numbered classes in a list beside the images: synsets.txt, classes.txt and the like."""
+"""Names of numbered classes in a list next to the images: synsets.txt, classes.txt, label_map.json and the like."""
 
 from __future__ import annotations
 
 import posixpath
 import re
 
+from shards.sources.cells import InvalidValue, parse_json
 from shards.sources.file_tree import FileTree
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.text.encoding import decode
@@ -13,6 +14,7 @@ _FILE = re.compile(
     r"(.*[_-])?(synsets?|class(es)?|labels?|names?|categor(y|ies)|(class|label)_?names?)\.(txt|lst|names)",
     re.IGNORECASE,
 )
+_JSON = re.compile(r".*(synset|class|label|categor|names?|idx|index|map).*\.json", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d+)[\s,:]+(\S.*)")
 _MAX_BYTES = 1 << 20
 
@@ -22,7 +24,7 @@ def listed_names(tree: FileTree, fact: ColumnFacts) -> list[str]:
     numbers = fact.numbers()
     if numbers is None or not all(number.is_integer() and number >= -1 for number in numbers):
         return []
-    lists = [(file, names) for file in _lists(tree) if (names := _lines(tree, file)) and len(names) > max(numbers)]
+    lists = [(file, names) for file in _lists(tree) if (names := _names(tree, file)) and len(names) > max(numbers)]
     lists = [(file, names) for file, names in lists if len({*names}) == len(names)]
     if len(lists) != 1 or len(lists[0][1]) > 2 * (max(numbers) + 1):
         return []
@@ -31,7 +33,27 @@ def listed_names(tree: FileTree, fact: ColumnFacts) -> list[str]:
 
 
 def _lists(tree: FileTree) -> list[str]:
-    return [name for name in tree.texts if _FILE.fullmatch(posixpath.basename(name))]
+    files = ((name, posixpath.basename(name)) for name in tree.texts)
+    return [name for name, file in files if _FILE.fullmatch(file) or _JSON.fullmatch(file)]
+
+
+def _names(tree: FileTree, file: str) -> list[str]:
+    return _json_names(tree, file) if file.lower().endswith(".json") else _lines(tree, file)
+
+
+def _json_names(tree: FileTree, file: str) -> list[str]:
+    """Return the names of a JSON list, or of an object that numbers them either way; none of any other content."""
+    data = tree.text(file)
+    try:
+        content = parse_json(data) if len(data) <= _MAX_BYTES else None
+    except InvalidValue:
+        return []
+    if isinstance(content, dict):
+        numbered = {str(number): name for name, number in content.items() if type(number) is int} or content
+        content = [numbered.get(str(number)) for number in range(len(content))]
+    if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
+        return []
+    return [name.strip() for name in content]
 
 
 def _lines(tree: FileTree, file: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,3 +151,29 @@ def test_the_part_in_the_name_of_a_table_chooses_the_folder(tmp_path: Path) -> N
     write_files(tmp_path, {"test.csv": "\n".join([rows[0], *(f"{n},owl" for n in range(COUNT))])})
     found = tags_by_id(scan_source(tmp_path))
     assert (found["train/0.png"], found["test/0.png"]) == (("cat",), ("owl",))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["blight", "rust", "healthy"],
+        {"0": "blight", "1": "rust", "2": "healthy"},
+        {"healthy": 2, "blight": 0, "rust": 1},
+    ],
+)
+def test_classes_are_named_by_json(tmp_path: Path, names: Any) -> None:
+    rows = [f"{n}.png,{n % 3}" for n in range(COUNT)]
+    table(tmp_path, ["image_id,label", *rows], "train.csv")
+    write_files(tmp_path, {"label_num_to_disease_map.json": json.dumps(names)})
+    found = tags_by_id(scan_source(tmp_path))
+    assert [found[f"{n}.png"] for n in range(3)] == [("blight",), ("rust",), ("healthy",)]
+
+
+@pytest.mark.parametrize(
+    "other", [["blight"], ["rust", "rust", "rust"], {"0": "blight", "2": "rust"}, [1, 2, 3], "rust", [[]]]
+)
+def test_json_that_does_not_name_each_class_once_names_none(tmp_path: Path, other: Any) -> None:
+    rows = [f"{n}.png,{n % 3}" for n in range(COUNT)]
+    table(tmp_path, ["image_id,label", *rows], "train.csv")
+    write_files(tmp_path, {"classes.json": json.dumps(other)})
+    assert tags_by_id(scan_source(tmp_path))["1.png"] == ("1",)
