@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from typing import Any
 
 from shards.sources.cells import InvalidValue, parse_json
 from shards.sources.file_tree import FileTree
@@ -51,9 +52,8 @@ def _json_names(tree: FileTree, file: str) -> list[str]:
     if isinstance(content, dict):
         numbered = {str(number): name for name, number in content.items() if type(number) is int} or content
         content = [numbered.get(str(number)) for number in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(name, str) and name.strip() for name in content):
-        return []
-    return [name.strip() for name in content]
+    names: list[Any] = content if isinstance(content, list) else []
+    return [name.strip() for name in names] if all(isinstance(name, str) and name.strip() for name in names) else []
 
 
 def _lines(tree: FileTree, file: str) -> list[str]:
