@@ -43,7 +43,7 @@ class FileTree:
         others: all other files, such as arrays; they are not read unless a format knows them.
         problems: counts of files that cannot be used.
         doubt: what folders may be besides classes, for messages; "" if that is clear.
-        unusable: tables that may be meant to label the images, and why they do not.
+        unusable: tables that may be meant to label the images → why they do not, in words that follow the name.
         inspected: what is known of its tables, so that detecting a format and reading it look at them once.
     """
 

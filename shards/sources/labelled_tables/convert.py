@@ -51,10 +51,10 @@ class RowConverter:
         ]
         self.parts = part_values(facts[chosen.part]) or {} if chosen.part else {}
         # Where most columns have 0 as well, as CheXpert's have, -1 is uncertain; else it means no, as in CelebA.
-        signed = [found for name in chosen.yes_no if -1.0 in (found := facts[name].numbers() or set())]
-        with_zero = sum(0.0 in found for found in signed)
-        self.has_uncertain = 0 < len(signed) <= 2 * with_zero
-        self.signed = {name for name in chosen.yes_no if -1.0 in (facts[name].numbers() or ())}
+        numbers = {name: facts[name].numbers() or set() for name in chosen.yes_no}
+        self.signed = {name for name, found in numbers.items() if -1.0 in found}
+        with_zero = sum(0.0 in numbers[name] for name in self.signed)
+        self.has_uncertain = 0 < len(self.signed) <= 2 * with_zero
         self.ticked = {name for name in chosen.yes_no if is_ticked(facts[name])}
         self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
         self.with_none = {name for name, fact in facts.items() if fact.nones}

@@ -190,14 +190,12 @@ def _fit_quoting(dialect: Dialect, lines: list[str], names: IsImageName) -> _Fit
     plain = dialect.delimiter != BLANKS
     last = not dialect.last_cells
     usable = width > 1 and share >= _MOST and (plain or share > 0.95)
-    if plain and len(body) > 3 and _names_rows(rows, names):  # its faults are then reported by line
+    certain = plain and len(body) > 3 and _names_rows(rows, names)
+    if certain:  # whatever its faults, which are then reported by line
         usable, named, headed = True, 1.0, True
         width = width if share >= _MOST else len(rows[0])
-        tolerated = True
-    else:
-        tolerated = sound
     double = dialect.quoting == "double"
-    score = (usable and tolerated, named > 0.3, plain, headed, sound, round(share, 2), last, double, width)
+    score = (usable and (sound or certain), named > 0.3, plain, headed, sound, round(share, 2), last, double, width)
     return _Fit(replace(dialect, width=width), rows, score)
 
 
