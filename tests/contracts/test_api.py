@@ -225,3 +225,9 @@ def test_the_walk_in_the_documentation_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, text=True, timeout=600, capture_output=True
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("gigabytes", [20 * 10**9, 0, -1, float("nan")])
+def test_trap_size_of_the_cache_in_bytes_is_refused(tmp_path: Path, gigabytes: float) -> None:
+    with raises("invalid-value", "cache_limit", "GB"):
+        shards.open("https://127.0.0.1:9/data", cache=tmp_path, cache_limit=gigabytes)
