@@ -91,6 +91,6 @@ def _complete_message(built: TrainingSetup) -> str:
 def _start_message(built: TrainingSetup, verb: str) -> str:
     state, minutes = built.state, built.config.schedule.minutes
     planned = state.total_images != UNPLANNED
-    until = f"{state.total_images:,} images" if planned else f"what {minutes:g} minutes allow"
+    until = f"{state.total_images:,} images" if planned else f"what --minutes {minutes:g} allows"
     order = describe_order(built.stream)
     return f"{verb} {state.images_seen:,} of {until} on {built.env.describe()}; {order}"
