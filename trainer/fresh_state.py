@@ -19,6 +19,7 @@ from trainer.compilation import compile_networks
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.labels.measured import UNMEASURED, MeasuredLabels
+from trainer.labels.pseudo_labels import PseudoLabels
 from trainer.losses import LOSSES, ClassLoss, class_loss
 from trainer.models import architecture_of, fresh_networks
 from trainer.networks import Architecture, conditioning_of
@@ -78,6 +79,7 @@ def build_state(
         dtype=dtype,
         guard=NonFiniteGuard(env.wait_for, scaled=env.scaler.is_enabled()),
         plan=plan,
+        pseudo_labels=PseudoLabels(certainty, kinds, widths) if (certainty := config.method.pseudo_labels) else None,
         averages=PowerAverages(g) if optim.ema_snapshots and env.is_rank0 else None,
     )
     if config.machine.compile and not config.dry_run:

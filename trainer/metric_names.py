@@ -22,6 +22,6 @@ EVALUATE = "evaluate/"  # followed by the name of a metric of `trainer.evaluatio
 FIDELITY, KID = EVALUATE + "fidelity", EVALUATE + "kid"
 FIDELITY_OF = FIDELITY + "/"  # followed by the name of an attribute
 
-WRONG_SHARE, DAMAGED = "data/wrong_share", "data/damaged"
+WRONG_SHARE, GUESSED, DAMAGED = "data/wrong_share", "data/guessed", "data/damaged"
 SKIPPED = "guard/skipped"
 SPEED = "speed/images_per_second"

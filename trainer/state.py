@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +22,12 @@ from trainer.augment.transform import Transform
 from trainer.averages import snapshots
 from trainer.averages.ema import ExponentialMovingAverage
 from trainer.averages.power_averages import PowerAverages, snapshot
+from trainer.compilation import disable_compile
 from trainer.config import Config
 from trainer.distributed.process_group import Distributed
 from trainer.finetuning.initial_weights import InitialWeights
 from trainer.joint_step import joint_step
+from trainer.labels.pseudo_labels import PseudoLabels
 from trainer.networks import Architecture
 from trainer.nonfinite import NonFiniteGuard
 from trainer.run import checkpoint, state_dicts
@@ -60,6 +63,7 @@ class TrainingState:
         guard: counts steps skipped for non-finite gradients.
         scheduled: values of the schedules in the last step, by metric key.
         averages: two more averages of G, on rank 0 with --ema-snapshots; otherwise None.
+        pseudo_labels: completes the labels of batches; None: what is unknown stays so.
         plan: how many images fit into --minutes; None: --total-images says how many there are.
     """
 
@@ -79,6 +83,7 @@ class TrainingState:
     guard: NonFiniteGuard = field(default_factory=NonFiniteGuard)
     scheduled: dict[str, float] = field(default_factory=dict)
     averages: PowerAverages | None = None
+    pseudo_labels: PseudoLabels | None = None
     plan: TimePlan | None = None
 
     # -------------------------------------------------------- a step
@@ -93,6 +98,9 @@ class TrainingState:
             The measurements; those of G only if it was updated.
         """
         micro_batches = batch.to(self.env.device, self.dtype).split(self.config.machine.accumulate)
+        guessing = self.pseudo_labels is not None and not batch.known.all()  # on the CPU: no wait for the device
+        if guessing:
+            micro_batches = self._complete(micro_batches)
         self._apply_schedules(self.images_seen + self.batch_size)
         step = self.images_seen // self.batch_size
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
@@ -104,6 +112,9 @@ class TrainingState:
             if (step + 1) % self.config.method.d_steps == 0:
                 result |= generator_step(*players)
         self.guard.observe(result.losses, result.grad_norms)
+        if guessing:
+            guessed = torch.cat([each.known for each in micro_batches]).sum() - int(batch.known.sum())
+            result.statistics[metric_names.GUESSED] = guessed / (self.batch_size * batch.known.shape[1])
         if self.adaptive is not None and result.real_sign is not None:
             self.adaptive.count(result.real_sign)
             self.adaptive.update(step, self.env.all_reduce)
@@ -113,6 +124,12 @@ class TrainingState:
         if self.averages is not None:
             self.averages.update(self.g.module, self.images_seen, self.batch_size)
         return result
+
+    def _complete(self, micro_batches: Sequence[Batch]) -> list[Batch]:
+        """Return micro-batches with pseudo-labels, by D before its update."""
+        assert self.pseudo_labels is not None
+        with disable_compile(self.d.compiled):  # a compiled D has the batch sizes of its own step
+            return [self.pseudo_labels.complete(each, self.d.module, self.env.autocast) for each in micro_batches]
 
     def _method_of(self, step: int) -> Method:
         """Return the method of a step: modes are sought in every second update of G, as a second image takes time."""

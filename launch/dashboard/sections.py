@@ -128,7 +128,12 @@ SECTIONS = (
             Lines(title="batch diversity; near 0: mode collapse", keys=(names.SPREAD,), low=0),
             Lines(title="variety within a label; near 0: one image per label", keys=(names.VARIETY,), low=0),
             Lines(title="damaged images", keys=(names.DAMAGED,), low=0),
-            Lines(title="fraction of the batch with a wrong label", keys=(names.WRONG_SHARE,), low=0, high=1),
+            Lines(
+                title="fractions of the batch: images with a wrong label, labels that the discriminator recognized",
+                keys=(names.WRONG_SHARE, names.GUESSED),
+                low=0,
+                high=1,
+            ),
             Lines(
                 title="discriminator overfitting; near 1: it memorizes real images",
                 keys=(names.AUGMENT_SIGN, names.AUGMENT_P),

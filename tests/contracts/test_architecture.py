@@ -52,6 +52,7 @@ ALLOWED: dict[str, str] = {
     "trainer.nonfinite": "",
     "trainer.labels.captions": "shards.dataset",
     "trainer.labels.measured": "shards.dataset trainer.distributed trainer.labels",
+    "trainer.labels.pseudo_labels": "shards.stream.batch",
     "trainer.labels.scaling": "shards.dataset",
     "trainer.labels.weights": "shards.core shards.dataset trainer.networks",
     "trainer.compilation": "shards.core trainer.networks trainer.distributed.frozen",

@@ -45,6 +45,7 @@ TRAJECTORIES = {
     "late": "--conditioning concatenation --loss hinge",
     "classifier": "--conditioning classifier",
     "label-loss": "--label-loss 0.5",
+    "pseudo-labels": "--label-loss 0.5 --pseudo-labels 0.4 --spectral-norm",
     "joint": "--updates joint --label-loss 0.5 --augment ada --flip",
     "modes": "--mode-seeking 0.3 --d-steps 2",
     "joint-modes": "--updates joint --mode-seeking 0.3 --mode-seeking-end 0.1 --decay-images 320 --mismatch generated",

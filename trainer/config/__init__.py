@@ -48,7 +48,7 @@ class Config:
         "total_images minutes fit batch accumulate log_every grid_every checkpoint_every keep evaluate_every best_by "
         "seed "
         "family noise_size label_size channels blocks expansion group_width resize image_kernel modulation level_means "
-        "conditioning classifier_weight spectral_norm label_loss "
+        "conditioning classifier_weight spectral_norm label_loss pseudo_labels "
         "loss mismatch wrong mismatch_weight interpolate mode_seeking gamma d_steps updates penalty_every "
         "augment augment_kinds augment_p augment_p_end flip ada_target ada_speed "
         "lr_g lr_d betas warmup_images decay decay_to decay_images cooldown cooldown_to gamma_end "
@@ -91,6 +91,7 @@ class Config:
         self._check_mode_seeking()
         self._check_classifier()
         self._check_label_loss()
+        self._check_pseudo_labels()
         self._check_joint()
         if self.schedule.augment_p_end is not None:
             self.augmentation.require_given_p("augment-p-end")
@@ -137,6 +138,14 @@ class Config:
                 "option-conflict",
                 f"--label-loss: --conditioning {conditioning} has no vector for each value of a label, which the loss "
                 f"compares; use --conditioning {EMBEDDING_ENTRIES[0]}, or --label-loss 0",
+            )
+
+    def _check_pseudo_labels(self) -> None:
+        if self.method.pseudo_labels and not self.method.label_loss and self.network.conditioning not in CLASSIFYING:
+            raise UserError(
+                "option-without-effect",
+                "--pseudo-labels: the discriminator does not learn to recognize labels; add --label-loss 0.5, or "
+                f"--conditioning {CLASSIFYING[0]}",
             )
 
     def _check_joint(self) -> None:

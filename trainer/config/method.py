@@ -26,6 +26,13 @@ class MethodConfig:
         "discriminator alone; 0: off",
         minimum=0,
     )
+    pseudo_labels: float = option(
+        0.0,
+        "probability from which a value that the discriminator recognizes stands in for an unknown one, such as 0.95 "
+        "(with --label-loss or a classifier); 0: off",
+        minimum=0,
+        maximum=1,
+    )
     loss: str = option(
         "relativistic",
         "adversarial loss; matching-aware is the non-saturating logistic loss",

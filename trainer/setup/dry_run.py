@@ -10,6 +10,7 @@ from torch import nn
 from shards.core.version import version_line
 from trainer.config import Config
 from trainer.schedules.timekeeper import PROBE_STEPS
+from trainer.setup import missing_labels
 from trainer.setup.build import TrainingSetup, describe_order, incoming_batches
 from trainer.setup.run_entry import try_initial_weights
 
@@ -48,6 +49,7 @@ def _description(built: TrainingSetup, memory: str, initial: str) -> str:
             f"data: {len(dataset):,} images of {dataset.shape.describe()}, "
             f"{dataset.schema.width} label entries in {len(dataset.schema.attributes)} attributes",
             describe_order(built.stream),
+            *([hint] if (hint := missing_labels.hint(built.config, dataset)) else []),
             built.decoded_cache.describe(),
             f"networks: G {_size(state.g.module)}, D {_size(state.d.module)}",
             *([initial] if initial else []),

@@ -12,7 +12,7 @@ from trainer.loop import Trainer
 from trainer.run.async_checkpoint import AsyncCheckpointer
 from trainer.schedules.time_plan import UNPLANNED
 from trainer.schedules.timekeeper import Timekeeper
-from trainer.setup import dry_run
+from trainer.setup import dry_run, missing_labels
 from trainer.setup.build import TrainingSetup, build, describe_order, incoming_batches, keep_decoded
 from trainer.setup.run_entry import enter_run
 from trainer.tracking.monitor import Monitor
@@ -64,6 +64,8 @@ def _enter(built: TrainingSetup, exits: contextlib.ExitStack, started: float) ->
         return None
     env.print(_start_message(built, "training from" if saved is None else "resuming at"))
     env.print(keep_decoded(built))
+    if saved is None and (hint := missing_labels.hint(config, built.dataset)):
+        env.print(hint)
     monitor = env.on_rank0(
         lambda: exits.enter_context(
             Monitor(built.run, config, built.dataset, images_seen=state.images_seen, device=env.device)

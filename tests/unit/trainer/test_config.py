@@ -60,6 +60,7 @@ SAVED: dict[str, Any] = {
     "classifier_weight": 1.0,
     "spectral_norm": False,
     "label_loss": 0.0,
+    "pseudo_labels": 0.0,
     "loss": "relativistic",
     "mismatch": "real",
     "wrong": "sample",
