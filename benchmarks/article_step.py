@@ -65,24 +65,24 @@ class BenchmarkOptions:
 # ---------------------------------------------------------------- our side
 
 
-def our_step(asked: BenchmarkOptions, env: Distributed, images: Tensor, y: Tensor) -> Callable[[], None]:
+def our_step(options: BenchmarkOptions, env: Distributed, images: Tensor, y: Tensor) -> Callable[[], None]:
     """Build one training step of preset article96, including the EMA update.
 
     Args:
         images: uint8 (B, 3, 96, 96), as the stream gives them.
         y: their labels (B, 32).
     """
-    words = ["--preset", "article96", "--batch", str(asked.batch), "--mismatch", asked.mismatch]
-    chosen = config.load([*words, "--compile", str(asked.compile)])
+    words = ["--preset", "article96", "--batch", str(options.batch), "--mismatch", options.mismatch]
+    chosen = config.load([*words, "--compile", str(options.compile)])
     state = build_state(chosen, env, ImageShape.of(SIZE), WIDTHS, ("exclusive",) * len(WIDTHS))
-    known = torch.ones(asked.batch, len(WIDTHS))
+    known = torch.ones(options.batch, len(WIDTHS))
     wrong_y = torch.cat([part.roll(1, 1) for part in y.split(list(WIDTHS), 1)], 1)
     numbers = itertools.count()
 
     def step() -> None:
-        position = torch.arange(asked.batch) + asked.batch * next(numbers)
-        has_wrong = torch.ones(asked.batch)
-        state.step(Batch(images, y, known, wrong_y, known, has_wrong, position, asked.batch))
+        position = torch.arange(options.batch) + options.batch * next(numbers)
+        has_wrong = torch.ones(options.batch)
+        state.step(Batch(images, y, known, wrong_y, known, has_wrong, position, options.batch))
 
     return step
 
@@ -130,20 +130,20 @@ def limits_of(env: Distributed, batch: int) -> dict[str, float]:
     }
 
 
-def serve_ours(asked: BenchmarkOptions, pipe: Connection) -> None:
+def serve_ours(options: BenchmarkOptions, pipe: Connection) -> None:
     """Run our side's process: one step per message."""
-    env = Distributed(precision=asked.mixed_precision)
-    images, y = make_batch(asked.batch)
-    step = our_step(asked, env, images, y)
-    limits = {name: rate / 1e9 for name, rate in limits_of(env, asked.batch).items()}
+    env = Distributed(precision=options.mixed_precision)
+    images, y = make_batch(options.batch)
+    step = our_step(options, env, images, y)
+    limits = {name: rate / 1e9 for name, rate in limits_of(env, options.batch).items()}
     pipe.send({"gigaflop_a_step": operations_of(step) / 1e9, "gigaflops_at_best": limits})
     serve(step, env.device, env.describe(), pipe)
 
 
-def serve_theirs(asked: BenchmarkOptions, pipe: Connection) -> None:
+def serve_theirs(options: BenchmarkOptions, pipe: Connection) -> None:
     """Run the published side's process."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images, y = make_batch(asked.batch)
+    images, y = make_batch(options.batch)
     loop, x, y = PublishedLoop(WIDTHS, device), (images.float() / 127.5 - 1).to(device), y.to(device)
     serve(lambda: loop.step(x, y), device, f"{device}, {torch.get_num_threads()} threads, float32", pipe)
 
@@ -162,7 +162,7 @@ def serve(step: Callable[[], object], device: torch.device, machine: str, pipe: 
         pipe.send(seconds_of(step, device))
 
 
-def measure(asked: BenchmarkOptions) -> dict[str, Any]:
+def measure(options: BenchmarkOptions) -> dict[str, Any]:
     """Run both sides in alternation.
 
     Returns:
@@ -174,16 +174,16 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
     arithmetic: dict[str, Any] = {}
     for name, target in (("ours", serve_ours), ("theirs", serve_theirs)):
         sides[name], end = spawn.Pipe()
-        spawn.Process(target=target, args=(asked, end), daemon=True).start()
+        spawn.Process(target=target, args=(options, end), daemon=True).start()
         if name == "ours":
             arithmetic = sides[name].recv()
         machine[name] = sides[name].recv()
-        print(f"{name}: article96, batch {asked.batch}, on {machine[name]}; warmed up", flush=True)
+        print(f"{name}: article96, batch {options.batch}, on {machine[name]}; warmed up", flush=True)
 
     taken: dict[str, list[float]] = {name: [] for name in sides}
     began = time.monotonic()
-    for pair in range(asked.pairs):
-        if pair and time.monotonic() - began > asked.seconds:
+    for pair in range(options.pairs):
+        if pair and time.monotonic() - began > options.seconds:
             break
         for name, pipe in sides.items():
             pipe.send(True)
@@ -191,7 +191,7 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
         print(f"  {pair + 1}: ours {taken['ours'][-1]:.2f} s, theirs {taken['theirs'][-1]:.2f} s", flush=True)
     for pipe in sides.values():
         pipe.send(False)
-    speed = {name: asked.batch / statistics.median(values) for name, values in taken.items()}
+    speed = {name: options.batch / statistics.median(values) for name, values in taken.items()}
     arithmetic["gigaflops"] = arithmetic["gigaflop_a_step"] / statistics.median(taken["ours"])
     ratio = statistics.median(b / a for a, b in zip(taken["ours"], taken["theirs"], strict=True))
     return {
@@ -200,9 +200,9 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
         "images_per_second": speed,
         "seconds": taken,
         "arithmetic": arithmetic,
-        "batch": asked.batch,
-        "mismatch": asked.mismatch,
-        "compile": asked.compile,
+        "batch": options.batch,
+        "mismatch": options.mismatch,
+        "compile": options.compile,
         "machine": machine,
         "torch": torch.__version__,
         "version": shards.__version__,
@@ -212,16 +212,16 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the results if requested."""
-    asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
-    figures = measure(asked)
+    options = cli.parse(BenchmarkOptions, argv, command="python benchmarks/article_step.py")
+    figures = measure(options)
     for name, speed in figures["images_per_second"].items():
         print(f"{name}: {speed:.2f} images/s (median of {len(figures['seconds'][name])})")
     arithmetic: dict[str, Any] = figures["arithmetic"]
     for name, best in arithmetic["gigaflops_at_best"].items():
         reached = arithmetic["gigaflops"]
         print(f"ours: {reached:.0f} GFLOP/s, {reached / best:.0%} of the peak of a {name} on this machine ({best:.0f})")
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"ratio: {figures['ratio']:.2f}")
 
 

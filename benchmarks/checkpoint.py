@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="steps per turn; a write should finish within them")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
-    config, size = step.case(asked.preset)
+    config, size = step.case(options.preset)
     env = Distributed("cpu", config.machine.mixed_precision)
     state = build_state(config, env, ImageShape.of(size), step.WIDTHS, step.KINDS)
     batch = step.synthetic(config, size)
@@ -56,7 +56,7 @@ def main() -> None:
                 saver.save(state.values(), state.tensors())
             if side == "waited for":
                 saver.wait()
-            for _ in range(asked.steps):
+            for _ in range(options.steps):
                 state.step(batch)
             return time.perf_counter() - start
 
@@ -64,7 +64,7 @@ def main() -> None:
             state.step(batch)
             turn(side)
             saver.wait()
-        for number in range(asked.pairs):
+        for number in range(options.pairs):
             for side in SIDES if number % 2 else SIDES[::-1]:
                 seconds[side].append(turn(side))
                 begun = time.perf_counter()
@@ -76,15 +76,16 @@ def main() -> None:
     medians = {side: statistics.median(taken) for side, taken in seconds.items()}
     cost = {side: medians[side] - medians["no save"] for side in SIDES[1:]}
     print(
-        f"{asked.preset}: checkpoints of {megabytes:.0f} MB, turns of {asked.steps} steps of {config.data.batch} images"
+        f"{options.preset}: checkpoints of {megabytes:.0f} MB, "
+        f"turns of {options.steps} steps of {config.data.batch} images"
     )
     for side in SIDES:
         more = f", a save costs {cost[side]:.2f} s" if side in cost else ""
-        print(f"{side}: median {medians[side]:.2f} s of {asked.pairs}{more}")
+        print(f"{side}: median {medians[side]:.2f} s of {options.pairs}{more}")
     ratio = cost["waited for"] / cost["beside"] if cost["beside"] > 0 else None
-    if asked.json:
+    if options.json:
         figures = {"megabytes": megabytes, "seconds": seconds, "cost": cost, "ratio": ratio}
-        asked.json.write_text(json.dumps(figures, indent=1))
+        options.json.write_text(json.dumps(figures, indent=1))
     print(f"ratio: {ratio:.2f}" if ratio else "ratio: the cost of the asynchronous save is within the noise")
 
 

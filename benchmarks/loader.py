@@ -182,10 +182,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=90, help="batches per side and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        speeds = measure(Path(folder), asked)
+        speeds = measure(Path(folder), options)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, value in medians.items():
         print(f"{name}: median {value:,.0f} images/s over {len(speeds[name])} rounds")
@@ -195,28 +195,28 @@ def main() -> None:
         ratios[f"{LATER}, over WebLoader"] = medians[LATER] / medians["WebLoader"]
     for name, value in ratios.items():
         print(f"ratio: {value:.2f} ({name})")
-    if asked.json:
-        asked.json.write_text(json.dumps({"images_per_second": speeds, "ratios": ratios}, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps({"images_per_second": speeds, "ratios": ratios}, indent=1))
 
 
-def measure(folder: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
     """Return images/s of each side, by round."""
-    paths = draw(folder / "source", asked.pictures - asked.pictures % asked.batch, asked.size)
+    paths = draw(folder / "source", options.pictures - options.pictures % options.batch, options.size)
     jpeg, raw, kept = folder / "jpeg", folder / "raw", folder / "kept"
     kept.mkdir()
-    pack(Pack(src=folder / "source", out=jpeg, size=asked.size, workers=1, format="jpg"))
-    pack(Pack(src=folder / "source", out=raw, size=asked.size, workers=1, format="raw"))
+    pack(Pack(src=folder / "source", out=jpeg, size=options.size, workers=1, format="jpg"))
+    pack(Pack(src=folder / "source", out=raw, size=options.size, workers=1, format="raw"))
     makers: dict[str, Callable[[], Batches]] = {
-        OURS: partial(ours, jpeg, asked.batch),
-        FIRST: partial(first_epoch, jpeg, asked.batch, kept),
-        LATER: partial(later_epochs, jpeg, asked.batch, kept / "full"),
-        "WebLoader": partial(webdataset, jpeg, asked.batch),
-        "litdata": partial(litdata, folder / "litdata", paths, asked.batch),
-        "mosaicml-streaming": partial(mosaic, folder / "mosaic", paths, asked.batch),
-        RAW: partial(ours, raw, asked.batch),
+        OURS: partial(ours, jpeg, options.batch),
+        FIRST: partial(first_epoch, jpeg, options.batch, kept),
+        LATER: partial(later_epochs, jpeg, options.batch, kept / "full"),
+        "WebLoader": partial(webdataset, jpeg, options.batch),
+        "litdata": partial(litdata, folder / "litdata", paths, options.batch),
+        "mosaicml-streaming": partial(mosaic, folder / "mosaic", paths, options.batch),
+        RAW: partial(ours, raw, options.batch),
     }
     speeds: dict[str, list[float]] = {}
-    for number in range(asked.rounds):
+    for number in range(options.rounds):
         for name, make in list(makers.items()):
             try:
                 side = make()
@@ -225,9 +225,9 @@ def measure(folder: Path, asked: argparse.Namespace) -> dict[str, list[float]]:
                 print(f"{name}: skipped ({error}); pip install 'cgan-trainer[bench]'")
                 del makers[name]
                 continue
-            speeds.setdefault(name, []).append(images_per_second(side, asked.batches, asked.batch))
+            speeds.setdefault(name, []).append(images_per_second(side, options.batches, options.batch))
             del side  # and down
-        print(f"round {number + 1} of {asked.rounds}", file=sys.stderr)
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     return speeds
 
 

@@ -44,15 +44,15 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
-        data = asked.shards or Path(folder) / "data"
-        if asked.shards is None:
-            write_folder(Path(folder) / "source", 2_000, asked.size)
-            pack(Pack(src=Path(folder) / "source", out=data, size=asked.size, workers=1))
+        data = options.shards or Path(folder) / "data"
+        if options.shards is None:
+            write_folder(Path(folder) / "source", 2_000, options.size)
+            pack(Pack(src=Path(folder) / "source", out=data, size=options.size, workers=1))
         config = configuration.load(
-            ["--preset", asked.preset, "--wandb-mode", "offline", "--total-images", "1000000000"]
+            ["--preset", options.preset, "--wandb-mode", "offline", "--total-images", "1000000000"]
         )
         # Grids and checkpoints are not the loop's cost but what a person asks for: they are left out.
         config = config.replace(shards=data, run=Path(folder) / "run", grid_every=10**12, checkpoint_every=10**12)
@@ -68,23 +68,23 @@ def main() -> None:
         ready = next(incoming)
 
         def bare() -> None:
-            for _ in range(asked.steps):
+            for _ in range(options.steps):
                 state.step(ready)
 
         def loop() -> None:
-            Trainer(config, env, state, islice(incoming, asked.steps), saver, monitor).fit()
+            Trainer(config, env, state, islice(incoming, options.steps), saver, monitor).fit()
 
         times: dict[str, list[float]] = {"bare": [], "loop": []}
         bare()  # warm up
         loop()
-        for number in range(asked.pairs):
+        for number in range(options.pairs):
             turns = [("bare", bare), ("loop", loop)]
             for name, turn in turns if number % 2 else turns[::-1]:
                 start = time.perf_counter()
                 turn()
                 times[name].append(time.perf_counter() - start)
 
-    images = asked.steps * config.data.batch
+    images = options.steps * config.data.batch
     ratios = [b / t for b, t in zip(times["bare"], times["loop"], strict=True)]
     result = {
         "bare_images_per_second": images / statistics.median(times["bare"]),
@@ -94,9 +94,9 @@ def main() -> None:
     }
     for name in ("bare", "loop"):
         speed = result[f"{name}_images_per_second"]
-        print(f"{name}: median {speed:.1f} images/s over {asked.pairs} turns of {images} images")
-    if asked.json:
-        asked.json.write_text(json.dumps(result, indent=1))
+        print(f"{name}: median {speed:.1f} images/s over {options.pairs} turns of {images} images")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
     print(f"ratio: {result['ratio']:.3f}")
 
 

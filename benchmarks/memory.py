@@ -54,19 +54,19 @@ def serve(name: str, precision: str, pipe: Connection) -> None:
         pipe.send(process.memory_info().rss / MEGABYTE)
 
 
-def watch(name: str, asked: MemoryOptions) -> dict[str, Any]:
+def watch(name: str, options: MemoryOptions) -> dict[str, Any]:
     """Train a case within its time budget.
 
     Returns:
         The figures, ready for JSON: steps so far and MB, a tenth a row.
     """
-    pipe = spawn(serve, name, asked.mixed_precision)
+    pipe = spawn(serve, name, options.mixed_precision)
     began, done = time.monotonic(), 0
     rows: list[tuple[int, float]] = []
     for tenth in range(1, 11):
-        if rows and time.monotonic() - began > asked.seconds:
+        if rows and time.monotonic() - began > options.seconds:
             break
-        due = -(-asked.steps * tenth // 10)
+        due = -(-options.steps * tenth // 10)
         if due == done:  # fewer than ten steps
             continue
         pipe.send(due - done)
@@ -85,15 +85,15 @@ def describe(name: str, figures: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the results if requested."""
-    asked = cli.parse(MemoryOptions, argv, command="python benchmarks/memory.py")
+    options = cli.parse(MemoryOptions, argv, command="python benchmarks/memory.py")
     figures: dict[str, Any] = {"benchmark": "memory", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": revision()}
-    for name in asked.presets:
+    for name in options.presets:
         with explained(name):
-            figures["presets"][name] = watch(name, asked)
+            figures["presets"][name] = watch(name, options)
         print(describe(name, figures["presets"][name]), flush=True)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for name, found in figures["presets"].items():
         print(f"growth: {found['growth']:.1f} MB in {found['steps']:,} steps ({name})")
 

@@ -69,17 +69,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", type=float, default=2e9, help="maximum bytes of the permutation")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     result: dict[str, dict[str, Any]] = {}
-    for n in (10**power for power in asked.powers):
+    for n in (10**power for power in options.powers):
         ready: dict[str, Lookup] = {}
         for name, make in SIDES.items():
-            if name == "numpy" and n * 8 > asked.memory:
+            if name == "numpy" and n * 8 > options.memory:
                 print(f"n = {n:>13,}  numpy: skipped, its permutation takes {n * 8 / 1e9:.1f} GB")
                 continue
             ready[name], result[f"{name} {n}"] = begun(make, n)
         times: dict[str, list[float]] = {name: [] for name in ready}
-        for number in range(asked.rounds):
+        for number in range(options.rounds):
             places = np.random.default_rng(number).integers(0, n, (20, BATCH))
             for name, lookup in ready.items():
                 start = time.perf_counter()
@@ -98,8 +98,8 @@ def main() -> None:
             ratio = row[0]["seconds_to_begin"] / row[1]["seconds_to_begin"]
             memory = row[0]["peak_bytes"] / row[1]["peak_bytes"]
             print(f"ratio: {ratio:,.1f} of the setup time and {memory:,.1f} of the memory (numpy over plain)")
-    if asked.json:
-        asked.json.write_text(json.dumps(result, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

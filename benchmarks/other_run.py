@@ -46,36 +46,36 @@ class OtherOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> None:
     """Train from what is saved, or from scratch, to ``total_images``, and save."""
-    asked = cli.parse(OtherOptions, argv, command="python benchmarks/other_run.py")
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-    dataset = Dataset.open(asked.shards)
+    options = cli.parse(OtherOptions, argv, command="python benchmarks/other_run.py")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    dataset = Dataset.open(options.shards)
     require_size(dataset)
-    if (asked.run / "config.yaml").exists():
-        raise UserError("wrong-run", f"{asked.run} is a run of the trainer's; use another --run")
-    directory = RunDirectory(asked.run)
+    if (options.run / "config.yaml").exists():
+        raise UserError("wrong-run", f"{options.run} is a run of the trainer's; use another --run")
+    directory = RunDirectory(options.run)
     with directory.lock():
-        saved = run_files.read(asked.run)
-        if saved is not None and (saved.method, saved.data) != (asked.method, dataset.fingerprint):
+        saved = run_files.read(options.run)
+        if saved is not None and (saved.method, saved.data) != (options.method, dataset.fingerprint):
             raise UserError(
-                "wrong-dataset", f"{asked.run} has trained {saved.method} on {saved.shards}; use another --run"
+                "wrong-dataset", f"{options.run} has trained {saved.method} on {saved.shards}; use another --run"
             )
-        if saved is not None and saved.seed not in (None, asked.seed):
-            raise UserError("run-options-differ", f"{asked.run} has --seed {saved.seed}; give that, or another --run")
-        torch.manual_seed(rng.key(asked.seed, "initial weights"))
-        method = METHODS[asked.method](dataset)
+        if saved is not None and saved.seed not in (None, options.seed):
+            raise UserError("run-options-differ", f"{options.run} has --seed {saved.seed}; give that, or another --run")
+        torch.manual_seed(rng.key(options.seed, "initial weights"))
+        method = METHODS[options.method](dataset)
         require_a_batch(len(dataset), method.batch, dataset.where)
         seen = saved.images_seen if saved else 0
         if saved is not None:
-            method.load(run_files.tensors_of(asked.run), seen)
-        torch.manual_seed(rng.key(asked.seed, f"noise from image {seen} on"))
+            method.load(run_files.tensors_of(options.run), seen)
+        torch.manual_seed(rng.key(options.seed, f"noise from image {seen} on"))
         with MetricsFile(directory.metrics, keep_until=seen) as log:
-            seen = _train(method, dataset, asked, seen, log)
-        now = Saved(asked.method, seen, str(asked.shards), dataset.fingerprint, asked.seed)
-        run_files.write(asked.run, now, method.tensors())
+            seen = _train(method, dataset, options, seen, log)
+        now = Saved(options.method, seen, str(options.shards), dataset.fingerprint, options.seed)
+        run_files.write(options.run, now, method.tensors())
 
 
-def _train(method: Method, dataset: Dataset, asked: OtherOptions, seen: int, log: MetricsFile) -> int:
+def _train(method: Method, dataset: Dataset, options: OtherOptions, seen: int, log: MetricsFile) -> int:
     """Train until the requested number of images is seen; return the number.
 
     Raises:
@@ -85,14 +85,16 @@ def _train(method: Method, dataset: Dataset, asked: OtherOptions, seen: int, log
     label = torch.from_numpy(np.array(dataset.labels, np.float32))
     known = torch.from_numpy(np.array(dataset.known, np.float32))
     since, began = seen, time.perf_counter()
-    for rows in batches(len(images), method.batch, seen, asked.seed):
-        if seen >= asked.total_images:
+    for rows in batches(len(images), method.batch, seen, options.seed):
+        if seen >= options.total_images:
             break
         losses = method.step(images[rows].contiguous(), label[rows], known[rows], seen)
         seen += method.batch
         if not all(np.isfinite(list(losses.values()))):
-            raise Failure("non-finite", f"{asked.run}: a loss is not finite at {seen:,} images; an older state is kept")
-        if seen - since >= asked.log_every or seen >= asked.total_images:
+            raise Failure(
+                "non-finite", f"{options.run}: a loss is not finite at {seen:,} images; an older state is kept"
+            )
+        if seen - since >= options.log_every or seen >= options.total_images:
             speed = (seen - since) / (time.perf_counter() - began)
             log.write(seen, {**losses, "speed/images_per_second": speed})
             shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())

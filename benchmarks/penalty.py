@@ -76,13 +76,13 @@ def seconds(device: torch.device) -> float:
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
-def measure(name: str, asked: PenaltyOptions) -> dict[str, Any]:
+def measure(name: str, options: PenaltyOptions) -> dict[str, Any]:
     """Run both sides of a case in alternation.
 
     Returns:
         The figures, ready for JSON.
     """
-    pipe = spawn(serve, name, asked.mixed_precision)
+    pipe = spawn(serve, name, options.mixed_precision)
 
     def step(side: str) -> float:
         pipe.send(side)
@@ -92,8 +92,8 @@ def measure(name: str, asked: PenaltyOptions) -> dict[str, Any]:
         step(side)
     taken: dict[str, list[float]] = {side: [] for side in SIDES}
     began = time.monotonic()
-    for pair in range(asked.pairs):
-        if pair and time.monotonic() - began > asked.seconds:
+    for pair in range(options.pairs):
+        if pair and time.monotonic() - began > options.seconds:
             break
         for side in list(SIDES)[:: -1 if pair % 2 else 1]:
             taken[side].append(step(side))
@@ -110,15 +110,15 @@ def describe(name: str, figures: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the results if requested."""
-    asked = cli.parse(PenaltyOptions, argv, command="python benchmarks/penalty.py")
+    options = cli.parse(PenaltyOptions, argv, command="python benchmarks/penalty.py")
     figures: dict[str, Any] = {"benchmark": "penalty", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": revision()}
-    for name in asked.presets:
+    for name in options.presets:
         with explained(name):
-            figures["presets"][name] = measure(name, asked)
+            figures["presets"][name] = measure(name, options)
         print(describe(name, figures["presets"][name]), flush=True)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for name, found in figures["presets"].items():
         print(f"ratio: {found['ratio']:.2f} ({name})")
 

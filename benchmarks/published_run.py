@@ -56,48 +56,48 @@ class PublishedOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> None:
     """Train from the newest checkpoint, or from scratch, to ``total_images``, and save."""
-    asked = cli.parse(PublishedOptions, argv, command="python benchmarks/published_run.py")
-    dataset = Dataset.open(asked.shards)
+    options = cli.parse(PublishedOptions, argv, command="python benchmarks/published_run.py")
+    dataset = Dataset.open(options.shards)
     if dataset.size != SIZE or {a.kind for a in dataset.schema.attributes} != {"exclusive"}:
         raise UserError(
             "wrong-dataset",
             f"{dataset.where}: the article's loop requires {SIZE}x{SIZE} images and exclusive attributes only",
         )
-    require_a_batch(len(dataset), asked.batch, dataset.where)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
+    require_a_batch(len(dataset), options.batch, dataset.where)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    directory = RunDirectory(asked.run)
+    directory = RunDirectory(options.run)
     with directory.lock():
-        saved, _ = checkpoint.newest(asked.run)
-        if saved is not None and (seed := saved.state.config.get("seed")) != asked.seed:
-            raise UserError("run-options-differ", f"{asked.run} has --seed {seed}; give that, or another --run")
+        saved, _ = checkpoint.newest(options.run)
+        if saved is not None and (seed := saved.state.config.get("seed")) != options.seed:
+            raise UserError("run-options-differ", f"{options.run} has --seed {seed}; give that, or another --run")
         seen = saved.images_seen if saved else 0
-        torch.manual_seed(rng.key(asked.seed, f"noise from image {seen} on"))
+        torch.manual_seed(rng.key(options.seed, f"noise from image {seen} on"))
         loop = PublishedLoop(tuple(a.width for a in dataset.schema.attributes), device)
         if saved is not None:
             _load(loop, saved)
-        values = _values(asked, dataset, directory)
+        values = _values(options, dataset, directory)
         x, y = images_of(dataset), torch.from_numpy(np.array(dataset.labels, np.float32))
         with MetricsFile(directory.metrics, keep_until=seen) as log:
-            seen = _train(loop, asked, x, y, seen, log)
-        checkpoint.save(asked.run, {**values, "images_seen": seen}, _files(loop), keep=1)
+            seen = _train(loop, options, x, y, seen, log)
+        checkpoint.save(options.run, {**values, "images_seen": seen}, _files(loop), keep=1)
 
 
-def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, seen: int, log: MetricsFile) -> int:
+def _train(loop: PublishedLoop, options: PublishedOptions, x: Tensor, y: Tensor, seen: int, log: MetricsFile) -> int:
     """Train until the requested number of images is seen; return the number.
 
     Raises:
         Failure: a loss is no number, as the published logarithm of a rounded probability can be.
     """
     since, began = seen, time.perf_counter()
-    for rows in batches(len(x), asked.batch, seen, asked.seed):
-        if seen >= asked.total_images:
+    for rows in batches(len(x), options.batch, seen, options.seed):
+        if seen >= options.total_images:
             break
         pictures = (x[rows].to(loop.device).float() / 127.5 - 1).contiguous()
         d_loss, g_loss = loop.step(pictures, y[rows].to(loop.device))
-        seen += asked.batch
-        if seen - since >= asked.log_every or seen >= asked.total_images:
+        seen += options.batch
+        if seen - since >= options.log_every or seen >= options.total_images:
             losses = {"loss/d": float(d_loss), "loss/g": float(g_loss)}  # waits for the device
             speed = (seen - since) / (time.perf_counter() - began)
             log.write(seen, {**losses, "speed/images_per_second": speed})
@@ -106,16 +106,19 @@ def _train(loop: PublishedLoop, asked: PublishedOptions, x: Tensor, y: Tensor, s
             )
             if not all(np.isfinite(list(losses.values()))):
                 raise Failure(
-                    "non-finite", f"{asked.run}: a loss is not finite at {seen:,} images; the last checkpoint is older"
+                    "non-finite",
+                    f"{options.run}: a loss is not finite at {seen:,} images; the last checkpoint is older",
                 )
             since, began = seen, time.perf_counter()
     return seen
 
 
-def _values(asked: PublishedOptions, dataset: Dataset, directory: RunDirectory) -> dict[str, Any]:
+def _values(options: PublishedOptions, dataset: Dataset, directory: RunDirectory) -> dict[str, Any]:
     """Return the metadata of a checkpoint; also write the run's description."""
-    words = ["--preset", "article96", "--shards", str(asked.shards), "--run", str(asked.run)]
-    described = config.load([*words, "--batch", str(asked.batch), "--seed", str(asked.seed), "--mixed-precision", "no"])
+    words = ["--preset", "article96", "--shards", str(options.shards), "--run", str(options.run)]
+    described = config.load(
+        [*words, "--batch", str(options.batch), "--seed", str(options.seed), "--mixed-precision", "no"]
+    )
     count = min(LABELS_KEPT, len(dataset))
     labels = sample_labels(dataset.labels, dataset.known, count, described.seed, "labels kept by a run")
     directory.write_identity(described, dataset, labels)

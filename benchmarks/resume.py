@@ -45,26 +45,26 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--once", nargs=2, metavar=("DATA", "POSITION"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.once:
-        print(json.dumps(measure(Path(asked.once[0]), int(asked.once[1]), asked.batch)))
+    options = parser.parse_args()
+    if options.once:
+        print(json.dumps(measure(Path(options.once[0]), int(options.once[1]), options.batch)))
         return
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        make(Path(folder), asked.samples, asked.shards)
-        print(f"{asked.samples:,} images in {asked.shards:,} shards, made in {time.perf_counter() - begun:.1f} s")
-        positions = (0, asked.position)
+        make(Path(folder), options.samples, options.shards)
+        print(f"{options.samples:,} images in {options.shards:,} shards, made in {time.perf_counter() - begun:.1f} s")
+        positions = (0, options.position)
         found: dict[int, list[dict[str, float]]] = {position: [] for position in positions}
-        for _ in range(asked.pairs):
+        for _ in range(options.pairs):
             for position in positions:
-                found[position].append(run(Path(folder), position, asked.batch))
+                found[position].append(run(Path(folder), position, options.batch))
     medians = {p: {part: statistics.median(t[part] for t in times) for part in times[0]} for p, times in found.items()}
     for position, parts in medians.items():
         each = ", ".join(f"{part} {seconds:.3f} s" for part, seconds in parts.items())
         print(f"position {position:,}: {sum(parts.values()):.3f} s ({each})")
     totals = [sum(medians[position].values()) for position in positions]
-    if asked.json:
-        asked.json.write_text(json.dumps({"seconds": totals, "parts": medians, "ratio": totals[1] / totals[0]}))
+    if options.json:
+        options.json.write_text(json.dumps({"seconds": totals, "parts": medians, "ratio": totals[1] / totals[0]}))
     print(f"ratio: {totals[1] / totals[0]:.2f}")
 
 

@@ -78,10 +78,10 @@ class BenchmarkOptions:
     address: str | None = option(None, "internal: address of the control socket")
 
 
-def chosen(asked: BenchmarkOptions, side: Side) -> tuple[Config, int]:
+def chosen(options: BenchmarkOptions, side: Side) -> tuple[Config, int]:
     """Return the options of a side, and the image size."""
-    size, words = CASES[asked.preset]
-    batch = ["--batch", str(asked.batch)] if asked.batch else []
+    size, words = CASES[options.preset]
+    batch = ["--batch", str(options.batch)] if options.batch else []
     return configuration.load([*words.split(), *batch, "--accumulate", str(side.accumulate)]), size
 
 
@@ -94,12 +94,12 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
     return batch._replace(**shares)
 
 
-def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
+def turn_of(options: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[], float]:
     """Run a turn of a side in this process and return its seconds."""
-    config, size = chosen(asked, side)
+    config, size = chosen(options, side)
     state = build_state(config, env, ImageShape.of(size), WIDTHS, KINDS)
     batch = share_of(synthetic(config, size), env.rank, env.world_size)
-    steps = -(-asked.steps // cadence(config)) * cadence(config)
+    steps = -(-options.steps // cadence(config)) * cadence(config)
 
     def turn() -> float:
         began = time.perf_counter()
@@ -111,11 +111,11 @@ def turn_of(asked: BenchmarkOptions, side: Side, env: Distributed) -> Callable[[
     return turn
 
 
-def serve(asked: BenchmarkOptions, name: str, address: str) -> None:
+def serve(options: BenchmarkOptions, name: str, address: str) -> None:
     """Run a turn in all processes of a side whenever the first one is told to."""
     side = SIDES[name]
-    with Distributed("cpu", asked.mixed_precision, side.threads) as env:
-        turn = turn_of(asked, side, env)
+    with Distributed("cpu", options.mixed_precision, side.threads) as env:
+        turn = turn_of(options, side, env)
         turn()  # warm up
         pipe = env.on_rank0(lambda: Client(address))
         env.on_rank0(lambda: pipe and pipe.send(env.describe()))
@@ -129,14 +129,14 @@ def serve(asked: BenchmarkOptions, name: str, address: str) -> None:
 
 
 @contextmanager
-def started(asked: BenchmarkOptions, name: str, folder: Path) -> Iterator[Connection]:
+def started(options: BenchmarkOptions, name: str, folder: Path) -> Iterator[Connection]:
     """Start a side's job and yield the pipe to its first process."""
     side, address = SIDES[name], str(folder / f"{list(SIDES).index(name)}.socket")
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_config.yaml")]
     if side.processes > 1:
         launch += ["--multi_gpu", "--num_processes", str(side.processes), "--main_process_port", str(free_port())]
-    own = ["--preset", asked.preset, "--steps", str(asked.steps), "--mixed-precision", asked.mixed_precision]
-    own += ["--batch", str(asked.batch)] if asked.batch else []
+    own = ["--preset", options.preset, "--steps", str(options.steps), "--mixed-precision", options.mixed_precision]
+    own += ["--batch", str(options.batch)] if options.batch else []
     command = [sys.executable, *launch, str(Path(__file__).resolve()), *own, "--side", name, "--address", address]
     with Listener(address) as listener:
         listener._listener._socket.settimeout(START_SECONDS)  # type: ignore[attr-defined] - it offers no other way
@@ -158,7 +158,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def measure(asked: BenchmarkOptions) -> dict[str, Any]:
+def measure(options: BenchmarkOptions) -> dict[str, Any]:
     """Run all sides in alternation, in a different order each round.
 
     Returns:
@@ -166,16 +166,16 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
     """
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as jobs:
-        pipes = {name: jobs.enter_context(started(asked, name, Path(folder))) for name in SIDES}
-        for number in range(asked.pairs):
+        pipes = {name: jobs.enter_context(started(options, name, Path(folder))) for name in SIDES}
+        for number in range(options.pairs):
             for name, pipe in list(pipes.items())[:: -1 if number % 2 else 1]:
                 pipe.send(True)
                 seconds[name].append(pipe.recv())
-    config, size = chosen(asked, SIDES[PLAIN])
-    images = -(-asked.steps // cadence(config)) * cadence(config) * config.data.batch
+    config, size = chosen(options, SIDES[PLAIN])
+    images = -(-options.steps // cadence(config)) * cadence(config) * config.data.batch
     return {
         "benchmark": "scaling",
-        "preset": asked.preset,
+        "preset": options.preset,
         "size": size,
         "batch": config.data.batch,
         "images_per_second": {name: images / statistics.median(taken) for name, taken in seconds.items()},
@@ -193,14 +193,14 @@ def measure(asked: BenchmarkOptions) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the results if requested; or run one of the sides."""
-    asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/scaling.py")
-    if asked.side is not None and asked.address is not None:
-        return serve(asked, asked.side, asked.address)
-    figures = measure(asked)
+    options = cli.parse(BenchmarkOptions, argv, command="python benchmarks/scaling.py")
+    if options.side is not None and options.address is not None:
+        return serve(options, options.side, options.address)
+    figures = measure(options)
     for name, speed in figures["images_per_second"].items():
         print(f"{name}: {speed:.1f} images/s (median of {len(figures['seconds'][name])} turns)")
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for name, ratio in figures["ratios"].items():
         print(f"ratio: {ratio:.3f} ({name}, over {PLAIN})")
 

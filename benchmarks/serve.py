@@ -129,33 +129,34 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch in the server")
     parser.add_argument("--accept", default="image/png")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
     totals: dict[str, list[float]] = {side: [] for side in SIDES}
     latencies: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as exits:
-        run = asked.run or random_run(Path(folder), asked.size)
-        ports = {side: exits.enter_context(server(run, side, asked.threads)) for side in SIDES}
-        bodies = {side: load(port, asked.clients, 2, asked.accept)[2] for side, port in ports.items()}  # warm up
+        run = options.run or random_run(Path(folder), options.size)
+        ports = {side: exits.enter_context(server(run, side, options.threads)) for side in SIDES}
+        bodies = {side: load(port, options.clients, 2, options.accept)[2] for side, port in ports.items()}  # warm up
         assert bodies["served"] == bodies["one by one"], "the sides draw different bytes"
-        for number in range(asked.rounds):
+        for number in range(options.rounds):
             for side in SIDES if number % 2 else SIDES[::-1]:
-                total, seconds, _ = load(ports[side], asked.clients, asked.requests, asked.accept)
+                total, seconds, _ = load(ports[side], options.clients, options.requests, options.accept)
                 totals[side].append(total)
                 latencies[side] += seconds
 
-    count = asked.clients * asked.requests
+    count = options.clients * options.requests
     figures: dict[str, dict[str, float]] = {}
     for side in SIDES:
         p = statistics.quantiles(latencies[side], n=100)
         figures[side] = {"per_second": count / statistics.median(totals[side]), "p50": p[49], "p99": p[98]}
         print(
-            f"{side}: {figures[side]['per_second']:.0f} images a second, p50 {p[49] * 1e3:.0f} ms, "
-            f"p99 {p[98] * 1e3:.0f} ms ({asked.clients} clients, median of {asked.rounds} rounds of {count} requests)"
+            f"{side}: {figures[side]['per_second']:.0f} images a second, "
+            f"p50 {p[49] * 1e3:.0f} ms, p99 {p[98] * 1e3:.0f} ms "
+            f"({options.clients} clients, median of {options.rounds} rounds of {count} requests)"
         )
     ratio = figures["served"]["per_second"] / figures["one by one"]["per_second"]
-    if asked.json:
-        asked.json.write_text(json.dumps({**figures, "ratio": ratio}, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps({**figures, "ratio": ratio}, indent=1))
     print(f"ratio: {ratio:.2f} of the throughput (served over one by one)")
 
 

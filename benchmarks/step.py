@@ -293,24 +293,24 @@ def serve(step: Callable[[], None], steps: int, device: torch.device, machine: s
     pipe.send(peak_megabytes())
 
 
-def measure(name: str, asked: BenchmarkOptions) -> dict[str, Any]:
+def measure(name: str, options: BenchmarkOptions) -> dict[str, Any]:
     """Run both sides of a case in alternation.
 
     Returns:
         The figures, ready for JSON.
     """
     config, size = case(name)
-    steps = -(-asked.steps // cadence(config)) * cadence(config)
+    steps = -(-options.steps // cadence(config)) * cadence(config)
     sides: dict[str, Connection] = {}
     machine: dict[str, str] = {}
     for side, target in (("ours", serve_ours), ("theirs", serve_theirs)):
-        sides[side] = spawn(target, name, steps, asked.mixed_precision)
+        sides[side] = spawn(target, name, steps, options.mixed_precision)
         machine[side] = sides[side].recv()
         print(f"{name}, {side}: {size} px, batch {config.data.batch}, on {machine[side]}; warmed up", flush=True)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     began = time.monotonic()
-    for pair in range(asked.pairs):
-        if pair and time.monotonic() - began > asked.seconds:
+    for pair in range(options.pairs):
+        if pair and time.monotonic() - began > options.seconds:
             break
         for side, pipe in list(sides.items())[:: -1 if pair % 2 else 1]:
             pipe.send(True)
@@ -364,15 +364,15 @@ def explained(name: str) -> Iterator[None]:
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print, and write the results if requested."""
-    asked = cli.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
+    options = cli.parse(BenchmarkOptions, argv, command="python benchmarks/step.py")
     figures: dict[str, Any] = {"benchmark": "step", "presets": {}, "torch": torch.__version__}
     figures |= {"version": shards.__version__, "commit": revision()}
-    for name in asked.presets:
+    for name in options.presets:
         with explained(name):
-            figures["presets"][name] = measure(name, asked)
+            figures["presets"][name] = measure(name, options)
         print("\n".join(describe(name, figures["presets"][name])), flush=True)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for name, found in figures["presets"].items():
         print(f"ratio: {found['ratio']:.2f} ({name})")
 

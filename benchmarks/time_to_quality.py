@@ -91,37 +91,37 @@ class QualityOptions:
         return 60 * self.minutes * leg.share
 
 
-def make_data(asked: QualityOptions) -> None:
+def make_data(options: QualityOptions) -> None:
     """Draw and pack the faces at the sizes that the legs need."""
-    for size in sorted({LEGS[name].size for name in asked.legs}):
-        drawn, packed = asked.out / "data" / f"faces{size}", asked.out / "data" / str(size)
+    for size in sorted({LEGS[name].size for name in options.legs}):
+        drawn, packed = options.out / "data" / f"faces{size}", options.out / "data" / str(size)
         if not drawn.exists():
-            faces(Faces(out=drawn, count=asked.faces, size=size))
+            faces(Faces(out=drawn, count=options.faces, size=size))
         if not packed.exists():
             pack(Pack(src=drawn, out=packed, size=size, name="faces"))
-            command.run(asked.out / "judge.log", "-m", "trainer", "judge", packed)
+            command.run(options.out / "judge.log", "-m", "trainer", "judge", packed)
 
 
-def measure_pace(asked: QualityOptions) -> None:
+def measure_pace(options: QualityOptions) -> None:
     """Measure the pace of each leg, alone on all cores."""
 
     def train(name: str, run: Path, words: Sequence[object]) -> None:
         print(f"pace of {name}", flush=True)
-        threads = ("--threads", asked.threads) if asked.threads else ()
-        _train(asked, LEGS[name], run, *words, *threads, watch=ProcessorTime(run).watch)
+        threads = ("--threads", options.threads) if options.threads else ()
+        _train(options, LEGS[name], run, *words, *threads, watch=ProcessorTime(run).watch)
 
-    measure(asked.out / "pace", {name: LEGS[name].row for name in asked.legs}, asked.turns, train)
+    measure(options.out / "pace", {name: LEGS[name].row for name in options.legs}, options.turns, train)
 
 
 class Schedule:
     """Scheduler of the legs, shared by several threads.
 
     Args:
-        asked: which legs, and for how long.
+        options: which legs, and for how long.
     """
 
-    def __init__(self, asked: QualityOptions) -> None:
-        self.asked = asked
+    def __init__(self, options: QualityOptions) -> None:
+        self.options = options
         self._busy: set[str] = set()
         self._lock = threading.Lock()
 
@@ -129,15 +129,15 @@ class Schedule:
         """Train pieces until no leg needs another."""
         while (name := self._take()) is not None:
             try:
-                piece(self.asked, name, LEGS[name])
+                piece(self.options, name, LEGS[name])
             finally:
                 with self._lock:
                     self._busy.remove(name)
 
     def _take(self) -> str | None:
         with self._lock:
-            courses = {name: self.asked.course(name) for name in self.asked.legs}
-            free = [name for name in courses if name not in self._busy and not done(self.asked, name, courses)]
+            courses = {name: self.options.course(name) for name in self.options.legs}
+            free = [name for name in courses if name not in self._busy and not done(self.options, name, courses)]
             if not free:
                 return None
             name = min(free, key=lambda free: courses[free].seconds)
@@ -145,72 +145,74 @@ class Schedule:
             return name
 
 
-def done(asked: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
+def done(options: QualityOptions, name: str, courses: dict[str, Course]) -> bool:
     """Return whether a leg has used its time or, for the published loop, reached its stopping point."""
     mine = courses[name]
     if mine.images_seen not in mine.evaluated:
         return False
     if name != PUBLISHED:
-        leg, seconds = LEGS[name], asked.seconds(LEGS[name])
+        leg, seconds = LEGS[name], options.seconds(LEGS[name])
         return mine.images_seen >= leg.next_end(0, seconds / mine.pace) if leg.whole else mine.seconds >= seconds
     others = [courses[n] for n in courses if n != PUBLISHED and LEGS[n].size == LEGS[PUBLISHED].size]
     reached = [seconds for course in others if (seconds := first_right(course)) is not None]
-    limit = _CUT_OFF * min(reached) if reached else 60 * asked.minutes
+    limit = _CUT_OFF * min(reached) if reached else 60 * options.minutes
     return mine.seconds >= limit or first_right(mine) is not None
 
 
-def piece(asked: QualityOptions, name: str, leg: Leg) -> None:
+def piece(options: QualityOptions, name: str, leg: Leg) -> None:
     """Train a leg to the end of its next piece, and evaluate what that saved.
 
     Raises:
         Failure: the trainer or the evaluation failed; its own words are in the leg's log.
     """
-    count = asked.threads or max(1, torch.get_num_threads() // asked.jobs)
-    run, threads = asked.out / name, ("--threads", count)
-    if not _not_evaluated(asked, name, leg):  # else an interruption came in between
-        course = asked.course(name)
-        end = leg.next_end(course.images_seen, asked.seconds(leg) / course.pace)
-        _train(asked, leg, run, "--total-images", end, *leg.saving, *threads)
-    words = ("--count", asked.pictures, "--features", asked.features, *threads)
-    for seen in _not_evaluated(asked, name, leg):
+    run = options.out / name
+    threads = ("--threads", options.threads or max(1, torch.get_num_threads() // options.jobs))
+    if not _not_evaluated(options, name, leg):  # else an interruption came in between
+        course = options.course(name)
+        end = leg.next_end(course.images_seen, options.seconds(leg) / course.pace)
+        _train(options, leg, run, "--total-images", end, *leg.saving, *threads)
+    words = ("--count", options.pictures, "--features", options.features, *threads)
+    for seen in _not_evaluated(options, name, leg):
         which = () if leg.other else ("--checkpoint", seen)
         command.run(run.with_suffix(".log"), *leg.evaluation, run, *which, *words)
-        course = asked.course(name)
+        course = options.course(name)
         figures = course.evaluated[seen]
         shown = ", ".join(f"{key} {figures[key]:.3g}" for key in _SHOWN if key in figures)
         print(f"{name}: {seen:,} images, {course.seconds_at(seen) / 60:.1f} min: {shown}", flush=True)
 
 
-def _not_evaluated(asked: QualityOptions, name: str, leg: Leg) -> list[int]:
-    evaluated = asked.course(name).evaluated
-    return [seen for seen in leg.saved(asked.out / name) if seen not in evaluated]
+def _not_evaluated(options: QualityOptions, name: str, leg: Leg) -> list[int]:
+    evaluated = options.course(name).evaluated
+    return [seen for seen in leg.saved(options.out / name) if seen not in evaluated]
 
 
-def _train(asked: QualityOptions, leg: Leg, run: Path, *words: object, watch: command.Watch | None = None) -> None:
-    data = asked.out / "data" / str(leg.size)
+def _train(options: QualityOptions, leg: Leg, run: Path, *words: object, watch: command.Watch | None = None) -> None:
+    data = options.out / "data" / str(leg.size)
     log = run.with_suffix(".log")
-    command.run(log, *leg.command, "--shards", data, "--run", run, "--seed", asked.seed, *words, watch=watch)
+    command.run(log, *leg.command, "--shards", data, "--run", run, "--seed", options.seed, *words, watch=watch)
 
 
-def publish(asked: QualityOptions) -> None:
+def publish(options: QualityOptions) -> None:
     """Print the table, draw the curves, write all results."""
-    courses = {name: course for name in asked.legs if (course := asked.course(name)).evaluated}
+    courses = {name: course for name in options.legs if (course := options.course(name)).evaluated}
     sizes = {name: (LEGS[name].size, course) for name, course in courses.items()}
-    data = {name: asked.out / "data" / str(LEGS[name].size) for name in courses}
-    sampling = {name: seconds_per_image(LEGS[name], asked.out / name, data[name]) for name in courses}
+    data = {name: options.out / "data" / str(LEGS[name].size) for name in courses}
+    sampling = {name: seconds_per_image(LEGS[name], options.out / name, data[name]) for name in courses}
     print("\n".join(table(sizes, sampling)))
     versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
-    threads = asked.threads or torch.get_num_threads()
+    threads = options.threads or torch.get_num_threads()
     kept = ("clock", "features", "pictures", "seed")
-    circumstances = {"threads": threads, **{key: getattr(asked, key) for key in kept}}
+    circumstances = {"threads": threads, **{key: getattr(options, key) for key in kept}}
     found = {
         name: course.to_json() | {"seconds_to_generate_an_image": sampling[name]} for name, course in courses.items()
     }
-    write_json(asked.out / "results.json", {"benchmark": "time_to_quality", **versions, **circumstances, "legs": found})
+    write_json(
+        options.out / "results.json", {"benchmark": "time_to_quality", **versions, **circumstances, "legs": found}
+    )
     for size in sorted({LEGS[name].size for name in courses}):
         names = [name for name in courses if LEGS[name].size == size]
         drawn = [plot for key in _SHOWN if (plot := _plot(f"{key}, {size} px", names, courses, key)).lines]
-        image_grid.save(raster.draw_plots(drawn, names, columns=len(drawn)), asked.out / f"{size}.png")
+        image_grid.save(raster.draw_plots(drawn, names, columns=len(drawn)), options.out / f"{size}.png")
 
 
 def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str) -> Plot:
@@ -225,18 +227,18 @@ def _plot(title: str, names: Sequence[str], courses: dict[str, Course], key: str
 
 def main(argv: Sequence[str]) -> None:
     """Train and evaluate what is missing, and print the results."""
-    asked = cli.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
-    if not asked.evaluate_only:
-        if any(LEGS[name].installed_apart for name in asked.legs):
+    options = cli.parse(QualityOptions, argv, command="python benchmarks/time_to_quality.py")
+    if not options.evaluate_only:
+        if any(LEGS[name].installed_apart for name in options.legs):
             lightweight.require_package()
-        asked.out.mkdir(parents=True, exist_ok=True)
-        make_data(asked)
-        measure_pace(asked)
-        schedule = Schedule(asked)
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            for worker in [pool.submit(schedule.work) for _ in range(asked.jobs)]:
+        options.out.mkdir(parents=True, exist_ok=True)
+        make_data(options)
+        measure_pace(options)
+        schedule = Schedule(options)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for worker in [pool.submit(schedule.work) for _ in range(options.jobs)]:
                 worker.result()
-    publish(asked)
+    publish(options)
 
 
 if __name__ == "__main__":

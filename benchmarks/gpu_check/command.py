@@ -49,7 +49,7 @@ class GpuCheckOptions:
     cpu: bool = option(False, "rehearse on the CPU at tiny sizes, which shows only that the checks run")
 
 
-def run(asked: GpuCheckOptions) -> int:
+def run(options: GpuCheckOptions) -> int:
     """Run the checks, print a table and write the figures.
 
     Returns:
@@ -58,18 +58,18 @@ def run(asked: GpuCheckOptions) -> int:
     Raises:
         UserError: there is no GPU.
     """
-    if not asked.cpu and not torch.cuda.is_available():
+    if not options.cpu and not torch.cuda.is_available():
         raise UserError("device-missing", "torch sees no CUDA GPU; --cpu rehearses the checks on the CPU")
-    machine, start = Machine(torch.device("cpu" if asked.cpu else "cuda")), time.monotonic()
-    results: dict[str, Any] = {"benchmark": "gpu_check", "commit": revision(), "rehearsal": asked.cpu, "checks": {}}
+    machine, start = Machine(torch.device("cpu" if options.cpu else "cuda")), time.monotonic()
+    results: dict[str, Any] = {"benchmark": "gpu_check", "commit": revision(), "rehearsal": options.cpu, "checks": {}}
     results["left out"] = []
     print(f"{'':6}{'check':<20}{'seconds':>8}  result", flush=True)
     for check in CHECKS:
-        if asked.only and check.name not in asked.only:
+        if options.only and check.name not in options.only:
             continue
-        if time.monotonic() - start + (0 if asked.cpu else check.seconds) > asked.seconds:
+        if time.monotonic() - start + (0 if options.cpu else check.seconds) > options.seconds:
             results["left out"].append(check.name)
-            _write(results, asked.json)
+            _write(results, options.json)
             continue
         began = time.monotonic()
         outcome = outcome_of(check, machine)
@@ -78,7 +78,7 @@ def run(asked: GpuCheckOptions) -> int:
         results["checks"][check.name] = found
         says = outcome.says.replace("\n", "\n" + " " * 36)
         print(f"{outcome.verdict:<6}{check.name:<20}{took:>8.1f}  {says}", flush=True)
-        _write(results, asked.json)
+        _write(results, options.json)
     failures = sum(found["verdict"] == "FAIL" for found in results["checks"].values())
     left_out = f"; no time was left for {', '.join(results['left out'])}" if results["left out"] else ""
     print(f"{failures} of {len(results['checks'])} checks failed{left_out}")

@@ -95,33 +95,33 @@ class AblationOptions:
         return self.out / f"{self.minutes:g}-minutes" / f"{variant}_{seed}"
 
 
-def measure_pace(asked: AblationOptions) -> dict[str, float]:
+def measure_pace(options: AblationOptions) -> dict[str, float]:
     """Return the processor seconds per image of each variant; measure what is missing."""
-    pace = asked.out / "pace"
+    pace = options.out / "pace"
 
     def piece(name: str, run: Path, words: Sequence[object]) -> None:
         print(f"pace of {name}", flush=True)
         rarely = ("--grid-every", _NEVER, "--checkpoint-every", _NEVER)
-        line = (MAIN, "--run", run, *rarely, *QUIET, *asked.words(name), *words)
+        line = (MAIN, "--run", run, *rarely, *QUIET, *options.words(name), *words)
         command.run(run.with_name(f"{run.name}.log"), *line, watch=ProcessorTime(run).watch)
 
-    measure(pace, dict.fromkeys(asked.variants, _ROW), asked.turns, piece)
-    return {name: pace_of(pace / name, "processor") for name in asked.variants}
+    measure(pace, dict.fromkeys(options.variants, _ROW), options.turns, piece)
+    return {name: pace_of(pace / name, "processor") for name in options.variants}
 
 
-def results(asked: AblationOptions, variant: str, seed: int, images: int) -> Figures:
+def results(options: AblationOptions, variant: str, seed: int, images: int) -> Figures:
     """Train a run to its end and evaluate that, unless it is done.
 
     Raises:
         Failure: the trainer or the evaluation failed; see its output in the log.
     """
-    run = asked.run(variant, seed)
-    train(run, images, [*asked.words(variant), "--seed", seed, "--checkpoint-every", images])
+    run = options.run(variant, seed)
+    train(run, images, [*options.words(variant), "--seed", seed, "--checkpoint-every", images])
     seen = max(checkpoints(run))
-    if (figures := _evaluated(run, seen, asked.pictures)) is None:
-        words = ("--count", asked.pictures, "--features", "lite2", "--metrics", "fidelity,fid,prdc", "--threads", 1)
+    if (figures := _evaluated(run, seen, options.pictures)) is None:
+        words = ("--count", options.pictures, "--features", "lite2", "--metrics", "fidelity,fid,prdc", "--threads", 1)
         command.run(run.with_name(f"{run.name}.log"), "-m", "trainer", "evaluate", run, *words)
-        figures = _evaluated(run, seen, asked.pictures)
+        figures = _evaluated(run, seen, options.pictures)
     if figures is None:
         raise UserError("file-damaged", f"{run}: the evaluation has left no results; remove this folder")
     return figures
@@ -159,15 +159,15 @@ def _cell(values: Sequence[float], scale: float) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Run the study."""
-    asked = cli.parse(AblationOptions, argv, command="python benchmarks/studies/ablation.py")
-    data.make(asked.out / "data", asked.faces, asked.size, ())
-    command.run(asked.out / "judge.log", "-m", "trainer", "judge", asked.out / "data" / "labelled")
-    pace = measure_pace(asked)
-    images = {name: round(60 * asked.minutes / seconds) for name, seconds in pace.items()}
-    found: dict[str, list[Figures]] = {name: [] for name in asked.variants}
-    for seed in range(asked.seeds):
-        calls = [functools.partial(results, asked, name, seed, images[name]) for name in asked.variants]
-        for name, figures in zip(asked.variants, run_all(calls, asked.jobs), strict=True):
+    options = cli.parse(AblationOptions, argv, command="python benchmarks/studies/ablation.py")
+    data.make(options.out / "data", options.faces, options.size, ())
+    command.run(options.out / "judge.log", "-m", "trainer", "judge", options.out / "data" / "labelled")
+    pace = measure_pace(options)
+    images = {name: round(60 * options.minutes / seconds) for name, seconds in pace.items()}
+    found: dict[str, list[Figures]] = {name: [] for name in options.variants}
+    for seed in range(options.seeds):
+        calls = [functools.partial(results, options, name, seed, images[name]) for name in options.variants]
+        for name, figures in zip(options.variants, run_all(calls, options.jobs), strict=True):
             found[name].append(figures)
         print("\n".join(["", *table(found, images)]), flush=True)
 

@@ -86,12 +86,12 @@ def fonts(package: Path, height: int) -> Iterator[Font]:
         raise UserError("file-unreadable", f"{package}: has no Latin font; give packages of @fontsource")
 
 
-def draw(asked: LetterOptions, found: Sequence[Font]) -> int:
+def draw(options: LetterOptions, found: Sequence[Font]) -> int:
     """Draw all letters in each font, write their table, and return how many there are."""
-    images = asked.out / "images"
+    images = options.out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    chance, large = random.Random(asked.seed), _LARGE * asked.size
-    with (asked.out / "letters.csv").open("w", newline="", encoding="utf-8") as file:
+    chance, large = random.Random(options.seed), _LARGE * options.size
+    with (options.out / "letters.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "letter", "weight", "slant", "ink"])
         for number, (font, letter, _) in enumerate(itertools.product(found, LETTERS, range(2))):
@@ -100,17 +100,17 @@ def draw(asked: LetterOptions, found: Sequence[Font]) -> int:
             x, y = (large // 2 + chance.randint(-large // 32, large // 32) for _ in "xy")
             ImageDraw.Draw(image).text((x, y), letter, INKS[ink], font.font, anchor="mm")
             name = f"images/{number:05d}.png"
-            image.resize((asked.size, asked.size), Image.Resampling.LANCZOS).save(asked.out / name)
+            image.resize((options.size, options.size), Image.Resampling.LANCZOS).save(options.out / name)
             table.writerow([name, letter, font.weight, font.slant, ink])
     return 2 * len(LETTERS) * len(found)
 
 
 def main(argv: Sequence[str]) -> None:
     """Draw, and say what was drawn."""
-    asked = cli.parse(LetterOptions, argv, command="python benchmarks/studies/letters.py")
-    atomic_io.require_unused(asked.out)
-    found = [font for package in sorted(asked.packages) for font in fonts(Path(package), _LARGE * asked.size)]
-    print(f"drew {draw(asked, found):,} letters of {asked.size} x {asked.size} into {asked.out}")
+    options = cli.parse(LetterOptions, argv, command="python benchmarks/studies/letters.py")
+    atomic_io.require_unused(options.out)
+    found = [font for package in sorted(options.packages) for font in fonts(Path(package), _LARGE * options.size)]
+    print(f"drew {draw(options, found):,} letters of {options.size} x {options.size} into {options.out}")
 
 
 if __name__ == "__main__":

@@ -52,12 +52,12 @@ class PenaltyOptions:
         cli.validate(self)
 
 
-def train_one(asked: PenaltyOptions, precision: str, seed: int) -> None:
+def train_one(options: PenaltyOptions, precision: str, seed: int) -> None:
     """Train one run to its end; do nothing if it is complete."""
-    words = ["--preset", asked.preset, "--shards", asked.out / "data", "--seed", seed]
+    words = ["--preset", options.preset, "--shards", options.out / "data", "--seed", seed]
     words += ["--mixed-precision", "bf16", "--penalty-precision", precision]
-    words += ["--evaluate-every", asked.every, "--checkpoint-every", asked.images]
-    train(asked.out / f"{precision}-{seed}", asked.images, words)
+    words += ["--evaluate-every", options.every, "--checkpoint-every", options.images]
+    train(options.out / f"{precision}-{seed}", options.images, words)
 
 
 def evaluations(run: Path) -> dict[int, dict[str, float]]:
@@ -66,10 +66,10 @@ def evaluations(run: Path) -> dict[int, dict[str, float]]:
     return {row["images_seen"]: row for row in rows if KID in row}
 
 
-def compare(asked: PenaltyOptions) -> list[str]:
+def compare(options: PenaltyOptions) -> list[str]:
     """Return one line per evaluation and metric: means over the seeds, and the largest difference of a seed."""
     runs = {
-        precision: [evaluations(asked.out / f"{precision}-{seed}") for seed in range(asked.seeds)]
+        precision: [evaluations(options.out / f"{precision}-{seed}") for seed in range(options.seeds)]
         for precision in PRECISIONS
     }
     lines = [f"{'images':>8}  {'metric':<20}{'float32':>10}{'bf16':>10}{'largest difference':>20}"]
@@ -84,14 +84,14 @@ def compare(asked: PenaltyOptions) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
     """Run the study."""
-    asked = cli.parse(PenaltyOptions, argv, command="python benchmarks/studies/penalty_precision.py")
-    asked.out.mkdir(parents=True, exist_ok=True)
-    if not (asked.out / "data").exists():
-        draw_faces([str(asked.out / "faces"), "--count", str(asked.faces), "--size", str(asked.size)])
-        shards.pack(asked.out / "faces", asked.out / "data", size=asked.size, yes=True)
-    for seed in range(asked.seeds):
-        run_all([functools.partial(train_one, asked, precision, seed) for precision in PRECISIONS], asked.jobs)
-    print("\n".join(compare(asked)))
+    options = cli.parse(PenaltyOptions, argv, command="python benchmarks/studies/penalty_precision.py")
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not (options.out / "data").exists():
+        draw_faces([str(options.out / "faces"), "--count", str(options.faces), "--size", str(options.size)])
+        shards.pack(options.out / "faces", options.out / "data", size=options.size, yes=True)
+    for seed in range(options.seeds):
+        run_all([functools.partial(train_one, options, precision, seed) for precision in PRECISIONS], options.jobs)
+    print("\n".join(compare(options)))
 
 
 if __name__ == "__main__":

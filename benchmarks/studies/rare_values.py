@@ -73,45 +73,47 @@ class Obedience(NamedTuple):
     worst: float  # the least obeyed of them
 
 
-def make(asked: RareOptions) -> tuple[Dataset, Dataset]:
+def make(options: RareOptions) -> tuple[Dataset, Dataset]:
     """Draw and pack the faces, unless that is done; return all of them, and those with a rare colour."""
-    drawn = asked.out / "faces"
+    drawn = options.out / "faces"
     if not drawn.exists():
-        faces(Faces(out=drawn, count=asked.faces, size=asked.size))
+        faces(Faces(out=drawn, count=options.faces, size=options.size))
     with (drawn / "tags.csv").open(newline="", encoding="utf-8") as file:
         rows = [(row["id"], row["tags"]) for row in csv.DictReader(file)]
-    rare = [row for row in rows if f"{asked.colour} hair" in row[1]]
-    fraction = asked.percent / 100
+    rare = [row for row in rows if f"{options.colour} hair" in row[1]]
+    fraction = options.percent / 100
     kept = {name for name, _ in rare[: round((len(rows) - len(rare)) * fraction / (1 - fraction))]}
     few = [row for row in rows if row not in rare or row[0] in kept]
-    return _packed(asked, "all", rows), _packed(asked, f"{asked.colour}-{asked.percent:g}", few)
+    return _packed(options, "all", rows), _packed(options, f"{options.colour}-{options.percent:g}", few)
 
 
-def _packed(asked: RareOptions, name: str, rows: Sequence[tuple[str, str]]) -> Dataset:
-    out = asked.out / "data" / name
+def _packed(options: RareOptions, name: str, rows: Sequence[tuple[str, str]]) -> Dataset:
+    out = options.out / "data" / name
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{name}.") as folder:
             source = Path(folder)
             (source / "images").mkdir()
             for image, _ in rows:
-                os.link(asked.out / "faces" / "images" / f"{image}.png", source / "images" / f"{image}.png")
-            shutil.copy(asked.out / "faces" / "source.json", source)  # the licence
+                os.link(options.out / "faces" / "images" / f"{image}.png", source / "images" / f"{image}.png")
+            shutil.copy(options.out / "faces" / "source.json", source)  # the licence
             with (source / "tags.csv").open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows([("id", "tags"), *rows])
-            shards.pack(source, out, size=asked.size, name="faces", yes=True)
+            shards.pack(source, out, size=options.size, name="faces", yes=True)
     return Dataset.open(out)
 
 
-def judge_run(asked: RareOptions, judge: Judge, everything: Dataset, data: Dataset, run: Path) -> dict[int, Obedience]:
+def judge_run(
+    options: RareOptions, judge: Judge, everything: Dataset, data: Dataset, run: Path
+) -> dict[int, Obedience]:
     """Judge every checkpoint of a run; labels are asked for as often as they occur among all faces."""
-    rows = sample_rows(len(everything), asked.pictures, 1, "what the judge asks for")
+    rows = sample_rows(len(everything), options.pictures, 1, "what the judge asks for")
     wanted = Labels(np.asarray(everything.labels[rows], np.float32), np.asarray(everything.known[rows], bool))
     if everything.schema != data.schema:
         raise RuntimeError("both datasets have all values, in the same order")
-    hair = next(i for i, a in enumerate(everything.schema.attributes) if f"{asked.colour} hair" in a.values)
+    hair = next(i for i, a in enumerate(everything.schema.attributes) if f"{options.colour} hair" in a.values)
     values, start = everything.schema.attributes[hair].values, int(everything.schema.starts[hair])
-    rare = values.index(f"{asked.colour} hair")
+    rare = values.index(f"{options.colour} hair")
     found = {}
     for seen in checkpoints(run):
         images = load(run, str(seen), device="cpu").generate(wanted, seed=1)
@@ -139,18 +141,19 @@ def table(results: dict[str, list[dict[int, Obedience]]]) -> Iterator[str]:
 
 def main(argv: Sequence[str]) -> None:
     """Run the study."""
-    asked = cli.parse(RareOptions, argv, command="python benchmarks/studies/rare_values.py")
+    options = cli.parse(RareOptions, argv, command="python benchmarks/studies/rare_values.py")
     torch.set_num_threads(1)
-    everything, data = make(asked)
-    print(f"{asked.colour} hair: {asked.percent:g} % of {len(data):,} faces")
-    judge = judge_of(everything, cache=asked.out / "judge")
+    everything, data = make(options)
+    print(f"{options.colour} hair: {options.percent:g} % of {len(data):,} faces")
+    judge = judge_of(everything, cache=options.out / "judge")
     results: dict[str, list[dict[int, Obedience]]] = {}
-    for seed in range(asked.seeds):
-        for variant, options in VARIANTS.items():
-            run = asked.out / "runs" / f"{asked.colour}-{asked.percent:g}_{'balanced' if options else 'plain'}_{seed}"
-            words = ["--preset", asked.preset, "--shards", data.path, "--seed", seed]
-            train(run, asked.images, [*words, "--checkpoint-every", asked.every, "--keep", 1000, *options])
-            results.setdefault(variant, []).append(judge_run(asked, judge, everything, data, run))
+    for seed in range(options.seeds):
+        for variant, added in VARIANTS.items():
+            kind = "balanced" if added else "plain"
+            run = options.out / "runs" / f"{options.colour}-{options.percent:g}_{kind}_{seed}"
+            words = ["--preset", options.preset, "--shards", data.path, "--seed", seed]
+            train(run, options.images, [*words, "--checkpoint-every", options.every, "--keep", 1000, *added])
+            results.setdefault(variant, []).append(judge_run(options, judge, everything, data, run))
             print("\n".join(table({variant: results[variant]})), flush=True)
     print("\n".join(["", *table(results)]))
 

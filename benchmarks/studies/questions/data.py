@@ -84,12 +84,12 @@ def _pack(drawn: Path, out: Path, table: list[Row], size: int) -> None:
         shutil.copy(drawn / "source.json", source)  # the licence
         with (source / "tags.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([["id", "tags", "caption"], *table])
-        asked = Pack(src=source, out=out, size=size, name="faces")
+        options = Pack(src=source, out=out, size=size, name="faces")
         if captioned:
-            asked = replace(asked, labels="caption", text_encoder=ENCODER)
+            options = replace(options, labels="caption", text_encoder=ENCODER)
         elif labelled.exists():
-            asked = replace(asked, schema=labelled)
-        pack(asked)
+            options = replace(options, schema=labelled)
+        pack(options)
 
 
 def _read(path: Path) -> list[Row]:
