@@ -176,7 +176,7 @@ def images_per_second(side: Batches, count: int, batch: int) -> float:
 def main() -> None:
     """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=12_800)
+    parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--batches", type=int, default=90, help="batches per side and round")
@@ -201,7 +201,7 @@ def main() -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
     """Return images/s of each side, by round."""
-    paths = draw(folder / "source", options.pictures - options.pictures % options.batch, options.size)
+    paths = draw(folder / "source", options.images - options.images % options.batch, options.size)
     jpeg, raw, kept = folder / "jpeg", folder / "raw", folder / "kept"
     kept.mkdir()
     pack(Pack(src=folder / "source", out=jpeg, size=options.size, workers=1, format="jpg"))

@@ -3,7 +3,7 @@
 All sides read the same JPEG files, resize them to the same size and write tars of image, label and JSON. They alternate
 within each repetition; medians and ratios of medians are printed.
 
-    python benchmarks/pack.py --pictures 2000 --repetitions 5
+    python benchmarks/pack.py --images 2000 --repetitions 5
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def shard_writer(src: Path, out: Path, size: int) -> None:
 def main() -> None:
     """Draw the images, run the sides in alternation, print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--size", type=int, default=96, help="height and width of the packed images in pixels")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the results to this file")
@@ -89,7 +89,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
         src = Path(folder) / "src"
-        write_images(src, options.pictures)
+        write_images(src, options.images)
         for repetition in range(options.repetitions):
             for number, (name, run) in enumerate(sides.items()):
                 start = time.perf_counter()
@@ -100,9 +100,9 @@ def main() -> None:
 
 def report(options: argparse.Namespace, seconds: dict[str, list[float]]) -> None:
     """Print medians and ratios, and write all results as JSON if requested."""
-    rates = {name: options.pictures / statistics.median(times) for name, times in seconds.items()}
+    rates = {name: options.images / statistics.median(times) for name, times in seconds.items()}
     one, two, theirs = rates.values()
-    print(f"{options.pictures} JPEGs of 256 to 512 pixels to {options.size}, {os.cpu_count()} cores, medians")
+    print(f"{options.images} JPEGs of 256 to 512 pixels to {options.size}, {os.cpu_count()} cores, medians")
     for name, rate in rates.items():
         print(f"{name}: {rate:,.0f} images/s")
     ratios: dict[str, Any] = {

@@ -94,8 +94,8 @@ def _train(loop: PublishedLoop, options: PublishedOptions, x: Tensor, y: Tensor,
     for rows in batches(len(x), options.batch, seen, options.seed):
         if seen >= options.total_images:
             break
-        pictures = (x[rows].to(loop.device).float() / 127.5 - 1).contiguous()
-        d_loss, g_loss = loop.step(pictures, y[rows].to(loop.device))
+        images = (x[rows].to(loop.device).float() / 127.5 - 1).contiguous()
+        d_loss, g_loss = loop.step(images, y[rows].to(loop.device))
         seen += options.batch
         if seen - since >= options.log_every or seen >= options.total_images:
             losses = {"loss/d": float(d_loss), "loss/g": float(g_loss)}  # waits for the device

@@ -90,13 +90,13 @@ def measure(data: Path, position: int, batch: int) -> dict[str, float]:
 def make(folder: Path, samples: int, shards: int) -> None:
     """Write a dataset with an index of full size, and images where it points."""
     rng = np.random.default_rng(0)
-    picture = io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).resize((SIZE, SIZE)).save(picture, "JPEG", quality=95)
+    jpeg = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).resize((SIZE, SIZE)).save(jpeg, "JPEG", quality=95)
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         info = tarfile.TarInfo("000000000.jpg")
-        info.size = picture.tell()
-        archive.addfile(info, io.BytesIO(picture.getvalue()))
+        info.size = jpeg.tell()
+        archive.addfile(info, io.BytesIO(jpeg.getvalue()))
     content = tar.getvalue()
     counts = np.full(shards, samples // shards)
     counts[: samples % shards] += 1

@@ -230,7 +230,7 @@ def regions_of(name: str, env: Distributed, steps: int) -> dict[str, float]:
     targets: list[tuple[Any, str, Callable[[dict[str, Any]], str]]] = [
         (trainer.state, "discriminator_step", player),
         (trainer.state, "generator_step", lambda _: "G's forward and backward, through D"),
-        (state.g.module, "forward", in_d("pictures for D")),
+        (state.g.module, "forward", in_d("images for D")),
         (state.d.module, "forward", in_d("D's forward")),
         (env, "backward", in_d("D's backward")),
         (env, "step", lambda _: "optimizers"),

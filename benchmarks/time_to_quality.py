@@ -66,7 +66,7 @@ class QualityOptions:
     out: Path = option(Path("runs/time-to-quality"), "output folder; existing results are reused")
     legs: tuple[str, ...] = option(_DEFAULT, "legs to train (default: all but lightweight-gan)", choices=tuple(LEGS))
     minutes: float = option(20, "time of each leg at 64 and 96 pixels; those at 32 get 0.4 of it", above=0)
-    pictures: int = option(600, "images generated per checkpoint", minimum=4)
+    count: int = option(600, "images generated per checkpoint", minimum=4)
     faces: int = option(6_000, "number of faces in the datasets", minimum=64)
     seed: int = seed_option("seed of weights, noise and sample order")
     turns: int = option(3, "pieces per leg to measure its pace", minimum=1)
@@ -171,7 +171,7 @@ def piece(options: QualityOptions, name: str, leg: Leg) -> None:
         course = options.course(name)
         end = leg.next_end(course.images_seen, options.seconds(leg) / course.pace)
         _train(options, leg, run, "--total-images", end, *leg.saving, *threads)
-    words = ("--count", options.pictures, "--features", options.features, *threads)
+    words = ("--count", options.count, "--features", options.features, *threads)
     for seen in _not_evaluated(options, name, leg):
         which = () if leg.other else ("--checkpoint", seen)
         command.run(run.with_suffix(".log"), *leg.evaluation, run, *which, *words)
@@ -201,7 +201,7 @@ def publish(options: QualityOptions) -> None:
     print("\n".join(table(sizes, sampling)))
     versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
     threads = options.threads or torch.get_num_threads()
-    kept = ("clock", "features", "pictures", "seed")
+    kept = ("clock", "features", "count", "seed")
     circumstances = {"threads": threads, **{key: getattr(options, key) for key in kept}}
     found = {
         name: course.to_json() | {"seconds_to_generate_an_image": sampling[name]} for name, course in courses.items()

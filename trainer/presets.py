@@ -94,7 +94,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 512,
         "ema_half_life": 500,
     },
-    # Labelled faces; figures and pictures are in docs/benchmarks.md (the example, 64 and 96 pixels).
+    # Labelled faces; figures and images are in docs/benchmarks.md (the example, 64 and 96 pixels).
     #   accelerate launch trainer/main.py --preset faces32 --shards data/faces32
     "faces32": {"doc": "32x32 faces within minutes on two CPU cores", **_FACES, "total_images": 110_000},
     "faces64": {

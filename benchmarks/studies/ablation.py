@@ -73,7 +73,7 @@ class AblationOptions:
     minutes: float = option(5, "processor time of each run, on one thread", above=0)
     faces: int = option(6_000, "number of faces in the dataset", minimum=400)
     size: int = option(32, "height and width of the faces in pixels", minimum=16)
-    pictures: int = option(2_000, "images generated for the evaluation", minimum=4)
+    count: int = option(2_000, "images generated for the evaluation", minimum=4)
     turns: int = option(2, "pieces per variant to measure its pace", minimum=1)
     jobs: int = option(2, "runs at the same time, each on one thread", minimum=1)
 
@@ -118,18 +118,18 @@ def results(options: AblationOptions, variant: str, seed: int, images: int) -> F
     run = options.run(variant, seed)
     train(run, images, [*options.words(variant), "--seed", seed, "--checkpoint-every", images])
     seen = max(checkpoints(run))
-    if (figures := _evaluated(run, seen, options.pictures)) is None:
-        words = ("--count", options.pictures, "--features", "lite2", "--metrics", "fidelity,fid,prdc", "--threads", 1)
+    if (figures := _evaluated(run, seen, options.count)) is None:
+        words = ("--count", options.count, "--features", "lite2", "--metrics", "fidelity,fid,prdc", "--threads", 1)
         command.run(run.with_name(f"{run.name}.log"), "-m", "trainer", "evaluate", run, *words)
-        figures = _evaluated(run, seen, options.pictures)
+        figures = _evaluated(run, seen, options.count)
     if figures is None:
         raise UserError("file-damaged", f"{run}: the evaluation has left no results; remove this folder")
     return figures
 
 
-def _evaluated(run: Path, seen: int, pictures: int) -> Figures | None:
+def _evaluated(run: Path, seen: int, count: int) -> Figures | None:
     """Return the figures of a checkpoint by as many images; None if it was not evaluated."""
-    entries = [entry for entry in evaluation_file.read(run).get(seen, []) if entry.get("count") == pictures]
+    entries = [entry for entry in evaluation_file.read(run).get(seen, []) if entry.get("count") == count]
     return entries[-1]["figures"] if entries else None
 
 

@@ -69,7 +69,7 @@ class ManyOptions:
     size: int = option(32, "height and width of the faces in pixels", minimum=16)
     preset: str = option("faces32", "preset of all runs", choices=tuple(PRESETS))
     options: str = option("", "further options of all runs, such as '--wrong sample'; they become part of the names")
-    pictures: int = option(2_000, "images generated per checkpoint for the judge", minimum=1)
+    count: int = option(2_000, "images generated per checkpoint for the judge", minimum=1)
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -161,10 +161,10 @@ def judge_run(asked: ManyOptions, judge: Judge, attributes: int, seed: int) -> d
     Images are drawn for whole labels of the run's own dataset, and judged by the visible attributes.
     """
     run = asked.run(attributes, seed)
-    kept = run.with_name(f"{run.name}.{asked.pictures}.json")
+    kept = run.with_name(f"{run.name}.{asked.count}.json")
     known = {int(seen): row for seen, row in json.loads(kept.read_text()).items()} if kept.exists() else {}
     few, many = (Dataset.open(asked.data(number)) for number in (len(VISIBLE), attributes))
-    rows = sample_rows(len(few), asked.pictures, 1, "what the judge asks for")
+    rows = sample_rows(len(few), asked.count, 1, "what the judge asks for")
     labels, visible = (
         Labels(np.asarray(data.labels[rows], np.float32), np.asarray(data.known[rows], bool)) for data in (many, few)
     )

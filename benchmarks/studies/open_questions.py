@@ -111,7 +111,7 @@ class QuestionOptions:
     size: int = option(32, "height and width of the faces in pixels", minimum=16)
     preset: str = option("faces32", "preset of all runs")
     options: str = option("", "further options of all runs, such as '--cooldown 0'")
-    pictures: int = option(1_000, "images generated per checkpoint for the judge, two per label", minimum=2)
+    count: int = option(1_000, "images generated per checkpoint for the judge, two per label", minimum=2)
     judge_only: bool = option(False, "do not train; evaluate existing runs")
     jobs: int = option(2, "runs at the same time, each on one thread", minimum=1)
 
@@ -159,14 +159,14 @@ def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.
     torch.set_num_threads(1)  # two would wait for each other more than compute, where other work shares the cores
     labelled = Dataset.open(asked.out / "data" / "labelled")
     captions = any(VARIANTS[name].data == "captions" for name in asked.variants)
-    examiner = judging.examiner(labelled, asked.pictures, captions=captions, cache=asked.out / "judge")
+    examiner = judging.examiner(labelled, asked.count, captions=captions, cache=asked.out / "judge")
     runs: dict[str, dict[int, figures.Run]] = {}
     for name, seed in asked.runs:
         run = asked.run(name, seed)
         if max(judging.checkpoints(run), default=0) < asked.images:
             print(f"{run.name} is missing or incomplete: skipped", flush=True)
             continue
-        kept = run.with_name(f"{run.name}.{asked.pictures}.json")
+        kept = run.with_name(f"{run.name}.{asked.count}.json")
         known = {int(seen): row for seen, row in json.loads(kept.read_text()).items()} if kept.exists() else {}
         found = judging.examine(run, examiner, known)
         print(f"evaluated {run.name}: {len(found)} checkpoints", flush=True)
@@ -178,7 +178,7 @@ def judge_all(asked: QuestionOptions) -> tuple[dict[str, figures.Runs], figures.
 def publish(asked: QuestionOptions, runs: dict[str, figures.Runs], own: figures.Figures) -> None:
     """Write the results and one plot per question; print one table per question."""
     versions = {"version": shards.__version__, "commit": revision(), "torch": torch.__version__}
-    found = {"judge on real pictures": own, "pictures": asked.pictures, "runs": runs}
+    found = {"judge on real images": own, "count": asked.count, "runs": runs}
     write_json(asked.out / "results.json", {"benchmark": "open_questions", **versions, **found})
     for question in asked.questions:
         if variants := {title: runs[name] for name, title in QUESTIONS[question].items() if name in runs}:

@@ -58,7 +58,7 @@ class RareOptions:
     faces: int = option(6_000, "number of faces before some are left out", minimum=400)
     size: int = option(32, "height and width of the faces in pixels", minimum=16)
     preset: str = option("faces32", "preset of all runs", choices=tuple(PRESETS))
-    pictures: int = option(3_000, "images generated per checkpoint for the judge", minimum=1)
+    count: int = option(3_000, "images generated per checkpoint for the judge", minimum=1)
 
     def __post_init__(self) -> None:
         """Validate the values."""
@@ -107,7 +107,7 @@ def judge_run(
     options: RareOptions, judge: Judge, everything: Dataset, data: Dataset, run: Path
 ) -> dict[int, Obedience]:
     """Judge every checkpoint of a run; labels are asked for as often as they occur among all faces."""
-    rows = sample_rows(len(everything), options.pictures, 1, "what the judge asks for")
+    rows = sample_rows(len(everything), options.count, 1, "what the judge asks for")
     wanted = Labels(np.asarray(everything.labels[rows], np.float32), np.asarray(everything.known[rows], bool))
     if everything.schema != data.schema:
         raise RuntimeError("both datasets have all values, in the same order")

@@ -65,7 +65,7 @@ def test_article_step(tmp_path: Path) -> None:
     assert len(figures["seconds"]["ours"]) == len(figures["seconds"]["theirs"]) == 2
     assert figures["ratio"] > 1, "the published loop does more of everything"
     arithmetic = figures["arithmetic"]
-    assert arithmetic["gigaflop_a_step"] > 2 * 2 * 4, "two pictures, each more than four billion multiplications"
+    assert arithmetic["gigaflop_a_step"] > 2 * 2 * 4, "two images, each more than four billion multiplications"
     assert all(0 < arithmetic["gigaflops"] < best for best in arithmetic["gigaflops_at_best"].values())
 
 
@@ -117,7 +117,7 @@ def test_ranks_share_a_global_batch() -> None:
 
 
 def test_the_plain_loop_takes_the_step_that_ours_takes() -> None:
-    """From equal weights, noise and pictures, at a step with penalties, D's loss and update are the same."""
+    """From equal weights, noise and images, at a step with penalties, D's loss and update are the same."""
     config, size = step.case("smoke")
     env = Distributed("cpu", "no", threads=1)
     state = step.build_state(config, env, ImageShape.of(size), step.WIDTHS, step.KINDS)
@@ -158,7 +158,7 @@ def test_step(tmp_path: Path) -> None:
     assert len(found["seconds"]["ours"]) == len(found["seconds"]["theirs"]) == 3
     assert all(peak > 100 for peak in found["peak_megabytes"].values())
     assert sum(found["regions"].values()) == pytest.approx(1)
-    parts = {"pictures for D", "D's forward", "D's backward", "penalty steps of D", "optimizers", "average"}
+    parts = {"images for D", "D's forward", "D's backward", "penalty steps of D", "optimizers", "average"}
     assert parts | {"G's forward and backward, through D"} <= found["regions"].keys()
 
 

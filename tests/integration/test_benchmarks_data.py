@@ -22,7 +22,7 @@ def run(name: str, folder: Path, *words: str) -> tuple[dict[str, Any], list[str]
 
 
 def test_pack(tmp_path: Path) -> None:
-    figures, said = run("pack", tmp_path, "--pictures", "8", "--repetitions", "2", "--size", "32")
+    figures, said = run("pack", tmp_path, "--images", "8", "--repetitions", "2", "--size", "32")
     assert list(figures["seconds"]) == ["ours, 1 worker", "ours, 2 workers", "wds.ShardWriter"]
     assert all(len(times) == 2 for times in figures["seconds"].values())
     assert said[-1] == f"2 workers / ShardWriter: {figures['ratios']['2 workers / ShardWriter']:.2f}"
@@ -30,7 +30,7 @@ def test_pack(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_loader(tmp_path: Path) -> None:
-    scale = ["--pictures", "64", "--size", "32", "--batch", "16", "--batches", "3", "--rounds", "2"]
+    scale = ["--images", "64", "--size", "32", "--batch", "16", "--batches", "3", "--rounds", "2"]
     figures, said = run("loader", tmp_path, *scale)
     measured = {name for name, speeds in figures["images_per_second"].items() if len(speeds) == 2}
     assert {"ours", "ours, first epoch", "ours, later epochs", "WebLoader", "ours, raw"} <= measured

@@ -60,12 +60,12 @@ def test_sentences_say_what_the_tags_say() -> None:
     assert not set(data.SENTENCES) & set(data.OTHER_SENTENCES)
 
 
-def test_pairs_are_other_pictures_of_the_same_label() -> None:
+def test_pairs_are_other_images_of_the_same_label() -> None:
     labels = np.eye(5, dtype=np.float32)[np.array([0, 1, 1, 2, 2, 2, 3, 3, 4])]
     rows, partners = judging.pairs(labels, 50)
     assert len(rows) == len(partners) == 50 and (rows != partners).all()
     assert (labels[rows] == labels[partners]).all()
-    assert set(rows) == {1, 2, 3, 4, 5, 6, 7}, "labels of a single picture have no pair"
+    assert set(rows) == {1, 2, 3, 4, 5, 6, 7}, "labels of a single image have no pair"
 
 
 def run_of(*rights: float) -> figures.Run:
@@ -84,7 +84,7 @@ def test_a_table_has_medians_and_ranges_at_the_last_common_checkpoint() -> None:
         "|---|---|---|---|",
         "| one | 3 | 50.0 (20.0–90.0) | 1.00 (0.40–1.80) |",
         "| <other> | 1 | 70.0 (70.0–70.0) | 1.40 (1.40–1.40) |",
-        "| *real pictures* |  | 99.0 | 1 |",
+        "| *real images* |  | 99.0 | 1 |",
     ]
 
 
@@ -113,7 +113,7 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
 
     def run(*words: str, expect: int = 0) -> list[str]:
         command = [sys.executable, str(ROOT / "benchmarks" / "studies" / "open_questions.py"), "--out", str(tmp_path)]
-        scale = "--questions unlabelled --preset smoke --size 16 --faces 400 --every 64 --pictures 20 --jobs 1"
+        scale = "--questions unlabelled --preset smoke --size 16 --faces 400 --every 64 --count 20 --jobs 1"
         done = subprocess.run([*command, *scale.split(), *words], capture_output=True, text=True, check=False)
         assert done.returncode == expect, done.stderr
         return (done.stderr if expect else done.stdout).splitlines()
@@ -139,7 +139,7 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
     assert set(found["runs"]) == {"base", "tenth-alone", "tenth"}
     assert all(list(seeds) == ["0", "1"] for seeds in found["runs"].values())
     row = found["runs"]["tenth"]["1"]["128"]
-    assert set(row) == {*(f"right: {name}" for name in found["judge on real pictures"]), "variety"}
+    assert set(row) == {*(f"right: {name}" for name in found["judge on real images"]), "variety"}
     assert all(0 <= value <= 1 for name, value in row.items() if name != "variety") and row["variety"] > 0
     assert "unlabelled" in said and (tmp_path / "unlabelled.svg").read_text().startswith("<svg")
 

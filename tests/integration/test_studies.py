@@ -24,7 +24,7 @@ from support import ROOT
 from support.errors import raises
 from trainer import config
 
-SCALE = "--faces 400 --images 128 --every 64 --size 16 --preset smoke --pictures 120"
+SCALE = "--faces 400 --images 128 --every 64 --size 16 --preset smoke --count 120"
 
 
 def run(study: str, out: Path, *words: str, scale: str = SCALE) -> list[str]:
@@ -109,7 +109,7 @@ def test_the_table_of_an_ablation_has_medians_and_extremes() -> None:
 
 @pytest.mark.exhaustive
 def test_ablation(tmp_path: Path) -> None:
-    scale = "--faces 400 --size 16 --minutes 0.02 --turns 1 --pictures 120 --seeds 2 --without cooldown"
+    scale = "--faces 400 --size 16 --minutes 0.02 --turns 1 --count 120 --seeds 2 --without cooldown"
     said = run("ablation.py", tmp_path, scale=scale)
     trained = {line for line in said if line.startswith("training")}
     assert trained == {f"training {name}_{seed}" for name in ("everything", "cooldown") for seed in (0, 1)}

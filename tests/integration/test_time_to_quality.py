@@ -173,7 +173,7 @@ def test_the_published_loop_goes_on_in_the_order_it_left() -> None:
     later = list(itertools.islice(batches(70, 16, 5 * 16, seed=3), 5))
     assert all(torch.equal(a, b) for a, b in zip(whole[5:], later, strict=True))
     epoch = torch.cat(whole[:4])
-    assert len(set(epoch.tolist())) == 64, "each picture once an epoch"
+    assert len(set(epoch.tolist())) == 64, "each image once an epoch"
     assert not torch.equal(epoch, torch.cat(whole[4:8]))
 
 
@@ -220,7 +220,7 @@ def test_the_benchmark_prints_and_goes_on(
     )  # whatever the pace, two evaluations of one and one of the other
 
     def run() -> list[str]:
-        scale = "--minutes 0.01 --faces 100 --pictures 16 --turns 1 --threads 1 --clock processor --features judge"
+        scale = "--minutes 0.01 --faces 100 --count 16 --turns 1 --threads 1 --clock processor --features judge"
         time_to_quality.main(["--out", str(tmp_path), "--legs", ",".join(every), *scale.split()])
         return capsys.readouterr().out.splitlines()
 

@@ -43,13 +43,13 @@ def test_tutorial(tmp_path: Path) -> None:
     assert entry["figures"]["fidelity/hair"] > 0.5, "hair colours are learned first; guessing is right in 8 %"
 
     screenshot_of(run / "playground.html", tmp_path / "page.png", tmp_path / "profile")
-    with Image.open(tmp_path / "page.png") as picture:
-        assert_is_drawn(picture)
+    with Image.open(tmp_path / "page.png") as image:
+        assert_is_drawn(image)
 
 
-def assert_is_drawn(picture: Image.Image) -> None:
-    """Assert that a picture is neither blank nor two colours of text on a background."""
-    colours = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3) // 16, axis=0)
+def assert_is_drawn(image: Image.Image) -> None:
+    """Assert that an image is neither blank nor two colours of text on a background."""
+    colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3) // 16, axis=0)
     assert len(colours) > 200, f"{len(colours)} colours"  # the page without its drawing has 75
 
 

@@ -68,7 +68,7 @@ def address_document(address: str, profile: Path) -> str:
 
 
 def screenshot_of(page: Path, target: Path, profile: Path, width: int = 1000, height: int = 800) -> None:
-    """Open a file in Chromium, let it run, and save a picture of the window (PNG)."""
+    """Open a file in Chromium, let it run, and save a screenshot of the window (PNG)."""
     flags = [*_FLAGS, f"--user-data-dir={profile}", f"--virtual-time-budget={_VIRTUAL_MS}", "--hide-scrollbars"]
     flags += [f"--window-size={width},{height}", f"--screenshot={target}"]
     subprocess.run([require_chromium(), *flags, page.as_uri()], check=True, capture_output=True, timeout=300)

@@ -38,7 +38,7 @@ def make_dataset(folder: Path, count: int = 64, size: int = 16, per_shard: int =
 
 
 def decoded(data: bytes, size: int) -> np.ndarray:
-    """The pixels of one packed picture, uint8 (3, size, size)."""
+    """The pixels of one packed image, uint8 (3, size, size)."""
     pixels = np.empty((size, size, 3), np.uint8)
     decode_into(data, pixels)
     return pixels.transpose(2, 0, 1)

@@ -16,7 +16,7 @@ LENGTHS = ("long", "short")
 
 
 def tagged(folder: Path, count: int = 24, size: int = 8) -> Path:
-    """Pictures in one of three colours; the tags name the colour, a length, and "odd" for odd numbers."""
+    """Images in one of three colours; the tags name the colour, a length, and "odd" for odd numbers."""
     (folder / "images").mkdir(parents=True)
     rows = ["id,tags"]
     for i in range(count):

@@ -60,7 +60,7 @@ def source_matrix(
         before, after: (B,), radians; positive is clockwise, since y points down.
         stretch: (B,), factor along x.
         right, down: (B,), in units of the sides.
-        sides: height and width of the images, or their ratio: angles are those of a picture, not of [-1, 1]².
+        sides: height and width of the images, or their ratio: angles are those of an image, not of [-1, 1]².
 
     Returns:
         (B, 2, 3), affine, from coordinates (x, y) in [-1, 1]² of the result to those of the original.

@@ -9,7 +9,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent / "assets"
 # In the order in which they build on each other.
 RUNTIME = "tensor elementwise shapes matmul convolution resizing reductions program random".split()
-INTERFACE = "words address picture controls draw walk grid selftest main".split()
+INTERFACE = "words address image controls draw walk grid selftest main".split()
 _OPERATOR = re.compile(r'^operators\["([\w.]+)"\]', re.MULTILINE)
 
 

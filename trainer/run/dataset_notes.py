@@ -21,8 +21,8 @@ def notes_of(dataset: Dataset) -> dict[str, Any]:
     """Return the notes of a dataset; what its manifest does not say is None."""
     manifest = dataset.manifest
     source = manifest.get("source")
-    pictures = source.get("pictures") if isinstance(source, dict) else None
-    words = {"name": manifest.get("name"), "pictures": pictures, "licence": manifest.get("licence")}
+    origin = source.get("pictures") if isinstance(source, dict) else None
+    words = {"name": manifest.get("name"), "pictures": origin, "licence": manifest.get("licence")}
     return {
         **{key: value if isinstance(value, str) else None for key, value in words.items()},
         "samples": manifest.get("samples"),

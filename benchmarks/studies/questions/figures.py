@@ -38,7 +38,7 @@ def table(variants: Mapping[str, Runs], own: Figures) -> Iterator[str]:
 
     Args:
         variants: the runs of each, at least one of one, by its title.
-        own: the judge's share right of held-out real pictures, by attribute.
+        own: the judge's share right of held-out real images, by attribute.
     """
     keys = keys_of(variants)
     last = common(run for runs in variants.values() for run in runs.values())[-1]
@@ -48,7 +48,7 @@ def table(variants: Mapping[str, Runs], own: Figures) -> Iterator[str]:
         there = [key for key in keys if all(key in run[last] for run in runs.values())]
         yield _row(title, len(runs), *(_cell(over_seeds(runs, last, k), k) if k in there else "–" for k in keys))
     real = ("1" if key == VARIETY else f"{100 * own[attribute_of(key)]:.1f}" for key in keys)
-    yield _row("*real pictures*", "", *real)
+    yield _row("*real images*", "", *real)
 
 
 def _row(*cells: object) -> str:

@@ -28,11 +28,11 @@ from trainer.generation.sampler import Sampler
 
 @dataclass(frozen=True)
 class Examiner:
-    """The judge, and what it has pictures drawn for: two a label, whose distance is held against that of real ones.
+    """The judge, and what it has images drawn for: two a label, whose distance is held against that of real ones.
 
     Attributes:
-        labels: of ``2 n`` pictures, each twice in a row, as the labelled data has them.
-        real: mean of ‖a - b‖² over as many pairs of real pictures a, b of those labels; pixels in [0, 255].
+        labels: of ``2 n`` images, each twice in a row, as the labelled data has them.
+        real: mean of ‖a - b‖² over as many pairs of real images a, b of those labels; pixels in [0, 255].
         phrasings: what they are asked by where labels are sentences, by the name of the figures; encoded.
     """
 
@@ -45,18 +45,18 @@ class Examiner:
         """Generate images for the labels and evaluate them.
 
         Returns:
-            "right: ATTRIBUTE", the share of pictures that show their label in it, for each; the same for the
+            "right: ATTRIBUTE", the share of images that show their label in it, for each; the same for the
             other sentences, where labels are sentences; "variety", the ratio of root mean squared distances within
             one label, drawn to real.
         """
         asked = self.phrasings if sampler.vocabulary.text is not None else {RIGHT: self.labels}
         figures: Figures = {}
         for name, labels in asked.items():
-            pictures = sampler.generate(labels, seed=1)
-            found = label_accuracy(self.judge.schema, self.judge.logits(pictures), *self.labels)
+            images = sampler.generate(labels, seed=1)
+            found = label_accuracy(self.judge.schema, self.judge.logits(images), *self.labels)
             figures |= {f"{name}: {a.name}": a.tally.fraction for a in found.attributes}
             if name == RIGHT:
-                figures[VARIETY] = math.sqrt(_distance(pictures[::2], pictures[1::2]) / self.real)
+                figures[VARIETY] = math.sqrt(_distance(images[::2], images[1::2]) / self.real)
         return figures
 
     @property
@@ -66,7 +66,7 @@ class Examiner:
 
 
 def examiner(labelled: Dataset, count: int, *, captions: bool, cache: Path) -> Examiner:
-    """A judge of the labelled pictures, with ``count`` labels to ask for (half as many, each twice).
+    """A judge of the labelled images, with ``count`` labels to ask for (half as many, each twice).
 
     Args:
         labelled: exclusive attributes, all known.
@@ -83,20 +83,20 @@ def examiner(labelled: Dataset, count: int, *, captions: bool, cache: Path) -> E
 
 def _read(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """Return some images, uint8 (n, S, S, 3)."""
-    pictures = np.empty((len(rows), dataset.size, dataset.size, 3), np.uint8)
-    for row, out in zip(rows.tolist(), pictures, strict=True):
+    images = np.empty((len(rows), dataset.size, dataset.size, 3), np.uint8)
+    for row, out in zip(rows.tolist(), images, strict=True):
         read_pixels(dataset, row, out)
-    return pictures
+    return images
 
 
 def pairs(labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, and another one of the same label for each; of labels that a single picture has there are none.
+    """Return images, and for each another one of the same label; labels that only one image has are left out.
 
     Args:
         labels: (N, L).
 
     Returns:
-        Two int64 (count,): numbers of pictures, drawn by key.
+        Two int64 (count,): numbers of images, drawn by key.
     """
     _, kind, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
     kind = kind.reshape(-1)

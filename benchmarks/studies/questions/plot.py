@@ -103,4 +103,4 @@ def _across(y: str, colour: str, dashes: str = "none") -> str:
 
 
 def _caption(key: str) -> str:
-    return "variety within a label (real pictures: 1)" if key == VARIETY else f"{attribute_of(key)}: right, %"
+    return "variety within a label (real images: 1)" if key == VARIETY else f"{attribute_of(key)}: right, %"

@@ -60,21 +60,21 @@ def assign(where: str, arrays: list[Array]) -> tuple[list[Images], list[Array], 
         UserError: no array has images, it is not clear which one does, or labels and images differ in number.
     """
     named = [_named(array) for array in arrays]
-    pictures = _only_images([one for one in named if _is_images(one)])
-    if not pictures:
+    images = _only_images([one for one in named if _is_images(one)])
+    if not images:
         shapes = join_names([f"{array.label} {_size(array)}" for array in arrays], 6)
         raise UserError(
             "no-images",
             f"{where}: no array has images (N x height x width, with 1, 3 or 4 channels first or last): {shapes}",
         )
-    others = [one for one in named if one not in pictures]
-    found = [_with_labels(where, one, others) for one in pictures]
+    others = [one for one in named if one not in images]
+    found = [_with_labels(where, one, others) for one in images]
     used = {id(array) for one in found for array in (one.images, *one.labels.values())}
     left = [one for one in others if id(one.array) not in used]
     names = [one.array for one in left if one.array.values.dtype.kind in "SU"]
-    _check_one_dataset(where, pictures, found)
+    _check_one_dataset(where, images, found)
     if not any(one.labels for one in found) and len(found) > 1:
-        _name_classes(found, pictures)
+        _name_classes(found, images)
     return found, names, [one.array for one in left if one.array.values.dtype.kind not in "SU"]
 
 
@@ -140,21 +140,21 @@ def _column(one: _Named) -> str:
     return " ".join(word for word in words if word and word not in _PART_OF) or "label"
 
 
-def _check_one_dataset(where: str, pictures: list[_Named], found: list[Images]) -> None:
+def _check_one_dataset(where: str, images: list[_Named], found: list[Images]) -> None:
     """Raise UserError if labels of different datasets would be mixed, or two arrays have the same images."""
-    datasets = {tuple(word for word in one.rest if not word.isdigit()) for one in pictures}
-    files = {one.array.file for one in pictures}
-    several_in_file = len({(one.array.file, one.part) for one in pictures}) < len(pictures)
+    datasets = {tuple(word for word in one.rest if not word.isdigit()) for one in images}
+    files = {one.array.file for one in images}
+    several_in_file = len({(one.array.file, one.part) for one in images}) < len(images)
     labelled = any(one.labels for one in found)
     if (labelled and (len(datasets) > 1 or several_in_file)) or len({one.images.shape[1:] for one in found}) > 1:
-        listed = join_names(sorted(one.array.label for one in pictures), 6)
+        listed = join_names(sorted(one.array.label for one in images), 6)
         advice = "give one of the files as SRC" if len(files) > 1 else "save the array that you want in its own file"
         raise UserError("ambiguous-arrays", f"{where}: several arrays have images ({listed}); {advice}")
 
 
-def _name_classes(found: list[Images], pictures: list[_Named]) -> None:
+def _name_classes(found: list[Images], images: list[_Named]) -> None:
     """Name classes by what distinguishes the arrays' names, where each array has the images of one class."""
-    rests = [list(one.rest) for one in pictures]
+    rests = [list(one.rest) for one in images]
     if len({tuple(rest) for rest in rests}) < 2:
         return
     while all(rests) and len({rest[0] for rest in rests}) == 1:

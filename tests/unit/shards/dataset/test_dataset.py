@@ -33,7 +33,7 @@ from support.errors import raises
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures in three shards; picture i is filled with the grey 20·i and tagged by its number."""
+    """Twelve images in three shards; image i is filled with the grey 20·i and tagged by its number."""
     folder = tmp_path_factory.mktemp("index")
     (folder / "src").mkdir()
     rows = ["id,tags"]
@@ -59,7 +59,7 @@ def numbers(dataset: Dataset) -> list[int]:
     return [grey(dataset.read(i)) // 20 for i in range(len(dataset))]
 
 
-def test_every_picture_is_read_under_its_own_label(packed: Path) -> None:
+def test_every_image_is_read_under_its_own_label(packed: Path) -> None:
     dataset = Dataset.open(packed)
     assert sorted(numbers(dataset)) == list(range(12)) and len(dataset) == 12 and dataset.size == 8
     for i, number in enumerate(numbers(dataset)):

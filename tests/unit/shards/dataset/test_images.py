@@ -1,4 +1,4 @@
-"""One picture in, one square RGB picture out."""
+"""One image in, one square RGB image out."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def square(data: bytes, size: int, *rest: str, **options: str) -> np.ndarray:
     return images.pixels(data, ImageShape.of(size), *rest, **options)
 
 
-def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     out = io.BytesIO()
-    picture.save(out, form, **options)
+    image.save(out, form, **options)
     return out.getvalue()
 
 
 def pixels(data: bytes) -> np.ndarray:
-    picture = Image.open(io.BytesIO(data))
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = Image.open(io.BytesIO(data))
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def near(part: np.ndarray, colour: int | tuple[int, int, int]) -> bool:
@@ -50,13 +50,13 @@ def near(part: np.ndarray, colour: int | tuple[int, int, int]) -> bool:
 
 def halves(width: int, height: int) -> Image.Image:
     """Red on the left, blue on the right."""
-    picture = Image.new("RGB", (width, height), (255, 0, 0))
-    picture.paste((0, 0, 255), (width // 2, 0, width, height))
-    return picture
+    image = Image.new("RGB", (width, height), (255, 0, 0))
+    image.paste((0, 0, 255), (width // 2, 0, width, height))
+    return image
 
 
 @pytest.mark.parametrize(("form", "name"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
-def test_a_picture_that_fits_is_kept_byte_for_byte(form: str, name: str) -> None:
+def test_an_image_that_fits_is_kept_byte_for_byte(form: str, name: str) -> None:
     data = encoded(halves(16, 16), form)
     for wanted in ("auto", name):
         assert prepare(data, 16, form=wanted) == (data, name, True, False)
@@ -109,9 +109,9 @@ def test_crop_pad_and_stretch() -> None:
 
 
 def test_transparency_lies_on_white_and_does_not_bleed() -> None:
-    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    picture.paste((255, 0, 0, 255), (0, 0, 16, 8))
-    done = pixels(prepare(encoded(picture), 8, form="png").data)
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 16, 8))
+    done = pixels(prepare(encoded(image), 8, form="png").data)
     assert near(done[-2:], 255) and near(done[:2], (255, 0, 0))
 
 
@@ -132,9 +132,9 @@ def test_resizing_is_antialiased() -> None:
 
 
 def test_jpeg_keeps_full_colour_resolution() -> None:
-    picture = Image.open(io.BytesIO(prepare(encoded(halves(33, 33), "BMP"), 33).data))
-    assert picture.format == "JPEG"
-    assert [part[1:3] for part in picture.layer] == [(1, 1)] * 3  # type: ignore[attr-defined] - 4:4:4
+    image = Image.open(io.BytesIO(prepare(encoded(halves(33, 33), "BMP"), 33).data))
+    assert image.format == "JPEG"
+    assert [part[1:3] for part in image.layer] == [(1, 1)] * 3  # type: ignore[attr-defined] - 4:4:4
 
 
 def test_bombs_are_refused_before_they_are_decoded() -> None:
@@ -154,7 +154,7 @@ def test_bombs_are_refused_before_they_are_decoded() -> None:
 @pytest.mark.parametrize(
     "read", [lambda data: prepare(data, 64), lambda data: decode_into(data, np.empty((64, 64, 3), np.uint8))]
 )
-def test_what_pillow_would_hand_to_another_program_is_no_picture(read: Callable[[bytes], object]) -> None:
+def test_what_pillow_would_hand_to_another_program_is_no_image(read: Callable[[bytes], object]) -> None:
     """Ghostscript would run what is written in it."""
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loop\n%%EOF\n"
     assert Image.open(io.BytesIO(program)).format == "EPS"
@@ -163,7 +163,7 @@ def test_what_pillow_would_hand_to_another_program_is_no_picture(read: Callable[
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_cut_off_picture_is_damaged(form: str) -> None:
+def test_a_cut_off_image_is_damaged(form: str) -> None:
     data = encoded(Image.effect_noise((64, 64), 90).convert("RGB"), form)
     for keep in (0, 10, len(data) // 2):
         with pytest.raises(ImageError):
@@ -171,7 +171,7 @@ def test_a_cut_off_picture_is_damaged(form: str) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 400))
-def test_bytes_of_any_kind_are_a_picture_or_a_picture_error(noise: bytes, at: int) -> None:
+def test_bytes_of_any_kind_are_an_image_or_an_image_error(noise: bytes, at: int) -> None:
     whole = encoded(halves(16, 16))
     for data in (noise, whole[:at] + noise + whole[at + len(noise) :]):
         try:
@@ -182,7 +182,7 @@ def test_bytes_of_any_kind_are_a_picture_or_a_picture_error(noise: bytes, at: in
 
 
 def upside(form: str) -> bytes:
-    """A picture that its EXIF notes say is to be turned."""
+    """An image that its EXIF notes say is to be turned."""
     notes = Image.Exif()
     notes[0x0112], notes[0x010E] = 6, "some words"
     return encoded(halves(16, 16), form, exif=notes)
@@ -191,7 +191,7 @@ def upside(form: str) -> bytes:
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG", "TIFF"])
 @given(st.lists(st.tuples(st.integers(0, 160), st.integers(0, 255)), min_size=1, max_size=4))
 @example([(41, 74)])  # Pillow answers these by a struct.error
-def test_damaged_notes_are_a_picture_or_a_picture_error(form: str, changes: list[tuple[int, int]]) -> None:
+def test_damaged_notes_are_an_image_or_an_image_error(form: str, changes: list[tuple[int, int]]) -> None:
     data = bytearray(upside(form))
     for at, value in changes:
         data[at % len(data)] = value
@@ -202,7 +202,7 @@ def test_damaged_notes_are_a_picture_or_a_picture_error(form: str, changes: list
         decoded(bytes(data), 16)
 
 
-def test_how_a_picture_is_read_at_its_own_size() -> None:
+def test_how_an_image_is_read_at_its_own_size() -> None:
     plain = halves(16, 16)
     forms = {form: native(encoded(plain, form))[0] for form in ("JPEG", "PNG", "WEBP", "BMP", "GIF")}
     assert forms == {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "other", "GIF": "other"}
@@ -218,7 +218,7 @@ def npy(array: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def test_raw_pictures_go_in_and_out_unchanged() -> None:
+def test_raw_images_go_in_and_out_unchanged() -> None:
     wanted = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     for data in (npy(wanted), encoded(Image.fromarray(wanted))):
         done = prepare(data, 8, form="raw")
@@ -240,7 +240,7 @@ def test_raw_pictures_go_in_and_out_unchanged() -> None:
     ],
     ids=["float", "grey", "empty", "short", "deep", "long"],
 )
-def test_arrays_that_are_no_picture_are_refused(data: bytes) -> None:
+def test_arrays_that_are_no_image_are_refused(data: bytes) -> None:
     with pytest.raises(ImageError):
         prepare(data, 8)
 
@@ -299,7 +299,7 @@ def test_what_is_no_colour_is_named(background: str) -> None:
         images.colour(background)
 
 
-def test_pictures_under_the_minimum_are_refused() -> None:
+def test_images_under_the_minimum_are_refused() -> None:
     data = encoded(halves(20, 10))
     assert prepare(data, 8, min_size=10).data
     with pytest.raises(ImageError, match="refused: 20 x 10 pixels, under 11"):

@@ -53,8 +53,8 @@ def test_a_size_below_zero_does_not_go_round(tmp_path: Path) -> None:
         list(members(path))
 
 
-def pictures(path: Path) -> bytes:
-    """A tar of six pictures, each a header and one block."""
+def tar_of_images(path: Path) -> bytes:
+    """A tar of six images, each a header and one block."""
     with tarfile.open(path, "w") as archive:
         for number in range(6):
             info = tarfile.TarInfo(f"{number}.png")
@@ -67,7 +67,7 @@ def pictures(path: Path) -> bytes:
     "spoil",
     [
         lambda tar: tar[: 4 * 1024 + 100],  # cut in a header
-        lambda tar: tar[: 4 * 1024 + 700],  # cut in a picture
+        lambda tar: tar[: 4 * 1024 + 700],  # cut in an image
         lambda tar: tar[: 4 * 1024 + 20] + b"?" + tar[4 * 1024 + 21 :],  # a header's bytes
         lambda tar: tar[: 4 * 1024] + bytes(512) + tar[4 * 1024 + 512 :],  # a header that was not written
         lambda tar: tar + tar,  # cat a.tar b.tar
@@ -76,14 +76,14 @@ def pictures(path: Path) -> bytes:
 def test_a_tar_that_does_not_end_where_it_seems_to(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     """tarfile stops there as if it were the end; what follows would be lost in silence."""
     path = tmp_path / "a.tar"
-    path.write_bytes(spoil(pictures(path)))
+    path.write_bytes(spoil(tar_of_images(path)))
     with pytest.raises(UserError, match=r"a\.tar: not a readable tar \("):
         list(members(path))
 
 
 def test_a_tar_that_was_cut_between_two_members_has_no_end_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    whole = pictures(path)
+    whole = tar_of_images(path)
     assert has_end_mark(path) and len(list(members(path))) == 6
     path.write_bytes(whole[: 4 * 1024])
     assert not has_end_mark(path) and len(list(members(path))) == 4

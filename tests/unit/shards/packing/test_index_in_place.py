@@ -32,8 +32,8 @@ from support.tagged_images import COLOURS, colour_of, tagged, written
 NAMES = tuple(COLOURS)
 
 
-def picture(i: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
-    """One in one of three colours."""
+def image_of(i: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
+    """The image of sample i, in one of three colours."""
     return Image.new("RGB", size, COLOURS[NAMES[i % 3]]).convert(mode)
 
 
@@ -58,7 +58,8 @@ def test_whatever_webdataset_writes(tmp_path: Path, extension: str, label: str) 
                 "txt": f"{NAMES[i % 3]} hair{', odd' if i % 2 else ''}",
                 "npy": np.array([i % 3, i % 2, 0.5], np.float32),
             }
-            shown = encoded(picture(i), "WEBP") if extension == "webp" else picture(i)  # which webdataset cannot write
+            # webdataset cannot write WebP.
+            shown = encoded(image_of(i), "WEBP") if extension == "webp" else image_of(i)
             yield {extension: shown, label: said[label]}
 
     folder = written(tmp_path / "tars", samples())
@@ -82,19 +83,19 @@ def test_whatever_webdataset_writes(tmp_path: Path, extension: str, label: str) 
     assert findings(folder).problems == [] and findings(folder).notes == []
 
 
-def test_pictures_of_any_kind_and_size(tmp_path: Path) -> None:
+def test_images_of_any_kind_and_size(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     kinds: list[dict[str, Any]] = [
-        {"jpeg": encoded(picture(0), "JPEG", quality=95)},
-        {"JPG": encoded(picture(1, (20, 12)), "JPEG", quality=95)},
-        {"png": encoded(picture(2, mode="P"), "PNG")},
-        {"bmp": encoded(picture(3), "BMP")},
-        {"tif": encoded(picture(4, mode="CMYK"), "TIFF")},
-        {"gif": encoded(picture(5), "GIF")},
-        {"webp": encoded(picture(6, (30, 8)), "WEBP", lossless=True)},
-        {"jpg": encoded(picture(7), "JPEG", quality=95, exif=turned)},
-        {"png": encoded(picture(8).convert("RGBA"), "PNG")},
+        {"jpeg": encoded(image_of(0), "JPEG", quality=95)},
+        {"JPG": encoded(image_of(1, (20, 12)), "JPEG", quality=95)},
+        {"png": encoded(image_of(2, mode="P"), "PNG")},
+        {"bmp": encoded(image_of(3), "BMP")},
+        {"tif": encoded(image_of(4, mode="CMYK"), "TIFF")},
+        {"gif": encoded(image_of(5), "GIF")},
+        {"webp": encoded(image_of(6, (30, 8)), "WEBP", lossless=True)},
+        {"jpg": encoded(image_of(7), "JPEG", quality=95, exif=turned)},
+        {"png": encoded(image_of(8).convert("RGBA"), "PNG")},
     ]
     folder = written(tmp_path / "tars", [{**kind, "cls": i % 3} for i, kind in enumerate(kinds)])
     with raises("option-missing", "--size"):
@@ -109,13 +110,13 @@ def test_pictures_of_any_kind_and_size(tmp_path: Path) -> None:
     assert findings(folder).problems == []
 
 
-def test_damaged_pictures_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_images_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
-    pictures = [encoded(noise, "JPEG") for _ in range(6)]
-    pictures[1] = b"no picture"
-    pictures[3] = pictures[3][:-10]  # the header is whole, the pixels are not
-    pictures[4] = b""
-    folder = written(tmp_path / "tars", [{"jpg": data, "cls": i % 2} for i, data in enumerate(pictures)], per_shard=4)
+    images = [encoded(noise, "JPEG") for _ in range(6)]
+    images[1] = b"no image"
+    images[3] = images[3][:-10]  # the header is whole, the pixels are not
+    images[4] = b""
+    folder = written(tmp_path / "tars", [{"jpg": data, "cls": i % 2} for i, data in enumerate(images)], per_shard=4)
     dataset = index_in_place(IndexInPlace(folder, size=8, workers=1))
     assert "(left out): 2 " in (said := capsys.readouterr().out) and "part-0000/00001" in said
     assert "part-0000.tar: images that cannot be decoded; index again with --check" in findings(folder).problems[0]
@@ -126,19 +127,19 @@ def test_damaged_pictures_are_left_out(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_indexing_again_replaces_the_index(tmp_path: Path) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(7)])
     one = index_in_place(IndexInPlace(folder, workers=1)).fingerprint
     first = content(folder)
     assert index_in_place(IndexInPlace(folder, workers=2)).fingerprint == one and content(folder) == first
     with TarWriter(str(folder / "a.tar")) as tar:
-        tar.write({"__key__": "new", "png": picture(1), "cls": 4})
+        tar.write({"__key__": "new", "png": image_of(1), "cls": 4})
     dataset = index_in_place(IndexInPlace(folder, size=4, workers=1))
     assert len(dataset) == 8 and dataset.size == 4 and dataset.schema.values == ("0", "1", "2", "4")
     assert findings(folder).problems == []
 
 
 def test_a_failed_indexing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(7)])
     index_in_place(IndexInPlace(folder, workers=1))
     expected = content(folder)
 
@@ -157,7 +158,7 @@ def test_an_indexing_that_is_stopped_while_it_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     """There is no data set then, and the same command makes it of what it knows to be its own."""
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(7)])
     index_in_place(IndexInPlace(folder, workers=1))
     expected, replace, moved = content(folder), Path.replace, []
 
@@ -178,7 +179,7 @@ def test_an_indexing_that_is_stopped_while_it_takes_its_place(
 
 @pytest.mark.parametrize("name", ["labels.npy", "index.npy", "known.npy", "schema.yaml"])
 def test_others_files_of_our_names_are_not_replaced(tmp_path: Path, name: str) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(7)])
     (folder / name).write_bytes(b"a year of work")
     with raises("output-exists", name):
         index_in_place(IndexInPlace(folder, workers=1))
@@ -187,7 +188,7 @@ def test_others_files_of_our_names_are_not_replaced(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("after", [0.6, 0.9, 1.2, 1.5])
 def test_a_killed_indexing_is_made_good_by_the_same_command(tmp_path: Path, after: float) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i, (64, 64)), "cls": i % 3} for i in range(300)], 100)
+    folder = written(tmp_path / "tars", [{"png": image_of(i, (64, 64)), "cls": i % 3} for i in range(300)], 100)
     command = [sys.executable, "-m", "shards", "index", str(folder), "--size", "32", "--check", "--workers", "2"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         time.sleep(after)
@@ -198,7 +199,7 @@ def test_a_killed_indexing_is_made_good_by_the_same_command(tmp_path: Path, afte
 
 
 def test_spawned_workers_see_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(9)], per_shard=3)
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(9)], per_shard=3)
     index_in_place(IndexInPlace(folder, workers=1))
     expected = content(folder)
     monkeypatch.setattr(process_pool, "_start_method", lambda: "spawn")
@@ -207,7 +208,7 @@ def test_spawned_workers_see_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_cannot_be_indexed_in_place(tmp_path: Path) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(3)])
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(3)])
     tar = folder / "part-0000.tar"
 
     def refused(code: str, *named: str) -> None:
@@ -246,7 +247,7 @@ def test_what_cannot_be_indexed_in_place(tmp_path: Path) -> None:
 
 def test_damaged_exif_is_no_talk_of_pillow(tmp_path: Path) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12"  # five entries are promised, and a half is there
-    samples = [{"jpg": encoded(picture(i), "JPEG", exif=exif), "cls": i % 2} for i in range(4)]
+    samples = [{"jpg": encoded(image_of(i), "JPEG", exif=exif), "cls": i % 2} for i in range(4)]
     folder = written(tmp_path / "tars", samples)
     command = [sys.executable, "-m", "shards", "index", str(folder), "--size", "4", "--workers", "2"]
     for more in (command, [sys.executable, "-m", "shards", "describe", str(folder)]):
@@ -258,7 +259,7 @@ def test_trap_pickled_members_are_never_read(tmp_path: Path) -> None:
     folder = tmp_path / "tars"
     folder.mkdir()
     with TarWriter(str(folder / "x.tar")) as tar:
-        tar.write({"__key__": "a", "png": picture(0), "cls": 1, "pyd": {"x": 1}})
+        tar.write({"__key__": "a", "png": image_of(0), "cls": 1, "pyd": {"x": 1}})
     dataset = index_in_place(IndexInPlace(folder, workers=1))
     assert any("pickled" in kind for kind in dataset.manifest["problems"])
 
@@ -307,7 +308,7 @@ def test_trap_names_of_every_kind(tmp_path: Path) -> None:
     folder.mkdir()
     with tarfile.open(folder / "x.tar", "w") as archive:
         for name in ("../../out/a", "/abs/b", "deep/" * 40 + "c", "d\udcff", "e f"):
-            for extension, data in (("png", encoded(picture(0), "PNG")), ("cls", b"3")):
+            for extension, data in (("png", encoded(image_of(0), "PNG")), ("cls", b"3")):
                 info = tarfile.TarInfo(f"{name}.{extension}")
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
@@ -325,7 +326,7 @@ def test_trap_names_of_every_kind(tmp_path: Path) -> None:
 
 
 def test_a_data_set_indexed_in_place_opens_anywhere(tmp_path: Path) -> None:
-    folder = written(tmp_path / "tars", [{"png": picture(i), "cls": i % 3} for i in range(7)])
+    folder = written(tmp_path / "tars", [{"png": image_of(i), "cls": i % 3} for i in range(7)])
     index_in_place(IndexInPlace(folder, size=4, workers=1))
     folder.rename(tmp_path / "moved")
     assert colour_of(Dataset.open(tmp_path / "moved").read(4)) == NAMES[1]

@@ -33,7 +33,7 @@ from support.errors import raises
 
 
 def drawn(folder: Path, count: int = 24, size: int = 8, copies: int = 0) -> Path:
-    """Pictures that all differ, but for the last ``copies``, which are the first ones again."""
+    """Images that all differ, but for the last ``copies``, which are the first ones again."""
     (folder / "images").mkdir(parents=True)
     rows = ["id,tags"]
     for i in range(count):
@@ -124,12 +124,12 @@ def test_jobs_that_would_write_the_same_shards_exclude_each_other(
         pass
 
 
-def test_a_validation_part_without_a_usable_picture_says_what_to_do(tmp_path: Path) -> None:
+def test_a_validation_part_without_a_usable_image_says_what_to_do(tmp_path: Path) -> None:
     src, out = drawn(tmp_path / "src"), tmp_path / "out"
     dataset = pack(Pack(src, tmp_path / "whole", validation=0.1, workers=1))
     aside = Dataset.open(dataset.path / "validation")
     for note in (json.loads(s["json"]) if isinstance(s["json"], bytes) else s["json"] for s in samples(aside)):
-        next(src.rglob(f"{Path(note['id']).stem}.png")).write_bytes(b"no picture")
+        next(src.rglob(f"{Path(note['id']).stem}.png")).write_bytes(b"no image")
     with raises("no-images", 2, "validation", ".out.packing", "--seed"):
         pack(Pack(src, out, size=8, validation=0.1, workers=1))
 
@@ -232,7 +232,7 @@ def test_validation_is_a_data_set_of_its_own(tmp_path: Path) -> None:
     assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == 24
 
 
-def test_pictures_in_both_parts_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_in_both_parts_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = drawn(tmp_path / "src", copies=12)
     dataset = pack(Pack(src, tmp_path / "out", validation=0.25, workers=1))
     parts = [{s["json"]["sha256"] for s in samples(d)} for d in (dataset, Dataset.open(tmp_path / "out/validation"))]
@@ -256,7 +256,7 @@ def test_a_folder_is_a_group(tmp_path: Path) -> None:
     assert aside.manifest["group"] == "folder"
 
 
-def test_background_and_minimum_reach_pictures_and_manifest(tmp_path: Path) -> None:
+def test_background_and_minimum_reach_images_and_manifest(tmp_path: Path) -> None:
     src = drawn(tmp_path / "src", 6, 16)
     Image.new("RGBA", (16, 16), (9, 9, 9, 0)).save(src / "images" / "0000.png")
     Image.new("RGB", (5, 30)).save(src / "images" / "0001.png")

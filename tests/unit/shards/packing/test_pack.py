@@ -63,7 +63,7 @@ def test_webdataset_itself_reads_what_was_packed(tmp_path: Path) -> None:
             assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in archive} == {(0, 0, 0, "", "", 0o444)}
 
 
-def test_pictures_that_fit_are_the_same_bytes_and_shuffled(tmp_path: Path) -> None:
+def test_images_that_fit_are_the_same_bytes_and_shuffled(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src")
     dataset = pack(Pack(src, tmp_path / "out", workers=1))
     originals = {path.read_bytes() for path in (src / "images").iterdir()}
@@ -151,7 +151,7 @@ def test_what_is_amiss_is_counted_and_the_rest_is_packed(tmp_path: Path, capsys:
 def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src", 3)
     for path in (src / "images").iterdir():
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with raises("no-images", 3):
         pack(Pack(src, tmp_path / "out", size=8, workers=1))
     with raises("no-images", 3):
@@ -159,7 +159,7 @@ def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
-def test_size_is_taken_from_the_pictures_or_asked_for(tmp_path: Path) -> None:
+def test_size_is_taken_from_the_images_or_asked_for(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src", 4)
     Image.new("RGB", (9, 9)).save(src / "images" / "0003.png")
     with raises("option-missing", "--size", "8 and 9"):
@@ -194,7 +194,7 @@ def test_an_out_that_holds_anything_is_left_as_it_was(tmp_path: Path) -> None:
     assert len(pack(Pack(src, tmp_path / "empty", workers=1))) == 6
 
 
-def test_pictures_without_labels_need_the_schema_of_others(tmp_path: Path) -> None:
+def test_images_without_labels_need_the_schema_of_others(tmp_path: Path) -> None:
     src = tagged(tmp_path / "src", 3)
     with raises("source-unlabelled", "--schema"):
         pack(Pack(src, tmp_path / "out", workers=1, source="pictures"))
@@ -272,7 +272,7 @@ def interrupted(
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """Pictures that must be converted, 40 shards of them."""
+    """Images that must be converted, 40 shards of them."""
     return tagged(tmp_path / "src", 400, 240)
 
 
@@ -370,7 +370,7 @@ def test_a_killed_worker_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     src = tagged(tmp_path / "src")
 
     def killed(task: shard_writer.Task) -> Any:
-        process_pool._done.get_lock().acquire()  # at the worst moment: while it counts a picture
+        process_pool._done.get_lock().acquire()  # at the worst moment: while it counts an image
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(process_pool, "_start_method", lambda: "fork")

@@ -54,11 +54,11 @@ def png(pixels: np.ndarray | Image.Image, form: str = "PNG", **options: Any) -> 
     return out.getvalue()
 
 
-def write(folder: Path, pictures: list[bytes]) -> Path:
+def write(folder: Path, files: list[bytes]) -> Path:
     folder.mkdir(parents=True)
-    for number, data in enumerate(pictures):
+    for number, data in enumerate(files):
         (folder / f"{number:02d}.png").write_bytes(data)
-    rows = [f'{number:02d},"{("blue", "red")[number % 2]} hair"' for number in range(len(pictures))]
+    rows = [f'{number:02d},"{("blue", "red")[number % 2]} hair"' for number in range(len(files))]
     (folder / "tags.csv").write_text("\n".join(["id,tags", *rows, ""]))
     return folder
 

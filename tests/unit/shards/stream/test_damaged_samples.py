@@ -1,4 +1,4 @@
-"""Damaged pictures at run time: replaced alike for every number of ranks and workers, counted, and bounded."""
+"""Damaged images at run time: replaced alike for every number of ranks and workers, counted, and bounded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DAMAGED = (3, 17, 40)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """60 pictures in 5 shards, the last 20 without labels."""
+    """60 images in 5 shards, the last 20 without labels."""
     folder = tmp_path_factory.mktemp("whole")
     write_folder(folder / "source", COUNT, 16)
     table = folder / "source" / "tags.csv"
@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def damage(whole: Dataset, folder: Path, samples: tuple[int, ...] = DAMAGED) -> Dataset:
-    """A copy with zeros where the pictures of these samples lay."""
+    """A copy with zeros where the images of these samples lay."""
     shutil.copytree(whole.path, folder / "data")
     copy = Dataset.open(folder / "data")
     for sample in samples:
@@ -70,9 +70,9 @@ def test_substitutes_do_not_depend_on_ranks_or_workers(
 
 def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, damaged: Dataset) -> None:
     stream = Stream(damaged, BATCH, 2)
-    pictures: dict[bytes, list[int]] = {}
+    samples_of: dict[bytes, list[int]] = {}
     for i in range(COUNT):
-        pictures.setdefault(decoded(whole.read(i), 16).tobytes(), []).append(i)
+        samples_of.setdefault(decoded(whole.read(i), 16).tobytes(), []).append(i)
     labels, known = np.asarray(whole.labels), np.asarray(whole.known)
     replaced = 0
     for number, (batch, before) in enumerate(
@@ -83,7 +83,7 @@ def test_a_substitute_keeps_the_counts_and_brings_its_own_label(whole: Dataset, 
         assert batch.wrong_count == before.wrong_count == int(batch.has_wrong.sum())
         assert torch.equal(batch.has_wrong, before.has_wrong)
         for row, sample in enumerate(drawn.tolist()):
-            same = pictures[batch.images[row].numpy().tobytes()]  # some of the drawn shapes are equal
+            same = samples_of[batch.images[row].numpy().tobytes()]  # some of the drawn shapes are equal
             label, mask = batch.labels[row], batch.known[row]
             assert any(np.array_equal(labels[i], label) and np.array_equal(known[i], mask) for i in same)
             assert bool(batch.known[row].any()) == known[sample].any()
@@ -156,7 +156,7 @@ SHORT = "--preset smoke --batch 12 --log-every 24 --grid-every 10000 --workers 1
 
 
 @pytest.mark.long
-def test_a_run_counts_damaged_pictures_and_goes_on_bit_identically(damaged: Dataset, tmp_path: Path) -> None:
+def test_a_run_counts_damaged_images_and_goes_on_bit_identically(damaged: Dataset, tmp_path: Path) -> None:
     words = [*SHORT, "--shards", damaged.path, "--damaged-limit", 0.5]
     train(*words, "--run", tmp_path / "one", "--total-images", 120, "--checkpoint-every", 10_000)
     train(*words, "--run", tmp_path / "two", "--total-images", 72, "--checkpoint-every", 36)

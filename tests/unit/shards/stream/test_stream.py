@@ -37,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def half_labelled(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """90 pictures in 12 shards: 30 with labels, 60 without a row."""
+    """90 images in 12 shards: 30 with labels, 60 without a row."""
     folder = tmp_path_factory.mktemp("half")
     write_folder(folder / "source", 90, 16)
     table = folder / "source" / "tags.csv"
@@ -100,8 +100,8 @@ def test_trap_global_batches_do_not_depend_on_ranks_or_workers(
         assert_equal(glue([share[number] for share in shares]), expected[number])
 
 
-def test_trap_every_epoch_shows_every_picture_once_across_batches(dataset: Dataset) -> None:
-    """50 pictures in batches of 24: batches cross the ends of epochs, and nothing is dropped or repeated."""
+def test_trap_every_epoch_shows_every_image_once_across_batches(dataset: Dataset) -> None:
+    """50 images in batches of 24: batches cross the ends of epochs, and nothing is dropped or repeated."""
     seen = [image for batch in take(Stream(dataset, BATCH, 0), 0, 25) for image in batch.images.numpy()]
     every = sorted(decoded(dataset.read(i), dataset.size).tobytes() for i in range(len(dataset)))
     for epoch in range(12):
@@ -109,7 +109,7 @@ def test_trap_every_epoch_shows_every_picture_once_across_batches(dataset: Datas
 
 
 def test_the_labelled_find_wrong_labels_among_many_unlabelled(half_labelled: Dataset) -> None:
-    """Of 90 pictures 30 have labels: as likely a contradiction as if there were only those."""
+    """Of 90 images 30 have labels: as likely a contradiction as if there were only those."""
     batches = take(Stream(half_labelled, 90, 0), 0, 4)
     labelled = torch.cat([batch.known.any(1) for batch in batches])
     found = torch.cat([batch.has_wrong for batch in batches]).bool()
@@ -280,7 +280,7 @@ def test_sizes_that_cannot_be_shared_are_named() -> None:
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_decoded_pixels_are_pillows(form: str, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     Image.fromarray(pixels).save(path, form)
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
@@ -288,12 +288,12 @@ def test_decoded_pixels_are_pillows(form: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_decoded_is_said() -> None:
-    for data in (b"", b"no picture", b"\xff\xd8 no jpeg either"):
+    for data in (b"", b"no image", b"\xff\xd8 no jpeg either"):
         with pytest.raises(ValueError, match="cannot be decoded"):
             decoded(data, 16)
 
 
-def test_a_picture_of_another_size_is_said(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_said(tmp_path: Path) -> None:
     Image.new("RGB", (8, 12)).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match="is 8x12, not 16x16"):
         decoded((tmp_path / "x.png").read_bytes(), 16)

@@ -426,10 +426,10 @@ def test_nothing_of_others_is_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "panel.json").write_text('{"label": "mine"}')
     with raises("output-exists", "panel.json"):
         command.main([str(run), str(image), "--out", str(tmp_path / "panel.png")])
-    picture = save(np.zeros((3, 8, 8), np.uint8), tmp_path / "picture.png").read_bytes()
-    with raises("output-exists", "picture.png"):
-        command.main([str(run), str(image), "--out", str(tmp_path / "picture.png")])
-    assert (tmp_path / "picture.png").read_bytes() == picture and not (tmp_path / "picture.json").exists()
+    other = save(np.zeros((3, 8, 8), np.uint8), tmp_path / "other.png").read_bytes()
+    with raises("output-exists", "other.png"):
+        command.main([str(run), str(image), "--out", str(tmp_path / "other.png")])
+    assert (tmp_path / "other.png").read_bytes() == other and not (tmp_path / "other.json").exists()
     assert image.read_bytes() == before and not (tmp_path / "panel.png").exists()
 
 

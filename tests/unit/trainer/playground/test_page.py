@@ -151,7 +151,7 @@ def test_chromium_draws_what_cgan_sample_draws(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("channels", "aspect"), [(4, (3, 4)), (1, (4, 3))])
-def test_chromium_draws_pictures_of_other_shapes(tmp_path: Path, channels: int, aspect: tuple[int, int]) -> None:
+def test_chromium_draws_images_of_other_shapes(tmp_path: Path, channels: int, aspect: tuple[int, int]) -> None:
     run = write_run(tmp_path / "run", [HAIR], image_channels=channels, aspect=aspect)
     command.main([str(run)])
     sampler = load(run, device="cpu")
@@ -207,17 +207,17 @@ window.history.replaceState = window.history.pushState = () => {
 };
 """
 CANVAS = """
-const canvas = document.getElementById("picture");
+const canvas = document.getElementById("image");
 const box = canvas.getBoundingClientRect();
 return [canvas.width, canvas.height, box.width / box.height];
 """
 SEEN_THROUGH = """
-const canvas = document.getElementById("picture");
+const canvas = document.getElementById("image");
 const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 return data.some((value, i) => i % 4 === 3 && value < 255);
 """
 BLANK = """
-const canvas = document.getElementById("picture");
+const canvas = document.getElementById("image");
 return new Set(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data).size < 20;
 """
 
@@ -228,14 +228,14 @@ def test_controls_change_the_drawing_and_its_address(tmp_path: Path) -> None:
     page = tmp_path / "run" / "playground.html"
     steps = [
         *(CLICK.format("another"), CHOOSE, SWITCH_TO_NO, SLIDE, BLANK),
-        *(CLICK.format("view-walk"), "return document.getElementById('picture').getAttribute('aria-label');"),
+        *(CLICK.format("view-walk"), "return document.getElementById('image').getAttribute('aria-label');"),
         *(CLICK.format("view-grid"), "return document.querySelectorAll('#grid-table button').length;"),
         "document.querySelectorAll('#grid-table button')[2].click(); return location.hash;",
         *("window.history.back();", SHOWN, CLICK.format("view-draw"), CLICK.format("clear")),
         *(OPEN.format("#seed=-1&words=zzz,<b>&vector.sizes=1,x&view=toString"), SHOWN),
         *(OPEN.format("#seed=9007199254740991"), CLICK.format("view-walk"), CLICK.format("view-grid"), UNNAMED),
         *(REFUSE, CLICK.format("view-draw"), CHOOSE, SHOWN),
-        "return document.getElementById('picture').getAttribute('aria-label');",
+        "return document.getElementById('image').getAttribute('aria-label');",
     ]
     answers = answers_of(page, steps, tmp_path / "profile")
     assert answers[0] == "#seed=1"

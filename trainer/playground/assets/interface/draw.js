@@ -1,6 +1,6 @@
-// The view of one drawing: the large picture.
+// The view of one drawing: the large image.
 
-const [SMALLEST, LARGEST] = [256, 480]; // of the longer side of the picture on the page
+const [SMALLEST, LARGEST] = [256, 480]; // of the longer side of the image on the page
 
 class DrawView {
   constructor(canvas) {

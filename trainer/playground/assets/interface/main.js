@@ -9,7 +9,7 @@ document.documentElement.style.setProperty("--aspect", `${page.width} / ${page.h
 document.body.classList.toggle("transparent", page.channels === 4);
 artist.prepare(page.program, decodeBase64($("page-weights").textContent));
 
-const canvas = $("picture");
+const canvas = $("image");
 const views = {
   draw: new DrawView(canvas),
   walk: new WalkView(canvas),

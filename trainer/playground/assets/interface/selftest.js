@@ -1,5 +1,5 @@
 // What the tests ask for with #selftest=COUNT: the drawings of the first seeds, with the words of the address if there
-// are any. The page then holds their pixels as base64, red, green, blue and what a picture has of alpha, and the median
+// are any. The page then holds their pixels as base64, red, green, blue and what an image has of alpha, and the median
 // time of one.
 
 async function selfTest(address) {

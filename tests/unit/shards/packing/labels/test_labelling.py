@@ -190,13 +190,13 @@ def test_classes_that_come_as_floats_are_classes(tmp_path: Path) -> None:
     rows = [{"file_name": f"{i}.png", "label": None if i == 3 else float(i % 2)} for i in range(4)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for labels in ("auto", "class"):
-        pictures = scan_source(tmp_path, labels=labels)
-        result = build_labelling(pictures, asked(labels=labels))
+        images = scan_source(tmp_path, labels=labels)
+        result = build_labelling(images, asked(labels=labels))
         assert [a.values for a in result.schema.attributes] == [("0", "1")]
-        assert words(result, pictures.items) == [["0"], ["1"], ["0"], []]
+        assert words(result, images.items) == [["0"], ["1"], ["0"], []]
 
 
-def test_a_schema_decides_and_unlabelled_pictures_are_fine_with_it(tmp_path: Path) -> None:
+def test_a_schema_decides_and_unlabelled_images_are_fine_with_it(tmp_path: Path) -> None:
     file = tmp_path / "schema.yaml"
     Schema((Attribute("hair", "exclusive", ("red hair", "green hair")),)).save(file)
     unlabelled = source([item(0), item(1)])
@@ -233,15 +233,15 @@ def test_a_schemas_texts_and_vectors_must_fit(tmp_path: Path, model: str) -> Non
 
 def test_rare_tags_are_left_out_and_named() -> None:
     items = [*HAIR, item(20, "green hair", "hat"), item(21, "green hair")]
-    pictures = source(items)
-    result = build_labelling(pictures, asked(min_count=3))
+    images = source(items)
+    result = build_labelling(images, asked(min_count=3))
     assert result.schema.values == ("blue hair", "red hair", "smile")
-    assert pictures.problems.found == {"tag-rare 3": ["green hair", "hat"]}
+    assert images.problems.found == {"tag-rare 3": ["green hair", "hat"]}
     assert words(result, items)[-2:] == [[], []]
     assert result.rows(items).known[-1].tolist() == [False, True], "the row has tags: it does not smile"
 
 
-def test_pictures_of_a_rare_class_become_unlabelled() -> None:
+def test_images_of_a_rare_class_become_unlabelled() -> None:
     items = [item(i, "owl" if i else "fox") for i in range(5)]
     result = build_labelling(source(items, one_class=True), asked(min_count=2))
     assert result.schema.values == ("owl",)
@@ -267,11 +267,11 @@ def test_synonyms_become_their_tag(tmp_path: Path) -> None:
         'Azure_Hair: cyan hair\ncyan hair: blue hair\n"1girl": ""\nsolo:\nunseen: red hair\nblue hair: blue_hair\n',
     )
     items = [*HAIR, item(20, "azure hair", "1girl", "blue hair"), item(21, "1girl", "solo", denied=("azure hair",))]
-    pictures = source(items)
-    result = build_labelling(pictures, asked(aliases=file))
-    assert pictures.items[-2].tags == ("blue hair",) and pictures.items[-1].tags == ()
-    assert pictures.items[-1].denied == ("blue hair",)
-    assert pictures.problems.found == {"synonym-unused aliases.yaml": ["cyan hair", "unseen"]}
+    images = source(items)
+    result = build_labelling(images, asked(aliases=file))
+    assert images.items[-2].tags == ("blue hair",) and images.items[-1].tags == ()
+    assert images.items[-1].denied == ("blue hair",)
+    assert images.problems.found == {"synonym-unused aliases.yaml": ["cyan hair", "unseen"]}
     assert result.schema.values == ("blue hair", "red hair", "smile")
     assert result.identity["aliases"] == {
         "1girl": "", "azure hair": "blue hair", "cyan hair": "blue hair", "solo": "", "unseen": "red hair"

@@ -1,6 +1,6 @@
-// Drawing and saving pictures.
+// Drawing and saving images.
 
-// Draws one picture after another; who waits longest is next, and a picture that is no longer wanted is skipped.
+// Draws one image after another; who waits longest is next, and an image that is no longer wanted is skipped.
 const artist = (() => {
   let program = null;
   let busy = Promise.resolve();
