@@ -62,6 +62,7 @@ VARIANTS = {
     "tenth-alone": Variant("--unlabelled-share 0", data="tenth"),
     "tenth": Variant(data="tenth"),
     "tenth-quota": Variant("--unlabelled-share 0.5", data="tenth"),
+    "tenth-pseudo": Variant("--unlabelled-share 0.5 --label-loss 0.5 --pseudo-labels 0.95", data="tenth"),
     "half": Variant(data="half"),
     "any-wrong": Variant("--wrong sample"),
     "captions": Variant(data="captions"),
@@ -87,6 +88,7 @@ QUESTIONS = {
         "half": "each attribute known for half of the images",
         "tenth": "a tenth labelled, the others as they come",
         "tenth-quota": "a tenth labelled, half of each batch",
+        "tenth-pseudo": "a tenth labelled, half of each batch, with pseudo-labels",
         "tenth-alone": "a tenth labelled, the others left out",
     },
     "language": {

@@ -118,12 +118,12 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
         assert done.returncode == expect, done.stderr
         return (done.stderr if expect else done.stdout).splitlines()
 
-    few = ["--images", "128", "--leave-out", "half,tenth-quota"]
+    few = ["--images", "128", "--leave-out", "half,tenth-quota,tenth"]
     said = run(*few, "--seeds", "1")
     assert [line for line in said if line.startswith("training")] == [
         "training base-0",
         "training tenth-alone-0",
-        "training tenth-0",
+        "training tenth-pseudo-0",
     ]
     tenth = Dataset.open(tmp_path / "data" / "tenth")
     assert tenth.known.any(axis=1).sum() == 40 and len(tenth) == 400
@@ -133,12 +133,12 @@ def test_the_benchmark_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [line for line in said if line.startswith("training")] == [
         "training base-1",
         "training tenth-alone-1",
-        "training tenth-1",
+        "training tenth-pseudo-1",
     ]
     found = json.loads((tmp_path / "results.json").read_text())
-    assert set(found["runs"]) == {"base", "tenth-alone", "tenth"}
+    assert set(found["runs"]) == {"base", "tenth-alone", "tenth-pseudo"}
     assert all(list(seeds) == ["0", "1"] for seeds in found["runs"].values())
-    row = found["runs"]["tenth"]["1"]["128"]
+    row = found["runs"]["tenth-pseudo"]["1"]["128"]
     assert set(row) == {*(f"right: {name}" for name in found["judge on real images"]), "variety"}
     assert all(0 <= value <= 1 for name, value in row.items() if name != "variety") and row["variety"] > 0
     assert "unlabelled" in said and (tmp_path / "unlabelled.svg").read_text().startswith("<svg")
