@@ -98,13 +98,11 @@ class TrainingState:
             The measurements; those of G only if it was updated.
         """
         micro_batches = batch.to(self.env.device, self.dtype).split(self.config.machine.accumulate)
-        guessing = self.pseudo_labels is not None and not batch.known.all()  # on the CPU: no wait for the device
-        if guessing:
-            micro_batches = self._complete(micro_batches)
+        completed = self._complete(micro_batches)
         self._apply_schedules(self.images_seen + self.batch_size)
         step = self.images_seen // self.batch_size
         penalise = self.method.gamma > 0 and step % self.method.penalty_every == 0
-        players = (self.d, self.g, micro_batches, self.batch_size, self._method_of(step), self.env)
+        players = (self.d, self.g, completed, self.batch_size, self._method_of(step), self.env)
         if self.config.method.updates == "joint":
             result = joint_step(*players, penalise=penalise)
         else:
@@ -112,8 +110,8 @@ class TrainingState:
             if (step + 1) % self.config.method.d_steps == 0:
                 result |= generator_step(*players)
         self.guard.observe(result.losses, result.grad_norms)
-        if guessing:
-            guessed = torch.cat([each.known for each in micro_batches]).sum() - int(batch.known.sum())
+        if self.pseudo_labels is not None:
+            guessed = _known(completed) - _known(micro_batches)
             result.statistics[metric_names.GUESSED] = guessed / (self.batch_size * batch.known.shape[1])
         if self.adaptive is not None and result.real_sign is not None:
             self.adaptive.count(result.real_sign)
@@ -125,9 +123,10 @@ class TrainingState:
             self.averages.update(self.g.module, self.images_seen, self.batch_size)
         return result
 
-    def _complete(self, micro_batches: Sequence[Batch]) -> list[Batch]:
-        """Return micro-batches with pseudo-labels, by D before its update."""
-        assert self.pseudo_labels is not None
+    def _complete(self, micro_batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Return micro-batches with the pseudo-labels of D before its update, if the run has any."""
+        if self.pseudo_labels is None:
+            return micro_batches
         with disable_compile(self.d.compiled):  # a compiled D has the batch sizes of its own step
             return [self.pseudo_labels.complete(each, self.d.module, self.env.autocast) for each in micro_batches]
 
@@ -268,3 +267,8 @@ class TrainingState:
         """
         self.head_start = weights.images_seen
         return weights.copy_to(self.g.module, self.ema.module, self.d.module, self.architecture, dataset)
+
+
+def _known(batches: Sequence[Batch]) -> Tensor:
+    """Return how many attributes are known, as a scalar on the device."""
+    return torch.cat([batch.known for batch in batches]).sum()

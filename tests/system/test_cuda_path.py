@@ -120,6 +120,13 @@ def test_training_saving_and_generating_keep_to_the_gpu_and_no_step_waits_for_it
     assert waits.count("trainer/generation/generate.py") == len(found["grid"]["waits"]), "labels in, images out"
 
 
+def test_no_step_waits_for_pseudo_labels(gpu: FakeCuda) -> None:
+    found = gpu.run("costs", f"--preset smoke {SMALL} --label-loss 0.5 --pseudo-labels 0.9", 8)
+    for kind, cost in found.items():
+        assert not cost["waits"], kind
+        assert cost["copies"] == {"cpu to cuda": 7, "cuda to cpu": 1}, kind
+
+
 def test_no_step_waits_when_images_are_not_square(gpu: FakeCuda) -> None:
     """Nor when they are transparent."""
     found = gpu.run("costs", f"--preset smoke {SMALL} --augment ada --flip", (4, 6, 8))

@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shards.stream.batch import Batch
@@ -64,7 +63,7 @@ def complete(scores: Tensor, labels: Tensor, known: Tensor, how: PseudoLabels) -
     for kind, score in zip(how.kinds, scores.float().split(list(how.widths), 1), strict=True):
         if kind == "exclusive":
             probability, value = score.softmax(1).max(1)
-            entries = F.one_hot(value, score.shape[1])
+            entries = value[:, None] == torch.arange(score.shape[1], device=score.device)
         elif kind == "tag":
             probability, entries = score.abs().sigmoid().squeeze(1), score > 0
         else:
@@ -72,5 +71,5 @@ def complete(scores: Tensor, labels: Tensor, known: Tensor, how: PseudoLabels) -
         values.append(entries.to(labels.dtype))
         certain.append(probability >= how.certainty)
     guessed = torch.stack(certain, 1) & (known == 0)
-    attribute_of = torch.repeat_interleave(torch.tensor(how.widths, device=known.device), output_size=labels.shape[1])
-    return torch.where(guessed[:, attribute_of], torch.cat(values, 1), labels), known + guessed.to(known.dtype)
+    columns = [column.expand_as(entries) for column, entries in zip(guessed.split(1, 1), values, strict=True)]
+    return torch.where(torch.cat(columns, 1), torch.cat(values, 1), labels), known + guessed.to(known.dtype)

@@ -87,12 +87,6 @@ def test_a_step_trains_as_if_the_guessed_values_were_known(tmp_path: Path, optio
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-def test_a_batch_without_unknown_values_needs_no_pass_of_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state, stream = make_state(tmp_path, *"--label-loss 0.5 --pseudo-labels 0.95".split())
-    monkeypatch.setattr(PseudoLabels, "complete", lambda *_: pytest.fail("nothing is unknown"))
-    state.step(stream[0])
-
-
 @pytest.mark.parametrize("words", ["", "--conditioning concatenation", "--mismatch none"])
 def test_pseudo_labels_need_a_discriminator_that_recognizes_labels(words: str) -> None:
     with pytest.raises(UserError, match="--pseudo-labels: the discriminator does not learn to recognize labels"):
