@@ -76,6 +76,7 @@ _SENTENCES = {
     "text-file-unreadable": "text files that cannot be read (their images are kept)",
     "text-file-too-large": "text files of more than a megabyte (their images are kept)",
     "text-file-not-utf8": "text files that are not UTF-8 (their images are kept)",
+    "text-with-parameters": "texts with generation parameters (only the prompt is read, no negative prompt)",
     "tags-split-at-blanks": "texts without commas whose tags have underscores (split at spaces)",
     "tags-split": "cells with several tags, separated by {detail} (split)",
     "phrases-read": "phrases of modifiers and nouns ({detail}): each modifier with its noun is a tag",

@@ -31,6 +31,7 @@ from shards.sources.options import ScanOptions
 from shards.sources.spelling import merged_by_case, words_by_case
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
+from shards.sources.tag_cells.prompts import prompt_of
 from shards.sources.tag_cells.texts import Texts, understand_texts
 from shards.vocabulary.spelling import normalise
 
@@ -125,6 +126,7 @@ class RowCollector:
         tags = self._tags(row.get(self.keys.tags[0]), at)
         label = self._label(row, at, names or {})
         text = self._parse(parse_caption, first_value(row, self.keys.text), None, at)
+        text = self._prompt(text, at) if text else text
         if isinstance(label, list):
             tags, label = (*(self.lists.tags(tags) or ()), *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
@@ -136,8 +138,15 @@ class RowCollector:
 
     def _tags(self, value: Any, at: str) -> Tags | str | None:
         if isinstance(value, str):
-            return sys.intern(value.strip())
+            return sys.intern(self._prompt(value.strip(), at))
         return self._parse(self.lists.tags, value, self.interned, at)
+
+    def _prompt(self, text: str, at: str) -> str:
+        """Return a text without the generation parameters that a program wrote after its prompt; count these."""
+        prompt = prompt_of(text)
+        if prompt != text.strip():
+            self.problems.add("text-with-parameters", at)
+        return prompt
 
     def _label(self, row: Mapping[str, Any], at: str, names: Mapping[str, list[str]]) -> Any:
         if not self.classes:

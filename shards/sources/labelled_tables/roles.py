@@ -16,6 +16,7 @@ from shards.sources.labelled_tables.facts import TICKS, ColumnFacts
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
+from shards.sources.tag_cells.prompts import names_negative_prompt
 
 _YES_NO_WORDS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"positive", "negative"})
 _SIGNS = ({0, 1}, {-1, 1}, {-1, 0, 1}, {-1, 0})
@@ -100,6 +101,8 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
         return Role(name, Kind.PART, "by its name and values")
     if names.names_group(name) and not fact.is_unique and fact.different > 1:
         return Role(name, Kind.GROUP, "by its name", "--class")
+    if names_negative_prompt(name):
+        return Role(name, Kind.NOTHING, "a negative prompt names what is not in the image")
     if fact.lists and names.is_label(name):
         return Role(name, Kind.CLASS, "by its name", is_label=True)
     if fact.number_lists * 2 > fact.filled:
