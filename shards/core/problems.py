@@ -88,6 +88,7 @@ _SENTENCES = {
     "caption-first-of-several": "texts with several captions, one per line (the first is used)",
     "letters-cleaned": "cells with invisible or full-width letters (read without them, or as plain ones)",
     "tags-in-lists": "cells that hold a list (its entries are the tags)",
+    "tags-with-namespace": "tags with a namespace, such as character: (read without it)",
     "tags-weighted": "tags with a weight or count (read without it; --min-weight leaves light ones out)",
     "tags-light": "tags with a weight below {detail} (left out)",
     "cell-unreadable": "cells of column {detail} that cannot be read (unknown there)",

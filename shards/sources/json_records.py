@@ -7,14 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shards.core.problems import Problems
+from shards.sources.tag_cells.namespaces import KEPT, LEFT_OUT
 
 CAPTIONS = ("caption", "text", "prompt", "description", "alt_text")  # keys of captions, the best one first
 
-_KEPT = frozenset("general character copyright series species person clothing studio".split())
-_LEFT_OUT = frozenset(
-    "artist creator meta metadata lore invalid deprecated contributor circle rating title page source medium language "
-    "date site rank".split()
-)
 _NUMBERED = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta"}  # Danbooru's categories
 _BY_CATEGORY = re.compile(r"(?:tags|tag_string)_(\w+)")
 _DEEPEST = 3  # levels of objects whose values become columns
@@ -67,7 +63,7 @@ def _tags(record: Mapping[str, Any]) -> list[tuple[str, str]] | str | None:
     tags = record.get("tags")
     if isinstance(tags, dict):
         return [
-            (category if category in _KEPT | _LEFT_OUT else "", tag)
+            (category if category in KEPT | LEFT_OUT else "", tag)
             for category, value in tags.items()
             for tag in _words(value)
         ]
@@ -107,13 +103,13 @@ def _of_entry(entry: Any) -> list[tuple[str, str]]:
     if not isinstance(entry, str):
         return []
     namespace, colon, rest = entry.partition(":")
-    if colon and rest and namespace.strip().lower() in _KEPT | _LEFT_OUT:
+    if colon and rest and namespace.strip().lower() in KEPT | LEFT_OUT:
         return [(namespace.strip().lower(), rest)]
     return [("", entry)]
 
 
 def _kept(tags: list[tuple[str, str]], problems: Problems, at: str) -> list[str]:
     for category, tag in tags:
-        if category in _LEFT_OUT:
+        if category in LEFT_OUT:
             problems.add("tag-of-category", f"{at}: {tag}", detail=category)
-    return [tag for category, tag in tags if category not in _LEFT_OUT]
+    return [tag for category, tag in tags if category not in LEFT_OUT]

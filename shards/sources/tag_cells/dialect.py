@@ -14,6 +14,7 @@ from shards.core.problems import Problems
 from shards.sources.cells import InvalidValue, Tags, sanitize, short_repr, shorten_names
 from shards.sources.tag_cells import emoticons
 from shards.sources.tag_cells.lists import Weighted, flatten, read_list, read_numbers
+from shards.sources.tag_cells.namespaces import LEFT_OUT, line_joiner, split_namespace, tags_of_lines
 from shards.sources.tag_cells.phrases import Phrases, learn_phrases
 from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
 from shards.sources.tag_cells.weights import Suffix, rejoin, suffix_of, without_brackets, without_suffix
@@ -50,10 +51,12 @@ class TagDialect:
         self.suffix: Suffix = suffix
         self.has_lists = False
         self.phrases: Phrases | None = None  # set if cells are phrases; the separators are not used then
+        self.joiner = ""  # of the tags of lines with a namespace each; see `line_joiner`
         self._pattern = pattern(separators)
         self._known: dict[str, tuple[list[Weighted], str]] = {}
         self._counts: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()  # phrases
+        self._left_out: Counter[tuple[str, str]] = Counter()  # namespaces and tags
 
     @classmethod
     def infer(cls, cells: Iterable[Any], *, are_tags: bool = True, min_weight: float = 0) -> TagDialect:
@@ -69,16 +72,19 @@ class TagDialect:
         for cell in cells:
             if isinstance(cell, str) and (cell in counts or len(counts) < _SAMPLE):
                 counts[cell] += 1
+        joiner = line_joiner(counts) if are_tags else ""
         dialect = cls((), "", min_weight, are_tags)
-        if phrases := learn_phrases(counts):
+        if not joiner and (phrases := learn_phrases(counts)):
             dialect.phrases = phrases
             return dialect
         texts: Counter[str] = Counter()
         for cell, count in counts.items():
-            text, _ = emoticons.set_aside(_prepared(cell))
+            text = tags_of_lines(_prepared(cell), joiner) if joiner else _prepared(cell)
+            text, _ = emoticons.set_aside(text)
             if not _starts_list(text) or read_list(text) is None:
                 texts[text] += count
         dialect = cls(find_separators(texts, are_tags), "", min_weight, are_tags)
+        dialect.joiner = joiner
         dialect.has_lists = len(texts) < len(counts)
         dialect.suffix = suffix_of(dialect._pieces(text) for text in texts)
         return dialect
@@ -114,7 +120,21 @@ class TagDialect:
             self._unread[cell] += 1
         elif kind:
             self._counts[kind] += 1
-        return pairs
+        return self._without_namespaces(pairs) if self.are_tags else pairs
+
+    def _without_namespaces(self, pairs: list[Weighted]) -> list[Weighted]:
+        """Return tags without their namespaces, and without those that say nothing of the image; count them."""
+        if not any(":" in tag for tag, _ in pairs):
+            return pairs
+        kept: list[Weighted] = []
+        for tag, weight in pairs:
+            namespace, rest = split_namespace(tag)
+            if namespace in LEFT_OUT:
+                self._left_out[namespace, rest] += 1
+            else:
+                kept.append((rest, weight))
+                self._counts["namespace"] += bool(namespace)
+        return kept
 
     def tags(self, cell: Any, interned: dict[Tags, Tags] | None = None) -> Tags | None:
         """Return the normalised tags of a cell, without repetitions; None for None, or a phrase that cannot be read.
@@ -136,7 +156,8 @@ class TagDialect:
     def pieces(self, cell: str) -> list[str]:
         """Return the tags of a text, without counting anything; none if they cannot be read."""
         try:
-            return [tag for tag, _ in self._split(cell)[0]]
+            pairs = [split_namespace(tag) if self.are_tags else ("", tag) for tag, _ in self._split(cell)[0]]
+            return [tag for namespace, tag in pairs if namespace not in LEFT_OUT]
         except InvalidValue:
             return []
 
@@ -153,6 +174,11 @@ class TagDialect:
         for phrase, count in self._unread.most_common():
             problems.add("phrase-not-understood", phrase, count=count)
         self._unread.clear()
+        for (namespace, tag), count in self._left_out.most_common():
+            problems.add("tag-of-category", tag, detail=namespace, count=count)
+        self._left_out.clear()
+        if counts["namespace"]:
+            problems.add("tags-with-namespace", count=counts["namespace"])
         if counts["cleaned"]:
             problems.add("letters-cleaned", count=counts["cleaned"])
         if counts["list"]:
@@ -172,7 +198,7 @@ class TagDialect:
         return known
 
     def _parsed(self, cell: str) -> tuple[list[Weighted], str]:
-        text = _prepared(cell)
+        text = tags_of_lines(_prepared(cell), self.joiner) if self.joiner else _prepared(cell)
         if self.phrases:
             tags = self.phrases.read(text)
             return [(tag, None) for tag in tags or ()], "phrase" if tags is not None else "unread phrase"

@@ -100,7 +100,7 @@ def test_classes_that_are_lists_are_split_and_said() -> None:
 
 
 def test_names_with_colons_are_not_counts() -> None:
-    assert read("rating:general, hair:blue", "rating:safe, hair:red")[0] == ("rating:general", "hair:blue")
+    assert read("view:front, hair:blue", "view:side, hair:red")[0] == ("view:front", "hair:blue")
     assert read("fate:zero, saber", "nier:2, saber")[1] == ("nier:2", "saber")
 
 
