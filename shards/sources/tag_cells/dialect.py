@@ -16,6 +16,7 @@ from shards.sources.tag_cells import emoticons
 from shards.sources.tag_cells.lists import Weighted, flatten, read_list, read_numbers
 from shards.sources.tag_cells.namespaces import LEFT_OUT, line_joiner, split_namespace, tags_of_lines
 from shards.sources.tag_cells.phrases import Phrases, learn_phrases
+from shards.sources.tag_cells.scores import Place, score_place, with_own_scores, without_score
 from shards.sources.tag_cells.separators import BLANKS, COMMA, Separators, find_separators, pattern
 from shards.sources.tag_cells.weights import Suffix, rejoin, suffix_of, without_brackets, without_suffix
 from shards.vocabulary.spelling import clean_letters, normalise
@@ -52,6 +53,7 @@ class TagDialect:
         self.has_lists = False
         self.phrases: Phrases | None = None  # set if cells are phrases; the separators are not used then
         self.joiner = ""  # of the tags of lines with a namespace each; see `line_joiner`
+        self.scores: Place = ""  # where tags have scores, with blanks between
         self._pattern = pattern(separators)
         self._known: dict[str, tuple[list[Weighted], str]] = {}
         self._counts: Counter[str] = Counter()
@@ -87,6 +89,7 @@ class TagDialect:
         dialect.joiner = joiner
         dialect.has_lists = len(texts) < len(counts)
         dialect.suffix = suffix_of(dialect._pieces(text) for text in texts)
+        dialect.scores = "" if dialect.suffix or not are_tags else score_place(map(dialect._pieces, texts))
         return dialect
 
     @property
@@ -210,14 +213,15 @@ class TagDialect:
         pieces = self._pieces(text)
         pairs: list[Weighted] = []
         for tag, weight in without_brackets(pieces):
-            tag, own = without_suffix(tag, self.suffix)
+            tag, own = without_score(tag, self.scores) if self.scores else without_suffix(tag, self.suffix)
             tag = emoticons.put_back(_plain(tag), found)
             pairs.append((tag, weight if own is None else own))
         return pairs, "split" if len(pieces) > 1 else ""
 
     def _pieces(self, text: str) -> list[str]:
         pieces = self._pattern.split(text) if self._pattern else [text]
-        return rejoin([piece.strip() for piece in pieces if piece.strip()])
+        pieces = [piece.strip() for piece in pieces if piece.strip()]
+        return rejoin(with_own_scores(pieces) if self.scores else pieces)
 
 
 def _prepared(cell: str) -> str:

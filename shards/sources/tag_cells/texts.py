@@ -110,7 +110,7 @@ def _are_tags(texts: Collection[str], dialect: TagDialect) -> bool:
         counts = Counter(texts)
         return learn_phrases(counts, **_STRICT) is not None
     lists = sum(_list(text) is not None for text in texts) if dialect.has_lists else 0
-    return lists * 2 > len(texts) or looks_like_tags(texts, dialect) or _are_classes(texts)
+    return lists * 2 > len(texts) or looks_like_tags(texts, dialect) or _are_classes(texts, dialect)
 
 
 def looks_like_tags(texts: Iterable[str], dialect: TagDialect | None = None) -> bool:
@@ -139,9 +139,10 @@ def _is_long(piece: str) -> bool:
     return len(piece) > _MAX_TAG or piece.count(" ") > _MAX_BLANKS or piece.endswith(_ENDS)
 
 
-def _are_classes(texts: Collection[str]) -> bool:
+def _are_classes(texts: Collection[str], dialect: TagDialect) -> bool:
     """Return True if each text is one of a few names, as files with one class each have them."""
-    counts = Counter(map(normalise, texts))
+    scored = (" ".join(dialect.pieces(text)) for text in texts)
+    counts = Counter(map(normalise, scored if dialect.scores else texts))
     names = [name for name in counts if name]
     if not 1 < len(names) <= len(texts) / 3:
         return False

@@ -148,3 +148,10 @@ def test_trap_two_images_of_one_name_share_their_text(tmp_path: Path) -> None:
     found = tags_by_id(source)
     assert found["0.jpg"] == found["0.png"] == ("blue hair", "smile")
     assert source.problems.found == {"text-file-shared": ["0.jpg", "0.png"]}
+
+
+def test_trap_one_class_with_a_score_is_a_class(tmp_path: Path) -> None:
+    texts = {f"{n}.txt": f"{('cat', 'dog')[n % 2]} 0.{n + 10}" for n in range(12)}
+    source = scan_source(write_files(tmp_path, {**texts, **png_files(*(f"{n}.png" for n in range(12)))}))
+    assert tags_by_id(source)["1.png"] == ("dog",)
+    assert source.problems.counts() == {"tags-weighted": 12}

@@ -179,3 +179,29 @@ def test_semicolons_between_tags_need_less_evidence() -> None:
     cells = ("hair: blue; eyes: red", "hair: red; eyes: blue", "hair: blue; eyes: blue")
     assert read(*cells)[0] == ("hair: blue", "eyes: red")
     assert read("steins;gate, okabe", "steins;gate, mayuri") == [("steins;gate", "okabe"), ("steins;gate", "mayuri")]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{0}_hair 0.9{2}\n{1} 0.8{2}",
+        "{0} hair 0.9{2}, {1} 0.8{2}",
+        "{0} hair, 0.9{2}, {1}, 0.8{2}",
+        "{0}_hair\t0.9{2}\n{1}\t0.8{2}",
+        "{0}_hair 0.9{2} {1} 0.8{2}",
+        "{0} hair 9{2}%\n{1} 8.{2}%",
+        "0.9{2} {0}_hair\n0.8{2} {1}",
+        "0.9{2}: {0}_hair\n0.8{2}: {1}",
+    ],
+)
+def test_trap_scores_of_taggers_are_weights(form: str) -> None:
+    cells = [form.format(("blue", "red")[n % 2], ("cat", "dog", "owl")[n % 3], n % 10) for n in range(30)]
+    assert read(*cells) == [(f"{('blue', 'red')[n % 2]} hair", ("cat", "dog", "owl")[n % 3]) for n in range(30)]
+    assert said(*cells)["tags-weighted"] == 60
+    assert not any(read(*cells, min_weight=1))
+
+
+def test_numbers_after_names_are_no_scores() -> None:
+    assert read("iphone 12, cat", "iphone 11, dog", "galaxy 2, cat")[0] == ("iphone 12", "cat")
+    assert read("apple 1", "apple 2", "pear 1")[1] == ("apple 2",)
+    assert read(*(f"height 1.{n}, width 0.{n}" for n in range(4)))[3] == ("height 1.3", "width 0.3")
