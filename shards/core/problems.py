@@ -52,6 +52,7 @@ _SENTENCES = {
     "row-too-long": "rows of {detail} with more cells than columns (left out; put cells with commas in quotes)",
     "row-too-short": "rows of {detail} with fewer cells than columns (the missing ones are empty)",
     "decimal-comma": "columns of {detail} with decimal commas (read as numbers)",
+    "number-with-unit": "columns of numbers with the unit {detail} (read without it)",
     "json-key-repeated": "keys that are repeated in the same JSON object (the last one is used)",
     "id-matched-by-path": "ids matched by the last parts of their paths or URLs",
     "id-matched-by-case": "ids matched without regard to capital letters",

@@ -184,7 +184,7 @@ def short_repr(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 1 << 128:
         return "a huge number"
     try:
-        text = repr(value[:4] if isinstance(value, list | str) else value)
+        text = repr(value[:4] if isinstance(value, list) else value[:60] if isinstance(value, str) else value)
     except (RecursionError, ValueError):
         text = type(value).__name__
     return sanitize(text if len(text) <= 60 else text[:60] + "…")

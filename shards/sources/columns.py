@@ -14,6 +14,7 @@ from shards.dataset.schema import MAX_SIZE, Attribute
 from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
 from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
 from shards.sources.spelling import words_by_case
+from shards.sources.text.units import find_unit, is_measured
 from shards.vocabulary.spelling import normalise
 
 ALL = "all"
@@ -71,6 +72,7 @@ class ColumnCollector:
         self.names: dict[str, None] = {}  # of all columns of the table
         self.rows: list[tuple[Cell, ...]] = []
         self.not_numbers: dict[str, str] = {}  # column → its first cell that is not a number, for messages
+        self.measured: dict[str, str] = {}  # column → its first number with a unit
 
     def __bool__(self) -> bool:
         return self.everything or bool(self.positions)
@@ -93,7 +95,8 @@ class ColumnCollector:
                 if not self.everything:
                     problems.add("cell-unreadable", f"{at}: {error}", detail=repr(shorten_names([name])))
             if name not in self.not_numbers and _number(cells[position]) is None and not says_nothing(cells[position]):
-                self.not_numbers[name] = f"{at} has {short_repr(cells[position])}"
+                first = self.measured if is_measured(cells[position]) else self.not_numbers
+                first.setdefault(name, f"{at} has {short_repr(cells[position])}")
         self.rows.append(tuple(cells))
 
     def require(self, name: str, option: str) -> None:
@@ -119,6 +122,7 @@ class ColumnCollector:
             if not self.everything:
                 self.require(name, "--columns" if name not in self.kinds else "--class or --numbers")
             cells = [row[position] if position < len(row) else None for row in self.rows]
+            cells = _without_unit(name, cells, problems)
             values = [None if says_nothing(value) else value for value in cells]
             kind = self.kinds.get(name, "") if any(value is not None for value in values) else ""
             kind = kind or _kind(values)
@@ -145,9 +149,13 @@ class ColumnCollector:
         if any(value is not None and _number(value) is None and not isinstance(value, tuple) for value in values):
             raise UserError(
                 "column-not-numbers",
-                f"--numbers {shorten_names([name])}: {self.where}: {self.not_numbers.get(name, 'a cell')}, which is no "
+                f"--numbers {shorten_names([name])}: {self.where}: {self._odd_cell(name)}, which is no "
                 "number; correct the cell or leave it empty, or use --class",
             )
+
+    def _odd_cell(self, name: str) -> str:
+        """Return the first cell that is no number, as it is written, and where it is; one with a unit if need be."""
+        return self.not_numbers.get(name) or self.measured.get(name) or "a cell"
 
     def _words(self, name: str, values: list[Cell]) -> dict[str, str]:
         """Return cell → value of the attribute; empty for free text, which "all" does not select.
@@ -164,7 +172,7 @@ class ColumnCollector:
         if numbers >= _MOSTLY_NUMBERS * count:
             raise UserError(
                 "word-among-numbers",
-                f"--columns {shorten_names([name])}: {self.where}: {self.not_numbers[name]}, but {numbers:,} of "
+                f"--columns {shorten_names([name])}: {self.where}: {self._odd_cell(name)}, but {numbers:,} of "
                 f"{count:,} cells are numbers; correct the cell or leave it empty, or select columns without this one",
             )
         cells = sorted({_spelled(value) for value in values if value is not None})
@@ -182,6 +190,15 @@ class ColumnCollector:
         noun = "" if name in self.plain else normalise(sanitize(name))
         words = words_by_case(cells)
         return {cell: sys.intern(_with_noun(word, noun)) for cell, word in words.items() if word}
+
+
+def _without_unit(name: str, cells: list[Cell], problems: Problems) -> list[Cell]:
+    """Return the cells of a column without the unit that its numbers have, if they have one."""
+    counts = Counter(cell for cell in cells if isinstance(cell, str) and not says_nothing(cell))
+    if not any(map(is_measured, counts)) or not (unit := find_unit(counts)):
+        return cells
+    problems.add("number-with-unit", f"{shorten_names([name])}: {unit.described}", detail=unit.name)
+    return [unit.number(cell) if isinstance(cell, str) else cell for cell in cells]
 
 
 def _with_noun(word: str, noun: str) -> str:

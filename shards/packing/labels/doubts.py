@@ -104,7 +104,7 @@ def _of_tags(tags: Sequence[str], counts: Counter[str]) -> Iterator[Doubt]:
 
 
 def _of_values(name: str, values: Sequence[str], *, blanks: bool) -> Iterator[Doubt]:
-    for shape, alike in odd_shapes(values):
+    for shape, alike in odd_shapes([value.removesuffix(f" {name}") for value in values]):
         yield Doubt(
             "values-not-words",
             f"{len(alike):,} of the {len(values):,} values of {name} look like {shape} ({_examples(alike)}); leave "

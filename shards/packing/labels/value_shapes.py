@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from shards.sources.tag_cells.joined import FREE_DOUBTS, are_word_lists, share_numbers
+from shards.sources.text.units import is_measured
 
 SEPARATORS = ("|", ";", "/", "+", "，", "、")
 _SHARE = 0.1  # of the values that must look odd
 _LEAST = 2  # values that must look odd
+_MEASURED_LEAST = 5  # values with a unit: "1 pound" and "2 pounds" are names of coins
 _BLANK_LEAST, _BLANK_WORDS = 8, 0.8  # values that combine few words: so many at least, so many words per value at most
 
 _SHAPES = {
@@ -32,6 +34,9 @@ def odd_shapes(values: Sequence[str]) -> list[tuple[str, list[str]]]:
         alike = [value for value in values if pattern.fullmatch(value)]
         if _are_many(alike, values):
             found.append((shape, alike))
+    measured = [value for value in values if is_measured(value) or is_measured(value.replace(" ", ".", 1))]  # "1,7 m"
+    if len(measured) >= _MEASURED_LEAST and _are_many(measured, values):
+        found.append(("numbers with a unit", measured))
     return found
 
 

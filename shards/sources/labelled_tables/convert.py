@@ -9,7 +9,7 @@ from typing import Any
 from shards.core.problems import Problems
 from shards.sources.cells import InvalidValue, shorten_names
 from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
-from shards.sources.labelled_tables.facts import NO, YES, ColumnFacts, number_of, spelled
+from shards.sources.labelled_tables.facts import NO, YES, ColumnFacts, number_of, spelled, without_units
 from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
 from shards.sources.labelled_tables.roles import Role, is_ticked, part_values
 from shards.sources.labelled_tables.selection import Selection
@@ -58,6 +58,8 @@ class RowConverter:
         self.ticked = {name for name in chosen.yes_no if is_ticked(facts[name])}
         self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
         self.with_none = {name for name, fact in facts.items() if fact.nones}
+        used = (*chosen.attributes, *self._classes())
+        self.units = {name: unit for name in used if (unit := facts[name].unit)}
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def join_one_hot(self, columns: Sequence[str], rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
@@ -80,6 +82,7 @@ class RowConverter:
     def convert(self, row: Mapping[str, Any], at: str) -> dict[str, Any]:
         """Return the row that `RowCollector.add` reads."""
         chosen, converted = self.chosen, dict[str, Any]()
+        row = without_units(row, self.units) if self.units else row
         if len(chosen.tags) == 1:
             tags = chosen.tags[0]
             converted[self.keys.tags[0]] = self._named(tags, row.get(tags), at)
@@ -110,6 +113,8 @@ class RowConverter:
 
     def report(self) -> None:
         """Say what was interpreted."""
+        for name, unit in self.units.items():
+            self.problems.add("number-with-unit", f"{shorten_names([name])}: {unit.described}", detail=unit.name)
         for (code, name), count in self.counts.items():
             self.problems.add(code, detail=repr(shorten_names([name])), count=count)
 

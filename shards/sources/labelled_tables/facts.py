@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from shards.sources.gaps import is_empty, is_none
+from shards.sources.text.units import Unit, find_unit
 
 _MAX_DIFFERENT = 20_000  # values that are counted one by one
 _MAX_LETTERS = 200  # of a value that is kept
@@ -48,6 +49,7 @@ class ColumnFacts:
         counts: value → cells that have it, of the first 20,000 different values.
         nones: the spellings of "none", which are values in a column of words and gaps in others.
         entries: the same of the words in lists.
+        unit: what stands beside its numbers; `counts` are without it.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,6 +58,7 @@ class ColumnFacts:
         self.counts: Counter[str] = Counter()
         self.nones: Counter[str] = Counter()
         self.entries: Counter[str] = Counter()
+        self.unit: Unit | None = None
 
     def add(self, value: Any, count: int = 1) -> None:
         self.rows += count
@@ -81,7 +84,12 @@ class ColumnFacts:
             self.uncounted += count
 
     def settle(self) -> None:
-        """After all cells: decide whether "none" is a value."""
+        """After all cells: decide whether they have a unit, and whether "none" is a value."""
+        self.unit = find_unit(self.counts)
+        if self.unit:
+            written, self.counts = self.counts, Counter()
+            for text, count in written.items():
+                self.counts[self.unit.number(text)] += count
         words = {text.lower() for text in self.counts} - YES - NO
         if words and self.numbers() is None and not self.looks_like():
             self.counts += self.nones
@@ -166,6 +174,12 @@ def _name(value: Any, words: Sequence[str]) -> Any:
     if not isinstance(value, int):
         return value
     return words[value] if 0 <= value < len(words) else None if value == -1 else value
+
+
+def without_units(row: Mapping[str, Any], units: Mapping[str, Unit]) -> dict[str, Any]:
+    """Return a row with the numbers of cells that have a unit."""
+    numbers = {name: unit.number(row[name]) for name, unit in units.items() if isinstance(row.get(name), str)}
+    return {**row, **numbers}
 
 
 def number_of(text: str) -> float | None:

@@ -132,6 +132,7 @@ def _number_role(fact: ColumnFacts, is_label: bool) -> Role:
     if is_label and _are_classes(fact):
         return Role(name, Kind.CLASS, "whole numbers in a column named like a label", is_label=True)
     what = "numbers that differ in each row" if fact.is_unique else f"{fact.different:,} different numbers"
+    what += f" with the unit {fact.unit.name}" if fact.unit else ""
     return Role(name, Kind.NUMBER, what, "--class or --numbers")
 
 

@@ -51,6 +51,11 @@ def test_tags_of_one_image_each_are_doubted() -> None:
     assert "tags-of-one-image" not in _doubts(rows, one_class=False)
 
 
+def test_trap_numbers_with_units_are_doubted() -> None:
+    assert _doubts(_each([*(f"{n} cm" for n in range(165, 170)), "1 7 m", "1.8 m"])) == ["values-not-words"]
+    assert _doubts(_each(["1 pound", "2 pounds", "penny"])) == []
+
+
 def test_combinations_joined_by_blanks_are_doubted() -> None:
     values = map(" ".join, itertools.product(("young", "old", "teen"), ("male", "female"), ("smiling", "sad")))
     assert _doubts(_each(values)) == ["values-joined"]
