@@ -17,6 +17,8 @@ _SENTENCES = {
     # files and folders
     "folder-unreadable": "folders that cannot be read",
     "extension-not-read": "files with the ending {detail}, which is not read (left out)",
+    "image-by-content": "images whose names do not end as those of images do (told by their first bytes)",
+    "file-not-looked-at": "files of unknown endings beside images (too many to look into: left out; name images .jpg)",
     "file-name-repeated": "files whose names are the same once read as UTF-8 (the first is used)",
     "zip-member-encrypted": "zip members that are encrypted (left out; unpack the zip)",
     "zip-member-compression": "zip members that are packed by {detail} (left out; unpack the zip)",

@@ -16,7 +16,7 @@ from shards.core.errors import UserError
 from shards.dataset.image_shape import MODES
 
 # Pillow's names; no formats that it passes to other programs, such as EPS.
-READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 LARGEST = 1 << 16  # pixels per side; the product is limited by Pillow's check for decompression bombs
 
 _PNG_DEPTH = 24  # where a PNG has the bits of a sample

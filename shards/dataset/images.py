@@ -16,6 +16,7 @@ from shards.dataset.image_shape import MODES, ImageShape
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 FITS = ("crop", "pad", "stretch")
 FORMS = ("auto", "jpg", "png", "webp", "raw")

@@ -16,6 +16,7 @@ from shards.sources.archives.compressed import COMPRESSED
 from shards.sources.archives.git_lfs import check_pointers
 from shards.sources.archives.listing import TEXTS, Member, archive_members, are_samples, is_zip, stem
 from shards.sources.cells import InvalidValue, parse_json, sanitize
+from shards.sources.first_bytes import images_among
 from shards.sources.id_ladder import ImageNames
 from shards.sources.item import ImageFile, ImageRef
 from shards.sources.layout.junk import is_junk
@@ -25,7 +26,7 @@ from shards.sources.options import ScanOptions
 CONTAINERS = frozenset({".parquet", ".arrow", ".tar"})
 
 UNSUPPORTED = frozenset(  # image formats that are not read
-    {".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {".jxl", ".jp2", ".j2k", ".jpx", ".tga", ".psd", ".xcf"}
     | {".svg", ".exr", ".hdr", ".dds", ".pcx", ".cr2", ".nef", ".arw", ".dng"}
 )
 _SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods"})
@@ -37,7 +38,7 @@ class FileTree:
 
     Attributes:
         root: the folder or file.
-        images: files with an image's extension.
+        images: files with an image's extension, or with an unknown one and the first bytes of an image.
         texts: files that may hold labels.
         containers: tars of samples, and Parquet files (none inside an archive).
         others: all other files, such as arrays; they are not read unless a format knows them.
@@ -128,6 +129,8 @@ def list_files(src: Path, options: ScanOptions | None = None) -> FileTree:
     containers = {name: ImageFile(path, name) for name, path in (found | tree.containers).items()}
     check_pointers(src, tree.images or containers or tree.others)
     _read_archives(tree, found, options or ScanOptions())
+    if src.is_dir() or found:
+        _find_images(tree)
     _drop_masks(tree)
     return tree
 
@@ -164,6 +167,16 @@ def _add_member(tree: FileTree, name: str, member: Member) -> None:
         tree.problems.add("zip-member-repeated", name)
     else:
         files[name] = member.file
+
+
+def _find_images(tree: FileTree) -> None:
+    """Take files as images whose endings say nothing, but whose first bytes do."""
+    images, unseen = images_among(tree.others)
+    for name in images:
+        tree.images[name] = tree.others.pop(name)
+        tree.problems.add("image-by-content", name)
+    for name in unseen:
+        tree.problems.add("file-not-looked-at", name)
 
 
 def _drop_masks(tree: FileTree) -> None:

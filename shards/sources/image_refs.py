@@ -12,6 +12,7 @@ from typing import NamedTuple
 from shards.sources.item import MAX_BYTES
 
 _MAX_RATIO = 200  # of unpacked to packed bytes, beyond the first 64 MiB
+_PACKED_START = 1024  # bytes that suffice to unpack the first few
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a zip member; its name and extra field follow
 
 
@@ -64,6 +65,10 @@ class TarMember:
         """Return the member's content; raise OSError if it cannot be read."""
         return read_range(self.tar, self.offset, self.length)
 
+    def start(self, count: int) -> bytes:
+        """Return the first bytes of the member's content; raise OSError if they cannot be read."""
+        return read_range(self.tar, self.offset, min(count, self.length))
+
 
 class ZipEntry(NamedTuple):
     """A zip member according to the zip's central directory."""
@@ -95,10 +100,7 @@ class ZipMember:
         entry = self.entry
         if entry.length > MAX_BYTES or not is_plausible_size(entry.packed, entry.length):
             raise OSError(0, f"refused: {entry.packed:,} bytes that unpack to {entry.length:,}")
-        fields = _LOCAL_HEADER.unpack(read_range(self.zip, entry.header, _LOCAL_HEADER.size))
-        if fields[0] != b"PK\x03\x04":
-            raise OSError(0, "damaged (no header at its offset in the zip)")
-        data = read_range(self.zip, entry.header + _LOCAL_HEADER.size + fields[-2] + fields[-1], entry.packed)
+        data = read_range(self.zip, self._offset(), entry.packed)
         if entry.deflated:
             try:
                 data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, entry.length + 1)
@@ -107,6 +109,25 @@ class ZipMember:
         if len(data) != entry.length or zlib.crc32(data) != entry.crc:
             raise OSError(0, "damaged (its length or checksum differs)")
         return data
+
+    def start(self, count: int) -> bytes:
+        """Return the first bytes of the member's content, unchecked.
+
+        Raises:
+            OSError: they cannot be read, or are damaged.
+        """
+        data = read_range(self.zip, self._offset(), min(self.entry.packed, count + _PACKED_START))
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, count) if self.entry.deflated else data[:count]
+        except zlib.error as error:
+            raise OSError(0, f"damaged ({error})") from None
+
+    def _offset(self) -> int:
+        """Return where the packed bytes begin."""
+        fields = _LOCAL_HEADER.unpack(read_range(self.zip, self.entry.header, _LOCAL_HEADER.size))
+        if fields[0] != b"PK\x03\x04":
+            raise OSError(0, "damaged (no header at its offset in the zip)")
+        return self.entry.header + _LOCAL_HEADER.size + fields[-2] + fields[-1]
 
 
 @dataclass(frozen=True, slots=True)
