@@ -16,6 +16,7 @@ from shards.sources.layout.folder_names import (
     part_name,
     read_parts,
 )
+from shards.sources.layout.recurring import doubt_of_innermost
 
 _SAMPLE = 100  # names of images per folder that are looked at
 
@@ -72,6 +73,8 @@ def read_layout(names: Collection[str], *, trusted: bool = False) -> Layout:
     layout = Layout(_folders(names))
     reader = _Reader(layout, trusted)
     reader.read(list(layout.folders.values()))
+    if not trusted:
+        layout.doubt = layout.doubt or doubt_of_innermost([folder.labels for folder in layout.folders.values()])
     return layout
 
 

@@ -55,7 +55,8 @@ class NamePattern:
 
     def match(self, path: str) -> dict[str, str] | None:
         """Return field → text for the path of an image; None if it does not match."""
-        name = path if self._with_ending else path.rpartition(".")[0]
+        has_ending = "." in path.rpartition("/")[2]
+        name = path.rpartition(".")[0] if has_ending and not self._with_ending else path
         levels = name.split("/")[-self._depth :]
         if any(len(level) > _MAX_NAME for level in levels):
             return None

@@ -168,3 +168,37 @@ def test_trusted_folders_are_classes() -> None:
 def test_folders_beside_parts_have_no_class_if_trusted() -> None:
     found = read("train/fox/1.png", "test/fox/2.png", "papers/3.png", trusted=True)
     assert found == {"train/fox": (("fox",), "train"), "test/fox": (("fox",), "test"), "papers": ((), None)}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (("happy", "sad", "angry"), ("S001", "S002", "S003")),
+        (("train/happy", "train/sad", "test/happy"), ("1a0/7", "1a0/8", "1a0/9")),
+        (("Greek", "Latin", "Tifinagh"), ("character01", "character02", "character03", "character04")),
+        (("a/happy", "b/sad"), ("person_1", "person_2", "person_3")),
+    ],
+)
+def test_trap_numbered_folders_that_recur_in_each_other_folder_are_doubted(
+    outer: tuple[str, ...], inner: tuple[str, ...]
+) -> None:
+    names = [f"{top}/{name}/{n}_{top[-1]}.png" for top in outer for name in inner for n in range(2)]
+    assert "--from-name" in doubt(*names) and "--source classes" in doubt(*names)
+    assert doubt(*names[: -2 * len(inner) + 2])  # not all persons have all expressions
+    assert not read_layout(names, trusted=True).doubt
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (("S001", "S002", "S003"), ("happy", "sad", "angry")),
+        (("18", "19", "20"), ("111", "112")),
+        (("amazon", "dslr", "webcam"), ("mug", "pen", "bike_2")),
+        (("train", "val", "test"), ("n01", "n02", "n03")),
+        (("fruit",), ("apple 1", "apple 2", "apple 3")),
+    ],
+)
+def test_innermost_folders_that_are_clear(outer: tuple[str, ...], inner: tuple[str, ...]) -> None:
+    assert not doubt(*(f"{top}/{name}/a{n}.png" for top in outer for name in inner for n in range(2)))
+    unique = [f"{top}/{top}{name}/a.png" for top in ("fox", "cat") for name in range(4)]
+    assert not doubt(*unique)

@@ -41,3 +41,8 @@ def test_names_that_do_not_fit(pattern: str, name: str) -> None:
 def test_hostile_names_take_no_time() -> None:
     for length in (250, 100_000):
         assert NamePattern.parse("*_*_{a}_#").match("_" * length + "x.png") is None
+
+
+def test_images_without_an_ending_have_labels_in_their_names() -> None:
+    found = NamePattern.parse("{class}/{age}_*").match("v1.2/cat/30_1")
+    assert found == {"class": "cat", "age": "30"}
