@@ -40,11 +40,15 @@ FOLDER = "folder"
 
 
 class RowKeys(NamedTuple):
-    """The columns that hold tags, a class and a text; the first one of each that has a value counts."""
+    """The columns that hold tags, a class and a text; the first one of each that has a value counts.
+
+    ``denied`` holds tags that do not apply to the image.
+    """
 
     tags: tuple[str, ...] = TAGS
     label: tuple[str, ...] = LABEL
     text: tuple[str, ...] = TEXT
+    denied: str = ""
 
 
 _KEYS = RowKeys()
@@ -55,6 +59,7 @@ class _Row(NamedTuple):
     label: Label | None
     vector: tuple[float, ...] | None
     group: str | None
+    denied: Tags = ()
 
 
 _EMPTY_ROW = _Row(None, None, None, None)
@@ -131,7 +136,8 @@ class RowCollector:
             tags, label = (*(self.lists.tags(tags) or ()), *label), None
         single, vector = (None, label) if isinstance(label, tuple) else (label, None)
         group = row.get(self.group_column) if self.group_column else None
-        parsed = _Row(tags, single, vector, _group(group))
+        denied = self._tags(row.get(self.keys.denied) or None, at) if self.keys.denied else None
+        parsed = _Row(tags, single, vector, _group(group), denied if isinstance(denied, tuple) else ())
         self.rows.append(_EMPTY_ROW if parsed == _EMPTY_ROW else parsed)
         self.texts.append(text)
         return len(self.rows) - 1
@@ -322,14 +328,14 @@ class RowCollector:
                 words = list(read)
         if row.label is not None:
             words = [*(words or ()), str(row.label)]
-        denied: Tags = ()
+        denied = row.denied
         vector = row.vector
         if number is not None and columns.tags:
             if more := columns.tags[number]:
                 words = [*(words or ()), *more]
-            denied = tuple(columns.denied[number])
-            words = words if words is not None or not denied else []  # a row of noes is a label
+            denied = (*denied, *columns.denied[number])
             vector = columns.vectors[number] if vector is None else vector
+        words = words if words is not None or not denied else []  # a row of noes is a label
         tags = None if words is None else tuple(dict.fromkeys(words))
         group = row.group
         if self.options.group == FOLDER:

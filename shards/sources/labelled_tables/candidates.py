@@ -111,7 +111,10 @@ def inspect_table(
     if not matches:
         return None
     _, found, id, folder = max(matches, key=lambda match: match[0])
-    if len(found) < max(1, enough * len(rows)):
+    # Tables with a row per label name each image several times; a column of classes may do so by chance.
+    several = column_names.names_images(id) and len(table.columns) > 1
+    ids = {image_id("", row.get(id)) for row in rows} if several else rows
+    if len(found) < max(1, enough * len(ids)):
         if len(table.columns) > 1 and (reason := images.describe_ambiguous(image_id("", row.get(id)) for row in rows)):
             tree.unusable[name] = f": {reason}"
         return None

@@ -19,6 +19,11 @@ _LABELS = frozenset(
 )
 _LABEL_WORDS = frozenset("label labels class category target species breed diagnosis".split())
 _PARTS = frozenset("part split subset fold partition set dataset usage_split data_split".split())
+_VERDICTS = frozenset(  # last words of columns that say whether the label of their row applies
+    "present presence exists value verdict answer applies correct truth true positive accepted agreed vote "
+    "label target y".split()
+)
+_SCORES = frozenset("confidence conf score probability prob weight certainty likelihood".split())
 _GROUPS = frozenset("identity person subject patient lesion group".split())
 _INDEX = frozenset(
     {
@@ -76,6 +81,16 @@ def names_label(name: str) -> bool:
     """Return True for "label", "breed", "fine_label", "class id" and the like."""
     words = simple(name).split("_")
     return simple(name) in _LABELS or words[-1] in _LABEL_WORDS or words[-2:] == ["class", "id"]
+
+
+def names_verdict(name: str) -> bool:
+    """Return True for "present", "is_correct" and the like, in a table with a row per label."""
+    return simple(name).split("_")[-1] in _VERDICTS
+
+
+def names_score(name: str) -> bool:
+    """Return True for "confidence", "label_score" and the like."""
+    return simple(name).split("_")[-1] in _SCORES
 
 
 def names_part(name: str) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 from shards.core.problems import Problems
 from shards.sources.cells import InvalidValue, shorten_names
 from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
-from shards.sources.labelled_tables.facts import NO, YES, ColumnFacts, number_of, spelled, without_units
+from shards.sources.labelled_tables.facts import ColumnFacts, number_of, spelled, without_units
 from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
 from shards.sources.labelled_tables.roles import Role, is_ticked, part_values
 from shards.sources.labelled_tables.selection import Selection
+from shards.sources.labelled_tables.yes_no import answers
 from shards.sources.rows import RowKeys
 from shards.sources.tag_cells.dialect import TagDialect
 
@@ -55,6 +56,7 @@ class RowConverter:
         self.signed = {name for name, found in numbers.items() if -1.0 in found}
         with_zero = sum(0.0 in numbers[name] for name in self.signed)
         self.has_uncertain = 0 < len(self.signed) <= 2 * with_zero
+        self.answers = {name: answers(facts[name].counts) for name in chosen.yes_no}
         self.ticked = {name for name in chosen.yes_no if is_ticked(facts[name])}
         self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
         self.with_none = {name for name, fact in facts.items() if fact.nones}
@@ -79,8 +81,8 @@ class RowConverter:
             for use in self.chosen.uses
         ]
 
-    def convert(self, row: Mapping[str, Any], at: str) -> dict[str, Any]:
-        """Return the row that `RowCollector.add` reads."""
+    def convert(self, row: Mapping[str, Any], at: str, denied: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the row that `RowCollector.add` reads; ``denied`` are labels that do not apply to its image."""
         chosen, converted = self.chosen, dict[str, Any]()
         row = without_units(row, self.units) if self.units else row
         if len(chosen.tags) == 1:
@@ -103,6 +105,8 @@ class RowConverter:
             converted[name] = self._named(name, row.get(name), at)
         for name, members in self.one_hot.items():
             converted[name] = next((member for member in members if is_yes(row.get(member))), None)
+        if denied:
+            converted[self.keys.denied] = self._named(chosen.label, list(denied), at) if chosen.label else list(denied)
         if chosen.group:
             converted[chosen.group] = row.get(chosen.group)
         return converted
@@ -129,6 +133,8 @@ class RowConverter:
             return None
         if name == self.chosen.label and (code := doubtful_gap(value)):  # those of classes are counted with the others
             self.counts[code, name] += 1
+        if name == self.chosen.label and value == []:
+            return None
         if isinstance(value, list) and name in self.class_names:
             return [word for one in value if isinstance(word := self._class(name, one, at), str)]
         if isinstance(value, list | dict):
@@ -167,7 +173,7 @@ class RowConverter:
         if number == 0 and name in self.signed and not self.has_uncertain:
             self.counts["cell-zero", name] += 1
             return None
-        return True if number == 1 or text in YES else False if number == 0 or text in NO else None
+        return True if number == 1 else False if number == 0 else self.answers[name].get(text)
 
     def _tags(self, row: Mapping[str, Any], at: str) -> list[str] | None:
         found: list[str] | None = None

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from shards.sources.gaps import is_empty, is_none
+from shards.sources.labelled_tables.yes_no import answers
 from shards.sources.text.units import Unit, find_unit
 
 _MAX_DIFFERENT = 20_000  # values that are counted one by one
@@ -18,10 +19,7 @@ _AT_ONCE = 4096  # rows whose equal texts are counted together
 _SAMPLE = 500  # values that patterns are tried on
 _MOST = 0.9  # of the values must fit a pattern
 
-# What cells of yes and no say besides numbers, in lower case.
 TICKS = frozenset({"x", "✓", "✔", "☑", "*"})  # in a spreadsheet, where an empty cell means no
-YES = frozenset({"1", "yes", "y", "true", "t", "positive"})
-NO = frozenset({"0", "no", "n", "false", "f", "negative"})
 
 _PATTERNS = {
     "dates": re.compile(
@@ -90,8 +88,8 @@ class ColumnFacts:
             written, self.counts = self.counts, Counter()
             for text, count in written.items():
                 self.counts[self.unit.number(text)] += count
-        words = {text.lower() for text in self.counts} - YES - NO
-        if words and self.numbers() is None and not self.looks_like():
+        is_of_words = self.counts and self.numbers() is None and not answers(self.counts)
+        if is_of_words and not self.looks_like():
             self.counts += self.nones
             self.filled += self.nones.total()
         else:

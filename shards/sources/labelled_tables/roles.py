@@ -13,12 +13,12 @@ from shards.sources.columns import MAX_VALUES
 from shards.sources.gaps import is_none
 from shards.sources.labelled_tables import column_names as names
 from shards.sources.labelled_tables.facts import TICKS, ColumnFacts
+from shards.sources.labelled_tables.yes_no import answers
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
 from shards.sources.tag_cells.lists import read_numbers
 from shards.sources.tag_cells.prompts import names_negative_prompt
 
-_YES_NO_WORDS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"positive", "negative"})
 _SIGNS = ({0, 1}, {-1, 1}, {-1, 0, 1}, {-1, 0})
 _MAX_LABELS = 100_000  # values of a column that is named like a label
 _LONGEST = 64  # letters of a class
@@ -61,18 +61,23 @@ class Role:
     is_label: bool = False
 
 
-def decide_roles(facts: Iterable[ColumnFacts], id: str, unnamed: Iterable[str] = ()) -> dict[str, Role]:
+def decide_roles(
+    facts: Iterable[ColumnFacts], id: str, unnamed: Iterable[str] = (), verdicts: Iterable[str] = ()
+) -> dict[str, Role]:
     """Return column → what it is.
 
     Args:
         facts: of all columns.
         id: the column that names the images.
         unnamed: columns that the table gives no name.
+        verdicts: columns that say whether the label of their row applies.
     """
-    nameless, facts = set(unnamed), list(facts)
+    nameless, facts, verdicts = set(unnamed), list(facts), set(verdicts)
     roles = {}
     for fact in facts:
         roles[fact.name] = Role(id, Kind.ID) if fact.name == id else _role(fact, fact.name in nameless)
+        if fact.name in verdicts:
+            roles[fact.name] = Role(fact.name, Kind.NOTHING, "it says whether the label of its row applies")
     undecided = [name for name, role in roles.items() if role.kind == Kind.NUMBER]
     labels = [name for name, role in roles.items() if role.kind in (Kind.TAGS, Kind.CLASS, Kind.YES_NO, Kind.CAPTION)]
     by_name = {fact.name: fact for fact in facts}
@@ -182,10 +187,9 @@ def _recur(counts: Counter[str]) -> bool:
 
 def _yes_no(fact: ColumnFacts) -> str:
     """Return the evidence that all values mean yes, no or unknown; "" if not."""
-    words = {text.lower() for text in fact.counts}
     if is_ticked(fact):
         return f"ticks {fact.examples(1)[0]}, or empty"
-    if any(words <= pair for pair in _YES_NO_WORDS) and (len(words) == 2 or words <= {"true", "false", "yes", "no"}):
+    if words := answers(fact.counts):
         return " and ".join(sorted(words))
     numbers = fact.numbers() or {0.5}
     if any(numbers <= signs for signs in _SIGNS):

@@ -21,7 +21,7 @@ from shards.sources.labelled_tables.column_names import names_images, rank_of_id
 from shards.sources.labelled_tables.convert import RowConverter
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names
 from shards.sources.labelled_tables.files import SAMPLE
-from shards.sources.labelled_tables.long_tables import ReadRows, combine_rows
+from shards.sources.labelled_tables.long_tables import Combined, combine_rows
 from shards.sources.labelled_tables.roles import Role, decide_roles
 from shards.sources.labelled_tables.selection import Selection, select_columns
 from shards.sources.layout.folder_names import names_only_part
@@ -31,16 +31,25 @@ from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER, RowCollector, RowKeys
 from shards.sources.text.open_rows import Rows, open_rows
 
-KEYS = RowKeys(("\0tags",), ("\0label",), ("\0text",))  # names that no column of a file has
+KEYS = RowKeys(("\0tags",), ("\0label",), ("\0text",), "\0denied")  # names that no column of a file has
 
 
 class MatchedRow(NamedTuple):
-    """A row that names an image; ``at`` is its name in reports, and ``part`` the part of the dataset it is in."""
+    """A row that names an image.
+
+    Attributes:
+        image: what it names.
+        at: its name in reports.
+        cells: column → cell.
+        part: the part of the dataset that it is in.
+        denied: labels that do not apply to the image.
+    """
 
     image: str
     at: str
     cells: dict[str, Any]
     part: str | None
+    denied: Sequence[str] = ()
 
 
 @dataclass
@@ -63,11 +72,13 @@ class Joined:
         tables: (candidate, its rows, the part that its name stands for).
         names: column of the file → its name as a label; columns without a name are named by their file.
         added: the columns of the other tables.
+        verdicts: the columns that say whether the label of their row applies.
     """
 
     tables: list[tuple[Candidate, Rows, str | None]]
     names: dict[str, str]
     added: list[AddedColumns] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
 
     @property
     def added_columns(self) -> list[str]:
@@ -112,15 +123,15 @@ def scan_tables(
     """
     joined = _open(tree, groups[0], options, images)
     for group in groups[1:]:
-        _add_columns(joined, _open(tree, group, options, images), tree, images)
+        _add_columns(joined, _open(tree, group, options, images), tree, options, images)
     first = groups[0][0]
     where = tree.where(first.file if len(groups[0]) == 1 else "")
     class_names = _class_names(joined)
-    matched = _match(joined, tree, images)
+    matched = _match(joined, tree, options, images)
     facts = _all_facts(joined, class_names)
     id = joined.names[first.id]
     unnamed = [joined.names[name] for name in first.unnamed]
-    roles = decide_roles(facts.values(), id, unnamed)
+    roles = decide_roles(facts.values(), id, unnamed, joined.verdicts)
     chosen = select_columns(where, roles, facts, options, with_label=kind == "metadata")
     if not chosen.labels:
         raise no_label_error(where, roles)
@@ -129,9 +140,10 @@ def scan_tables(
             class_names[name] = words
     rows, converter = collector_of(where, options, tree, chosen, roles, facts, joined.rows, class_names)
     lines: dict[str, int] = {}
-    for image, at, cells, part in matched():
+    for image, at, cells, part, denied in matched():
         full = cells | joined.added_cells(image)
-        lines[image] = rows.add(converter.convert(full, at), at, part=converter.part(full) or part, written=full)
+        converted = converter.convert(full, at, denied)
+        lines[image] = rows.add(converted, at, part=converter.part(full) or part, written=full)
     converter.report()
     left_out = [use.name for use in chosen.uses if not use.becomes]
     for name in left_out:
@@ -230,34 +242,39 @@ def _class_names(joined: Joined) -> dict[str, list[str]]:
     return names
 
 
-def _match(joined: Joined, tree: FileTree, images: ImageNames) -> Callable[[], Iterator[MatchedRow]]:
+def _match(
+    joined: Joined, tree: FileTree, options: ScanOptions, images: ImageNames
+) -> Callable[[], Iterator[MatchedRow]]:
     """Return what yields all rows that name an image; they are read once more rather than kept."""
-    matched: list[tuple[ReadRows, list[str | None]]] = []
+    matched: list[tuple[Combined, list[str | None]]] = []
     for candidate, table, _ in joined.tables:
-        read = combine_rows(table.dicts, candidate.id, tree.problems)
+        combined = combine_rows(table.dicts, candidate.id, tree.problems, tree.where(candidate.file), options)
+        joined.verdicts += [joined.names[combined.verdict]] if combined.verdict else []
         ids, numbers = list[str](), list[int]()
-        for number, row in read():
+        for number, row in combined.read():
             ids.append(image_id(candidate.folder, row.get(candidate.id)))
             numbers.append(number)
-        matched.append((read, images.match(ids, tree.problems, table.place, numbers)))
+        matched.append((combined, images.match(ids, tree.problems, table.place, numbers)))
 
     def rows() -> Iterator[MatchedRow]:
-        for (candidate, table, part), (read, names) in zip(joined.tables, matched, strict=True):
+        for (candidate, table, part), (combined, names) in zip(joined.tables, matched, strict=True):
             several = len(joined.tables) > 1 or "/" in candidate.file
             prefix = f"{candidate.file}, " if several else ""
-            for name, (number, row) in zip(names, read(), strict=True):
+            for name, (number, row) in zip(names, combined.read(), strict=True):
                 if name is not None:
                     cells = {joined.names[column]: cell for column, cell in row.items()}
-                    yield MatchedRow(name, f"{prefix}{table.place} {number}", cells, part)
+                    denied = combined.denied.get(number, ())
+                    yield MatchedRow(name, f"{prefix}{table.place} {number}", cells, part, denied)
 
     return rows
 
 
-def _add_columns(joined: Joined, other: Joined, tree: FileTree, images: ImageNames) -> None:
+def _add_columns(joined: Joined, other: Joined, tree: FileTree, options: ScanOptions, images: ImageNames) -> None:
     """Add the columns of another table to the rows of the same images."""
-    id = other.names[other.tables[0][0].id]
-    added = AddedColumns([name for name in other.columns if name != id])
-    for row in _match(other, tree, images)():
+    matched = _match(other, tree, options, images)
+    without = {other.names[other.tables[0][0].id], *other.verdicts}
+    added = AddedColumns([name for name in other.columns if name not in without])
+    for row in matched():
         added.add(row)
     joined.added.append(added)
 
