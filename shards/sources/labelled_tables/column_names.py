@@ -25,6 +25,7 @@ _VERDICTS = frozenset(  # last words of columns that say whether the label of th
 )
 _SCORES = frozenset("confidence conf score probability prob weight certainty likelihood".split())
 _GROUPS = frozenset("identity person subject patient lesion group".split())
+_ID_WORDS = frozenset("id ids uid uuid no nr num number code name key index idx hash".split())
 _INDEX = frozenset(
     {
         "",
@@ -99,10 +100,23 @@ def names_part(name: str) -> bool:
 
 
 def names_group(name: str) -> bool:
-    words = [word for word in simple(name).split("_") if word not in ("id", "no", "number")]
+    """Return True for names with a word for what several images may show, such as "patient_id" and "age_group"."""
+    words = [word for word in simple(name).split("_") if word not in _ID_WORDS]
     if not words:
         return False
     return words[0] == "identity" or ((words[0] in _GROUPS or words[-1] in _GROUPS) and len(words) <= 2)
+
+
+def names_ids_of_groups(name: str) -> bool:
+    """Return True for "patient_id" and the like, of the names of groups: their cells are no labels."""
+    words = simple(name).split("_")
+    return names_group(name) and (words[-1] in _ID_WORDS and len(words) > 1)
+
+
+def is_group(name: str) -> bool:
+    """Return True for the bare "patient", "subject" and the like, and for "identity_CelebA"."""
+    words = simple(name).split("_")
+    return words[0] == "identity" or (words[0] in _GROUPS and len(words) == 1)
 
 
 def names_index(name: str) -> bool:

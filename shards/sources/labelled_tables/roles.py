@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ _MAX_LABELS = 100_000  # values of a column that is named like a label
 _LONGEST = 64  # letters of a class
 _TOO_FEW = 20  # cells from which nothing can be said of how often tags occur
 _MAX_NUMBERED = 1000  # classes that are numbers, in a column that is named like a label
+_MANY_GROUPS, _IMAGES_OF_GROUP = 20, 50  # groups by their cells: so many, of so few images each on average
+_DIGIT = re.compile(r"\d")
 _PARTITION = {0.0: "train", 1.0: "validation", 2.0: "test"}  # CelebA's
 
 
@@ -104,8 +107,8 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
         return Role(name, Kind.ROW_NUMBER, "it is an index")
     if names.names_part(name) and part_values(fact) is not None:
         return Role(name, Kind.PART, "by its name and values")
-    if names.names_group(name) and not fact.is_unique and fact.different > 1:
-        return Role(name, Kind.GROUP, "by its name", "--class")
+    if why := _group(fact):
+        return Role(name, Kind.GROUP, why, "--class")
     if names_negative_prompt(name):
         return Role(name, Kind.NOTHING, "a negative prompt names what is not in the image")
     if fact.lists and names.is_label(name):
@@ -128,6 +131,21 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
     if fact.numbers() is not None:
         return _number_role(fact, is_label)
     return _word_role(fact, is_label)
+
+
+def _group(fact: ColumnFacts) -> str:
+    """Return why a column names groups of images, such as the photos of a patient; "" if it does not.
+
+    "age_group" and "patient_sex" have a few words, which are labels; so has "subject" if these are no codes.
+    """
+    name = fact.name
+    if not names.names_group(name) or fact.is_unique or fact.different < 2:
+        return ""
+    are_codes = fact.counts and all(_DIGIT.search(text) for text in fact.counts)
+    if names.names_ids_of_groups(name) or (names.is_group(name) and are_codes):
+        return "by its name"
+    many = fact.different >= _MANY_GROUPS and fact.filled <= _IMAGES_OF_GROUP * fact.different
+    return f"by its name and {fact.different:,} values" if many else ""
 
 
 def _number_role(fact: ColumnFacts, is_label: bool) -> Role:
