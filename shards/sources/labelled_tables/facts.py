@@ -16,7 +16,7 @@ from shards.sources.text.units import Unit, find_unit
 _MAX_DIFFERENT = 20_000  # values that are counted one by one
 _MAX_LETTERS = 200  # of a value that is kept
 _AT_ONCE = 4096  # rows whose equal texts are counted together
-_SAMPLE = 500  # values that patterns are tried on
+_SAMPLE = 500  # values that patterns are tried on, and first cells that are kept
 _MOST = 0.9  # of the values must fit a pattern
 
 TICKS = frozenset({"x", "✓", "✔", "☑", "*"})  # in a spreadsheet, where an empty cell means no
@@ -48,6 +48,7 @@ class ColumnFacts:
         nones: the spellings of "none", which are values in a column of words and gaps in others.
         entries: the same of the words in lists.
         unit: what stands beside its numbers; `counts` are without it.
+        first: the first cells, in the order of the rows.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,6 +58,7 @@ class ColumnFacts:
         self.nones: Counter[str] = Counter()
         self.entries: Counter[str] = Counter()
         self.unit: Unit | None = None
+        self.first: list[Any] = []
 
     def add(self, value: Any, count: int = 1) -> None:
         self.rows += count
@@ -149,6 +151,7 @@ def gather_facts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> l
     while some := list(islice(left, _AT_ONCE)):
         for fact in facts:
             values = [row.get(fact.name) for row in some]
+            fact.first += values[: _SAMPLE - len(fact.first)]
             if all(type(value) is str for value in values):
                 for value, count in Counter(values).items():
                     fact.add(value, count)

@@ -14,6 +14,7 @@ from shards.sources.columns import MAX_VALUES
 from shards.sources.gaps import is_none
 from shards.sources.labelled_tables import column_names as names
 from shards.sources.labelled_tables.facts import TICKS, ColumnFacts
+from shards.sources.labelled_tables.numbered_columns import find_lists
 from shards.sources.labelled_tables.yes_no import answers
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
@@ -55,6 +56,7 @@ class Role:
         why: evidence, or the reason why it is no label.
         option: the option that makes it a label, for people; "" if none does.
         is_label: True if the name is one of a label, such as "breed" or "tags".
+        is_numbered: True if the column is one of several, such as label1 and label2, that are one list of tags.
     """
 
     column: str
@@ -62,6 +64,7 @@ class Role:
     why: str = ""
     option: str = ""
     is_label: bool = False
+    is_numbered: bool = False
 
 
 def decide_roles(
@@ -81,6 +84,10 @@ def decide_roles(
         roles[fact.name] = Role(id, Kind.ID) if fact.name == id else _role(fact, fact.name in nameless)
         if fact.name in verdicts:
             roles[fact.name] = Role(fact.name, Kind.NOTHING, "it says whether the label of its row applies")
+    for members in find_lists(fact for fact in facts if roles[fact.name].kind in (Kind.CLASS, Kind.NOTHING)):
+        if any(roles[name].kind == Kind.CLASS for name in members):  # the last columns of a list may be nearly empty
+            why = "numbered columns with the same values"
+            roles |= {name: Role(name, Kind.TAGS, why, is_numbered=True) for name in members}
     undecided = [name for name, role in roles.items() if role.kind == Kind.NUMBER]
     labels = [name for name, role in roles.items() if role.kind in (Kind.TAGS, Kind.CLASS, Kind.YES_NO, Kind.CAPTION)]
     by_name = {fact.name: fact for fact in facts}

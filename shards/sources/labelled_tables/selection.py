@@ -93,6 +93,9 @@ def select_columns(
     if chosen.tags and roles[chosen.tags[0]].is_label:  # tag1, tag2, … are one list
         first = unnumbered(chosen.tags[0])
         chosen.tags = [name for name in full if roles[name].is_label and unnumbered(name) == first]
+    numbered = [name for name in of(Kind.TAGS) if roles[name].is_numbered]
+    if numbered and not any(roles[name].is_label for name in chosen.tags):
+        chosen.tags = numbered
     chosen.classes, chosen.numbers = list(options.class_), list(options.numbers)
     for name in extra:
         _add_named(chosen, where, roles[name], facts[name])
@@ -104,6 +107,8 @@ def select_columns(
     elif not named and not chosen.tags:
         chosen.classes, chosen.yes_no = of(Kind.CLASS), of(Kind.YES_NO)
         chosen.tags = [] if chosen.classes or chosen.yes_no else of(Kind.TAGS)
+    elif not named and chosen.tags == numbered:  # they say less than columns of tags, which stand for all labels
+        chosen.classes, chosen.yes_no = of(Kind.CLASS), of(Kind.YES_NO)
     elif (with_label or not chosen.tags) and not options.class_ and not options.numbers and not label_named:
         chosen.label = next((name for name in of(Kind.CLASS) if roles[name].is_label), None)
     _choose_label(chosen, roles, named)
