@@ -102,6 +102,11 @@ _SENTENCES = {
     "class-negative": "classes -1 in column {detail} (no class: unknown there)",
     "label-negative": "labels -1 (no class: unlabelled)",
     "class-named-by-list": "classes that are named by {detail}",
+    "class-list-not-used": "lists of names that do not fit the numbers of the classes (not used: {detail})",
+    "class-list-unclear": "classes whose names depend on where a list begins to count (not used: {detail}); write the "
+    "number before each name in that file, or the numbers stay the names of the classes",
+    "class-lists-differ": "classes that lists of names name differently (not used: {detail}); leave one of these files "
+    "in SRC, or the numbers stay the names of the classes",
     "columns-one-hot": "columns of which each row has exactly one (the exclusive attribute {detail})",
     "column-left-out": "columns of {detail} that are not labels (left out; cgan preview says why)",
     "rows-combined": "images with several rows (their values of {detail} are tags)",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from shards.core.atomic_io import join_names
 from shards.core.errors import UserError
+from shards.core.problems import sentence
 from shards.dataset.schema import WORDLESS, Attribute, Schema
 from shards.packing.labels.labelling import LabelOptions
 from shards.packing.labels.value_shapes import combine_words, odd_shapes, shared_separator
@@ -20,6 +21,7 @@ _SINGLES_SHARE, _SINGLES_LEAST = 1 / 3, 6  # values with one image: more than th
 _FEW_IMAGES = 10  # below which values with one image are no surprise
 _EACH_ITS_OWN = 0.9  # values per image, above which an attribute tells nothing but which image it is
 _MASKS = frozenset({"masks", "annotations", "labels", "segmentations", "trimaps", "thumbnails", "heatmaps", "gt"})
+_ASKED = frozenset({"class-list-unclear", "class-lists-differ"})  # codes of problems that a person has to decide
 _BY_FOLDER = ("classes", "webdataset")  # formats whose classes are the names of folders
 _EXAMPLES, _LETTERS = 3, 60  # values shown, and letters of each
 
@@ -44,7 +46,7 @@ def find_doubts(source: Source, schema: Schema, given: bool = False) -> list[Dou
         schema: the attributes of its labels.
         given: True if a person wrote the schema, so that its values are as intended.
     """
-    found: list[Doubt] = list(_unlabelled(source, schema))
+    found: list[Doubt] = [*_of_reading(source), *_unlabelled(source, schema)]
     if given:
         return found
     counts = Counter(normalise(tag) for item in source.items for tag in item.tags or ())
@@ -68,6 +70,14 @@ def check_labels(source: Source, schema: Schema, options: LabelOptions) -> None:
         f"example {examples or 'no image with a label'}. See all with: cgan preview SRC; correct it with the options "
         "above, with --source, --table or --columns, or with --schema FILE; or confirm the labels with --yes",
     )
+
+
+def _of_reading(source: Source) -> Iterator[Doubt]:
+    """Yield what reading the source has left open."""
+    for key, count in source.problems.counts().items():
+        code = key.partition(" ")[0]
+        if code in _ASKED:
+            yield Doubt(code, f"{count:,} {sentence(key)}")
 
 
 def _of_exclusive(attribute: Attribute, counts: Counter[str], source: Source) -> Iterator[Doubt]:

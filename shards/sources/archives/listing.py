@@ -26,7 +26,9 @@ from shards.sources.layout.junk import in_junk
 from shards.sources.options import ScanOptions
 
 # files that may hold labels
-TEXTS = frozenset({".txt", ".caption", ".tags", ".label", ".text", ".csv", ".json", ".jsonl"})
+TEXTS = frozenset(
+    {".txt", ".caption", ".tags", ".label", ".text", ".csv", ".tsv", ".lst", ".names", ".json", ".jsonl", ".ndjson"}
+)
 RAW = ".image.npy"  # ending of pixels that are not encoded
 _SAMPLE_LABELS = frozenset({"json", "cls", "npy", "txt", "caption", "text", "pyd", "pickle", "pkl"})
 

@@ -15,6 +15,8 @@ from shards.sources.arrays.roles import Images, assign
 from shards.sources.cells import sanitize
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef, Source
+from shards.sources.labelled_tables.class_lists import choose_names
+from shards.sources.labelled_tables.name_lists import NameList, list_of_lines
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat
@@ -40,14 +42,15 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     found, lists, unused = assign(where, arrays)
     for array in unused:
         tree.problems.add("array-not-used", array.label)
+    named = _named_columns(tree, found, lists)
     rows = RowCollector(where, options, tree.problems)
     images: list[tuple[str, ImageRef, int | None]] = []
     for one in found:
         pixels = values.pixels(one.images, options.spool, tree.problems)
         stem = "/".join(part for part in (one.images.file, one.images.name) if part)
-        for number, row in enumerate(_rows(tree, one, lists)):
+        for number, row in enumerate(_rows(tree, one, named)):
             id = f"{stem}/{number}"
-            at = rows.add(row[0], id, row[1], one.part) if row[0] or one.part else None
+            at = rows.add(row, id, part=one.part) if row or one.part else None
             images.append((id, ArrayImage(pixels, number), at))
         if not one.labels and not one.word:
             tree.problems.add("image-unlabelled", stem, detail="label", count=one.images.shape[0])
@@ -59,35 +62,53 @@ def _files(tree: FileTree) -> list[str]:
     return [] if tree.images or tree.containers else sorted(name for name in tree.others if reader_of(name))
 
 
-def _rows(tree: FileTree, one: Images, lists: list[Array]) -> Iterator[tuple[dict[str, Any], dict[str, list[str]]]]:
-    """Yield (columns, column → names of its classes) of each image."""
+def _rows(tree: FileTree, one: Images, named: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the columns of each image."""
     if one.word:
-        yield from (({"label": one.word}, {}) for _ in range(one.images.shape[0]))
+        yield from ({"label": one.word} for _ in range(one.images.shape[0]))
         return
-    columns: dict[str, list[Any]] = {}
-    names: dict[str, list[str]] = {}
-    for position, (name, array) in enumerate(one.labels.items()):
-        column = "label" if position == 0 else name
-        words = _class_names(tree, name, array, lists)
-        cells = list(values.labels(array, words, tree.problems))
-        numbers = [cell for cell in cells if isinstance(cell, int)]
-        if words and numbers and max(numbers) == len(words) and min(numbers) > 0:
-            cells = [cell - 1 if isinstance(cell, int) else cell for cell in cells]  # classes are counted from 1
-        if _SVHN.search(array.file) and set(numbers) <= set(range(1, 11)):
-            tree.problems.add("label-ten-is-zero", array.label, count=numbers.count(10))
-            cells = [cell % 10 for cell in cells]
-        columns[column] = cells
-        if words and numbers:
-            names[column] = words
+    columns = {column: named[array.label] for column, _, array in _columns(one)}
     for number in range(one.images.shape[0]):
         row = {column: cells[number] for column, cells in columns.items()}
         if isinstance(flags := row.get("label"), dict):
             row = {**row, **flags}
             del row["label"]
-        yield row, names
+        yield row
 
 
-def _class_names(tree: FileTree, column: str, array: Array, lists: list[Array]) -> list[str] | None:
+def _columns(one: Images) -> list[tuple[str, str, Array]]:
+    """Return (column, name, array) of the labels of images: the first one is the column "label"."""
+    return [("label" if at == 0 else name, name, array) for at, (name, array) in enumerate(one.labels.items())]
+
+
+def _named_columns(tree: FileTree, found: list[Images], lists: list[Array]) -> dict[str, list[Any]]:
+    """Return array of labels → its cells, with the names of classes in place of their numbers.
+
+    The arrays of all parts of a dataset are looked at together: one of them may lack some classes.
+    """
+    cells: dict[str, list[Any]] = {}
+    by_list: dict[tuple[str, NameList], list[str]] = {}
+    for column, name, array in (labels for one in found for labels in _columns(one) if not one.word):
+        if array.label in cells:
+            continue
+        listed = _class_names(tree, name, array, lists)
+        own = cells[array.label] = list(values.labels(array, listed and [*listed.names], tree.problems))
+        numbers = [cell for cell in own if isinstance(cell, int)]
+        if _SVHN.search(array.file) and set(numbers) <= set(range(1, 11)):
+            tree.problems.add("label-ten-is-zero", array.label, count=numbers.count(10))
+            cells[array.label] = [cell % 10 for cell in own]
+        if listed and numbers:
+            by_list.setdefault((column, listed), []).append(array.label)
+    for (_, listed), arrays in by_list.items():
+        used = {cell for label in arrays for cell in cells[label] if isinstance(cell, int)} - {-1}
+        chosen = choose_names([listed], used)
+        chosen.report(tree.problems)
+        for label in arrays if chosen.names else ():
+            cells[label] = [chosen.names.get(cell) if isinstance(cell, int) else cell for cell in cells[label]]
+    return cells
+
+
+def _class_names(tree: FileTree, column: str, array: Array, lists: list[Array]) -> NameList | None:
     """Return the names of the classes of a label array, from a text file or an array beside it."""
     folder = posixpath.dirname(array.file)
     for name in sorted(tree.texts):
@@ -95,18 +116,17 @@ def _class_names(tree: FileTree, column: str, array: Array, lists: list[Array]) 
         if posixpath.dirname(name) != folder:
             continue
         if _MAPPING.search(base) and base.rpartition("-")[0] in array.file:
-            return _mapped(tree.text(name))
+            return _mapped(name, tree.text(name))
         prefix = column.partition("_")[0].partition(" ")[0]
         if _NAME_FILES.search(base) and (not base.startswith(("fine", "coarse")) or base.startswith(prefix)):
-            lines = tree.text(name).decode("utf-8", "replace").split("\n")
-            return [sanitize(line.strip()) for line in lines if line.strip()]
+            return list_of_lines(name, sanitize(tree.text(name).decode("utf-8", "replace")))
     for one in lists:
         if one.file == array.file:
-            return [str(word) for word in values.labels(one, None, tree.problems)]
+            return NameList(one.label, tuple(str(word) for word in values.labels(one, None, tree.problems)))
     return None
 
 
-def _mapped(data: bytes) -> list[str] | None:
+def _mapped(file: str, data: bytes) -> NameList | None:
     """Return the characters of an EMNIST mapping, whose lines are a class and the codes of its characters.
 
     Words ignore case, so letters that are classes in both cases are told apart as "a" and "capital a".
@@ -117,9 +137,8 @@ def _mapped(data: bytes) -> list[str] | None:
     first = int(rows[0][0]) if rows else 0
     letters = [chr(int(row[1])) for row in rows]
     both_cases = {letter for letter in letters if letter != letter.swapcase() and letter.swapcase() in letters}
-    return [f"class {i}" for i in range(first)] + [
-        f"capital {letter}" if letter in both_cases and letter.isupper() else letter for letter in letters
-    ]
+    names = [f"capital {letter}" if letter in both_cases and letter.isupper() else letter for letter in letters]
+    return NameList(file, tuple(names), tuple(range(first, first + len(names))))
 
 
 FORMAT = SourceFormat(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from shards.core.errors import UserError
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Item, Source
+from shards.sources.labelled_tables.class_lists import ListedNames, find_names
 from shards.sources.layout.class_names import Classes, name_classes
 from shards.sources.layout.levels import Layout, read_layout
 from shards.sources.layout.parallel_texts import first_caption, parallel_texts
@@ -45,14 +46,17 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     for name in _previews(tree):
         tree.problems.add("image-is-preview", name)
         del tree.images[name]
-    layout = read_layout(tree.images, trusted=trusted)
+    layout = _layout(tree, trusted)
     if (doubt := layout.doubt or tree.doubt) and not trusted:
         raise UserError(
             "unclear-source",
             f"{tree.root}: {doubt}; or name the labels by --table or --from-name, or move folders out of SRC",
         )
     synsets = read_synsets(tree)
-    classes = name_classes(layout, synsets, tree.problems)
+    listed = _numbered_folders(tree, layout)
+    listed.report(tree.problems)
+    by_folder = {label: listed.names[int(label)] for label in _numbers(layout) if listed.names}
+    classes = name_classes(layout, synsets, tree.problems, by_folder)
     if not classes.tags:
         raise UserError("format-mismatch", f"{tree.root}: contains no class folders (SRC/CLASS/image.png)")
     _note(layout, tree)
@@ -60,6 +64,28 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     evidence = _evidence(layout, len(classes.names))
     rows = {item.id: (f"folder {item.id.rpartition('/')[0]}", "") for item in items} if options.keep_rows else {}
     return Source(NAME, items, not classes.attributes, classes.attributes, tree.problems, evidence, rows=rows)
+
+
+def _layout(tree: FileTree, trusted: bool) -> Layout:
+    """Return what the folders are; those whose numbers a list names are classes beyond doubt."""
+    layout = read_layout(tree.images, trusted=trusted)
+    if layout.doubt and not trusted:
+        sure = read_layout(tree.images, trusted=True)
+        return sure if _numbered_folders(tree, sure).names else layout
+    return layout
+
+
+def _numbered_folders(tree: FileTree, layout: Layout) -> ListedNames:
+    """Return the names of classes whose folders are numbers, if a list beside them has some."""
+    numbers = _numbers(layout)
+    used = {int(label) for label in numbers}
+    return find_names(tree, "class", used) if len(used) == len(numbers) else ListedNames()
+
+
+def _numbers(layout: Layout) -> set[str]:
+    """Return the names of the class folders if all of them are numbers; else nothing."""
+    labels = {folder.labels[-1] for folder in layout.folders.values() if folder.labels}
+    return labels if all(label.isdecimal() and len(label) < 10 for label in labels) else set()
 
 
 def _previews(tree: FileTree) -> list[str]:

@@ -129,7 +129,7 @@ def _of_tars(tree: FileTree) -> set[str]:
     return {name for name in tree.containers if name.removesuffix(".parquet") in tars}
 
 
-def _names_beside(path: Path) -> dict[str, list[str]]:
+def _names_beside(path: Path) -> dict[str, dict[int, str]]:
     """Return the names of classes from the notes that ``save_to_disk`` writes beside its files."""
     try:
         return class_names(b'{"info": ' + (path.parent / "dataset_info.json").read_bytes() + b"}")
@@ -143,7 +143,7 @@ class _Table:
     Attributes:
         image: the column with images.
         nested: True if the images are in a struct's field ``bytes``.
-        names: column → names of its classes.
+        names: column → number → name of its classes.
     """
 
     def __init__(self, path: Path) -> None:

@@ -47,7 +47,12 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     candidates = find_candidates(tree, options, images, files)
     if not candidates:
         raise _no_table_error(tree, options)
-    return scan_tables(tree, _joinable(tree, candidates, options), options, NAME, images)
+    groups, unused = _joinable(tree, candidates, options)
+    source = scan_tables(tree, groups, options, NAME, images)
+    for group in unused:
+        if f"class-named-by-list {group[0].file}" not in tree.problems.counts():
+            tree.problems.add("table-not-used", group[0].file, count=len(group))
+    return source
 
 
 def named_table(tree: FileTree, name: str) -> str:
@@ -62,8 +67,10 @@ def named_table(tree: FileTree, name: str) -> str:
     return found[0]
 
 
-def _joinable(tree: FileTree, candidates: Sequence[Candidate], options: ScanOptions) -> list[list[Candidate]]:
-    """Return tables that are parts of one, the one with the labels first, then those that only add columns.
+def _joinable(
+    tree: FileTree, candidates: Sequence[Candidate], options: ScanOptions
+) -> tuple[list[list[Candidate]], list[list[Candidate]]]:
+    """Return tables that are parts of one, the one with the labels first, then those that add columns; and all others.
 
     Raises:
         UserError: several tables have labels, in columns of the same names.
@@ -73,17 +80,18 @@ def _joinable(tree: FileTree, candidates: Sequence[Candidate], options: ScanOpti
     few = lambda group: _rows(group) * _FEW < most  # noqa: E731 - such as a table of the classes' own images
     groups.sort(key=lambda group: (few(group), -_value(group[0], options), -_rows(group)))
     first, joined, taken = groups[0], [groups[0]], _names(groups[0][0])
+    unused: list[list[Candidate]] = []
     for group in groups[1:]:
         if _rows(group) * 2 < _rows(first):
-            tree.problems.add("table-not-used", group[0].file, count=len(group))
+            unused.append(group)
         elif taken.isdisjoint(_names(group[0])) and not (_labels(first[0], options) & _labels(group[0], options)):
             joined.append(group)
             taken |= _names(group[0])
         elif _has_labels(group[0], options):
             raise _ambiguous_error(tree, groups, options)
         else:
-            tree.problems.add("table-not-used", group[0].file, count=len(group))
-    return joined
+            unused.append(group)
+    return joined, unused
 
 
 def _rows(group: Sequence[Candidate]) -> int:

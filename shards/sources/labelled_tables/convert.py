@@ -40,7 +40,7 @@ class RowConverter:
         roles: Mapping[str, Role],
         facts: Mapping[str, ColumnFacts],
         problems: Problems,
-        class_names: Mapping[str, list[str]],
+        class_names: Mapping[str, Mapping[int, str]],
         keys: RowKeys,
         min_weight: float,
     ) -> None:
@@ -148,7 +148,7 @@ class RowConverter:
             if number == -1:  # how Hugging Face writes that the class is not known
                 self.counts["class-negative", name] += 1
                 return None
-            if number is None or not number.is_integer() or not 0 <= number < len(names):
+            if number is None or not number.is_integer() or int(number) not in names:
                 self.problems.add("label-unreadable", f"{at}: class {text[:40]} of {len(names)}")
                 return None
             return names[int(number)]

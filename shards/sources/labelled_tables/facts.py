@@ -163,18 +163,18 @@ def gather_facts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> l
     return facts
 
 
-def with_names(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def with_names(row: dict[str, Any], names: Mapping[str, Mapping[int, str]]) -> dict[str, Any]:
     """Return a row with the names of classes in place of their numbers."""
     return row | {column: _name(row.get(column), words) for column, words in names.items() if column in row}
 
 
-def _name(value: Any, words: Sequence[str]) -> Any:
+def _name(value: Any, words: Mapping[int, str]) -> Any:
     """Return the name of a class, or the names of several; None for -1, which is no class."""
     if isinstance(value, list):
         return [_name(one, words) for one in value]
     if not isinstance(value, int):
         return value
-    return words[value] if 0 <= value < len(words) else None if value == -1 else value
+    return words.get(value, None if value == -1 else value)
 
 
 def without_units(row: Mapping[str, Any], units: Mapping[str, Unit]) -> dict[str, Any]:

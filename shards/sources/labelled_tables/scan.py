@@ -135,8 +135,9 @@ def scan_tables(
     chosen = select_columns(where, roles, facts, options, with_label=kind == "metadata")
     if not chosen.labels:
         raise no_label_error(where, roles)
-    for name in (chosen.label, *chosen.classes):
-        if name and name not in class_names and (words := listed_names(tree, facts[name])):
+    files = {candidate.file for group in groups for candidate in group}
+    for name in _numbered_columns(chosen, roles):
+        if name not in class_names and (words := listed_names(tree, facts[name], files)):
             class_names[name] = words
     rows, converter = collector_of(where, options, tree, chosen, roles, facts, joined.rows, class_names)
     lines: dict[str, int] = {}
@@ -161,7 +162,7 @@ def collector_of(
     roles: Mapping[str, Role],
     facts: Mapping[str, ColumnFacts],
     all_rows: Any,
-    class_names: Mapping[str, list[str]],
+    class_names: Mapping[str, Mapping[int, str]],
 ) -> tuple[RowCollector, RowConverter]:
     """Return what collects the rows, and what brings them into its form."""
     converter = RowConverter(chosen, roles, facts, tree.problems, class_names, KEYS, options.min_weight)
@@ -235,11 +236,18 @@ def _label_name(candidate: Candidate, column: str) -> str:
     return candidate.stem
 
 
-def _class_names(joined: Joined) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
+def _class_names(joined: Joined) -> dict[str, dict[int, str]]:
+    names: dict[str, dict[int, str]] = {}
     for _, table, _ in joined.tables:
         names |= getattr(table, "names", {})
     return names
+
+
+def _numbered_columns(chosen: Selection, roles: Mapping[str, Role]) -> list[str]:
+    """Return the columns that a list of names beside the table may name: several ones only if they are named so."""
+    if chosen.label:
+        return [chosen.label]
+    return [name for name in chosen.classes if roles[name].is_label or len(chosen.classes) == 1]
 
 
 def _match(
@@ -279,7 +287,7 @@ def _add_columns(joined: Joined, other: Joined, tree: FileTree, options: ScanOpt
     joined.added.append(added)
 
 
-def _all_facts(joined: Joined, class_names: Mapping[str, list[str]]) -> dict[str, ColumnFacts]:
+def _all_facts(joined: Joined, class_names: Mapping[str, Mapping[int, str]]) -> dict[str, ColumnFacts]:
     own = gather_facts(list(joined.names.values()), (with_names(row, class_names) for row in joined.rows()))
     added = gather_facts(joined.added_columns, joined.added_rows())
     return {fact.name: fact for fact in (*own, *added)}

@@ -31,7 +31,9 @@ class Classes:
     names: tuple[str, ...] = ()
 
 
-def name_classes(layout: Layout, synsets: Mapping[str, str], problems: Problems) -> Classes:
+def name_classes(
+    layout: Layout, synsets: Mapping[str, str], problems: Problems, listed: Mapping[str, str] | None = None
+) -> Classes:
     """Return the words of all folders of a layout; count what is interpreted.
 
     The innermost folder is the class. Folders above it are attributes too, "folder" (or "folder 1", "folder 2", …), if
@@ -41,13 +43,14 @@ def name_classes(layout: Layout, synsets: Mapping[str, str], problems: Problems)
         layout: what the folders are.
         synsets: names of WordNet ids that folders may have.
         problems: counts what is interpreted.
+        listed: names that a list gives to folders whose names are numbers.
     """
     labelled = [folder for folder in layout.folders.values() if folder.labels]
     if not labelled:
         return Classes()
     levels = _columns(labelled, problems)
     parts = [folder.part or "" for folder in labelled]
-    words = [_level_words(level, parts, synsets, problems) for level in levels]
+    words = [_level_words(level, parts, synsets, listed or {}, problems) for level in levels]
     upper = [f"folder {number}" for number in range(1, len(levels))] if len(levels) > 2 else ["folder"]
     attributes = []
     for name, level in zip(upper, words, strict=False):
@@ -78,14 +81,16 @@ def _columns(labelled: Collection[Folder], problems: Problems) -> list[list[str]
     return telling or levels[-1:]
 
 
-def _level_words(level: list[str], parts: list[str], synsets: Mapping[str, str], problems: Problems) -> list[str]:
+def _level_words(
+    level: list[str], parts: list[str], synsets: Mapping[str, str], listed: Mapping[str, str], problems: Problems
+) -> list[str]:
     level = _without_copies(level, problems)
     names = set(level)
     shown = _named_synsets(names, synsets) or _without_numbers(names)
     code = "class-named-by-synset" if names <= synsets.keys() else "folder-number-removed"
     for name in sorted(shown):
         problems.add(code, f"{name}: {shown[name]}")
-    shown = shown or {name: name for name in names}
+    shown = shown or {name: listed.get(name, name) for name in names}
     words = _words(level, shown, parts, problems)
     return [words[shown[name]] for name in level]
 

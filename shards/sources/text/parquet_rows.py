@@ -20,7 +20,7 @@ class ParquetRows:
         where: its path, for messages.
         columns: those of plain values; nested ones and bytes are left out.
         left_out: the other columns.
-        names: column → names of its classes, if Hugging Face stored them.
+        names: column → number → name of its classes, if Hugging Face stored them.
         place: what the numbers of rows count.
     """
 
@@ -54,16 +54,16 @@ class ParquetRows:
                     yield number, row
 
 
-def class_names(features: bytes) -> dict[str, list[str]]:
-    """Return column → names of its classes, from the features that Hugging Face stores in a table's metadata."""
+def class_names(features: bytes) -> dict[str, dict[int, str]]:
+    """Return column → number → name of its classes, from the features that Hugging Face stores with a table."""
     try:
-        names_of = {}
+        names_of: dict[str, dict[int, str]] = {}
         for column, feature in parse_json(features)["info"]["features"].items():
             inner = feature[0] if isinstance(feature, list) and feature else feature
             inner = inner.get("feature", inner) if isinstance(inner, dict) else {}
             names = inner.get("names") if isinstance(inner, dict) else None
             if isinstance(names, list) and all(isinstance(name, str) for name in names):
-                names_of[column] = names
+                names_of[column] = dict(enumerate(names))
         return names_of
     except (InvalidValue, KeyError, TypeError, AttributeError):
         return {}
