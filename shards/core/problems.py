@@ -51,6 +51,11 @@ _SENTENCES = {
     "id-repeated": "rows with a repeated id (the first row is used)",
     "text-decoded": "tables and texts that are read as {detail}",
     "column-repeated": "columns with a repeated name (a number is added)",
+    "words-unclear": "lists in which several words may be one label or several ({detail}); write them as a CSV table "
+    "with the columns id,tags, and commas between several tags",
+    "rows-lost": "rows of {detail}; correct these ids, or choose with --table, --id or --source",
+    "images-left-to-folders": "images that {detail} leaves unlabelled, though all are in class folders; set --source "
+    "classes to use these",
     "row-too-long": "rows of {detail} with more cells than columns (left out; put cells with commas in quotes)",
     "row-too-short": "rows of {detail} with fewer cells than columns (the missing ones are empty)",
     "decimal-comma": "columns of {detail} with decimal commas (read as numbers)",

@@ -21,7 +21,9 @@ _SINGLES_SHARE, _SINGLES_LEAST = 1 / 3, 6  # values with one image: more than th
 _FEW_IMAGES = 10  # below which values with one image are no surprise
 _EACH_ITS_OWN = 0.9  # values per image, above which an attribute tells nothing but which image it is
 _MASKS = frozenset({"masks", "annotations", "labels", "segmentations", "trimaps", "thumbnails", "heatmaps", "gt"})
-_ASKED = frozenset({"class-list-unclear", "class-lists-differ"})  # codes of problems that a person has to decide
+_ASKED = frozenset(  # codes of problems that a person has to decide
+    {"class-list-unclear", "class-lists-differ", "words-unclear", "rows-lost", "images-left-to-folders"}
+)
 _BY_FOLDER = ("classes", "webdataset")  # formats whose classes are the names of folders
 _EXAMPLES, _LETTERS = 3, 60  # values shown, and letters of each
 
@@ -77,7 +79,7 @@ def _of_reading(source: Source) -> Iterator[Doubt]:
     for key, count in source.problems.counts().items():
         code = key.partition(" ")[0]
         if code in _ASKED:
-            yield Doubt(code, f"{count:,} {sentence(key)}")
+            yield Doubt(code, f"{sentence(key)}: {count:,}")
 
 
 def _of_exclusive(attribute: Attribute, counts: Counter[str], source: Source) -> Iterator[Doubt]:

@@ -52,7 +52,17 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     for group in unused:
         if f"class-named-by-list {group[0].file}" not in tree.problems.counts():
             tree.problems.add("table-not-used", group[0].file, count=len(group))
+    if not options.table and options.source != NAME:
+        _note_unlabelled(tree, source, groups[0][0].file)
     return source
+
+
+def _note_unlabelled(tree: FileTree, source: Source, file: str) -> None:
+    """Note images without a label if class folders would label all of them: which is meant, a person knows."""
+    left = [item.id for item in source.items if item.tags is None and item.vector is None and item.caption is None]
+    layout = read_layout(tree.images)
+    if left and _has_classes(tree) and not layout.doubt and all(folder.labels for folder in layout.folders.values()):
+        tree.problems.add("images-left-to-folders", left[0], detail=shorten_names([file]), count=len(left))
 
 
 def named_table(tree: FileTree, name: str) -> str:

@@ -22,6 +22,7 @@ from shards.sources.labelled_tables.convert import RowConverter
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names
 from shards.sources.labelled_tables.files import SAMPLE
 from shards.sources.labelled_tables.long_tables import Combined, combine_rows
+from shards.sources.labelled_tables.lost_rows import note_lost_rows
 from shards.sources.labelled_tables.roles import Role, decide_roles
 from shards.sources.labelled_tables.selection import Selection, select_columns
 from shards.sources.layout.folder_names import names_only_part
@@ -146,6 +147,7 @@ def scan_tables(
         converted = converter.convert(full, at, denied)
         lines[image] = rows.add(converted, at, part=converter.part(full) or part, written=full)
     converter.report()
+    note_lost_rows(tree, shorten_names([candidate.file for candidate in groups[0]], 3), {*lines})
     left_out = [use.name for use in chosen.uses if not use.becomes]
     for name in left_out:
         tree.problems.add("column-left-out", shorten_names([name]), detail=posixpath.basename(first.file))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from shards.dataset.images import EXTENSIONS
+from shards.sources.text.label_words import Words, read_words
 
 IsImageName = Callable[[str], bool]
 Record = tuple[int, list[str]]  # line, cells
@@ -44,6 +45,8 @@ class Dialect:
         comment: True if the header is a comment: "# id tags".
         last_cells: with `BLANKS`, how many cells are split off at the end of a line, 0 for all: file names may contain
             blanks then.
+        first_cells: the same at the start: all words behind the name of the image are one cell then.
+        words: what these words are; commas are put between those that are several labels.
     """
 
     delimiter: str
@@ -54,6 +57,8 @@ class Dialect:
     unnamed_first: bool = False
     comment: bool = False
     last_cells: int = 0
+    first_cells: int = 0
+    words: Words = Words.ONE
 
     def __str__(self) -> str:
         quoting = {"double": "", "backslash": ", quotes after backslashes", "none": ", no quotes"}[self.quoting]
@@ -67,9 +72,8 @@ class Dialect:
             csv.Error: quotes are broken, or a cell is huge.
         """
         if self.delimiter == BLANKS:
-            split = self.last_cells or -1
             for number, line in enumerate(lines, before + 1):
-                if cells := line.rsplit(None, split):
+                if cells := self._split_at_blanks(line):
                     yield number, cells
             return
         quoted = self.quoting != "none"
@@ -87,6 +91,14 @@ class Dialect:
             if any(map(str.strip, cells)):
                 yield start, cells
             start = before + reader.line_num + 1
+
+    def _split_at_blanks(self, line: str) -> list[str]:
+        if self.first_cells:
+            cells = line.strip().split(None, self.first_cells)
+            if self.words == Words.SEVERAL and len(cells) > self.first_cells and "," not in cells[-1]:
+                cells[-1] = ", ".join(cells[-1].split())
+            return cells
+        return line.rsplit(None, self.last_cells or -1)
 
 
 def split_lines(text: str) -> Iterator[str]:
@@ -112,7 +124,7 @@ def infer_dialect(text: str, is_image_name: IsImageName | None = None, header: b
     names = is_image_name or (lambda cell: False)
     candidates = [Dialect(forced)] if forced else [Dialect(delimiter) for delimiter in _DELIMITERS]
     fits = [_fit(dialect, body, names) for dialect in candidates]
-    fits += [_fit(Dialect(BLANKS, last_cells=1), body, names)] if not forced else []
+    fits += _partly_split(fits[-1], body, names) if not forced else []
     best = max(fits, key=lambda fit: fit.score)
     dialect = replace(best.dialect, skipped=skipped, comment=comment)
     has_header = comment or (_has_header(best.rows, names) if header is None else header)
@@ -165,6 +177,24 @@ def _fit(dialect: Dialect, lines: list[str], names: IsImageName) -> _Fit:
     return max(fits, key=lambda fit: fit.score)
 
 
+def _partly_split(whole: _Fit, lines: list[str], names: IsImageName) -> list[_Fit]:
+    """Return how well the two ways fit in which only one blank of each line separates cells.
+
+    The words behind an image are one cell if their number varies, or if they are one label: else they are columns.
+    """
+    last = _fit(Dialect(BLANKS, last_cells=1), lines, names)
+    labels = [tuple(cells[1:]) for cells in whole.rows if len(cells) > 1]
+    numbers = sum(_are_numbers([*words]) for words in labels)
+    if numbers * 2 > len(labels):
+        return [last]
+    kind = read_words(labels)
+    if len({len(words) for words in labels}) > 1:
+        return [last, _fit(Dialect(BLANKS, first_cells=1, words=kind), lines, names)]
+    if kind != Words.ONE or max(map(len, labels), default=1) == 1 or not _begins_with_image(whole.rows[0][0], names):
+        return [last]
+    return [last, replace(one := _fit(Dialect(BLANKS, first_cells=1), lines, names), score=(*one.score[:2], True))]
+
+
 def _quotings(dialect: Dialect, lines: list[str]) -> tuple[str, ...]:
     """Return the ways of quoting that come into question; the usual one first."""
     if dialect.delimiter == BLANKS:
@@ -188,14 +218,19 @@ def _fit_quoting(dialect: Dialect, lines: list[str], names: IsImageName) -> _Fit
     named = max((sum(map(names, column)) for column in columns), default=0) / max(1, len(body))
     headed = bool(rows) and len(rows[0]) in (width, width - 1) and len(rows[0]) > 1
     plain = dialect.delimiter != BLANKS
-    last = not dialect.last_cells
+    whole = not dialect.last_cells and not dialect.first_cells
     usable = width > 1 and share >= _MOST and (plain or share > 0.95)
+    if dialect.first_cells:  # some images may have no label
+        named = sum(names(cells[0]) for cells in body) / max(1, len(body))
+        usable, width = named >= _MOST, 2
     certain = plain and len(body) > 3 and _names_rows(rows, names)
     if certain:  # whatever its faults, which are then reported by line
         usable, named, headed = True, 1.0, True
         width = width if share >= _MOST else len(rows[0])
     double = dialect.quoting == "double"
-    score = (usable and (sound or certain), named > 0.3, plain, headed, sound, round(share, 2), last, double, width)
+    matched = 0.0 if plain else round(named, 2)
+    fit = (matched, headed, sound, round(share, 2), whole, double, width)
+    score = (usable and (sound or certain), named > 0.3, plain, *fit)
     return _Fit(replace(dialect, width=width), rows, score)
 
 
@@ -212,7 +247,7 @@ def _has_header(rows: list[list[str]], names: IsImageName) -> bool:
     if not rows:
         return True
     first, body = [cell.strip() for cell in rows[0]], rows[1:]
-    if any(map(_is_file_name, first)):
+    if any(map(_is_file_name, first)) or _begins_with_image(first[0], names):
         return False
     shift = 1 if body and all(len(cells) == len(first) + 1 for cells in body) else 0
     columns = [[cells[n + shift].strip() for cells in body if len(cells) > n + shift] for n in range(len(first))]
@@ -252,6 +287,11 @@ def _lacks_first_name(rows: list[list[str]], names: IsImageName) -> bool:
     if rows[0][0].strip().lower() in _ID_NAMES:
         return second > first
     return first > 0 or not second
+
+
+def _begins_with_image(cell: str, names: IsImageName) -> bool:
+    word = cell.partition(" ")[0]
+    return _is_file_name(word) and names(word)
 
 
 def _is_file_name(cell: str) -> bool:

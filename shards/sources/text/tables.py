@@ -15,6 +15,7 @@ from shards.sources.cells import sanitize, shorten_names
 from shards.sources.gaps import says_nothing
 from shards.sources.text.dialect import Dialect, IsImageName, Record, infer_dialect, split_lines
 from shards.sources.text.encoding import decode
+from shards.sources.text.label_words import Words
 
 MAX_COLUMNS = 1 << 16
 _MAX_TOO_LONG = 0.2  # of the rows may have too many cells; with more, cells are not quoted at all
@@ -98,6 +99,8 @@ def open_table(
     decoded = decode(data, where, encoding, problems)
     text = sanitize(decoded.text)
     dialect = infer_dialect(text, is_image_name, header)
+    if dialect.words == Words.UNCLEAR:
+        problems.add("words-unclear", detail=posixpath.basename(where))
     columns, unnamed = _columns(where, text, dialect, problems)
     table = Table(where, columns, unnamed, dialect, decoded.encoding, text)
     table.decimal_commas = _check_rows(table, problems)
