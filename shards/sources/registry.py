@@ -16,10 +16,11 @@ from shards.sources.file_tree import FileTree, container_type, list_files
 from shards.sources.foreign import foreign_error
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import find_candidates
-from shards.sources.labelled_tables.files import table_files
+from shards.sources.labelled_tables.files import table_files, unknown_id_error
 from shards.sources.labelled_tables.roles import decide_roles
 from shards.sources.labelled_tables.scan import no_label_error
 from shards.sources.layout.hints import describe_layout
+from shards.sources.layout.levels import read_layout
 from shards.sources.layout.parts import read_folders
 from shards.sources.options import ScanOptions
 from shards.sources.rows import FOLDER
@@ -115,6 +116,8 @@ def _detect(tree: FileTree, options: ScanOptions) -> tuple[SourceFormat, str]:
             return found[0]
     if not tree.images:
         raise foreign_error(tree) or _no_images_error(tree)
+    if error := unknown_id_error(tree, options):
+        raise error
     for table in find_candidates(tree, options, tree.image_names):
         raise no_label_error(tree.where(table.file), decide_roles(table.facts, table.id, table.unnamed))
     raise _unclear_error(tree)
@@ -141,18 +144,36 @@ def _unclear_error(tree: FileTree) -> UserError:
     )
     if not loose and len(tops) == 1:
         found = f"the single folder {tops[0]!r}"
+    missing = f"but no {_TAGS_TABLE} (columns id,tags) and no folder per class"
     if tree.containers:
         found += ", " + " and ".join(sorted({container_type(name)[1:] for name in tree.containers})) + " files"
     if texts:
         found += f", {texts:,} text files for {len(tree.images):,} images"
+    if obstacle := _obstacle(tree, loose, texts):
+        missing = f"beside folders that may be classes ({obstacle})"
     clauses = (*_unused_tables(tree), *describe_layout(tree.images), *tree.problems.described(1)[:3])
     hints = "".join(f"; {clause}" for clause in clauses)
     return UserError(
         "unclear-source",
-        f"{tree.root}: cannot tell what the images show: found {found}, but no {_TAGS_TABLE} (columns id,tags) and no "
-        f"folder per class; add a {_TAGS_TABLE}, or set --source classes, --source sidecars, or "
-        f"--source pictures --schema OTHER/schema.yaml (unlabelled){hints}",
+        f"{tree.root}: cannot tell what the images show: found {found}, {missing}; add a {_TAGS_TABLE}, or set "
+        f"--source classes, --source sidecars, or --source pictures --schema OTHER/schema.yaml (unlabelled){hints}",
     )
+
+
+def _obstacle(tree: FileTree, loose: int, texts: int) -> str:
+    """Return why folders that may be classes are not read as such, in a clause; "" if there are none."""
+    folders = read_layout(tree.images).folders.values()
+    classes = sorted({folder.labels[-1] for folder in folders if folder.labels})
+    if len(classes) < 2:
+        return ""
+    named = shorten_names(classes, 3)
+    if texts:
+        return f"{named}: either these or the text files are the labels"
+    outside = [folder.path for folder in folders if not folder.labels and folder.path]
+    if not loose and not outside:
+        return ""
+    which = [name for name in tree.images if "/" not in name] if loose else [f"{path}/" for path in outside]
+    return f"{named}: no class for {shorten_names(which, 3)}, which --source classes leaves unlabelled"
 
 
 def _unused_tables(tree: FileTree) -> list[str]:

@@ -9,6 +9,7 @@ from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, disjoint_groups, find_candidates
+from shards.sources.labelled_tables.files import unknown_id_error
 from shards.sources.labelled_tables.roles import Kind, decide_roles
 from shards.sources.labelled_tables.scan import scan_tables
 from shards.sources.layout.levels import read_layout
@@ -152,6 +153,8 @@ def _no_table_error(tree: FileTree, options: ScanOptions) -> UserError:
     names = shorten_names(list(tree.images)[:3])
     if options.table:
         file = named_table(tree, options.table)
+        if error := unknown_id_error(tree, options, [file]):
+            return error
         if file in tree.unusable:
             raise UserError("no-row-matches", f"--table {file}{tree.unusable[file]}")
         column = f"its column {options.id}" if options.id else "no column of it"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from shards.core.errors import UserError
 from shards.core.problems import Problems
+from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.first_bytes import head
 from shards.sources.options import ScanOptions
@@ -18,6 +21,7 @@ from shards.sources.text.tables import open_table
 
 SAMPLE = 300  # rows that are looked at
 _HEAD = 1 << 16  # bytes
+_LOOKED_AT = 5  # tables, for a message
 _FEWEST = 20  # lines that are looked at, if their columns are so many that they take more bytes,
 _LARGEST = 1 << 24  # but not more than this
 _ENDINGS = (".csv", ".tsv", ".txt", ".json", *LINES)
@@ -61,6 +65,20 @@ def first_rows(
         return table, rows, len(rows)
     lines = max(data.count(b"\n"), data.count(b"\r"), len(rows))
     return table, rows, lines * size // max(1, len(data))
+
+
+def unknown_id_error(tree: FileTree, options: ScanOptions, names: Sequence[str] | None = None) -> UserError | None:
+    """Return the error for an --id that is a column of none of the tables; None if it is one, or none can be read."""
+    columns: dict[str, list[str]] = {}
+    for name in (table_files(tree) if names is None else names)[:_LOOKED_AT] if options.id else ():
+        with contextlib.suppress(UserError):
+            columns[name] = first_rows(tree, name, options, tree.image_names.may_name)[0].columns
+    if not columns or any(options.id in own for own in columns.values()):
+        return None
+    known = "; ".join(
+        f"those of {shorten_names([name])} are: {shorten_names(own, 20)}" for name, own in columns.items()
+    )
+    return UserError("unknown-column", f"--id {options.id}: no table below {tree.root} has such a column; {known}")
 
 
 def header(table: Rows) -> tuple[bool, frozenset[str]]:

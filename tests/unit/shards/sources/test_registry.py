@@ -118,3 +118,23 @@ def test_a_table_that_names_no_image_is_named(tmp_path: Path) -> None:
     write_files(tmp_path, png_files(*(f"photos/img-{n}x.png" for n in range(9))) | {"kinds.csv": rows})
     with raises("unclear-source", "kinds.csv", "photos/img-0x.png"):
         scan_source(tmp_path)
+
+
+def test_what_stands_between_folders_and_classes_is_named(tmp_path: Path) -> None:
+    names = [f"{kind}/{at}.png" for kind in ("cat", "dog") for at in range(4)]
+    write_files(tmp_path, png_files(*names, "extra1.png"))
+    with raises("unclear-source", "cat, dog", "no class for extra1.png", "--source classes") as caught:
+        scan_source(tmp_path)
+    assert "no folder per class" not in str(caught.value)
+    (tmp_path / "extra1.png").unlink()
+    write_files(tmp_path, {"cat/0.txt": "hat"})
+    with raises("unclear-source", "cat, dog", "1 text files for 8 images", "the text files") as caught:
+        scan_source(tmp_path)
+    assert "no folder per class" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"table": "labels.csv"}])
+def test_a_column_of_ids_that_does_not_exist_is_named(tmp_path: Path, options: dict[str, str]) -> None:
+    write_files(tmp_path, png_files("a.png", "b.png") | {"labels.csv": "file,kind\na,cat\nb,dog\n"})
+    with raises("unknown-column", "--id nope", "labels.csv", "file, kind"):
+        scan_source(tmp_path, id="nope", **options)
