@@ -9,6 +9,7 @@ from shards.sources.cells import shorten_names
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, disjoint_groups, find_candidates
+from shards.sources.labelled_tables.class_files import class_files, scan_class_files
 from shards.sources.labelled_tables.files import unknown_id_error
 from shards.sources.labelled_tables.roles import Kind, decide_roles
 from shards.sources.labelled_tables.scan import scan_tables
@@ -26,7 +27,10 @@ def detect(tree: FileTree, options: ScanOptions) -> str:
         return ""
     if options.table:
         return f"--table {options.table}"
-    candidates = [one for one in find_candidates(tree, options, tree.image_names) if _has_labels(one, options)]
+    every = find_candidates(tree, options, tree.image_names)
+    candidates = [one for one in every if _has_labels(one, options)]
+    if not candidates and not _has_classes(tree) and (lists := class_files(every)):
+        return f"{len(lists)} lists of images, such as {lists[0].candidate.file}"
     if _has_classes(tree):
         candidates = [candidate for candidate in candidates if not candidate.repeats_folders]
         if sum(candidate.rows for candidate in candidates) * 2 < len(tree.images):
@@ -48,6 +52,8 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     candidates = find_candidates(tree, options, images, files)
     if not candidates:
         raise _no_table_error(tree, options)
+    if not any(_has_labels(one, options) for one in candidates) and (lists := class_files(candidates)):
+        return scan_class_files(tree, lists, options, NAME, images)
     groups, unused = _joinable(tree, candidates, options)
     source = scan_tables(tree, groups, options, NAME, images)
     for group in unused:

@@ -17,6 +17,7 @@ from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, spel
 from shards.sources.labelled_tables.files import first_rows, header, table_files
 from shards.sources.layout.folder_names import names_part
 from shards.sources.options import ScanOptions
+from shards.vocabulary.spelling import normalise
 
 _ENOUGH = 0.5  # of the looked-at rows must name an image
 _MAX_TABLES = 256
@@ -125,18 +126,19 @@ def inspect_table(
 
 
 def _repeats_folders(folder: str, rows: list[dict[str, Any]], id: str, images: ImageNames) -> bool:
-    """Return True if the only other column numbers the folders of the images: a list of what folders say better."""
+    """Return True if the only other column numbers or names the folders of the images, which say it better."""
     others = [column for column in rows[0] if column != id]
     if len(others) != 1:
         return False
     folders: dict[str, set[str]] = {}
     matched = images.match([image_id(folder, row.get(id)) for row in rows], Problems())
     for row, image in zip(rows, matched, strict=True):
-        number = spelled(row.get(others[0]))
-        if image and not number.isdigit():
+        if not image:
+            continue
+        value, name = spelled(row.get(others[0])), posixpath.basename(posixpath.dirname(image))
+        if not value.isdigit() and normalise(value) != normalise(name):
             return False
-        if image:
-            folders.setdefault(number, set()).add(posixpath.basename(posixpath.dirname(image)))
+        folders.setdefault(value, set()).add(name)
     single = [next(iter(names)) for names in folders.values() if len(names) == 1]
     return len(set(single)) == len(single) == len(folders) and all(single)
 

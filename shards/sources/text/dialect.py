@@ -247,7 +247,7 @@ def _has_header(rows: list[list[str]], names: IsImageName) -> bool:
     if not rows:
         return True
     first, body = [cell.strip() for cell in rows[0]], rows[1:]
-    if any(map(_is_file_name, first)) or _begins_with_image(first[0], names):
+    if any(map(is_file_name, first)) or _begins_with_image(first[0], names):
         return False
     shift = 1 if body and all(len(cells) == len(first) + 1 for cells in body) else 0
     columns = [[cells[n + shift].strip() for cells in body if len(cells) > n + shift] for n in range(len(first))]
@@ -274,7 +274,7 @@ def _are_numbers(column: list[str]) -> bool:
 
 def _are_file_names(column: list[str]) -> bool:
     filled = [cell for cell in column if cell]
-    return bool(filled) and sum(map(_is_file_name, filled)) * 10 >= len(filled) * 9
+    return bool(filled) and sum(map(is_file_name, filled)) * 10 >= len(filled) * 9
 
 
 def _lacks_first_name(rows: list[list[str]], names: IsImageName) -> bool:
@@ -291,8 +291,9 @@ def _lacks_first_name(rows: list[list[str]], names: IsImageName) -> bool:
 
 def _begins_with_image(cell: str, names: IsImageName) -> bool:
     word = cell.partition(" ")[0]
-    return _is_file_name(word) and names(word)
+    return is_file_name(word) and names(word)
 
 
-def _is_file_name(cell: str) -> bool:
+def is_file_name(cell: str) -> bool:
+    """Return True if a cell ends as the files of images do."""
     return f".{cell.strip().lower().rpartition('.')[2]}" in EXTENSIONS and "." in cell

@@ -11,7 +11,8 @@ from typing import Any
 from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.sources.cells import InvalidValue, parse_json, short_repr, shorten_names
-from shards.sources.text.dialect import IsImageName, split_lines
+from shards.sources.layout.folder_names import names_only_part
+from shards.sources.text.dialect import IsImageName, is_file_name, split_lines
 from shards.sources.text.encoding import decode
 from shards.sources.text.nested_rows import Row, find_nesting, with_nested
 
@@ -168,6 +169,8 @@ def _rows_of(where: str, value: Any, names: IsImageName) -> tuple[str, list[Any]
 def _from_object(where: str, value: dict[str, Any], names: IsImageName) -> tuple[str, list[Any]]:
     keys, entries = list(islice(value, _LOOKED_AT)), list(islice(value.values(), _LOOKED_AT))
     by_image = sum(map(names, keys)) * 2 >= len(keys)
+    if (rows := _from_classes(value, names, by_image)) is not None:
+        return "images by class", rows
     if not by_image and (rows := _from_columns(value)) is not None:
         return "lists of values by column", rows
     if all(isinstance(entry, dict) for entry in entries):
@@ -180,6 +183,33 @@ def _from_object(where: str, value: dict[str, Any], names: IsImageName) -> tuple
         column = "tags" if listed else "label"
         return "labels by image", [{_ID: name, column: entry} for name, entry in value.items()]
     raise _no_rows(where, value)
+
+
+def _from_classes(value: dict[str, Any], names: IsImageName, by_image: bool) -> list[Any] | None:
+    """Return a row per image of an object from class to the images of it; None if this is none.
+
+    An image of several classes has tags. Keys that are parts of a dataset are those of the images, and no classes.
+    """
+    if len(value) < 2 or not all(isinstance(files, list) for files in value.values()):
+        return None
+    if not all(_name_images(files, names, by_image) for files in value.values() if files):
+        return None
+    found: dict[str, list[str]] = {}
+    for name, files in value.items():
+        for file in files:
+            found.setdefault(str(file), []).append(name)
+    if all(map(names_only_part, value)):
+        return [{_ID: file, "split": own[0]} for file, own in found.items()]
+    several = any(len(set(own)) > 1 for own in found.values())
+    return [{_ID: file, "tags": own} if several else {_ID: file, "label": own[0]} for file, own in found.items()]
+
+
+def _name_images(entries: list[Any], names: IsImageName, only_files: bool) -> bool:
+    """Return True if most entries name images, by their files if the keys may name images as well."""
+    first = entries[:_LOOKED_AT]
+    named = [entry for entry in first if isinstance(entry, str | int) and names(str(entry))]
+    files = [entry for entry in named if isinstance(entry, str) and is_file_name(entry)]
+    return len(files if only_files else named) * 2 > len(first)
 
 
 def _from_columns(value: dict[str, Any]) -> list[Any] | None:
