@@ -13,10 +13,10 @@ from shards.sources.arrays.files import Array, open_arrays, reader_of
 from shards.sources.arrays.pixels import ArrayImage
 from shards.sources.arrays.roles import Images, assign
 from shards.sources.cells import sanitize
+from shards.sources.class_lists.class_names import choose_names
+from shards.sources.class_lists.name_lists import NameList, list_of_lines
 from shards.sources.file_tree import FileTree
 from shards.sources.item import ImageRef, Source
-from shards.sources.labelled_tables.class_lists import choose_names
-from shards.sources.labelled_tables.name_lists import NameList, list_of_lines
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
 from shards.sources.source_format import SourceFormat

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 
 from shards.core.errors import UserError
+from shards.sources.class_lists.class_names import ListedNames, find_names
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Item, Source
-from shards.sources.labelled_tables.class_lists import ListedNames, find_names
 from shards.sources.layout.class_names import Classes, name_classes
 from shards.sources.layout.levels import Layout, read_layout
 from shards.sources.layout.parallel_texts import first_caption, parallel_texts

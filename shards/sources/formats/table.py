@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
+from shards.sources.class_lists.image_lists import class_files, scan_class_files
 from shards.sources.file_tree import FileTree
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, disjoint_groups, find_candidates
-from shards.sources.labelled_tables.class_files import class_files, scan_class_files
 from shards.sources.labelled_tables.files import unknown_id_error
 from shards.sources.labelled_tables.roles import Kind, decide_roles
 from shards.sources.labelled_tables.scan import scan_tables

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
+from shards.sources.class_lists.class_names import listed_names
 from shards.sources.columns import NUMBERS, TAG, WORDS, ColumnCollector
 from shards.sources.file_tree import FileTree
 from shards.sources.id_ladder import ImageNames
 from shards.sources.item import Source
 from shards.sources.labelled_tables.candidates import Candidate, image_id
-from shards.sources.labelled_tables.class_lists import listed_names
 from shards.sources.labelled_tables.column_names import names_images, rank_of_id
 from shards.sources.labelled_tables.convert import RowConverter
 from shards.sources.labelled_tables.facts import ColumnFacts, gather_facts, with_names

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from shards.core.problems import Problems
 from shards.sources.cells import shorten_names
+from shards.sources.class_lists.name_lists import NameList, find_lists
 from shards.sources.file_tree import FileTree
 from shards.sources.labelled_tables.facts import ColumnFacts
-from shards.sources.labelled_tables.name_lists import NameList, find_lists
 from shards.vocabulary.spelling import normalise
 
 
