@@ -24,10 +24,16 @@ def note_lost_rows(tree: FileTree, where: str, labelled: set[str]) -> None:
         labelled: the images that have a row.
     """
     count = tree.problems.counts().get("row-without-image", 0)
-    examples = [name for name in tree.problems.found.get("row-without-image", []) if _HAS_FILE.search(name)]
+    examples = [name for name in tree.problems.found.get("row-without-image", []) if _looks_meant(tree, name)]
     missing = [name for name in tree.images if name not in labelled]
     lost = min(count, len(missing))
     if not examples or lost <= _FEW or lost <= _MANY * min(len(labelled) + count, len(tree.images)):
         return
     detail = f"{where} that name no image ({shorten_names(examples[:1])}), while {len(missing):,} images have no row"
     tree.problems.add("rows-lost", detail=f"{detail} ({shorten_names(missing[:1])})", count=count)
+
+
+def _looks_meant(tree: FileTree, id: str) -> bool:
+    """Return True if an id has the ending of an image, or begins with the name of one that is here."""
+    word, blank, _ = id.partition(" ")
+    return bool(_HAS_FILE.search(id)) or bool(blank and tree.image_names.may_name(word))

@@ -33,6 +33,12 @@ def test_misspelled_ids_are_doubted(tmp_path: Path, file: str) -> None:
     assert all(word in key for word in (file, "images/000-a.png", "10 images have no row", "images/000.png"))
 
 
+def test_ids_with_a_word_too_many_are_doubted(tmp_path: Path) -> None:
+    wrong = [name.removesuffix(".png") + ("" if at % 4 else " copy") for at, name in enumerate(NAMES)]
+    write_files(tmp_path, png_files(*NAMES) | {"labels.csv": table(wrong)})
+    assert doubts_of(scan_source(tmp_path)) == ["rows-lost"]
+
+
 @pytest.mark.parametrize("names", [[*NAMES, *(f"images/{at}x.png" for at in range(30))], NAMES[:20]])
 def test_rows_of_images_that_are_not_here_are_no_doubt(tmp_path: Path, names: list[str]) -> None:
     assert doubts_of(scan_source(write_files(tmp_path, png_files(*NAMES) | {"labels.csv": table(names)}))) == []
