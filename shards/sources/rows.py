@@ -142,6 +142,22 @@ class RowCollector:
         self.texts.append(text)
         return len(self.rows) - 1
 
+    def class_numbers(self) -> set[int]:
+        """Return the single labels of all rows if they are whole numbers; else nothing."""
+        labels = {row.label for row in self.rows if row.label is not None}
+        numbers = {label: word for label, word in interpret_labels(labels).items() if isinstance(word, str)}
+        whole = len(numbers) == len(labels) and all(word.removeprefix("-").isdecimal() for word in numbers.values())
+        return {int(word) for word in numbers.values()} - {-1} if whole else set()
+
+    def name_classes(self, names: Mapping[int, str]) -> None:
+        """Put the names of classes in place of the numbers that `class_numbers` returns."""
+        for at, row in enumerate(self.rows if names else ()):
+            if row.label is not None:
+                number = int(float(row.label))
+                if number == -1:
+                    self.problems.add("label-negative")
+                self.rows[at] = row._replace(label=names.get(number))
+
     def _tags(self, value: Any, at: str) -> Tags | str | None:
         if isinstance(value, str):
             return sys.intern(self._prompt(value.strip(), at))

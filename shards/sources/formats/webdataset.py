@@ -18,6 +18,7 @@ from shards.sources.cells import InvalidValue, parse_json, parse_npy, sanitize, 
 from shards.sources.file_tree import FileTree, container_type
 from shards.sources.image_refs import TarMember
 from shards.sources.item import ImageRef, Source
+from shards.sources.labelled_tables.class_lists import find_names
 from shards.sources.layout.junk import in_junk
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
@@ -72,6 +73,9 @@ def scan(tree: FileTree, options: ScanOptions) -> Source:
     if not images:
         expected = ", ".join(sorted(_IMAGES))
         raise UserError("no-images", f"{tree.root}: its tars contain no images (looked for {expected}, {_RAW})")
+    listed = find_names(tree, "label", rows.class_numbers())
+    listed.report(tree.problems)
+    rows.name_classes(listed.names)
     return rows.build_source("webdataset", images)
 
 

@@ -10,7 +10,7 @@ import pytest
 from shards.packing.labels.doubts import find_doubts
 from shards.packing.labels.labelling import LabelOptions, build_labelling
 from shards.sources.item import Source
-from support.source_files import npy_bytes, png_files, scan_source, tags_by_id, write_files
+from support.source_files import merged, npy_bytes, png_files, scan_source, tags_by_id, write_files, write_tar
 
 NAMES = "cat\ndog\nowl\n"
 COUNT = 24
@@ -128,3 +128,13 @@ def test_folders_that_are_numbers_have_the_names_of_a_list(tmp_path: Path, file:
     names = [f"{kind}/{at}x.png" for kind in ("1", "2", "3") for at in range(6)]
     source = scan_source(write_files(tmp_path, png_files(*names) | {file: text}))
     assert source.kind == "classes" and tags_by_id(source)["2/0x.png"] == ("dog",)
+
+
+@pytest.mark.parametrize(("first", "names"), [(0, NAMES), (1, NAMES), (1, "1 cat\n2 dog\n3 owl\n4 fox\n")])
+def test_names_of_classes_beside_tars(tmp_path: Path, first: int, names: str) -> None:
+    samples: dict[str, str | bytes] = {f"{at:03}.cls": str(first + at % 3) for at in range(COUNT - 1)}
+    samples["023.cls"] = "-1"
+    write_tar(tmp_path / "a.tar", merged(samples, png_files(*(f"{at:03}.png" for at in range(COUNT)))))
+    source = scan_source(write_files(tmp_path, {"classes.txt": names}))
+    assert [item.tags for item in source.items[:3]] == [("cat",), ("dog",), ("owl",)]
+    assert source.items[23].tags is None and source.problems.counts()["label-negative"] == 1
