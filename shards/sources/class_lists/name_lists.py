@@ -18,12 +18,14 @@ from shards.sources.labelled_tables.facts import number_of, spelled
 from shards.sources.labelled_tables.files import table_files
 from shards.sources.layout.folder_names import words
 from shards.sources.text.encoding import decode
+from shards.sources.text.json_rows import LINES
 from shards.sources.text.tables import Table, open_table
 
 _FILE = re.compile(
     r"(.*[_-])?(synsets?|class(es)?|labels?|names?|categor(y|ies)|(class|label)_?names?)\.(txt|lst|names)",
     re.IGNORECASE,
 )
+_LIST = re.compile(r"(class(es)?|names?|categor(y|ies)|(class|label)_?names?)\.(csv|tsv)", re.IGNORECASE)
 _JSON = re.compile(r".*(synset|class|label|categor|names?|idx|index|map).*\.json", re.IGNORECASE)
 _NUMBERED = re.compile(r"(\d{1,9})[\s,:;]+(\S.*)")
 _IMAGE = re.compile("|".join(map(re.escape, sorted(EXTENSIONS))), re.IGNORECASE)
@@ -70,6 +72,8 @@ def find_lists(tree: FileTree, column: str, without: Collection[str] = ()) -> li
 def list_of_lines(file: str, text: str) -> NameList | None:
     """Return the names of a text with one on each line, perhaps below a header and after its number."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if _LIST.fullmatch(posixpath.basename(file)) and any(re.search(r"[,;\t]", line) for line in lines):
+        return None  # a table of several columns
     lines = lines[1:] if lines and lines[0].lower() in _HEADERS else lines
     numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
     if lines and len(numbered) == len(lines):
@@ -95,7 +99,9 @@ def _read(tree: FileTree, file: str, column: str) -> NameList | None:
         return None
     if file.lower().endswith(".json"):
         return _from_json(file, data)
-    lines = _from_lines(tree, file, data) if _is_named(file) else None
+    if file.lower().endswith(LINES):
+        return _from_json_lines(file, data, column)
+    lines = _from_lines(tree, file, data) if _is_named(file) or _LIST.fullmatch(posixpath.basename(file)) else None
     if lines is not None and lines.numbers:
         return lines
     return _from_table(tree, file, data, column) or lines
@@ -125,6 +131,14 @@ def _from_json(file: str, data: bytes) -> NameList | None:
         return _from_rows(file, list(dict.fromkeys(key for entry in content for key in entry)), content, "")
     is_plain = all(isinstance(name, str) for name in content)
     return NameList(file, tuple(name.strip() for name in content)) if is_plain else None
+
+
+def _from_json_lines(file: str, data: bytes, column: str) -> NameList | None:
+    try:
+        rows = [row for line in data.splitlines() if line.strip() and isinstance(row := parse_json(line), dict)]
+    except InvalidValue:
+        return None
+    return _from_rows(file, list(dict.fromkeys(key for row in rows for key in row)), rows, column) if rows else None
 
 
 def _from_table(tree: FileTree, file: str, data: bytes, column: str) -> NameList | None:

@@ -192,7 +192,8 @@ def _partly_split(whole: _Fit, lines: list[str], names: IsImageName) -> list[_Fi
         return [last, _fit(Dialect(BLANKS, first_cells=1, words=kind), lines, names)]
     if kind != Words.ONE or max(map(len, labels), default=1) == 1 or not _begins_with_image(whole.rows[0][0], names):
         return [last]
-    return [last, replace(one := _fit(Dialect(BLANKS, first_cells=1), lines, names), score=(*one.score[:2], True))]
+    one = _fit(Dialect(BLANKS, first_cells=1), lines, names)
+    return [last, replace(one, score=(*one.score[:2], True))]  # better than columns, which fit as well
 
 
 def _quotings(dialect: Dialect, lines: list[str]) -> tuple[str, ...]:

@@ -86,6 +86,11 @@ def test_lists_that_differ_are_doubted(tmp_path: Path) -> None:
     ("file", "text"),
     [
         ("classes.csv", "class_id,class_name\n1,cat\n2,dog\n3,owl\n"),
+        (
+            "kinds.jsonl",
+            '{"class_id": 1, "name": "cat"}\n{"class_id": 2, "name": "dog"}\n{"class_id": 3, "name": "owl"}\n',
+        ),
+        ("classes.csv", "name\ncat\ndog\nowl\n"),
         ("kinds.tsv", "name\tclass_id\nowl\t3\ndog\t2\ncat\t1\n"),
         ("meta.csv", "class_id,order,name,size\n1,mammals,cat,4\n2,mammals,dog,9\n3,birds,owl,4\n"),
         ("list_class_kind.txt", "3\nclass_name  class_type\ncat  1\ndog  1\nowl  2\n"),
