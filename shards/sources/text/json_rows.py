@@ -169,7 +169,7 @@ def _rows_of(where: str, value: Any, names: IsImageName) -> tuple[str, list[Any]
 def _from_object(where: str, value: dict[str, Any], names: IsImageName) -> tuple[str, list[Any]]:
     keys, entries = list(islice(value, _LOOKED_AT)), list(islice(value.values(), _LOOKED_AT))
     by_image = sum(map(names, keys)) * 2 >= len(keys)
-    if (rows := _from_classes(value, names, by_image)) is not None:
+    if (rows := _from_classes(value, names, by_image) or _from_parts(value, names)) is not None:
         return "images by class", rows
     if not by_image and (rows := _from_columns(value)) is not None:
         return "lists of values by column", rows
@@ -202,6 +202,16 @@ def _from_classes(value: dict[str, Any], names: IsImageName, by_image: bool) -> 
         return [{_ID: file, "split": own[0]} for file, own in found.items()]
     several = any(len(set(own)) > 1 for own in found.values())
     return [{_ID: file, "tags": own} if several else {_ID: file, "label": own[0]} for file, own in found.items()]
+
+
+def _from_parts(value: dict[str, Any], names: IsImageName) -> list[Any] | None:
+    """Return a row per image of an object from the parts of a dataset to objects from class to images; else None."""
+    if not all(isinstance(classes, dict) and names_only_part(part) for part, classes in value.items()):
+        return None
+    found = {part: _from_classes(classes, names, False) for part, classes in value.items()}
+    if not all(found.values()):
+        return None
+    return [{**row, "split": part} for part, rows in found.items() for row in rows or ()]
 
 
 def _name_images(entries: list[Any], names: IsImageName, only_files: bool) -> bool:

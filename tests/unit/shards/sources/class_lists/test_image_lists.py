@@ -61,3 +61,11 @@ def test_an_object_that_repeats_the_folders_does_not_win_over_them(tmp_path: Pat
     classes = {kind: [name for name in names[:16] if name.startswith(kind)] for kind in ("apple_pie", "steak_pie")}
     source = scan_source(write_files(tmp_path, png_files(*names) | {"meta/train.json": json.dumps(classes)}))
     assert source.kind == "classes" and tags_by_id(source)["apple_pie/9.png"] == ("apple pie",)
+
+
+def test_an_object_of_classes_in_each_part(tmp_path: Path) -> None:
+    parts = {"train": {kind: names[:5] for kind, names in CLASSES.items()}}
+    parts["test"] = {kind: names[5:] for kind, names in CLASSES.items()}
+    source = scan_source(write_files(tmp_path, png_files(*NAMES) | {"labels.json": json.dumps(parts)}))
+    assert {item.part for item in source.items} == {"train", "test"}
+    assert tags_by_id(source)["images/022.png"] == ("dog",)
