@@ -13,6 +13,7 @@ from shards.core.problems import Problems
 from shards.dataset.schema import MAX_SIZE, Attribute
 from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
 from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
+from shards.sources.labelled_tables.yes_no import answer, answers
 from shards.sources.spelling import words_by_case
 from shards.sources.text.units import find_unit, is_measured
 from shards.vocabulary.spelling import normalise
@@ -22,7 +23,6 @@ MAX_VALUES = 1000  # of a column of words
 
 WORDS, NUMBERS, TAG = "words", "numbers", "tag"  # types of columns
 
-_YES, _NO = frozenset({"true", "yes"}), frozenset({"false", "no"})
 _MAX_COLUMNS = 4096
 _MOSTLY_NUMBERS = 0.9  # of a column's cells: its words are mistakes then
 _MAX_WORD = 64  # characters of a word in a column
@@ -130,7 +130,7 @@ class ColumnCollector:
                 self._check_numbers(name, values)
                 numeric.append(values)
             elif kind == TAG:
-                attributes.append(_tag(name, _without_uncertain(name, values, problems), labels))
+                attributes.append(_tag(name, _without_uncertain(name, values, problems), labels, problems))
             elif kind == WORDS:
                 if any(value is not None and _number(value) is None for value in values):  # not classes by numbers
                     values = [None if is_empty(value) else value for value in cells]
@@ -263,7 +263,8 @@ def _kind(values: list[Cell]) -> str:
     present = {value for value in values if value is not None}
     if not present:
         return ""
-    if all(isinstance(v, bool) or (isinstance(v, str) and v.lower() in _YES | _NO) for v in present):
+    words = [value for value in present if isinstance(value, str)]
+    if all(isinstance(value, bool | str) for value in present) and (not words or answers(words)):
         return TAG
     if any(isinstance(value, tuple) for value in present):
         return NUMBERS
@@ -273,17 +274,23 @@ def _kind(values: list[Cell]) -> str:
     return TAG if numbers <= {-1, 0, 1} else NUMBERS
 
 
-def _yes(value: Cell) -> bool:
-    if isinstance(value, str) and value.lower() in _YES | _NO:
-        return value.lower() in _YES
+def _yes(value: Cell, words: Mapping[str, bool | None]) -> bool | None:
+    """Return what a cell says, next to words that are answers; None if that is neither yes nor no."""
+    if isinstance(value, str) and _number(value) is None:
+        return answer(value, words)
     return value is True or _number(value) == 1
 
 
-def _tag(name: str, values: list[Cell], labels: ColumnLabels) -> Attribute:
+def _tag(name: str, values: list[Cell], labels: ColumnLabels, problems: Problems) -> Attribute:
     word = sys.intern(normalise(sanitize(name)))
+    words = answers({value for value in values if isinstance(value, str) and _number(value) is None})
     for row, value in enumerate(values):
-        if value is not None:
-            (labels.tags if _yes(value) else labels.denied)[row].append(word)
+        if value is None:
+            continue
+        if (yes := _yes(value, words)) is None:
+            problems.add("cell-not-known", detail=repr(shorten_names([name])))
+        else:
+            (labels.tags if yes else labels.denied)[row].append(word)
     return Attribute(word, "tag", (word,))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shards.core.problems import Problems
@@ -13,7 +13,7 @@ from shards.sources.labelled_tables.facts import ColumnFacts, number_of, spelled
 from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
 from shards.sources.labelled_tables.roles import Role, is_ticked, part_values
 from shards.sources.labelled_tables.selection import Selection
-from shards.sources.labelled_tables.yes_no import answers
+from shards.sources.labelled_tables.yes_no import answer, answers
 from shards.sources.rows import RowKeys
 from shards.sources.tag_cells.dialect import TagDialect
 
@@ -68,7 +68,7 @@ class RowConverter:
         """Find columns of which each row has exactly one, and make them one attribute."""
         if len(columns) < 2 or self.has_uncertain:
             return
-        for name, members in find_one_hot(columns, rows(), "class").items():
+        for name, members in find_one_hot(columns, self._marked(columns, rows()), "class").items():
             if all(member in self.chosen.yes_no for member in members):
                 self.one_hot[name] = members
                 self.chosen.yes_no = [column for column in self.chosen.yes_no if column not in members]
@@ -104,7 +104,7 @@ class RowConverter:
         for name in chosen.others:
             converted[name] = self._named(name, row.get(name), at)
         for name, members in self.one_hot.items():
-            converted[name] = next((member for member in members if is_yes(row.get(member))), None)
+            converted[name] = next((member for member in members if self._is_yes(member, row.get(member))), None)
         if denied:
             converted[self.keys.denied] = self._named(chosen.label, list(denied), at) if chosen.label else list(denied)
         if chosen.group:
@@ -163,8 +163,10 @@ class RowConverter:
             return not is_empty(value)
         if is_empty(value) or isinstance(value, list | dict):
             return None
-        text = spelled(value).lower()
+        text = spelled(value)
         number = number_of(text)
+        if number is None and answer(text, self.answers[name]) is None:
+            self.counts["cell-not-known", name] += 1
         if number == -1:
             if self.has_uncertain:
                 self.counts["cell-uncertain", name] += 1
@@ -173,7 +175,14 @@ class RowConverter:
         if number == 0 and name in self.signed and not self.has_uncertain:
             self.counts["cell-zero", name] += 1
             return None
-        return True if number == 1 else False if number == 0 else self.answers[name].get(text)
+        return True if number == 1 else False if number == 0 else answer(text, self.answers[name])
+
+    def _is_yes(self, name: str, value: Any) -> bool:
+        return is_yes(value) or answer(spelled(value), self.answers[name]) is True
+
+    def _marked(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, bool]]:
+        for row in rows:
+            yield {name: self._is_yes(name, row.get(name)) for name in columns}
 
     def _tags(self, row: Mapping[str, Any], at: str) -> list[str] | None:
         found: list[str] | None = None

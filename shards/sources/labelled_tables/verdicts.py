@@ -10,7 +10,7 @@ from shards.sources.cells import shorten_names
 from shards.sources.gaps import says_nothing
 from shards.sources.labelled_tables.column_names import names_score, names_verdict
 from shards.sources.labelled_tables.facts import number_of, spelled
-from shards.sources.labelled_tables.yes_no import answers, numbers_that_answer
+from shards.sources.labelled_tables.yes_no import answer, answers, numbers_that_answer
 from shards.sources.options import ScanOptions
 
 Cells = Mapping[str, Sequence[Any]]  # column → its cells
@@ -65,13 +65,13 @@ def reads_answers(cells: Sequence[Any]) -> Says | None:
     """Return what reads cells of yes and no; None if a column has others, or only one of both."""
     values = {spelled(cell) for cell in cells if not says_nothing(cell) and not isinstance(cell, list | dict)}
     numbers = {value: number_of(value) for value in values}
-    found: dict[str, bool] = answers(values)
+    found = answers(values)
     if None not in numbers.values():
         signs = numbers_that_answer(number for number in numbers.values() if number is not None)
         found = {value: signs[number] for value, number in numbers.items() if number in signs}
-    if len({*found.values()}) < 2:
+    if not {True, False} <= {*found.values()}:
         return None
-    return lambda cell: None if says_nothing(cell) else found.get(spelled(cell).lower())
+    return lambda cell: None if says_nothing(cell) else answer(spelled(cell), found)
 
 
 def _are_scores(cells: Sequence[Any]) -> bool:
