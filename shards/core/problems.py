@@ -103,7 +103,7 @@ _SENTENCES = {
     "cell-uncertain": "cells -1 next to 0 and 1 in column {detail} (uncertain: unknown there)",
     "cell-zero": "cells 0 in column {detail} of 1 and -1 (unknown there)",
     "cell-none": "cells 'none' in column {detail} (kept as a value; leave them empty if it means unknown)",
-    "cell-not-known": "cells NA, ?, unknown or unsure in column {detail} (unknown; write another word if it is a value)",
+    "cell-not-known": "cells NA, ?, - or unsure in column {detail} (unknown; write another word if it is a value)",
     "class-negative": "classes -1 in column {detail} (no class: unknown there)",
     "label-negative": "labels -1 (no class: unlabelled)",
     "class-named-by-list": "classes that are named by {detail}",
