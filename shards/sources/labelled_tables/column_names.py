@@ -25,6 +25,12 @@ _VERDICTS = frozenset(  # last words of columns that say whether the label of th
 )
 _SCORES = frozenset("confidence conf score probability prob weight certainty likelihood".split())
 _GROUPS = frozenset("identity person subject patient lesion group".split())
+_FLAGS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_OF_PARTS = frozenset("image img set data part split subset sample".split())
 _ID_WORDS = frozenset("id ids uid uuid no nr num number code name key index idx hash".split())
 _INDEX = frozenset(
     {
@@ -97,6 +103,13 @@ def names_score(name: str) -> bool:
 def names_part(name: str) -> bool:
     words = simple(name).split("_")
     return simple(name) in _PARTS or words[-1] in ("partition", "split", "subset")
+
+
+def part_of_flag(name: str) -> str | None:
+    """Return "train" for "is_train" and the like, whose cells say whether an image is in that part; else None."""
+    words = simple(name).split("_")
+    is_flag = words[0] in ("is", "in") and (len(words) == 2 or (len(words) == 3 and words[2] in _OF_PARTS))
+    return _FLAGS.get(words[1]) if is_flag else None
 
 
 def names_group(name: str) -> bool:

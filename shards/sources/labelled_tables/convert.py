@@ -11,6 +11,7 @@ from shards.sources.cells import InvalidValue, shorten_names
 from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
 from shards.sources.labelled_tables.facts import ColumnFacts, number_of, spelled, without_units
 from shards.sources.labelled_tables.one_hot import find_one_hot, is_yes
+from shards.sources.labelled_tables.part_flags import PartFlags
 from shards.sources.labelled_tables.roles import Role, is_ticked, part_values
 from shards.sources.labelled_tables.selection import Selection
 from shards.sources.labelled_tables.yes_no import answer, answers
@@ -51,6 +52,7 @@ class RowConverter:
             (name, TagDialect.infer(facts[name].counts.elements(), min_weight=min_weight)) for name in several
         ]
         self.parts = part_values(facts[chosen.part]) or {} if chosen.part else {}
+        self.flags = PartFlags({name: facts[name] for name in chosen.flags})
         # Where most columns have 0 as well, as CheXpert's have, -1 is uncertain; else it means no, as in CelebA.
         numbers = {name: facts[name].numbers() or set() for name in chosen.yes_no}
         self.signed = {name for name, found in numbers.items() if -1.0 in found}
@@ -113,7 +115,8 @@ class RowConverter:
 
     def part(self, row: Mapping[str, Any]) -> str | None:
         """Return the part of the dataset that a row is in."""
-        return self.parts.get(spelled(row.get(self.chosen.part))) if self.chosen.part else None
+        part = self.parts.get(spelled(row.get(self.chosen.part))) if self.chosen.part else None
+        return part or self.flags.part(row)
 
     def report(self) -> None:
         """Say what was interpreted."""

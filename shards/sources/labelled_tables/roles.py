@@ -15,6 +15,7 @@ from shards.sources.gaps import is_none
 from shards.sources.labelled_tables import column_names as names
 from shards.sources.labelled_tables.facts import TICKS, ColumnFacts
 from shards.sources.labelled_tables.numbered_columns import find_lists
+from shards.sources.labelled_tables.verdicts import reads_answers
 from shards.sources.labelled_tables.yes_no import answers
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.tag_cells.dialect import TagDialect
@@ -113,6 +114,10 @@ def _role(fact: ColumnFacts, nameless: bool) -> Role:
     if names.names_index(name) and not nameless and fact.is_unique:
         return Role(name, Kind.ROW_NUMBER, "it is an index")
     if names.names_part(name) and part_values(fact) is not None:
+        return Role(name, Kind.PART, "by its name and values")
+    if is_part_flag(fact):
+        if names.part_of_flag(name) == "validation" and _is_mostly_yes(fact):  # "is_valid" may mean usable
+            return Role(name, Kind.NOTHING, "validation, or usable? most rows say yes; name it split or usable", "")
         return Role(name, Kind.PART, "by its name and values")
     if why := _group(fact):
         return Role(name, Kind.GROUP, why, "--class")
@@ -226,6 +231,16 @@ def is_ticked(fact: ColumnFacts) -> bool:
     """Return True if a column has ticks and empty cells alone."""
     words = {text.lower() for text in fact.counts}
     return len(words) == 1 and words <= TICKS and 0 < fact.filled < fact.rows
+
+
+def is_part_flag(fact: ColumnFacts) -> bool:
+    """Return True for "is_train" and the like, if the cells are yes and no: they tell the part, not a label."""
+    return names.part_of_flag(fact.name) is not None and reads_answers(list(fact.counts)) is not None
+
+
+def _is_mostly_yes(fact: ColumnFacts) -> bool:
+    says = reads_answers(list(fact.counts))
+    return says is not None and sum(count for text, count in fact.counts.items() if says(text)) * 2 > fact.filled
 
 
 def part_values(fact: ColumnFacts) -> dict[str, str] | None:

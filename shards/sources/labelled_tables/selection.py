@@ -9,7 +9,7 @@ from shards.core.errors import UserError
 from shards.sources.cells import shorten_names
 from shards.sources.columns import ALL
 from shards.sources.item import ColumnUse
-from shards.sources.labelled_tables.column_names import is_label, unnumbered
+from shards.sources.labelled_tables.column_names import is_label, part_of_flag, unnumbered
 from shards.sources.labelled_tables.facts import ColumnFacts
 from shards.sources.labelled_tables.roles import Kind, Role
 from shards.sources.options import ScanOptions
@@ -29,6 +29,7 @@ class Selection:
         classes, yes_no, numbers: columns that become attributes, tags, and a vector.
         others: columns that ``--columns`` names and whose type their cells decide.
         group, part: columns that divide the images.
+        flags: columns such as is_train, which say whether an image is in a part.
         order: the columns, in the order of their attributes.
         uses: what became of each column, for people.
     """
@@ -42,6 +43,7 @@ class Selection:
     others: list[str] = field(default_factory=list)
     group: str | None = None
     part: str | None = None
+    flags: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
     uses: list[ColumnUse] = field(default_factory=list)
 
@@ -85,7 +87,8 @@ def select_columns(
         return [name for name, role in roles.items() if role.kind in kinds and name not in named]
 
     chosen.group = options.group if options.group not in (None, FOLDER) else next(iter(of(Kind.GROUP)), None)
-    chosen.part = next(iter(of(Kind.PART)), None)
+    chosen.flags = [name for name in of(Kind.PART) if part_of_flag(name)]
+    chosen.part = next((name for name in of(Kind.PART) if name not in chosen.flags), None)
     chosen.text = next(iter(of(Kind.CAPTION)), None)
     # A column that is tags by its cells alone must have some for most images.
     full = [name for name in of(Kind.TAGS) if roles[name].is_label or facts[name].filled * 2 >= facts[name].rows]
@@ -181,7 +184,7 @@ def _use(role: Role, fact: ColumnFacts, chosen: Selection) -> ColumnUse:
         return ColumnUse(name, "text", role.why)
     if name == chosen.group:
         return ColumnUse(name, "group", role.why if role.kind == Kind.GROUP else "--group")
-    if name == chosen.part:
+    if name == chosen.part or name in chosen.flags:
         return ColumnUse(name, "part", role.why)
     if name in chosen.tags:
         return ColumnUse(name, "tags", role.why)
