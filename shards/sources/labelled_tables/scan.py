@@ -25,6 +25,7 @@ from shards.sources.labelled_tables.long_tables import Combined, combine_rows
 from shards.sources.labelled_tables.lost_rows import note_lost_rows
 from shards.sources.labelled_tables.roles import Role, decide_roles
 from shards.sources.labelled_tables.selection import Selection, select_columns
+from shards.sources.labelled_tables.shifted_ids import check_numbering
 from shards.sources.layout.folder_names import names_only_part
 from shards.sources.layout.folder_names import names_part as part_of
 from shards.sources.matching import images_with_rows
@@ -264,7 +265,10 @@ def _match(
         for number, row in combined.read():
             ids.append(image_id(candidate.folder, row.get(candidate.id)))
             numbers.append(number)
-        matched.append((combined, images.match(ids, tree.problems, table.place, numbers)))
+        found = images.match(ids, tree.problems, table.place, numbers)
+        if options.id is None:
+            check_numbering(tree.where(candidate.file), candidate.id, ids, found, tree.images)
+        matched.append((combined, found))
 
     def rows() -> Iterator[MatchedRow]:
         for (candidate, table, part), (combined, names) in zip(joined.tables, matched, strict=True):
