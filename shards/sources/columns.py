@@ -12,7 +12,7 @@ from shards.core.errors import UserError
 from shards.core.problems import Problems
 from shards.dataset.schema import MAX_SIZE, Attribute
 from shards.sources.cells import InvalidValue, parse_vector, sanitize, short_repr, shorten_names
-from shards.sources.gaps import doubtful_gap, is_empty, is_none, says_nothing
+from shards.sources.gaps import doubtful_gap, gaps_among, is_empty, is_none, says_nothing
 from shards.sources.labelled_tables.yes_no import answer, answers
 from shards.sources.spelling import words_by_case
 from shards.sources.text.units import find_unit, is_measured
@@ -122,6 +122,7 @@ class ColumnCollector:
             if not self.everything:
                 self.require(name, "--columns" if name not in self.kinds else "--class or --numbers")
             cells = [row[position] if position < len(row) else None for row in self.rows]
+            cells = self._without_gaps(name, cells, problems)
             cells = _without_unit(name, cells, problems)
             values = [None if says_nothing(value) else value for value in cells]
             kind = self.kinds.get(name, "") if any(value is not None for value in values) else ""
@@ -143,6 +144,15 @@ class ColumnCollector:
         for row, cells in enumerate(zip(*numeric, strict=True)):
             labels.vectors[row] = _concatenated(cells)
         return labels._replace(attributes=tuple(attributes))
+
+    def _without_gaps(self, name: str, cells: list[Cell], problems: Problems) -> list[Cell]:
+        """Return the cells of a column without words that are gaps beside its other values, and count them."""
+        gaps = gaps_among({cell for cell in cells if isinstance(cell, str)})
+        if not gaps:
+            return cells
+        kept = [None if isinstance(cell, str) and cell.strip().lower() in gaps else cell for cell in cells]
+        problems.add("cell-not-known", detail=repr(shorten_names([name])), count=kept.count(None) - cells.count(None))
+        return kept
 
     def _check_numbers(self, name: str, values: list[Cell]) -> None:
         """Raise UserError if a column that must have numbers has something else."""

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 _EMPTY = frozenset({"", "-", "--", "?", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "null", "unknown", "undefined"})
+
+_PERHAPS = frozenset({"missing", "not available", "unlabeled", "unlabelled", "tbd", "n.d.", "n/d"})
+_FEWEST = 2  # other values that make them gaps: a tooth is "missing" or "intact", and an image "labeled" or "unlabeled"
+
+
+def gaps_among(values: Iterable[Any]) -> frozenset[str]:
+    """Return the values of a column, in lower case, that are gaps beside its other values, such as "missing"."""
+    words = {value.strip().lower() for value in values if isinstance(value, str) and not says_nothing(value)}
+    return words & _PERHAPS if len(words - _PERHAPS) >= _FEWEST else frozenset()
 
 
 def is_none(value: Any) -> bool:

@@ -61,6 +61,7 @@ class RowConverter:
         self.answers = {name: answers(facts[name].counts) for name in chosen.yes_no}
         self.ticked = {name for name in chosen.yes_no if is_ticked(facts[name])}
         self.has_no_class = {name for name in self._classes() if _has_negative(facts[name])}
+        self.gaps = {name: fact.gaps for name, fact in facts.items() if fact.gaps}
         self.with_none = {name for name, fact in facts.items() if fact.nones}
         used = (*chosen.attributes, *self._classes())
         self.units = {name: unit for name in used if (unit := facts[name].unit)}
@@ -85,6 +86,7 @@ class RowConverter:
 
     def convert(self, row: Mapping[str, Any], at: str, denied: Sequence[str] = ()) -> dict[str, Any]:
         """Return the row that `RowCollector.add` reads; ``denied`` are labels that do not apply to its image."""
+        row = self._without_gaps(row) if self.gaps else row
         chosen, converted = self.chosen, dict[str, Any]()
         row = without_units(row, self.units) if self.units else row
         if len(chosen.tags) == 1:
@@ -179,6 +181,17 @@ class RowConverter:
             self.counts["cell-zero", name] += 1
             return None
         return True if number == 1 else False if number == 0 else answer(text, self.answers[name])
+
+    def _without_gaps(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row without the words that are gaps in their columns, and count those of labels."""
+        labels, kept = set(self.chosen.labels), dict(row)
+        for name, gaps in self.gaps.items():
+            value = row.get(name)
+            if isinstance(value, str) and value.strip().lower() in gaps:
+                kept[name] = None
+                if name in labels:
+                    self.counts["cell-not-known", name] += 1
+        return kept
 
     def _is_yes(self, name: str, value: Any) -> bool:
         return is_yes(value) or answer(spelled(value), self.answers[name]) is True

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from shards.sources.gaps import is_empty, is_none
+from shards.sources.gaps import gaps_among, is_empty, is_none
+from shards.sources.labelled_tables.column_names import names_part
 from shards.sources.labelled_tables.yes_no import answers
 from shards.sources.text.units import Unit, find_unit
 
@@ -48,6 +49,7 @@ class ColumnFacts:
         nones: the spellings of "none", which are values in a column of words and gaps in others.
         entries: the same of the words in lists.
         unit: what stands beside its numbers; `counts` are without it.
+        gaps: words that say nothing in this column, such as "missing", in lower case.
         first: the first cells, in the order of the rows.
     """
 
@@ -59,6 +61,7 @@ class ColumnFacts:
         self.entries: Counter[str] = Counter()
         self.unit: Unit | None = None
         self.first: list[Any] = []
+        self.gaps: frozenset[str] = frozenset()
 
     def add(self, value: Any, count: int = 1) -> None:
         self.rows += count
@@ -84,7 +87,10 @@ class ColumnFacts:
             self.uncounted += count
 
     def settle(self) -> None:
-        """After all cells: decide whether they have a unit, and whether "none" is a value."""
+        """After all cells: decide which say nothing, whether they have a unit, and whether "none" is a value."""
+        self.gaps = frozenset() if names_part(self.name) else gaps_among(self.counts)  # "unlabelled" is a part, too
+        for text in [text for text in self.counts if text.lower() in self.gaps]:
+            self.filled -= self.counts.pop(text)
         self.unit = find_unit(self.counts)
         if self.unit:
             written, self.counts = self.counts, Counter()
