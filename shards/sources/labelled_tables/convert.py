@@ -166,7 +166,7 @@ class RowConverter:
     def _yes_no(self, name: str, value: Any) -> bool | None:
         if name in self.ticked:
             return not is_empty(value)
-        if is_empty(value) or isinstance(value, list | dict):
+        if says_nothing(value) or isinstance(value, list | dict):
             return None
         text = spelled(value)
         number = number_of(text)
