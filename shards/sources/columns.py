@@ -122,7 +122,7 @@ class ColumnCollector:
             if not self.everything:
                 self.require(name, "--columns" if name not in self.kinds else "--class or --numbers")
             cells = [row[position] if position < len(row) else None for row in self.rows]
-            cells = self._without_gaps(name, cells, problems)
+            cells = _without_gaps(name, cells, problems)
             cells = _without_unit(name, cells, problems)
             values = [None if says_nothing(value) else value for value in cells]
             kind = self.kinds.get(name, "") if any(value is not None for value in values) else ""
@@ -144,15 +144,6 @@ class ColumnCollector:
         for row, cells in enumerate(zip(*numeric, strict=True)):
             labels.vectors[row] = _concatenated(cells)
         return labels._replace(attributes=tuple(attributes))
-
-    def _without_gaps(self, name: str, cells: list[Cell], problems: Problems) -> list[Cell]:
-        """Return the cells of a column without words that are gaps beside its other values, and count them."""
-        gaps = gaps_among({cell for cell in cells if isinstance(cell, str)})
-        if not gaps:
-            return cells
-        kept = [None if isinstance(cell, str) and cell.strip().lower() in gaps else cell for cell in cells]
-        problems.add("cell-not-known", detail=repr(shorten_names([name])), count=kept.count(None) - cells.count(None))
-        return kept
 
     def _check_numbers(self, name: str, values: list[Cell]) -> None:
         """Raise UserError if a column that must have numbers has something else."""
@@ -200,6 +191,15 @@ class ColumnCollector:
         noun = "" if name in self.plain else normalise(sanitize(name))
         words = words_by_case(cells)
         return {cell: sys.intern(_with_noun(word, noun)) for cell, word in words.items() if word}
+
+
+def _without_gaps(name: str, cells: Sequence[Cell], problems: Problems) -> list[Cell]:
+    """Return the cells of a column without words that are gaps beside its other values, and count them."""
+    gaps = gaps_among(cells)
+    kept: list[Cell] = [None if isinstance(cell, str) and cell.strip().lower() in gaps else cell for cell in cells]
+    if gaps:
+        problems.add("cell-not-known", detail=repr(shorten_names([name])), count=kept.count(None) - cells.count(None))
+    return kept
 
 
 def _without_unit(name: str, cells: list[Cell], problems: Problems) -> list[Cell]:

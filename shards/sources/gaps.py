@@ -15,7 +15,7 @@ _FEWEST = 2  # other values that make them gaps: a tooth is "missing" or "intact
 def gaps_among(values: Iterable[Any]) -> frozenset[str]:
     """Return the values of a column, in lower case, that are gaps beside its other values, such as "missing"."""
     words = {value.strip().lower() for value in values if isinstance(value, str) and not says_nothing(value)}
-    return words & _PERHAPS if len(words - _PERHAPS) >= _FEWEST else frozenset()
+    return frozenset(words & _PERHAPS) if len(words - _PERHAPS) >= _FEWEST else frozenset()
 
 
 def is_none(value: Any) -> bool:

@@ -15,10 +15,10 @@ from shards.dataset.tar_index import Member, has_end_mark, members
 from shards.sources.archives.compressed import COMPRESSED, decompressed
 from shards.sources.archives.sample_keys import Split, best_split, rekeyed
 from shards.sources.cells import InvalidValue, parse_json, parse_npy, sanitize, short_repr
+from shards.sources.class_lists.class_names import find_names
 from shards.sources.file_tree import FileTree, container_type
 from shards.sources.image_refs import TarMember
 from shards.sources.item import ImageRef, Source
-from shards.sources.labelled_tables.class_lists import find_names
 from shards.sources.layout.junk import in_junk
 from shards.sources.options import ScanOptions
 from shards.sources.rows import RowCollector
