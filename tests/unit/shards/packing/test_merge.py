@@ -249,7 +249,7 @@ def test_a_folder_is_a_group(tmp_path: Path) -> None:
     for i in range(20):
         (src / f"kind{i % 2}" / f"person{i // 4}").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (i, 0, 0)).save(src / f"kind{i % 2}" / f"person{i // 4}" / f"{i}.png")
-    dataset = pack(Pack(src, tmp_path / "out", validation=0.3, group="folder", workers=1))
+    dataset = pack(Pack(src, tmp_path / "out", source="classes", validation=0.3, group="folder", workers=1))
     aside = Dataset.open(tmp_path / "out" / "validation")
     groups = [{sample["json"]["group"] for sample in samples(part)} for part in (dataset, aside)]
     assert len(dataset) + len(aside) == 20 and all(groups) and not groups[0] & groups[1]
