@@ -144,8 +144,8 @@ class Config:
         if self.method.pseudo_labels and not self.method.label_loss and self.network.conditioning not in CLASSIFYING:
             raise UserError(
                 "option-without-effect",
-                "--pseudo-labels: the discriminator does not learn to recognize labels; add --label-loss 0.5, or "
-                f"--conditioning {CLASSIFYING[0]}",
+                "--pseudo-labels: the discriminator does not learn to recognize labels; add --label-loss 0.5 (with "
+                f"--conditioning {EMBEDDING_ENTRIES[0]}), or --conditioning {CLASSIFYING[0]}",
             )
 
     def _check_joint(self) -> None:
