@@ -51,7 +51,7 @@ def logged_keys(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     folder = tmp_path_factory.mktemp("logged")
     make_dataset(folder, 160)
     further = "--augment ada --interpolate 1 --mode-seeking 1 --decay cosine --decay-images 64".split()
-    further += "--evaluate-every 64 --grid-every 64".split()
+    further += "--evaluate-every 64 --grid-every 64 --label-loss 0.5 --pseudo-labels 0.9".split()
     words = (*TINY, "--shards", folder / "data", "--run", folder / "run", "--total-images", 64, *further)
     train(*words, XDG_CACHE_HOME=str(tmp_path_factory.getbasetemp() / "evaluate-cache"))
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
